@@ -258,6 +258,7 @@ async function open(choice: AdapterChoice): Promise<OpenAdapter> {
 
   const attempt = async (brought?: SoftwareDriver): Promise<OpenAdapter | undefined> => {
     const adapters = await offered();
+    if (adapters.length === 0 && brought !== undefined) problems.push(`${brought} was refused by Dawn`);
     for (const { facts } of adapters) found.add(`${facts.name} (${facts.kind})`);
     const fitting = adapters.find((a) => fits(choice, a));
     if (fitting === undefined) return undefined;
@@ -290,7 +291,6 @@ async function open(choice: AdapterChoice): Promise<OpenAdapter> {
     chooseDriverFiles([file]);
     const software = await attempt(driver);
     if (software !== undefined) return software;
-    problems.push(`${driver} (${file}) gave no usable adapter`);
   }
   chooseDriverFiles(usersDriverFiles);
   if (!isMainThread) {

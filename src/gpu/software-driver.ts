@@ -143,16 +143,27 @@ export function installedDrivers(env: NodeJS.ProcessEnv = process.env): (VulkanD
   return drivers;
 }
 
-/** Whether `dlopen` finds the library. It stays open where it has a reason to (see {@link ensureLoader}). */
-export function canOpenLibrary(library: string): { found: true } | { found: false; problem: string } {
+/**
+ * RTLD_NODELETE, which Node's constants leave out; the value is the same in glibc and musl. Without it the library is
+ * closed again at once, since Node takes it for a broken addon.
+ */
+const RTLD_NODELETE = 0x1000;
+
+/**
+ * Whether `dlopen` can open a library, given by name or path.
+ * @param keep leaves it open, so that a later `dlopen` by its name finds it wherever it lies.
+ * @returns the reason where it cannot.
+ */
+export function openLibrary(library: string, keep = false): { opened: true } | { opened: false; problem: string } {
+  const { RTLD_NOW, RTLD_GLOBAL } = constants.dlopen;
   try {
-    process.dlopen({ exports: {} }, library, constants.dlopen.RTLD_NOW | constants.dlopen.RTLD_GLOBAL);
+    process.dlopen({ exports: {} }, library, keep ? RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE : RTLD_NOW);
   } catch (error) {
     // Node opens addons and complains that this is none: then the library itself did open.
     const message = error instanceof Error ? error.message : String(error);
-    if (!/did not self-register/.test(message)) return { found: false, problem: message };
+    if (!/did not self-register/.test(message)) return { opened: false, problem: message };
   }
-  return { found: true };
+  return { opened: true };
 }
 
 /** Where the Vulkan loader came from; `undefined` where there is none and none could be brought. */
@@ -163,10 +174,10 @@ export type LoaderSource = "system" | "@sparticuz/chromium";
  * that a later `dlopen` by name finds it already there.
  */
 export async function ensureLoader(): Promise<LoaderSource | undefined> {
-  if (canOpenLibrary(LOADER).found) return "system";
+  if (openLibrary(LOADER).opened) return "system";
   const icd = await unpackSwiftShader();
   if (icd === undefined) return undefined;
-  return canOpenLibrary(join(dirname(icd), LOADER)).found ? "@sparticuz/chromium" : undefined;
+  return openLibrary(join(dirname(icd), LOADER), true).opened ? "@sparticuz/chromium" : undefined;
 }
 
 /** SwiftShader's ICD file: the one of an installed Chromium, else the one in `@sparticuz/chromium`, unpacked. */
