@@ -1,0 +1,40 @@
+/**
+ * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
+ * Types only; `runtime.ts` is the implementation.
+ */
+import type { RunEvent } from "./events.ts";
+import type { ImageToImageInput, TextToImageInput } from "./request.ts";
+
+/** The GPU a runtime computes on. */
+export interface AdapterFacts {
+  /** What the driver calls it: `NVIDIA H200`, `llvmpipe (LLVM 15.0.7, 256 bits)`. */
+  readonly name: string;
+  /** True where the CPU does the work of a GPU. */
+  readonly software: boolean;
+}
+
+/** The model a runtime has loaded. */
+export interface ModelFacts {
+  readonly name: string;
+  /** Pixels, what a request without `width` and `height` gets. */
+  readonly defaultWidth: number;
+  readonly defaultHeight: number;
+  /** Denoising steps, what a request without `num_inference_steps` gets. */
+  readonly defaultSteps: number;
+}
+
+export interface RunOptions {
+  /** Aborting stops the run before its next step. */
+  readonly signal?: AbortSignal;
+}
+
+export interface Runtime {
+  readonly adapter: AdapterFacts;
+  readonly model: ModelFacts;
+  /** @throws RequestError, from the first `next()`, when the input cannot be run */
+  textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
+  /** @throws RequestError, from the first `next()`, when the input cannot be run */
+  imageToImage(input: ImageToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
+  /** Ends what is running and gives the device back. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,110 @@
+import { describe, expect, it } from "vitest";
+import { RequestError } from "./errors.ts";
+import { LIMITS, parseGeneration, parseRemoteGeneration } from "./request.ts";
+
+/** The issues that parsing `input` raises, as `path: type`. */
+function faults(input: unknown, parse = parseGeneration): string[] {
+  try {
+    parse(input);
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    return error.issues.map((issue) => `${issue.path.join(".")}: ${issue.type}`);
+  }
+  return [];
+}
+
+describe("parseGeneration", () => {
+  it("gives defaults and leaves to the model what the model decides", () => {
+    expect(parseGeneration({ prompt: "a lighthouse" })).toEqual({
+      prompt: "a lighthouse",
+      negative_prompt: "",
+      num_images: 1,
+      preview_every: 5,
+      preview_decoder: "auto",
+      loras: [],
+      strength: 0.8,
+      output_format: "jpeg",
+    });
+  });
+
+  it("takes null for not given and ignores other servers' fields", () => {
+    const request = parseGeneration({ prompt: "x", width: null, seed: null, sync_mode: true, loras: null });
+    expect(request).toEqual(parseGeneration({ prompt: "x" }));
+  });
+
+  it("changes nothing the second time", () => {
+    const once = parseGeneration({
+      prompt: "x",
+      seed: "18446744073709551615",
+      loras: [{ name: "ink" }],
+      image_url: "data:image/png;base64,iVBORw==",
+    });
+    expect(parseGeneration(once)).toEqual(once);
+    expect(once.seed).toBe(18446744073709551615n);
+    expect(Array.from(once.image ?? [])).toEqual([0x89, 0x50, 0x4e, 0x47]);
+  });
+
+  it.each([
+    [{}, "prompt: missing"],
+    [{ prompt: 7 }, "prompt: string_type"],
+    [{ prompt: "x".repeat(LIMITS.promptCharacters + 1) }, "prompt: string_too_long"],
+    [{ prompt: "x", num_inference_steps: 0 }, "num_inference_steps: greater_than_equal"],
+    [{ prompt: "x", num_inference_steps: 201 }, "num_inference_steps: less_than_equal"],
+    [{ prompt: "x", num_inference_steps: 2.5 }, "num_inference_steps: int_type"],
+    [{ prompt: "x", num_inference_steps: "20" }, "num_inference_steps: float_type"],
+    [{ prompt: "x", guidance_scale: "high" }, "guidance_scale: float_type"],
+    [{ prompt: "x", width: 130 }, "width: multiple_of"],
+    [{ prompt: "x", height: 8 }, "height: greater_than_equal"],
+    [{ prompt: "x", seed: -1 }, "seed: greater_than_equal"],
+    [{ prompt: "x", seed: "18446744073709551616" }, "seed: value_error"],
+    [{ prompt: "x", output_format: "gif" }, "output_format: literal_error"],
+    [{ prompt: "x", strength: 0 }, "strength: greater_than"],
+    [{ prompt: "x", image_url: "https://example.com/cat.png" }, "image_url: value_error"],
+    [{ prompt: "x", image: 3 }, "image: value_error"],
+    [{ prompt: "x", loras: "ink" }, "loras: list_type"],
+    [{ prompt: "x", loras: [{ scale: 1 }] }, "loras.0: value_error"],
+    [{ prompt: "x", loras: [{ name: "ink", scale: 99 }] }, "loras.0.scale: less_than_equal"],
+    [{ prompt: "x", request_id: "a\r\nb" }, "request_id: string_pattern_mismatch"],
+    [{ prompt: "x", guidanceScale: 3 }, "guidanceScale: extra_forbidden"],
+    [{ prompt: "x", steps: 3 }, "steps: extra_forbidden"],
+    [[], ": model_attributes_type"],
+    ["text", ": model_attributes_type"],
+    [undefined, ": missing"],
+  ])("refuses %j, naming the field", (input, expected) => {
+    expect(faults(input)).toEqual([expected]);
+  });
+
+  it("names every field at fault", () => {
+    expect(faults({ width: 7, steps: 3 })).toEqual([
+      "prompt: missing",
+      "width: greater_than_equal",
+      "width: multiple_of",
+      "steps: extra_forbidden",
+    ]);
+  });
+
+  it("refuses more bytes of picture than the limit", () => {
+    const image = `data:image/png;base64,${"A".repeat(Math.ceil(LIMITS.imageBytes / 3) * 4 + 8)}`;
+    expect(faults({ prompt: "x", image })).toEqual(["image: value_error"]);
+    expect(faults({ prompt: "x", image: new Uint8Array(LIMITS.imageBytes + 1) })).toEqual(["image: value_error"]);
+  });
+
+  it("survives an input nested deeper than the stack", () => {
+    const nested = JSON.parse(`{"prompt":"x","extra":${"[".repeat(50_000)}${"]".repeat(50_000)}}`);
+    expect(parseGeneration(nested).prompt).toBe("x");
+  });
+});
+
+describe("parseRemoteGeneration", () => {
+  it("takes a LoRA by name, under fal's word for it too", () => {
+    const request = parseRemoteGeneration({ prompt: "x", loras: [{ path: "ink" }, { name: "oil-2.1", scale: 0.5 }] });
+    expect(request.loras).toEqual([
+      { name: "ink", scale: 1 },
+      { name: "oil-2.1", scale: 0.5 },
+    ]);
+  });
+
+  it.each(["../secret", "/etc/passwd", "C:\\ink", ".hidden", "a/b"])("refuses %s as a name", (path) => {
+    expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
+  });
+});

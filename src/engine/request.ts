@@ -1,0 +1,301 @@
+/**
+ * A request to generate a picture: which fields it has, what each may be, and what it is when left out.
+ *
+ * The zod schemas are the only definition; types and, through `z.toJSONSchema`, documents are derived from them. Field
+ * names are the field's own (diffusers, fal). What a schema cannot know, such as the model's own size or the names of its
+ * schedulers, is left out here and decided by the runtime.
+ *
+ * Three habits of clients shape it. They send `null` for "not given": null is absence. They send fields of other
+ * servers (`sync_mode`, `enable_safety_checker`): what is unknown is ignored. And they misspell: a name that is one of
+ * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
+ */
+import { z } from "zod";
+import { RequestError, type RequestIssue } from "./errors.ts";
+
+/** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
+export const LIMITS = {
+  /** Characters. CLIP reads about 77 tokens a chunk, so this is far beyond what is seen. */
+  promptCharacters: 10_000,
+  /** Pixels of a side. Below 64 no latent is left at the UNet's lowest level. */
+  minSide: 64,
+  maxSide: 2048,
+  /** Pixels of the whole picture: SDXL's 1024 × 1024 four times over. */
+  maxPixels: 2048 * 2048,
+  /** Every autoencoder we load makes 8 × 8 pixels from one latent. */
+  sideMultiple: 8,
+  steps: 200,
+  guidanceScale: 100,
+  images: 8,
+  loras: 8,
+  /** Multiples of the trained strength; beyond it there is only noise. */
+  loraScale: 10,
+  /** Bytes of an encoded starting picture. */
+  imageBytes: 20 * 1024 * 1024,
+  /** 2^64 − 1, the largest seed that `torch.Generator.manual_seed` takes. */
+  seed: 18446744073709551615n,
+  idCharacters: 128,
+} as const;
+
+/** Steps between two previews when the client does not say. */
+export const DEFAULT_PREVIEW_EVERY = 5;
+/** How much of a starting picture is drawn anew, when the client does not say: diffusers' default. */
+export const DEFAULT_STRENGTH = 0.8;
+
+const side = z.int().min(LIMITS.minSide).max(LIMITS.maxSide).multipleOf(LIMITS.sideMultiple);
+
+/** Ids travel in headers, so they are of plain visible characters. */
+const id = z
+  .string()
+  .min(1)
+  .max(LIMITS.idCharacters)
+  .regex(/^[\w.:-]*$/, "may hold letters, digits and . _ : -");
+
+const SEED_MESSAGE = "must be a whole number from 0 to 2^53 - 1, or a decimal string up to 2^64 - 1";
+const seed = z
+  .union([z.int().min(0), z.bigint().min(0n).max(LIMITS.seed), z.string().regex(/^\d{1,20}$/)], { error: SEED_MESSAGE })
+  .transform((value, ctx): number | bigint => {
+    if (typeof value === "number") return value;
+    const exact = BigInt(value);
+    if (exact > LIMITS.seed) ctx.addIssue({ code: "custom", message: SEED_MESSAGE });
+    return exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact;
+  });
+
+const IMAGE_MESSAGE = "must be a data URI (data:image/png;base64,…); addresses are not fetched";
+const DATA_URI = /^data:image\/[\w.+-]{1,40};base64,/;
+const picture = z
+  .union([z.instanceof(Uint8Array), z.string()], { error: IMAGE_MESSAGE })
+  .transform((value, ctx): Uint8Array => {
+    let bytes: Uint8Array = new Uint8Array();
+    if (typeof value !== "string") bytes = value;
+    else {
+      const head = DATA_URI.exec(value.slice(0, 80))?.[0];
+      if (head === undefined) ctx.addIssue({ code: "custom", message: IMAGE_MESSAGE });
+      // Four characters of base64 carry three bytes: refuse before decoding.
+      else if ((value.length - head.length) * 0.75 <= LIMITS.imageBytes + 2) {
+        bytes = Buffer.from(value.slice(head.length), "base64");
+      } else ctx.addIssue({ code: "custom", message: `must be at most ${LIMITS.imageBytes} bytes` });
+    }
+    if (bytes.byteLength > LIMITS.imageBytes) {
+      ctx.addIssue({ code: "custom", message: `must be at most ${LIMITS.imageBytes} bytes` });
+    }
+    return bytes;
+  });
+
+const lora = z
+  .object({
+    /** A file of the server's LoRA folder, without its ending. */
+    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
+    path: z.string().min(1).max(4096).optional(),
+    scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
+  })
+  .refine((value) => (value.name === undefined) !== (value.path === undefined), {
+    error: "must have either a name or a path",
+  });
+
+const fields = z.object({
+  prompt: z.string().max(LIMITS.promptCharacters),
+  negative_prompt: z.string().max(LIMITS.promptCharacters).default(""),
+  /** Pixels. Left out: the model's own. */
+  width: side.optional(),
+  height: side.optional(),
+  /** Left out: the model's own. */
+  num_inference_steps: z.int().min(1).max(LIMITS.steps).optional(),
+  /** Classifier-free guidance; 1 or less means none. Left out: the model's own. */
+  guidance_scale: z.number().min(0).max(LIMITS.guidanceScale).optional(),
+  /** Left out: a random one, told in the result. */
+  seed: seed.optional(),
+  num_images: z.int().min(1).max(LIMITS.images).default(1),
+  /** A diffusers class name or its short form. Left out: the model's own. */
+  scheduler: z.string().min(1).max(64).optional(),
+  /** Steps between two previews; 0: none. */
+  preview_every: z.int().min(0).max(LIMITS.steps).default(DEFAULT_PREVIEW_EVERY),
+  preview_decoder: z.enum(["auto", "linear", "tiny", "full"]).default("auto"),
+  loras: z.array(lora).max(LIMITS.loras).default([]),
+  /** The picture to start from, which makes it image-to-image: encoded bytes, or a data URI. */
+  image: picture.optional(),
+  /** fal's name for `image`. */
+  image_url: picture.optional(),
+  /** 0..1: how much of the starting picture is drawn anew. */
+  strength: z.number().gt(0).max(1).default(DEFAULT_STRENGTH),
+  output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg"),
+  /** The job's id; left out: the transport makes one. */
+  request_id: id.optional(),
+  /** Carried through to every event, so that the client knows which of its inputs an output belongs to. */
+  input_id: id.optional(),
+});
+
+/** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
+export const generationSchema = fields
+  .refine((value) => (value.width ?? 0) * (value.height ?? 0) <= LIMITS.maxPixels, {
+    path: ["width"],
+    error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
+  })
+  .transform(({ image_url, image = image_url, ...rest }) => (image === undefined ? rest : { ...rest, image }));
+
+/** What a caller may write. */
+export type GenerationInput = z.input<typeof generationSchema>;
+/** What the engine works with: checked, with defaults. */
+export type GenerationRequest = Omit<z.output<typeof fields>, "image_url">;
+/** A request with nothing but words. */
+export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
+/** A request that starts from a picture. */
+export type ImageToImageInput = Omit<GenerationInput, "image_url" | "image"> & { image: Uint8Array | string };
+
+/**
+ * Other spellings that mean one of our fields. Anything that equals a field once case, `_` and `-` are gone is caught
+ * without being listed.
+ */
+const OTHER_NAMES: Readonly<Record<string, keyof GenerationInput>> = {
+  steps: "num_inference_steps",
+  numsteps: "num_inference_steps",
+  inferencesteps: "num_inference_steps",
+  guidance: "guidance_scale",
+  cfg: "guidance_scale",
+  cfgscale: "guidance_scale",
+  n: "num_images",
+  batchsize: "num_images",
+  numimagesperprompt: "num_images",
+  sampler: "scheduler",
+  samplername: "scheduler",
+  lora: "loras",
+  negative: "negative_prompt",
+  initimage: "image",
+  denoisingstrength: "strength",
+  format: "output_format",
+};
+
+const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, "");
+const BY_PLAIN_NAME = new Map<string, string>([
+  ...Object.entries(OTHER_NAMES),
+  ...Object.keys(fields.shape).map((name) => [plain(name), name] as const),
+]);
+
+/** Unknown fields that can only be a known one misspelt. */
+function nearMisses(input: Record<string, unknown>): RequestIssue[] {
+  const issues: RequestIssue[] = [];
+  for (const name of Object.keys(input)) {
+    if (Object.hasOwn(fields.shape, name)) continue;
+    const meant = BY_PLAIN_NAME.get(plain(name));
+    // Somebody who also sends the right name has written for several servers at once.
+    if (meant === undefined || input[meant] !== undefined) continue;
+    issues.push({ path: [name], message: `Unknown field; did you mean ${meant}?`, type: "extra_forbidden" });
+  }
+  return issues;
+}
+
+/** Levels of a request: itself, `loras`, one LoRA. Deeper is nobody's field, and recursion must end somewhere. */
+const REQUEST_DEPTH = 3;
+
+/** Objects without their null fields, as deep as a request goes; bytes are left alone. */
+function withoutNulls(value: unknown, depth: number = REQUEST_DEPTH): unknown {
+  if (depth === 0) return value;
+  if (Array.isArray(value)) return value.map((item) => withoutNulls(item, depth - 1));
+  if (!isPlainObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, field]) => field !== null && field !== undefined)
+      .map(([name, field]) => [name, withoutNulls(field, depth - 1)]),
+  );
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/**
+ * Checks a request and fills in its defaults. Parsing what was parsed changes nothing.
+ *
+ * @throws RequestError naming every field at fault
+ */
+export function parseGeneration(input: unknown): GenerationRequest {
+  const given = withoutNulls(input);
+  const parsed = generationSchema.safeParse(given, { reportInput: true });
+  const issues = parsed.success ? [] : requestIssues(parsed.error);
+  if (isPlainObject(given)) issues.push(...nearMisses(given));
+  const first = issues[0];
+  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  return parsed.data as GenerationRequest;
+}
+
+/** A LoRA's name in the server's folder: no separators, no leading dot, so that it cannot leave the folder. */
+const LORA_NAME = /^[A-Za-z0-9][\w. -]*$/;
+
+/**
+ * As `parseGeneration`, for a request from another machine: a LoRA is a name in the server's folder, never a path.
+ *
+ * @throws RequestError naming every field at fault
+ */
+export function parseRemoteGeneration(input: unknown): GenerationRequest {
+  const request = parseGeneration(input);
+  const loras = request.loras.map(({ name, path, scale }, index) => {
+    const asked = (name ?? path) as string;
+    if (!LORA_NAME.test(asked)) {
+      throw new RequestError(
+        `loras.${index}.${name === undefined ? "path" : "name"}`,
+        "must be the name of a LoRA that the server offers",
+      );
+    }
+    return { name: asked, scale };
+  });
+  return { ...request, loras };
+}
+
+/** What zod found, in pydantic's vocabulary, which is what fal's clients show. */
+export function requestIssues(error: z.ZodError): RequestIssue[] {
+  return error.issues.map((issue) => ({
+    path: issue.path.filter((part) => typeof part !== "symbol"),
+    ...wording(issue),
+  }));
+}
+
+/** pydantic's name for a wrong type, by zod's name for the right one. */
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  int: "int_type",
+  number: "float_type",
+  string: "string_type",
+  boolean: "bool_type",
+  array: "list_type",
+  object: "model_attributes_type",
+};
+
+function wording(issue: z.core.$ZodIssue): { message: string; type: string } {
+  switch (issue.code) {
+    case "invalid_type":
+      if (issue.input === undefined) return { message: "Field required", type: "missing" };
+      return { message: issue.message, type: TYPE_NAMES[issue.expected] ?? "value_error" };
+    case "too_big":
+      if (issue.origin === "string") {
+        return { message: `String should have at most ${issue.maximum} characters`, type: "string_too_long" };
+      }
+      if (issue.origin === "array") {
+        return { message: `List should have at most ${issue.maximum} items`, type: "too_long" };
+      }
+      return issue.inclusive === false
+        ? { message: `Input should be less than ${issue.maximum}`, type: "less_than" }
+        : { message: `Input should be less than or equal to ${issue.maximum}`, type: "less_than_equal" };
+    case "too_small":
+      if (issue.origin === "string") {
+        return { message: `String should have at least ${issue.minimum} characters`, type: "string_too_short" };
+      }
+      if (issue.origin === "array") {
+        return { message: `List should have at least ${issue.minimum} items`, type: "too_short" };
+      }
+      return issue.inclusive === false
+        ? { message: `Input should be greater than ${issue.minimum}`, type: "greater_than" }
+        : { message: `Input should be greater than or equal to ${issue.minimum}`, type: "greater_than_equal" };
+    case "not_multiple_of":
+      return { message: `Input should be a multiple of ${issue.divisor}`, type: "multiple_of" };
+    case "invalid_value":
+      return {
+        message: `Input should be one of ${issue.values.map((value) => `'${String(value)}'`).join(", ")}`,
+        type: "literal_error",
+      };
+    case "invalid_format":
+      return { message: issue.message, type: "string_pattern_mismatch" };
+    default:
+      return { message: issue.message, type: "value_error" };
+  }
+}
