@@ -1,0 +1,70 @@
+// The door to the schedulers: from what a diffusers folder says (`scheduler/scheduler_config.json`, whose `_class_name`
+// is the class) and what a request asks (steps, strength, …) to a `Schedule`. Semantics are those of diffusers 0.30.3,
+// to its float32 roundings where they decide integers; the tests replay tables it computed.
+
+import { readConfig, type SchedulerConfig } from "./config-reader.ts";
+import { ddim } from "./ddim.ts";
+import { dpmMultistep } from "./dpm-multistep.ts";
+import { euler, eulerAncestral } from "./euler.ts";
+import { flowMatchEuler } from "./flow-match-euler.ts";
+import { lcm } from "./lcm.ts";
+import { pndm } from "./pndm.ts";
+import type { Schedule } from "./schedule.ts";
+import { type ScheduleOptions, type Scheduler, startAt } from "./schedule-table.ts";
+import { SchedulerError } from "./scheduler-error.ts";
+
+const SCHEDULERS = {
+  DDIMScheduler: ddim,
+  DPMSolverMultistepScheduler: dpmMultistep,
+  EulerAncestralDiscreteScheduler: eulerAncestral,
+  EulerDiscreteScheduler: euler,
+  FlowMatchEulerDiscreteScheduler: flowMatchEuler,
+  LCMScheduler: lcm,
+  PNDMScheduler: pndm,
+} satisfies Record<string, Scheduler>;
+
+/** A scheduler class of diffusers that Daguerre has. */
+export type SchedulerClass = keyof typeof SCHEDULERS;
+
+/** All of them, for messages and schemas. */
+export const SCHEDULER_CLASSES = Object.keys(SCHEDULERS) as readonly SchedulerClass[];
+
+/** Whether `className` is one of `SCHEDULER_CLASSES`. */
+export function isSchedulerClass(className: string): className is SchedulerClass {
+  return Object.hasOwn(SCHEDULERS, className);
+}
+
+/**
+ * The table of a run from pure noise. For image-to-image pass it through `img2imgStart` and `from`.
+ * @param className `_class_name` of the configuration, or another class to use it with
+ * @param config parsed `scheduler_config.json`; missing fields take the class's defaults, unknown ones are ignored
+ * @throws SchedulerError for an unknown class, an unsupported field, or options without a schedule.
+ */
+export function createSchedule(className: string, config: SchedulerConfig, options: ScheduleOptions): Schedule {
+  if (!isSchedulerClass(className)) {
+    throw new SchedulerError(className, "_class_name", `is not supported; supported: ${SCHEDULER_CLASSES.join(", ")}`);
+  }
+  return startAt(className, SCHEDULERS[className](readConfig(className, config), options), 0);
+}
+
+/**
+ * The first row of an image-to-image run: of n steps, the last int(n · strength) are run, from latents noised to that
+ * row's level (`StableDiffusionImg2ImgPipeline.get_timesteps`; every class here is of order 1).
+ * Use as `const run = schedule.from(img2imgStart(schedule, strength))`.
+ * @param strength how much of the start picture may change, above 0 to 1
+ * @throws SchedulerError where `strength` is out of range or leaves no step to run.
+ */
+export function img2imgStart(schedule: Schedule, strength: number): number {
+  if (!(strength > 0 && strength <= 1)) {
+    throw new SchedulerError(schedule.className, "strength", "must be above 0 and at most 1");
+  }
+  const kept = Math.min(Math.trunc(schedule.steps * strength), schedule.steps);
+  if (kept === 0) {
+    throw new SchedulerError(
+      schedule.className,
+      "strength",
+      `${strength} of ${schedule.steps} steps leaves none to run; raise strength or steps`,
+    );
+  }
+  return schedule.steps - kept;
+}
