@@ -1,0 +1,174 @@
+/**
+ * How LoRA files name their tensors.
+ *
+ * A name is made of a component (UNet or text encoder), a module of it, and a part: `down` and `up`, the two thin
+ * matrices whose product is added to the module's weight; `mid`, the kernel between them in some convolutions; `alpha`,
+ * a number that scales the product. Trainers write these in different ways:
+ *
+ *     PEFT         unet.down_blocks.0.attentions.0.proj_in.lora_A.weight        (lora_A = down, lora_B = up)
+ *     diffusers    unet.down_blocks.0.attentions.0.proj_in.lora.down.weight
+ *     attn procs   unet.….attn1.processor.to_out_lora.down.weight               (the oldest; to_out is to_out.0)
+ *     kohya        lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight
+ *     kohya SGM    lora_unet_input_blocks_1_1_proj_in.lora_down.weight          (block names of Stability's own code)
+ *
+ * In kohya's names the dots of a module became underscores, which module names have too. They are never guessed back:
+ * the model's own module names are written the same way and looked up (`kohyaNames`).
+ *
+ * Numbering of SGM blocks, with L layers a block: `input_blocks` 0 is conv_in, then each down block has L layers and a
+ * downsampler; each up block has L + 1 layers, and its upsampler sits in the last. Sources: the case notes in diffusers'
+ * `lora_conversion_utils.py` and the module lists of Stability's `openaimodel.py`.
+ */
+
+export type LoraComponent = "unet" | "text_encoder" | "text_encoder_2";
+
+export type LoraPart = "down" | "up" | "mid" | "alpha";
+
+export interface LoraKey {
+  readonly component: LoraComponent;
+  /** Whether `module` has underscores for dots. */
+  readonly underscored: boolean;
+  /** The module, by the model's own name (or that with underscores for dots, or its SGM name). */
+  readonly module: string;
+  readonly part: LoraPart;
+}
+
+const PARTS: readonly (readonly [RegExp, LoraPart])[] = [
+  // PEFT may leave the adapter's name in: `.lora_A.default.weight`.
+  [/\.lora_A(?:\.[\w-]+)?\.weight$/, "down"],
+  [/\.lora_B(?:\.[\w-]+)?\.weight$/, "up"],
+  [/(?:[._]lora|\.lora_linear_layer)\.down\.weight$/, "down"],
+  [/(?:[._]lora|\.lora_linear_layer)\.up\.weight$/, "up"],
+  [/\.lora_down\.weight$/, "down"],
+  [/\.lora_up\.weight$/, "up"],
+  [/\.lora_mid\.weight$/, "mid"],
+  [/(?:[._]lora|\.lora_linear_layer)?\.alpha$/, "alpha"],
+];
+
+const KOHYA_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
+  ["lora_unet_", "unet"],
+  ["lora_te_", "text_encoder"],
+  ["lora_te1_", "text_encoder"],
+  ["lora_te2_", "text_encoder_2"],
+];
+
+const DOTTED_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
+  ["unet.", "unet"],
+  ["text_encoder.", "text_encoder"],
+  ["text_encoder_2.", "text_encoder_2"],
+];
+
+/** What PEFT puts before a module's name where a model was saved by itself. */
+const PEFT_PREFIX = "base_model.model.";
+
+/** What a tensor's name says, or undefined where it is no name of a LoRA tensor. */
+export function parseLoraKey(tensor: string): LoraKey | undefined {
+  for (const [suffix, part] of PARTS) {
+    const match = suffix.exec(tensor);
+    if (match === null) continue;
+    const base = tensor.slice(0, match.index);
+    for (const [prefix, component] of KOHYA_PREFIXES)
+      if (base.startsWith(prefix)) return { component, underscored: true, module: base.slice(prefix.length), part };
+    const { component, module } = dottedModule(base);
+    return { component, underscored: false, module, part };
+  }
+  return undefined;
+}
+
+function dottedModule(base: string): { component: LoraComponent; module: string } {
+  let module = without(base, PEFT_PREFIX);
+  const prefixed = DOTTED_PREFIXES.find(([prefix]) => module.startsWith(prefix));
+  if (prefixed !== undefined) module = without(module.slice(prefixed[0].length), PEFT_PREFIX);
+  // A file without prefixes is of one model: CLIP's modules are all in `text_model` or `text_projection`.
+  const component = prefixed?.[1] ?? (/^text_(?:model\.|projection$)/.test(module) ? "text_encoder" : "unet");
+  return { component, module: component === "unet" ? unetModule(module) : textModule(module) };
+}
+
+/** `….attn1.processor.to_out` → `….attn1.to_out.0`. */
+function unetModule(module: string): string {
+  return module.replace(".processor.", ".").replace(/\.to_out$/, ".to_out.0");
+}
+
+/** Old diffusers used the UNet's names for CLIP's attention: `….self_attn.to_q` → `….self_attn.q_proj`. */
+function textModule(module: string): string {
+  return module.replace(/\.self_attn\.to_(q|k|v|out)$/, ".self_attn.$1_proj");
+}
+
+function without(text: string, prefix: string): string {
+  return text.startsWith(prefix) ? text.slice(prefix.length) : text;
+}
+
+export interface KohyaName {
+  /** The model's own name of the module. */
+  readonly module: string;
+  /** Whether this is the module's name in Stability's code. */
+  readonly sgm: boolean;
+}
+
+/**
+ * The names that kohya's trainers give to a model's modules, without prefix.
+ * @param layersPerBlock of the UNet; counted in its first down block where not given.
+ */
+export function kohyaNames(
+  component: LoraComponent,
+  modules: Iterable<string>,
+  layersPerBlock?: number,
+): Map<string, KohyaName> {
+  const known = [...modules];
+  const names = new Map<string, KohyaName>();
+  for (const module of known) names.set(module.replaceAll(".", "_"), { module, sgm: false });
+  if (component !== "unet") return names;
+  const layers = layersPerBlock ?? countLayers(known);
+  for (const module of known)
+    for (const name of sgmNames(module, layers)) {
+      const underscored = name.replaceAll(".", "_");
+      if (!names.has(underscored)) names.set(underscored, { module, sgm: true });
+    }
+  return names;
+}
+
+function countLayers(modules: readonly string[]): number {
+  return new Set(modules.map((module) => /^down_blocks\.0\.resnets\.(\d+)\./.exec(module)?.[1]).filter(Boolean)).size;
+}
+
+const SGM_WHOLE: Readonly<Record<string, string>> = {
+  "time_embedding.linear_1": "time_embed.0",
+  "time_embedding.linear_2": "time_embed.2",
+  "add_embedding.linear_1": "label_emb.0.0",
+  "add_embedding.linear_2": "label_emb.0.2",
+  conv_in: "input_blocks.0.0",
+  conv_out: "out.2",
+};
+
+const SGM_RESNET: Readonly<Record<string, string>> = {
+  conv1: "in_layers.2",
+  conv2: "out_layers.3",
+  time_emb_proj: "emb_layers.1",
+  conv_shortcut: "skip_connection",
+};
+
+const MID_BLOCKS: Readonly<Record<string, number>> = { "resnets.0": 0, "attentions.0": 1, "resnets.1": 2 };
+
+/** The names of a UNet's module in Stability's code: one, none, or two where it depends on the block. */
+function sgmNames(module: string, layers: number): string[] {
+  const whole = SGM_WHOLE[module];
+  if (whole !== undefined) return [whole];
+  const match =
+    /^(?:(down|up)_blocks\.(\d+)|(mid)_block)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)$/.exec(module);
+  if (match === null) return [];
+  const [, side, blockText, , part = "", layerText, rest = ""] = match;
+  const layer = Number(layerText);
+  const inner = part === "resnets" ? SGM_RESNET[rest] : rest;
+  if (inner === undefined) return [];
+  if (side === undefined) {
+    const place = MID_BLOCKS[`${part}.${layer}`];
+    return place === undefined ? [] : [`middle_block.${place}.${inner}`];
+  }
+  const first = Number(blockText) * (layers + 1);
+  if (side === "down") {
+    if (part === "downsamplers") return [`input_blocks.${1 + first + layers}.0.op`];
+    return [`input_blocks.${1 + first + layer}.${part === "resnets" ? 0 : 1}.${inner}`];
+  }
+  // After the resnet comes the attention, if the block has one, and then the upsampler.
+  if (part === "upsamplers") return [1, 2].map((place) => `output_blocks.${first + layers}.${place}.conv`);
+  return [`output_blocks.${first + layer}.${part === "resnets" ? 0 : 1}.${inner}`];
+}

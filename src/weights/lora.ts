@@ -1,0 +1,282 @@
+/**
+ * LoRA files: low-rank changes to the weights of a model (Hu et al. 2021, arXiv:2106.09685).
+ *
+ * For a module with weight W [out, in], or [out, in, kh, kw] for a convolution, a file has two thin matrices and maybe a
+ * number alpha. With `down` [rank, in] and `up` [out, rank] the changed weight is
+ *
+ *     W + strength · scale · up · down            scale = alpha / rank, or 1 where the file has no alpha
+ *
+ * In a convolution `down` is [rank, in, kh, kw] and `up` is 1×1 ("LoCon"), so that the product runs over the rank for
+ * each place of the kernel. With `mid` [rank, rank, kh, kw] both are 1×1 and the kernel stands between them:
+ *
+ *     Δ[o, i, y, x] = Σ_r Σ_s up[o, r] · mid[r, s, y, x] · down[s, i]
+ *
+ * This file finds and checks the tensors, in any of the namings of `lora-names.ts`; multiplying them is the GPU's work.
+ * Other kinds of adapter (DoRA, LoHa, LoKr, whole differences) compute something else and are refused.
+ */
+import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
+import { listed, quoted, WeightsError } from "./errors.ts";
+import { type LoraConfig, readLoraConfigs } from "./lora-config.ts";
+import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
+import { sameWeight } from "./manifest.ts";
+import { openSafetensors } from "./safetensors.ts";
+import type { TensorEntry } from "./tensor-set.ts";
+
+export type { LoraComponent } from "./lora-names.ts";
+
+/** A model's modules that have a weight: the weight's shape by the module's name (the tensor's, without ".weight"). */
+export type ModuleShapes = ReadonlyMap<string, readonly number[]>;
+
+/** The change to one module. All tensors are F32, F16 or BF16. */
+export interface LoraDelta {
+  /** The model's own name, such as "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q". */
+  readonly module: string;
+  /** [rank, in], [rank, in, 1, 1], or [rank, in, kh, kw] where there is no `mid` and the kernel is larger. */
+  readonly down: TensorEntry;
+  /** [out, rank] or [out, rank, 1, 1]. */
+  readonly up: TensorEntry;
+  /** [rank, rank, kh, kw]. */
+  readonly mid?: TensorEntry;
+  readonly rank: number;
+  /** alpha / rank; what `up · down` is multiplied by at strength 1. */
+  readonly scale: number;
+  /** Of the module's weight: [1, 1] for a linear layer. */
+  readonly kernel: readonly [number, number];
+}
+
+export interface ResolveOptions {
+  /** Of the UNet, to number SGM blocks; counted in its first down block where not given. */
+  readonly layersPerBlock?: number;
+}
+
+export interface LoraFile {
+  /** Base name, for messages. */
+  readonly file: string;
+  /** The components that the file changes. */
+  readonly components: ReadonlySet<LoraComponent>;
+  readonly totalBytes: number;
+  /**
+   * The changes to one component, in the order of the file. Where a file has a module twice, under diffusers' name and
+   * under SGM's, the tensors under diffusers' name count and the others are left out, as diffusers does.
+   * @throws WeightsError "lora-module" naming modules that the component does not have; "weights-shape",
+   *   "weights-dtype" or "lora-format" for tensors that do not fit.
+   */
+  resolve(component: LoraComponent, modules: ModuleShapes, options?: ResolveOptions): LoraDelta[];
+  /** Modules, as the file names them, that none of these components has. Empty where the whole file can be applied. */
+  unmatched(components: Partial<Record<LoraComponent, ModuleShapes>>, options?: ResolveOptions): string[];
+  close(): Promise<void>;
+}
+
+/** The tensors of one module, as the file has them. */
+interface Group {
+  readonly component: LoraComponent;
+  readonly underscored: boolean;
+  readonly module: string;
+  readonly parts: Map<LoraPart, TensorEntry>;
+  /** Value of the `alpha` tensor. */
+  alpha?: number;
+}
+
+/**
+ * Opens a LoRA file: reads its header and the alphas. The caller closes it.
+ * @throws WeightsError where it is not a sound safetensors file, or has a tensor that is not LoRA's.
+ */
+export async function openLora(path: string, options: { name?: string } = {}): Promise<LoraFile> {
+  const set = await openSafetensors(path, options);
+  const file = set.source;
+  try {
+    const groups = new Map<string, Group>();
+    for (const name of set.names()) addToGroup(groups, set.get(name)!);
+    if (groups.size === 0) throw new WeightsError("lora-format", "holds no LoRA tensors", { file });
+    for (const group of groups.values()) {
+      const alpha = group.parts.get("alpha");
+      if (alpha !== undefined) group.alpha = await readNumber(alpha);
+    }
+    const all = [...groups.values()];
+    const configs = readLoraConfigs(set.metadata, file);
+    return {
+      file,
+      components: new Set(all.map((group) => group.component)),
+      totalBytes: set.totalBytes,
+      resolve: (component, modules, resolveOptions) =>
+        resolve(
+          all.filter((group) => group.component === component),
+          component,
+          modules,
+          { file, config: configs.get(component), ...resolveOptions },
+        ),
+      unmatched: (components, resolveOptions) =>
+        all.filter(unknownIn(components, resolveOptions)).map((group) => baseName(group)),
+      close: () => set.close(),
+    };
+  } catch (error) {
+    await set.close();
+    throw error;
+  }
+}
+
+/** Adapters of other kinds, by a piece of their tensors' names. */
+const OTHER_ADAPTERS: readonly (readonly [RegExp, string])[] = [
+  [/\.dora_scale$|\.lora_magnitude_vector\b/, "DoRA (a weight-decomposed adapter)"],
+  [/\.hada_/, "LoHa (a Hadamard-product adapter)"],
+  [/\.lokr_/, "LoKr (a Kronecker-product adapter)"],
+  [/\.oft_|\.boft_/, "OFT (an orthogonal adapter)"],
+  [/\.diff(?:_b)?$/, "a whole difference of weights"],
+  [/\.lora_B\.bias$|\.lora_up\.bias$/, "a LoRA with biases"],
+];
+
+function addToGroup(groups: Map<string, Group>, entry: TensorEntry): void {
+  const details = { file: entry.file, tensor: entry.name };
+  const other = OTHER_ADAPTERS.find(([pattern]) => pattern.test(entry.name));
+  if (other !== undefined)
+    throw new WeightsError("lora-format", `belongs to ${other[1]}, which is not supported; only LoRA is`, details);
+  const key = parseLoraKey(entry.name);
+  if (key === undefined) throw new WeightsError("lora-format", "is no LoRA tensor by its name", details);
+  const id = `${key.component}/${key.underscored ? "_" : "."}/${key.module}`;
+  let group = groups.get(id);
+  if (group === undefined) groups.set(id, (group = { ...key, parts: new Map() }));
+  const earlier = group.parts.get(key.part);
+  if (earlier !== undefined)
+    throw new WeightsError("lora-format", `is the same part of the same module as ${quoted(earlier.name)}`, details);
+  group.parts.set(key.part, entry);
+}
+
+/** The one number in a tensor of any numeric type that torch saves a Python number as. */
+async function readNumber(entry: TensorEntry): Promise<number> {
+  const details = { file: entry.file, tensor: entry.name };
+  if (entry.byteLength !== ELEMENT_BYTES[entry.dtype])
+    throw new WeightsError(
+      "weights-shape",
+      `is [${entry.shape.slice(0, 8).join(", ")}], where a single number is expected`,
+      details,
+    );
+  const bytes = new Uint8Array(entry.byteLength);
+  await entry.read(bytes);
+  const view = new DataView(bytes.buffer);
+  let value: number;
+  if (isFloatType(entry.dtype)) value = toFloat32(bytes, entry.dtype)[0]!;
+  else if (entry.dtype === "F64") value = view.getFloat64(0, true);
+  else if (entry.dtype === "I32") value = view.getInt32(0, true);
+  else if (entry.dtype === "I64") value = Number(view.getBigInt64(0, true));
+  else throw new WeightsError("weights-dtype", `is ${entry.dtype}, which no alpha is`, details);
+  if (!Number.isFinite(value))
+    throw new WeightsError("lora-format", `is ${value}, where a finite number is expected`, details);
+  return value;
+}
+
+/** A name of the group's that stands in the file, for messages. */
+function baseName(group: Group): string {
+  const first: TensorEntry = group.parts.values().next().value!;
+  return first.name.replace(/\.(?:lora_\w+|lora|lora_linear_layer)\..*$|_lora\..*$|\.alpha$/, "");
+}
+
+/** Finds the model's name for a group's module. */
+function finder(component: LoraComponent, modules: ModuleShapes, options: ResolveOptions = {}) {
+  // Made when first needed: only kohya's files are looked up in it.
+  let names: ReturnType<typeof kohyaNames> | undefined;
+  return (group: Group): { module: string; sgm: boolean } | undefined => {
+    if (!group.underscored) return modules.has(group.module) ? { module: group.module, sgm: false } : undefined;
+    names ??= kohyaNames(component, modules.keys(), options.layersPerBlock);
+    return names.get(group.module);
+  };
+}
+
+function unknownIn(components: Partial<Record<LoraComponent, ModuleShapes>>, options?: ResolveOptions) {
+  const finders = new Map(
+    (Object.entries(components) as [LoraComponent, ModuleShapes | undefined][])
+      .filter(([, modules]) => modules !== undefined)
+      .map(([component, modules]) => [component, finder(component, modules!, options)] as const),
+  );
+  return (group: Group) => finders.get(group.component)?.(group) === undefined;
+}
+
+function resolve(
+  groups: readonly Group[],
+  component: LoraComponent,
+  modules: ModuleShapes,
+  context: ResolveOptions & { file: string; config: LoraConfig | undefined },
+): LoraDelta[] {
+  const find = finder(component, modules, context);
+  const chosen = new Map<string, { group: Group; sgm: boolean }>();
+  const unknown: Group[] = [];
+  for (const group of groups) {
+    const found = find(group);
+    if (found === undefined) {
+      unknown.push(group);
+      continue;
+    }
+    const earlier = chosen.get(found.module);
+    if (earlier !== undefined && earlier.sgm === found.sgm)
+      throw new WeightsError(
+        "lora-format",
+        `${quoted(baseName(earlier.group))} and ${quoted(baseName(group))} are the same module`,
+        { file: context.file },
+      );
+    if (earlier === undefined || earlier.sgm) chosen.set(found.module, { group, sgm: found.sgm });
+  }
+  if (unknown.length > 0)
+    throw new WeightsError(
+      "lora-module",
+      `changes ${unknown.length === 1 ? "a module" : `${unknown.length} modules`} that the model's ${component} does ` +
+        `not have (is it for another kind of model?): ${listed(
+          unknown.map((group) => quoted(baseName(group))),
+          3,
+        )}`,
+      { file: context.file },
+    );
+  return Array.from(chosen, ([module, { group }]) => delta(group, module, modules.get(module)!, context));
+}
+
+function delta(
+  group: Group,
+  module: string,
+  weight: readonly number[],
+  context: { file: string; config: LoraConfig | undefined },
+): LoraDelta {
+  const { parts, alpha } = group;
+  const { file } = context;
+  const down = parts.get("down");
+  const up = parts.get("up");
+  const mid = parts.get("mid");
+  if (down === undefined || up === undefined)
+    throw new WeightsError(
+      "lora-format",
+      `${quoted(baseName(group))} has no ${down === undefined ? "down" : "up"} matrix`,
+      {
+        file,
+      },
+    );
+  for (const { dtype, name } of [down, up, mid].filter((entry) => entry !== undefined))
+    if (!isFloatType(dtype))
+      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16 or BF16 is expected`, {
+        file,
+        tensor: name,
+      });
+  if (weight.length !== 2 && weight.length !== 4)
+    throw new WeightsError(
+      "weights-shape",
+      `changes ${module} [${weight.join(", ")}], which is no matrix or convolution`,
+      {
+        file,
+        tensor: down.name,
+      },
+    );
+  const [out, into, kh = 1, kw = 1] = weight as [number, number, number?, number?];
+  const rank = down.shape[0] ?? 0;
+  const expect = (entry: TensorEntry, shape: readonly number[]) => {
+    // A 1×1 kernel may be written out or left away.
+    const wanted = shape.length === 4 && shape[2] === 1 && shape[3] === 1 ? shape.slice(0, 2) : shape;
+    if (sameWeight(entry.shape, wanted)) return;
+    throw new WeightsError(
+      "weights-shape",
+      `is [${entry.shape.slice(0, 8).join(", ")}], where [${wanted.join(", ")}] is expected for ${module} [${weight.join(", ")}]`,
+      { file, tensor: entry.name },
+    );
+  };
+  if (rank < 1) throw new WeightsError("weights-shape", "has no rank", { file, tensor: down.name });
+  expect(down, mid === undefined ? [rank, into, kh, kw] : [rank, into]);
+  expect(up, [out, rank]);
+  if (mid !== undefined) expect(mid, [rank, rank, kh, kw]);
+  const scale = alpha === undefined ? (context.config?.scale(module, rank) ?? 1) : alpha / rank;
+  return { module, down, up, ...(mid === undefined ? {} : { mid }), rank, scale, kernel: [kh, kw] };
+}

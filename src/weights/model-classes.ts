@@ -1,0 +1,50 @@
+/**
+ * The classes of diffusers and transformers that a model folder may name, by those libraries' own names.
+ *
+ * A folder is refused when it names another, since nothing here could run it. Knowing a class means that its config and
+ * weights may be read; whether a particular config can be run is for the model's own code to say.
+ */
+
+/** Pipeline classes, each with the components it cannot do without. */
+export const PIPELINES: Readonly<Record<string, readonly string[]>> = {
+  StableDiffusionPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+  StableDiffusionImg2ImgPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+  // The first text encoder may be absent: SDXL's refiner has only the second.
+  StableDiffusionXLPipeline: ["unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"],
+  StableDiffusionXLImg2ImgPipeline: ["unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"],
+  LatentConsistencyModelPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+  LatentConsistencyModelImg2ImgPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+};
+
+export type ComponentKind = "denoiser" | "autoencoder" | "text encoder" | "tokenizer" | "scheduler";
+
+export const COMPONENTS: Readonly<Record<string, ComponentKind>> = {
+  UNet2DConditionModel: "denoiser",
+  AutoencoderKL: "autoencoder",
+  AutoencoderTiny: "autoencoder",
+  CLIPTextModel: "text encoder",
+  CLIPTextModelWithProjection: "text encoder",
+  CLIPTokenizer: "tokenizer",
+  CLIPTokenizerFast: "tokenizer",
+  DDIMScheduler: "scheduler",
+  DPMSolverMultistepScheduler: "scheduler",
+  EulerAncestralDiscreteScheduler: "scheduler",
+  EulerDiscreteScheduler: "scheduler",
+  FlowMatchEulerDiscreteScheduler: "scheduler",
+  LCMScheduler: "scheduler",
+  PNDMScheduler: "scheduler",
+};
+
+/** What the usual places in a pipeline hold. */
+export const PLACES: Readonly<Record<string, ComponentKind>> = {
+  unet: "denoiser",
+  vae: "autoencoder",
+  text_encoder: "text encoder",
+  text_encoder_2: "text encoder",
+  tokenizer: "tokenizer",
+  tokenizer_2: "tokenizer",
+  scheduler: "scheduler",
+};
+
+/** Places whose component is not looked at, whatever its class: no picture depends on them. */
+export const IGNORED_PLACES: ReadonlySet<string> = new Set(["safety_checker", "feature_extractor", "image_encoder"]);

@@ -1,0 +1,220 @@
+/**
+ * A model folder as diffusers saves it: `model_index.json`, and a folder for each component.
+ *
+ *     model_index.json            {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"], …}
+ *     unet/config.json            what the class was built with
+ *     unet/diffusion_pytorch_model.safetensors
+ *     scheduler/scheduler_config.json
+ *     tokenizer/tokenizer_config.json, vocab.json, merges.txt
+ *
+ * Opening reads and checks the JSON; weights are opened when asked for (`weight-files.ts`). Everything in the folder is
+ * untrusted. Nothing here knows what a UNet is: configs are handed on as they were found.
+ */
+import { access } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { z } from "zod";
+import { listed, quoted, WeightsError } from "./errors.ts";
+import { readJson } from "./json-file.ts";
+import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
+import type { TensorSet } from "./tensor-set.ts";
+import { openWeights } from "./weight-files.ts";
+
+export type { TensorEntry, TensorSet } from "./tensor-set.ts";
+
+export interface Component {
+  /** Its place in the pipeline, which is its folder's name: "unet", "text_encoder_2". */
+  readonly name: string;
+  /** One of the known classes (`model-classes.ts`). */
+  readonly className: string;
+  readonly kind: ComponentKind;
+  /** Its config file's content, unchecked. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Path of its folder. Not for messages. */
+  readonly folder: string;
+  /** Opens its weights; the caller closes them. Throws WeightsError. */
+  weights(): Promise<TensorSet>;
+}
+
+export interface ModelDirectory {
+  /** One of the known pipelines (`model-classes.ts`). */
+  readonly pipelineClass: string;
+  /** What `model_index.json` says besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly components: ReadonlyMap<string, Component>;
+  /** Components that are there and are not used, such as "safety_checker". */
+  readonly ignored: readonly string[];
+  component(name: string): Component | undefined;
+}
+
+export interface ModelDirectoryOptions {
+  /** Which of several saved weights, such as "fp16". Without it the plain ones are taken, else "fp16". */
+  readonly variant?: string | undefined;
+}
+
+const INDEX_FILE = "model_index.json";
+
+const componentSchema = z.union([
+  z.tuple([z.string(), z.string()]),
+  z.tuple([z.null(), z.null()]).transform(() => null),
+  z.null(),
+]);
+
+const indexSchema = z.looseObject({ _class_name: z.string() });
+
+/**
+ * Opens a model folder: reads `model_index.json` and the config of each component.
+ * @throws WeightsError where the index or a config is missing or not sound, or names a class that is not known.
+ */
+export async function openModelDirectory(path: string, options: ModelDirectoryOptions = {}): Promise<ModelDirectory> {
+  const index = indexSchema.safeParse(await readJson(join(path, INDEX_FILE), INDEX_FILE));
+  if (!index.success) throw new WeightsError("model-config", "has no _class_name", { file: INDEX_FILE });
+  const pipelineClass = index.data._class_name;
+  const required = Object.hasOwn(PIPELINES, pipelineClass) ? PIPELINES[pipelineClass]! : undefined;
+  if (required === undefined)
+    throw new WeightsError(
+      "model-class",
+      `unknown pipeline class ${quoted(pipelineClass)}; known are ${Object.keys(PIPELINES).join(", ")}`,
+      { file: INDEX_FILE },
+    );
+
+  const flags: Record<string, unknown> = {};
+  const ignored: string[] = [];
+  const components = new Map<string, Component>();
+  for (const [name, value] of Object.entries(index.data)) {
+    if (name.startsWith("_")) continue;
+    // A component is a pair; one that is absent may be a bare null too.
+    if (!Array.isArray(value) && !(value === null && Object.hasOwn(PLACES, name))) {
+      flags[name] = value;
+      continue;
+    }
+    const entry = componentSchema.safeParse(value);
+    if (!entry.success)
+      throw new WeightsError("model-config", `component ${quoted(name)} is not a pair of library and class`, {
+        file: INDEX_FILE,
+      });
+    if (entry.data === null) continue;
+    if (IGNORED_PLACES.has(name)) {
+      ignored.push(name);
+      continue;
+    }
+    const [library, className] = entry.data;
+    const kind = kindOf(name, library, className);
+    components.set(name, await readComponent(join(path, name), { name, className, kind, prefix: `${name}/` }, options));
+  }
+  for (const name of required)
+    if (!components.has(name))
+      throw new WeightsError("model-config", `a ${pipelineClass} needs a component "${name}", and none is named`, {
+        file: INDEX_FILE,
+      });
+  return { pipelineClass, flags, components, ignored, component: (name) => components.get(name) };
+}
+
+/**
+ * Opens a folder that holds one component by itself, such as a VAE: its class is what its config says.
+ * @throws WeightsError where the config is missing or not sound, or names a class that is not known.
+ */
+export async function openComponentFolder(path: string, options: ModelDirectoryOptions = {}): Promise<Component> {
+  for (const file of ["config.json", "scheduler_config.json", "tokenizer_config.json"]) {
+    if (!(await exists(join(path, file)))) continue;
+    const config = await readJson(join(path, file), file);
+    const className = classIn(config);
+    if (className === undefined)
+      throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
+    const kind = Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className]! : undefined;
+    if (kind === undefined) throw unknownComponent(className, file);
+    return component(path, { name: basename(path), className, kind, prefix: "" }, config, options);
+  }
+  throw new WeightsError("weights-not-found", "no such file; a component's folder must have one", {
+    file: "config.json",
+  });
+}
+
+interface ComponentPlace {
+  readonly name: string;
+  readonly className: string;
+  readonly kind: ComponentKind;
+  /** What precedes its files' names in messages: "unet/", or nothing. */
+  readonly prefix: string;
+}
+
+function kindOf(name: string, library: string, className: string): ComponentKind {
+  const file = INDEX_FILE;
+  // A component's name is the name of a folder.
+  if (!/^[A-Za-z0-9_-]+$/.test(name))
+    throw new WeightsError("model-config", `component ${quoted(name)}: the name may have letters, digits, - and _`, {
+      file,
+    });
+  const known = (library === "diffusers" || library === "transformers") && Object.hasOwn(COMPONENTS, className);
+  if (!known) throw unknownComponent(className, file, name, library);
+  const kind = COMPONENTS[className]!;
+  const wanted = Object.hasOwn(PLACES, name) ? PLACES[name]! : kind;
+  if (kind !== wanted)
+    throw new WeightsError(
+      "model-class",
+      `component ${quoted(name)} must be a ${wanted}, and ${className} is a ${kind}`,
+      {
+        file,
+      },
+    );
+  return kind;
+}
+
+function unknownComponent(className: string, file: string, name?: string, library?: string): WeightsError {
+  const what = library === undefined ? quoted(className) : `${quoted(className)} of ${quoted(library)}`;
+  const where = name === undefined ? "" : ` for component ${quoted(name)}`;
+  return new WeightsError(
+    "model-class",
+    `unknown class ${what}${where}; known are ${listed(Object.keys(COMPONENTS), Infinity)}`,
+    { file },
+  );
+}
+
+const CONFIG_FILES: Readonly<Record<ComponentKind, string>> = {
+  denoiser: "config.json",
+  autoencoder: "config.json",
+  "text encoder": "config.json",
+  tokenizer: "tokenizer_config.json",
+  scheduler: "scheduler_config.json",
+};
+
+async function readComponent(
+  folder: string,
+  place: ComponentPlace,
+  options: ModelDirectoryOptions,
+): Promise<Component> {
+  const file = CONFIG_FILES[place.kind];
+  return component(folder, place, await readJson(join(folder, file), `${place.prefix}${file}`), options);
+}
+
+function component(
+  folder: string,
+  { name, className, kind, prefix }: ComponentPlace,
+  config: Record<string, unknown>,
+  options: ModelDirectoryOptions,
+): Component {
+  return {
+    name,
+    className,
+    kind,
+    config,
+    folder,
+    async weights() {
+      if (kind === "tokenizer" || kind === "scheduler")
+        throw new WeightsError("weights-not-found", `a ${kind} has no weights`, { file: name });
+      return openWeights(folder, { name: prefix === "" ? "" : name, variant: options.variant });
+    },
+  };
+}
+
+function classIn(config: Record<string, unknown>): string | undefined {
+  const { _class_name: own, architectures, tokenizer_class: tokenizer } = config;
+  const named = own ?? (Array.isArray(architectures) ? architectures[0] : undefined) ?? tokenizer;
+  return typeof named === "string" ? named : undefined;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,223 @@
+/**
+ * Reading and writing safetensors files, in pieces.
+ *
+ * Opening reads the header and nothing else. A tensor's bytes are then read into memory that the caller owns, from any
+ * place in the tensor, so that a model of any size passes through one buffer. There is no mapping into memory and no
+ * tensor object: what the bytes mean is the caller's business.
+ *
+ * The format, and what is refused: `safetensors-header.ts`.
+ */
+import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { ELEMENT_BYTES, type ElementType } from "./element-types.ts";
+import { toWeightsError, WeightsError } from "./errors.ts";
+import { LONGEST_HEADER, parseHeader, type TensorPlace } from "./safetensors-header.ts";
+import type { TensorEntry, TensorSet } from "./tensor-set.ts";
+
+export type { TensorEntry, TensorSet } from "./tensor-set.ts";
+
+/** An open file: a set of tensors, and the header's `__metadata__`. */
+export interface SafetensorsFile extends TensorSet {
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/**
+ * Opens a safetensors file and checks its header against its length. The caller closes it.
+ * @param options.name how messages call the file, such as "unet/model.safetensors"; its base name where not given.
+ * @throws WeightsError where the file is missing or is not a sound safetensors file.
+ */
+export async function openSafetensors(path: string, options: { name?: string } = {}): Promise<SafetensorsFile> {
+  const file = options.name ?? basename(path);
+  let handle: FileHandle | undefined;
+  try {
+    // Asked before opening: opening a pipe would wait for a writer.
+    if (!(await stat(path)).isFile()) throw new WeightsError("weights-not-found", "is not a regular file", { file });
+    handle = await open(path, "r");
+    const fileBytes = (await handle.stat()).size;
+    const headerBytes = await readHeaderLength(handle, fileBytes, file);
+    const json = new Uint8Array(headerBytes);
+    await readExactly(handle, json, 8, file);
+    const dataStart = 8 + headerBytes;
+    const header = parseHeader(json, fileBytes - dataStart, file);
+    return tensorsOf(handle, file, dataStart, header.tensors, header.metadata);
+  } catch (error) {
+    await handle?.close();
+    throw toWeightsError(error, file);
+  }
+}
+
+async function readHeaderLength(handle: FileHandle, fileBytes: number, file: string): Promise<number> {
+  if (fileBytes < 8)
+    throw new WeightsError("weights-truncated", `is ${fileBytes} bytes long, too short for a safetensors file`, {
+      file,
+    });
+  const prefix = new Uint8Array(8);
+  await readExactly(handle, prefix, 0, file);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(LONGEST_HEADER))
+    throw new WeightsError(
+      "weights-header",
+      `claims a header of ${length} bytes, more than the ${LONGEST_HEADER} allowed; is it a safetensors file?`,
+      { file },
+    );
+  if (length > BigInt(fileBytes - 8))
+    throw new WeightsError("weights-truncated", `claims a header of ${length} bytes, and is ${fileBytes} bytes long`, {
+      file,
+    });
+  return Number(length);
+}
+
+function tensorsOf(
+  handle: FileHandle,
+  file: string,
+  dataStart: number,
+  places: readonly TensorPlace[],
+  metadata: ReadonlyMap<string, string>,
+): SafetensorsFile {
+  let closed = false;
+  const entries = new Map<string, TensorEntry>();
+  let totalBytes = 0;
+  for (const { name, type, shape, start, byteLength } of places) {
+    totalBytes += byteLength;
+    entries.set(name, {
+      name,
+      dtype: type,
+      shape,
+      byteLength,
+      file,
+      async read(into, byteOffset = 0) {
+        if (closed) throw new WeightsError("weights-closed", "was closed before it was read", { file, tensor: name });
+        if (!(byteOffset >= 0 && byteOffset + into.byteLength <= byteLength))
+          throw new RangeError(
+            `${into.byteLength} bytes from ${byteOffset} on do not lie in the ${byteLength} of ${name}`,
+          );
+        await readExactly(handle, into, dataStart + start + byteOffset, file, name);
+      },
+    });
+  }
+  return {
+    source: file,
+    metadata,
+    totalBytes,
+    names: () => entries.keys(),
+    get: (name) => entries.get(name),
+    async close() {
+      closed = true;
+      await handle.close();
+    },
+  };
+}
+
+/** One read call takes at most 2 GiB. */
+const MOST_AT_ONCE = 2 ** 30;
+
+async function readExactly(
+  handle: FileHandle,
+  into: Uint8Array,
+  position: number,
+  file: string,
+  tensor?: string,
+): Promise<void> {
+  let done = 0;
+  while (done < into.byteLength) {
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await handle.read(into, done, Math.min(into.byteLength - done, MOST_AT_ONCE), position + done));
+    } catch (error) {
+      throw toWeightsError(error, file);
+    }
+    if (bytesRead === 0)
+      throw new WeightsError("weights-truncated", `ends at byte ${position + done}, while it is being read`, {
+        file,
+        tensor,
+      });
+    done += bytesRead;
+  }
+}
+
+/** A tensor to be written. `data` is asked for its bytes when their turn comes, in pieces of any size. */
+export interface TensorToWrite {
+  readonly name: string;
+  readonly dtype: ElementType;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array | (() => Iterable<Uint8Array> | AsyncIterable<Uint8Array>);
+}
+
+/**
+ * Writes a safetensors file, holding one piece of one tensor at a time. The file appears under its name when it is whole.
+ *
+ * All entries are taken from `tensors` first, since the header comes first. Larger element types are laid before smaller
+ * ones, so that every tensor is aligned to its elements (as the reference implementation does); else the order is kept.
+ * @throws WeightsError where a name repeats, or a tensor's data is not as long as its shape says.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
+  options: { metadata?: Readonly<Record<string, string>> } = {},
+): Promise<void> {
+  const file = basename(path);
+  const ordered: TensorToWrite[] = [];
+  for await (const tensor of tensors) ordered.push(tensor);
+  ordered.sort((a, b) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype]);
+  const partial = `${path}.partial`;
+  try {
+    const handle = await open(partial, "w");
+    try {
+      await writeAll(handle, encodeHeader(ordered, options.metadata, file));
+      for (const tensor of ordered) await writeTensor(handle, tensor, file);
+    } finally {
+      await handle.close();
+    }
+    await rename(partial, path);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw toWeightsError(error, file);
+  }
+}
+
+function byteLengthOf(tensor: TensorToWrite): number {
+  return tensor.shape.reduce((product, size) => product * size, ELEMENT_BYTES[tensor.dtype]);
+}
+
+function encodeHeader(
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> | undefined,
+  file: string,
+): Uint8Array {
+  const entries = new Map<string, unknown>(metadata === undefined ? [] : [["__metadata__", metadata]]);
+  let end = 0;
+  for (const tensor of tensors) {
+    if (entries.has(tensor.name) || tensor.name === "__metadata__")
+      throw new WeightsError("weights-header", "its name is taken", { file, tensor: tensor.name });
+    const start = end;
+    end += byteLengthOf(tensor);
+    entries.set(tensor.name, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [start, end] });
+  }
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
+  // Spaces up to a multiple of 8, so that the data is aligned.
+  const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
+  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
+  padded.set(json, 8);
+  return padded;
+}
+
+async function writeTensor(handle: FileHandle, tensor: TensorToWrite, file: string): Promise<void> {
+  const expected = byteLengthOf(tensor);
+  let written = 0;
+  for await (const piece of tensor.data instanceof Uint8Array ? [tensor.data] : tensor.data()) {
+    written += piece.byteLength;
+    if (written > expected) break;
+    await writeAll(handle, piece);
+  }
+  if (written !== expected)
+    throw new WeightsError(
+      "weights-shape",
+      `its data is ${written > expected ? "longer than" : `${written} bytes of`} the ${expected} its shape takes`,
+      { file, tensor: tensor.name },
+    );
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let done = 0;
+  while (done < bytes.byteLength) done += (await handle.write(bytes, done)).bytesWritten;
+}
