@@ -116,24 +116,27 @@ function dawn(flags: readonly string[]): GPU {
   return gpu;
 }
 
-interface Listed {
+/** An adapter as Dawn lists it. */
+export interface Listed {
   readonly name: string;
   readonly backend: string;
 }
 
-/**
- * The adapters that Dawn sees, the most powerful first. WebGPU has no call for it, but dawn.node, asked for an adapter
- * by a name that none has, lists them in its message.
- */
+/** Asked for an adapter by a name that none has, dawn.node lists in its message those that it sees. */
+export const LISTING_FLAG = "adapter=?";
+
+/** Reads the message that {@link LISTING_FLAG} leads to. */
+export function parseListing(message: string): Listed[] {
+  const lines = message.matchAll(/backend: '([^']*)', name: '(.*)'$/gm);
+  return [...lines].map(([, backend = "", name = ""]) => ({ backend, name }));
+}
+
+/** The adapters that Dawn sees, the most powerful first. WebGPU has no call for it. */
 async function listAdapters(): Promise<Listed[]> {
   try {
-    await settle(dawn(["adapter=?"]).requestAdapter({ powerPreference: "high-performance" }));
+    await settle(dawn([LISTING_FLAG]).requestAdapter({ powerPreference: "high-performance" }));
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return [...message.matchAll(/backend: '([^']*)', name: '(.*)'$/gm)].map(([, backend = "", name = ""]) => ({
-      backend,
-      name,
-    }));
+    return parseListing(error instanceof Error ? error.message : String(error));
   }
   return []; // null: no driver at all
 }

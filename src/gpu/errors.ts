@@ -102,8 +102,7 @@ function messageOf(error: unknown): string {
 /**
  * A WebGPU error (from an event, an error scope or a rejected promise) as one of ours.
  *
- * Told apart by the name of its class: every `create()` of dawn.node makes classes of its own, so `instanceof` against a
- * global would miss. `context` names what was being done ("unet 64x64: mid_block.attn") and is kept as a label, for
+ * Told apart by the name of its class, since dawn.node's classes are not globals. `context` names what was being done ("unet 64x64: mid_block.attn") and is kept as a label, for
  * the messages in which Dawn names nothing. Errors that are ours already are returned as they are.
  */
 export function toGpuError(error: unknown, context?: string): GpuError {
