@@ -1,0 +1,77 @@
+"""Shards of rendered pictures: DIR/data/train-0000.npy, uint8 [1000, 128, 128, 3], and train-0000.json, the
+scene of each picture. Captions are not stored: a new one is drawn from the scene each time it is used.
+
+    python3 dataset.py --run DIR --split train --shards 40        13 ms a picture on one thread: 9 minutes
+    python3 dataset.py --run DIR --split valid --shards 1
+
+A shard that exists is left alone, so the command can be stopped and started again, and several processes
+can share the work with --first.
+"""
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+PICTURES_A_SHARD = 1000
+VALID_SEED = 10_000_000  # scenes of the valid split come from seeds that train never reaches
+
+
+def picture_shards(run, split):
+    """Paths of the finished shards, in order."""
+    found = sorted((Path(run) / "data").glob(f"{split}-*.json"))
+    return [path.with_suffix(".npy") for path in found]
+
+
+def encoded_shards(run, split):
+    return [path for path in picture_shards(run, split) if path.with_suffix(".codes.npy").exists()]
+
+
+def load_scenes(path):
+    return json.loads(Path(path).with_suffix(".json").read_text())
+
+
+def load_codes(path):
+    """[2, n, 12, h, w]; the second half mirrored"""
+    return torch.from_numpy(np.load(Path(path).with_suffix(".codes.npy")))
+
+
+def to_tensor(pictures):
+    """uint8 [n, h, w, 3] -> f32 [n, 3, h, w] in [-1, 1]"""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def to_pixels(pictures):
+    """The inverse of to_tensor."""
+    return ((pictures.clamp(-1, 1).permute(0, 2, 3, 1).numpy() + 1) * 127.5).round().astype(np.uint8)
+
+
+def render_shard(run, split, index, size, count):
+    from renderer import random_scene, render
+
+    path = Path(run) / "data" / f"{split}-{index:04d}.npy"
+    if path.with_suffix(".json").exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures, scenes = np.empty((count, size, size, 3), np.uint8), []
+    for i in range(count):
+        rng = np.random.default_rng(index * count + i + (VALID_SEED if split == "valid" else 0))
+        pictures[i], scene = render(random_scene(rng), rng, size)
+        scenes.append(scene)
+    np.save(path, pictures)
+    path.with_suffix(".json").write_text(json.dumps(scenes))
+    print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="folder of this training run")
+    parser.add_argument("--split", choices=["train", "valid"], default="train")
+    parser.add_argument("--first", type=int, default=0, help="index of the first shard")
+    parser.add_argument("--shards", type=int, default=40)
+    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
+    parser.add_argument("--pictures", type=int, default=PICTURES_A_SHARD, help="pictures a shard")
+    arguments = parser.parse_args()
+    for index in range(arguments.first, arguments.first + arguments.shards):
+        render_shard(arguments.run, arguments.split, index, arguments.size, arguments.pictures)

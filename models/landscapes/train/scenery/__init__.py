@@ -1,0 +1,1 @@
+"""Draws scenes in numpy: textures -> canvas -> sky, terrain, subjects -> renderer."""

@@ -1,0 +1,224 @@
+"""Trains the UNet and the text encoder together: v-prediction on latents of the renders, a new caption each
+time a picture is seen, one caption in ten left empty for classifier-free guidance.
+
+    python3 train_unet.py --run DIR --minutes 340
+    python3 train_unet.py --run DIR --minutes 120 --init ../        go on from an exported model
+
+Stop it at any time: the state in DIR/unet.pt (weights, averaged weights, optimiser, step, minutes spent) is
+replaced every --save-minutes, and the same command goes on from there. The learning rate follows the share of
+--minutes that is spent, so that it ends near zero whatever the machine is or does besides; a larger
+--minutes on a later call stretches the schedule. Shards that appear in DIR/data meanwhile are picked up.
+Every --keep-minutes a copy of the averaged weights is kept in DIR/stages for the contact sheets.
+"""
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from captions import caption
+from dataset import encoded_shards, load_codes, load_scenes
+from diffusion import TIMESTEPS, coefficients
+from latents import LinearLatents
+from networks import UNET_CONFIG, TextEncoder, UNet
+from tokenizer import Tokenizer
+from weights import load_safetensors
+
+EMPTY_CAPTIONS = 0.1
+WARM_UP_STEPS = 200
+HOLD = 0.3  # share of the budget at full learning rate; cosine after it
+LAST_RATE = 0.01  # of the full learning rate
+EMA_DECAY = 0.9985
+VALIDATION = 256  # pictures
+MIRROR = {"left": "right", "right": "left", "center": "center"}
+
+
+def mirrored(scene):
+    return dict(scene, place=MIRROR[scene["place"]], subject_place=MIRROR[scene["subject_place"]])
+
+
+class Captioned:
+    """All encoded shards of a split in memory: latents and, drawn anew each time, captions."""
+
+    def __init__(self, run, split):
+        self.run, self.split = run, split
+        self.scaling_factor = LinearLatents.load(run).scaling_factor
+        self.tokenizer = Tokenizer(Path(run) / "tokenizer")
+        self.shards, self.codes, self.scenes = [], [], []
+        self.refresh()
+
+    def refresh(self):
+        for path in encoded_shards(self.run, self.split):
+            if path not in self.shards:
+                self.shards.append(path)
+                self.codes.append(load_codes(path))
+                self.scenes += load_scenes(path)
+        self.ends = np.cumsum([codes.shape[1] for codes in self.codes])
+
+    def batch(self, indices, mirrors, rng, empty):
+        """-> latents [n, 12, h, w] in f32, ids [n, 32]"""
+        latents, ids = [], []
+        for index, mirror in zip(indices, mirrors):
+            shard = int(np.searchsorted(self.ends, index, side="right"))
+            codes = self.codes[shard]
+            latents.append(codes[mirror, index - self.ends[shard]])  # index from the shard's end: negative
+            scene = mirrored(self.scenes[index]) if mirror else self.scenes[index]
+            ids.append(self.tokenizer.encode("" if rng.random() < empty else caption(scene, rng)))
+        return torch.stack(latents).float() * self.scaling_factor, torch.tensor(ids)
+
+    def random_batch(self, size, rng, empty=EMPTY_CAPTIONS):
+        return self.batch(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size), rng, empty)
+
+
+def velocity_loss(unet, text, latents, ids, t, noise):
+    """Mean squared error of v, for each picture; the networks in bf16, the loss in f32."""
+    alpha, sigma = coefficients(t, latents)
+    x = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(latents.device.type, dtype=torch.bfloat16):
+        v = unet(x, t, text(ids))
+    return ((v.float() - (alpha * noise - sigma * latents)) ** 2).mean((1, 2, 3))
+
+
+def stratified_timesteps(count, generator):
+    """One timestep from each of `count` equal parts of the schedule, in random order."""
+    u = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    return (u * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+
+
+@torch.no_grad()
+def validation_loss(unet, text, held_out, device):
+    """Always the same pictures, captions, timesteps and noise."""
+    count = min(VALIDATION, len(held_out.scenes))
+    latents, ids = held_out.batch(range(count), [0] * count, np.random.default_rng(7), 0.0)
+    t = ((torch.arange(count) + 0.5) / count * TIMESTEPS).long()
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))
+    losses = [velocity_loss(unet, text, *(part.to(device) for part in parts))
+              for parts in zip(latents.split(32), ids.split(32), t.split(32), noise.split(32))]
+    return torch.cat(losses).mean().item()
+
+
+class Trainer:
+    def __init__(self, arguments):
+        self.arguments, self.device = arguments, arguments.device
+        self.path = Path(arguments.run) / f"{arguments.name}.pt"
+        self.data = Captioned(arguments.run, "train")
+        self.held_out = Captioned(arguments.run, "valid")
+        torch.manual_seed(arguments.seed)
+        self.unet = UNet(**UNET_CONFIG).to(self.device, memory_format=torch.channels_last)
+        self.text = TextEncoder(len(self.data.tokenizer.vocabulary)).to(self.device)
+        if arguments.init:
+            init = Path(arguments.init)
+            self.unet.load_state_dict(load_safetensors(init / "unet/diffusion_pytorch_model.safetensors"))
+            self.text.load_state_dict(load_safetensors(init / "text_encoder/model.safetensors"))
+        self.parameters = [*self.unet.parameters(), *self.text.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=arguments.rate, betas=(0.9, 0.99),
+                                           weight_decay=0.01, foreach=True)
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.step, self.samples, self.spent, self.log = 0, 0, 0.0, []
+        if self.path.exists():
+            self.restore(torch.load(self.path, map_location=self.device))
+
+    def restore(self, state):
+        self.unet.load_state_dict(state["unet"])
+        self.text.load_state_dict(state["text"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = [p.to(self.device) for p in state["average"]]
+        self.step, self.samples, self.spent, self.log = (state[k] for k in ("step", "samples", "spent", "log"))
+        print(f"resumed at step {self.step}, minute {self.spent:.1f}", flush=True)
+
+    def save(self):
+        state = {"unet": self.unet.state_dict(), "text": self.text.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "average": self.average,
+                 "step": self.step, "samples": self.samples, "spent": self.spent, "log": self.log}
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.rename(self.path)
+
+    def swap_average(self):
+        for p, average in zip(self.parameters, self.average):
+            p.data, average.data = average.data, p.data
+
+    def keep_stage(self):
+        folder = Path(self.arguments.run) / "stages"
+        folder.mkdir(exist_ok=True)
+        self.swap_average()
+        torch.save({"unet": self.unet.state_dict(), "text": self.text.state_dict()},
+                   folder / f"{self.arguments.name}-{round(self.spent):04d}min.pt")
+        self.swap_average()
+
+    def validate(self, training_loss):
+        self.swap_average()
+        loss = validation_loss(self.unet, self.text, self.held_out, self.device)
+        self.swap_average()
+        self.log.append({"minutes": round(self.spent, 1), "step": self.step, "samples": self.samples,
+                         "training": round(training_loss, 4), "validation": round(loss, 4)})
+        print("validation", self.log[-1], flush=True)
+
+    def learning_rate(self):
+        share = min(1.0, self.spent / self.arguments.minutes)
+        fall = 1.0 if share < HOLD else 0.5 * (1 + math.cos(math.pi * (share - HOLD) / (1 - HOLD)))
+        return self.arguments.rate * min(1, (self.step + 1) / WARM_UP_STEPS) * (LAST_RATE + (1 - LAST_RATE) * fall)
+
+    def train_step(self):
+        rng = np.random.default_rng([self.arguments.seed, self.step])  # the same after a restart
+        generator = torch.Generator().manual_seed(self.arguments.seed * 1_000_003 + self.step)
+        latents, ids = self.data.random_batch(self.arguments.batch, rng)
+        t = stratified_timesteps(len(latents), generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        loss = velocity_loss(self.unet, self.text, *(x.to(self.device) for x in (latents, ids, t, noise))).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.samples += len(latents)
+        decay = min(EMA_DECAY, (1 + self.step) / (20 + self.step))
+        torch._foreach_mul_(self.average, decay)
+        torch._foreach_add_(self.average, [p.detach() for p in self.parameters], alpha=1 - decay)
+        return loss
+
+    def run(self):
+        saved = kept = self.spent
+        smooth, before = None, time.monotonic()
+        while self.spent < self.arguments.minutes:
+            loss = self.train_step().item()
+            smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
+            now = time.monotonic()
+            self.spent, before = self.spent + (now - before) / 60, now
+            if self.step % 100 == 0:
+                print(f"{self.step} {self.spent:.1f} min loss {smooth:.4f} rate {self.learning_rate():.1e}",
+                      flush=True)
+            if self.spent - saved >= self.arguments.save_minutes:
+                self.validate(smooth)
+                self.save()
+                self.data.refresh()
+                saved = self.spent
+            if self.spent - kept >= self.arguments.keep_minutes:
+                self.keep_stage()
+                kept = self.spent
+        if smooth is not None:
+            self.validate(smooth)
+            self.save()
+            self.keep_stage()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="folder of this training run")
+    parser.add_argument("--name", default="unet", help="name of the state file")
+    parser.add_argument("--minutes", type=float, default=340, help="budget of the whole stage")
+    parser.add_argument("--init", help="model folder whose weights to start from")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
+    parser.add_argument("--save-minutes", type=float, default=5)
+    parser.add_argument("--keep-minutes", type=float, default=20)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    Trainer(arguments).run()
