@@ -1,0 +1,123 @@
+/**
+ * Events as they travel: pictures encoded, every event carrying the ids of the request that it answers.
+ *
+ * The shape of an event is the same on every transport; only the way a picture's bytes are carried differs (a data URI
+ * in JSON, raw bytes in msgpack), so that is a parameter. A run of somebody's own may yield any object: what has no
+ * pictures passes as it is.
+ */
+import type { Picture } from "../src/engine/events.ts";
+import {
+  type EncodedPicture,
+  encodePicture,
+  type PictureFormat,
+  PREVIEW_QUALITY,
+  RESULT_QUALITY,
+} from "../src/image/encode.ts";
+import type { Failure } from "./failure.ts";
+
+/** What every event of one request shares. */
+export interface Envelope {
+  readonly requestId: string;
+  readonly inputId: string | undefined;
+  /** The format of result pictures; previews are JPEG. */
+  readonly format: PictureFormat;
+}
+
+/** A picture in a JSON event. Both `url` and `content_type` are needed for a fal playground to show it. */
+export interface JsonPicture {
+  readonly url: string;
+  readonly content_type: string;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** An event on the wire. */
+export type WireEvent = Record<string, unknown>;
+
+/** How one transport carries a picture's bytes. */
+export type Carry = (picture: EncodedPicture) => unknown;
+
+export function asDataUri({ bytes, content_type, width, height }: EncodedPicture): JsonPicture {
+  const base64 = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+  return { url: `data:${content_type};base64,${base64}`, content_type, width, height };
+}
+
+/**
+ * Reads from an input what its events are to carry. An input without usable ids gets a fresh `request_id`.
+ */
+export function envelopeOf(input: unknown): Envelope {
+  const { request_id, input_id, output_format } = (typeof input === "object" && input !== null ? input : {}) as Record<
+    string,
+    unknown
+  >;
+  return {
+    // It becomes a header, so an input that no schema has checked may not choose it freely.
+    requestId: typeof request_id === "string" && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
+    inputId: typeof input_id === "string" ? input_id : undefined,
+    format: output_format === "png" || output_format === "webp" ? output_format : "jpeg",
+  };
+}
+
+/** The headers by which a client learns its job's id, before any event and on errors too. */
+export function idHeaders(envelope: Envelope): Record<string, string> {
+  return { "x-request-id": envelope.requestId, "x-fal-request-id": envelope.requestId };
+}
+
+/**
+ * The slot of an event that a newer one of its kind makes worthless, undefined for those that must arrive.
+ * See `outbox.ts`.
+ */
+export function slotOf(event: unknown): string | undefined {
+  const type = (event as { type?: unknown } | null)?.type;
+  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+}
+
+/**
+ * Encodes the pictures of an event: `picture` becomes `image`; `pictures` becomes `images`, with the first as `image`.
+ * Previews are JPEG at preview quality. A value that is not an object travels as `{type: "output", output}`.
+ */
+export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry = asDataUri): Promise<WireEvent> {
+  const ids = { request_id: envelope.requestId, ...(envelope.inputId && { input_id: envelope.inputId }) };
+  if (typeof event !== "object" || event === null || Array.isArray(event)) {
+    return { type: "output", output: event, ...ids };
+  }
+  const { picture, pictures, ...rest } = event as WireEvent;
+  const encode = async (one: Picture) => {
+    const preview = rest.type === "preview";
+    const options = preview ? { quality: PREVIEW_QUALITY } : { format: envelope.format, quality: RESULT_QUALITY };
+    return carry(await encodePicture(one, options));
+  };
+  const wire: WireEvent = { ...rest };
+  if (isPicture(picture)) wire.image = await encode(picture);
+  else if (picture !== undefined) wire.picture = picture;
+  if (Array.isArray(pictures) && pictures.every(isPicture)) {
+    wire.images = await Promise.all(pictures.map(encode));
+    wire.image ??= (wire.images as unknown[])[0];
+  } else if (pictures !== undefined) wire.pictures = pictures;
+  return { ...wire, ...ids };
+}
+
+/** The last event of a failed run. */
+export function errorEvent(failure: Failure, envelope: Envelope): WireEvent {
+  return {
+    type: "error",
+    detail: failure.detail,
+    status: failure.status,
+    request_id: envelope.requestId,
+    ...(envelope.inputId && { input_id: envelope.inputId }),
+  };
+}
+
+function isPicture(value: unknown): value is Picture {
+  const { width, height, rgba } = (value ?? {}) as Partial<Picture>;
+  return typeof width === "number" && typeof height === "number" && rgba instanceof Uint8Array;
+}
+
+/**
+ * JSON of ASCII alone (`\uXXXX`): fal's client decodes chunk by chunk and spoils a character that falls between two.
+ * A bigint (a seed beyond 2^53) becomes a decimal string.
+ */
+export function asciiJson(value: unknown): string {
+  const text = JSON.stringify(value, (_, field) => (typeof field === "bigint" ? field.toString() : field));
+  return text.replace(/[\u007f-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
