@@ -1,0 +1,11 @@
+// Elements of a checkpoint's tensor, bound as raw words.
+const F32 = 0u;
+const F16 = 1u;
+const BF16 = 2u;
+
+fn element(index: u32, format: u32) -> f32 {
+  if (format == F32) { return bitcast<f32>(source[index]); }
+  let half = (source[index / 2u] >> (16u * (index % 2u))) & 0xffffu;
+  if (format == BF16) { return bitcast<f32>(half << 16u); }
+  return unpack2x16float(half).x;
+}

@@ -1,0 +1,169 @@
+/**
+ * An open GPU: buffers with labels and owners, pipelines compiled once, submission, read-back, memory accounts, faults.
+ *
+ * Everything above works through this one object; it knows buffers and kernels, never tensors or pictures. Errors that
+ * WebGPU reports late come out of `submit`'s promise and `read` as typed errors (`errors.ts`).
+ */
+
+import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
+import { GpuOutOfMemoryError, toGpuError } from "./errors.ts";
+import { watchDevice } from "./faults.ts";
+import { settle } from "./waiting.ts";
+
+// Fixed by the WebGPU specification; dawn.node's own constants live in an object that not every module has at hand.
+export const BufferUsage = {
+  MAP_READ: 1,
+  COPY_SRC: 4,
+  COPY_DST: 8,
+  UNIFORM: 64,
+  STORAGE: 128,
+  QUERY_RESOLVE: 512,
+} as const;
+const MAP_MODE_READ = 1;
+
+/** Bytes on the device, by what they are for. */
+export interface GpuMemory {
+  readonly bytes: number;
+  readonly peakBytes: number;
+  readonly buffers: number;
+}
+
+export interface Gpu {
+  readonly device: GPUDevice;
+  readonly facts: AdapterFacts;
+  /** Invocations of a subgroup, where every subgroup of this adapter has the same number, and it is 4, 8, 16, 32 or 64. */
+  readonly lanes: number | undefined;
+  readonly hasTimestamps: boolean;
+  /** Largest range of a buffer that a kernel can see, in bytes. */
+  readonly maxBindingBytes: number;
+  readonly storageAlignment: number;
+  readonly uniformAlignment: number;
+  readonly memory: GpuMemory;
+  /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limit. The owner destroys it. */
+  createBuffer(label: string, size: number, usage?: number): GPUBuffer;
+  destroyBuffer(buffer: GPUBuffer): void;
+  /** The compute pipeline of a WGSL module with entry point `main`; compiled once for each distinct code. */
+  pipeline(label: string, code: string): GPUComputePipeline;
+  /** Waits until every pipeline that was asked for is compiled. Throws what the compiler said. */
+  pipelinesReady(): Promise<void>;
+  /** Resolves once all submitted work is done; throws the first error that the device reported for it. */
+  idle(): Promise<void>;
+  /** A copy of a range of a buffer, in bytes. */
+  read(buffer: GPUBuffer, offset: number, size: number): Promise<Uint8Array>;
+  /** Throws what the device has reported since the last time. */
+  check(): void;
+  close(): void;
+}
+
+export interface OpenOptions {
+  adapter?: AdapterChoice;
+  /** Pretends that subgroups are absent, so that the workgroup-tiled kernels run (tests, comparisons). */
+  withoutSubgroups?: boolean;
+}
+
+const KNOWN_LANES = [4, 8, 16, 32, 64];
+const DEFAULT_USAGE = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+
+/** Opens an adapter and its device. Throws `AdapterError` where there is none that fits. */
+export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
+  const { adapter, gpu, facts } = await openAdapter(options.adapter);
+  const device = await requestDevice(adapter, "daguerre");
+  const watch = watchDevice(device);
+  const pipelines = new Map<string, GPUComputePipeline>();
+  let pending: Promise<unknown>[] = [];
+  let bytes = 0;
+  let peakBytes = 0;
+  const live = new Map<GPUBuffer, number>();
+
+  const fixed = facts.subgroupMinSize !== undefined && facts.subgroupMinSize === facts.subgroupMaxSize;
+  const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
+  const lanes = usable && KNOWN_LANES.includes(facts.subgroupMinSize ?? 0) ? facts.subgroupMinSize : undefined;
+
+  const self: Gpu & { readonly keptAlive: unknown } = {
+    keptAlive: gpu, // collected, it would take the process with it
+    device,
+    facts,
+    lanes,
+    hasTimestamps: device.features.has("timestamp-query"),
+    maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
+    storageAlignment: device.limits.minStorageBufferOffsetAlignment,
+    uniformAlignment: device.limits.minUniformBufferOffsetAlignment,
+    get memory() {
+      return { bytes, peakBytes, buffers: live.size };
+    },
+    createBuffer(label, size, usage = DEFAULT_USAGE) {
+      const padded = Math.max(16, Math.ceil(size / 16) * 16);
+      if (padded > device.limits.maxBufferSize) {
+        throw new GpuOutOfMemoryError(
+          `${label}: a buffer of ${padded} bytes is over this adapter's limit of ${device.limits.maxBufferSize}`,
+        );
+      }
+      const buffer = device.createBuffer({ label, size: padded, usage });
+      live.set(buffer, padded);
+      bytes += padded;
+      peakBytes = Math.max(peakBytes, bytes);
+      return buffer;
+    },
+    destroyBuffer(buffer) {
+      const size = live.get(buffer);
+      if (size === undefined) return;
+      live.delete(buffer);
+      bytes -= size;
+      buffer.destroy();
+    },
+    pipeline(label, code) {
+      const known = pipelines.get(code);
+      if (known) return known;
+      device.pushErrorScope("validation");
+      const module = device.createShaderModule({ label, code });
+      const pipeline = device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
+      const scope = device.popErrorScope().then(async (error) => {
+        if (!error) return;
+        const info = await module.getCompilationInfo();
+        const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
+        throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
+      });
+      scope.catch(() => {}); // told by pipelinesReady
+      pending.push(scope);
+      pipelines.set(code, pipeline);
+      return pipeline;
+    },
+    async pipelinesReady() {
+      const waited = pending;
+      pending = [];
+      await settle(Promise.all(waited));
+    },
+    async idle() {
+      watch.check();
+      await settle(Promise.race([device.queue.onSubmittedWorkDone(), watch.lost]));
+      watch.check();
+    },
+    async read(buffer, offset, size) {
+      const staging = self.createBuffer("read-back", size, BufferUsage.MAP_READ | BufferUsage.COPY_DST);
+      try {
+        const encoder = device.createCommandEncoder({ label: "read-back" });
+        encoder.copyBufferToBuffer(buffer, offset, staging, 0, Math.ceil(size / 4) * 4);
+        device.queue.submit([encoder.finish()]);
+        try {
+          await settle(staging.mapAsync(MAP_MODE_READ));
+        } catch (error) {
+          watch.check();
+          throw toGpuError(error, "read-back");
+        }
+        watch.check();
+        const copy = new Uint8Array(staging.getMappedRange(0, Math.ceil(size / 4) * 4)).slice(0, size);
+        staging.unmap();
+        return copy;
+      } finally {
+        self.destroyBuffer(staging);
+      }
+    },
+    check: () => watch.check(),
+    close() {
+      for (const buffer of [...live.keys()]) self.destroyBuffer(buffer);
+      pipelines.clear();
+      device.destroy();
+    },
+  };
+  return self;
+}

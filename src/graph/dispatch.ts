@@ -1,0 +1,107 @@
+/**
+ * What a lowered operation is: dispatches of kernels over tensors and parameters. Pipelines and buffers come later, in
+ * `plan.ts`.
+ */
+
+import activation from "../../shaders/prelude/activation.wgsl" with { type: "text" };
+import storageF16 from "../../shaders/prelude/storage_f16.wgsl" with { type: "text" };
+import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "text" };
+import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
+import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
+import type { Parameter, Storage, Tensor } from "./tensor.ts";
+
+/** The adapter and the choices that kernels are made for. */
+export interface Target {
+  /** Subgroup size, where it is known; without it the workgroup-tiled variants run. */
+  readonly lanes: number | undefined;
+  /** How activations are stored. */
+  readonly storage: Storage;
+  /** How weights are stored. */
+  readonly weights: Storage;
+  readonly maxBindingBytes: number;
+}
+
+/** A range of a tensor, in bytes from its start; the whole where no range is given. */
+export interface TensorBinding {
+  readonly tensor: Tensor;
+  readonly offset?: number;
+  readonly size?: number;
+}
+
+/** A parameter's buffer; `piece` for a table that is stored in several. */
+export interface ParameterBinding {
+  readonly parameter: Parameter;
+  readonly piece?: number;
+}
+
+/** Where a kernel has an input that this dispatch does not use. */
+export type Binding = TensorBinding | ParameterBinding | "blank";
+
+export interface Kernel {
+  readonly name: string;
+  readonly code: string;
+}
+
+export interface Dispatch {
+  readonly kernel: Kernel;
+  /** The layer's name. */
+  readonly label: string;
+  readonly params: ArrayBuffer;
+  /** Bindings 1, 2, … of the kernel; 0 is `params`. */
+  readonly bindings: readonly Binding[];
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** A number that the kernel reads as f32; plain numbers are u32. */
+export interface Float {
+  readonly f32: number;
+}
+
+/** A uniform block of 32-bit fields. */
+export function params(...fields: (number | boolean | Float)[]): ArrayBuffer {
+  const bytes = new ArrayBuffer(Math.ceil(fields.length / 4) * 16);
+  const view = new DataView(bytes);
+  fields.forEach((field, index) => {
+    if (typeof field === "object") view.setFloat32(index * 4, field.f32, true);
+    else view.setUint32(index * 4, Number(field), true);
+  });
+  return bytes;
+}
+
+// Below WebGPU's guaranteed 65535 workgroups a dimension.
+const MAX_GRID_WIDTH = 32768;
+
+/** One dimension of workgroups folded into two. */
+export function fold(count: number): { width: number; height: number } {
+  const width = Math.min(Math.max(count, 1), MAX_GRID_WIDTH);
+  return { width, height: Math.ceil(Math.max(count, 1) / width) };
+}
+
+/** Workgroups of 64 for `invocations`, and the width to tell the kernel. */
+export function grid(invocations: number): { workgroups: [number, number, number]; width: number } {
+  const { width, height } = fold(Math.ceil(invocations / 64));
+  return { workgroups: [width, height, 1], width };
+}
+
+export interface KernelOptions {
+  /** Preludes between the storage types and the kernel's own file. */
+  readonly preludes?: readonly string[];
+  readonly weights?: Storage;
+  readonly subgroups?: number;
+  readonly constants?: Readonly<Record<string, number>>;
+}
+
+/** The whole module of a kernel: constants of this pipeline, element types, shared functions, then its own file. */
+export function kernel(name: string, source: string, storage: Storage, options: KernelOptions = {}): Kernel {
+  const constants = { ...options.constants, ...(options.subgroups ? { LANES: options.subgroups } : {}) };
+  const code = [
+    ...(options.subgroups ? ["enable subgroups;"] : []),
+    ...Object.entries(constants).map(([constant, value]) => `const ${constant} = ${value}u;`),
+    storage === "f16" ? storageF16 : storageF32,
+    ...(options.weights ? [options.weights === "f16" ? weightsF16 : weightsF32] : []),
+    activation,
+    ...(options.preludes ?? []),
+    source,
+  ].join("\n");
+  return { name, code };
+}

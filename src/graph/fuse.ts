@@ -1,0 +1,91 @@
+/**
+ * Fusion: passes over the recorded operations that save passes over memory.
+ *
+ * An addition or activation right after a convolution (or linear layer) becomes its epilogue; an activation after group
+ * normalisation becomes part of it; a nearest resize before a convolution becomes the way the convolution reads its
+ * input. Each applies only where the value in between has no other reader.
+ */
+
+import { type Convolution, type Elementwise, type Operation, readsOf, rowsOf, type Tensor } from "./tensor.ts";
+
+/** The operations with what can be fused fused, and what nobody reads left out. `outputs` are read from outside. */
+export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>): Operation[] {
+  const list: (Operation | undefined)[] = [...operations];
+  const makers = new Map<number, number>(list.map((operation, index) => [operation!.output.id, index]));
+  const readers = new Map<number, number>();
+  const count = (tensor: Tensor, by: number) => readers.set(tensor.id, (readers.get(tensor.id) ?? 0) + by);
+  for (const operation of operations) for (const tensor of readsOf(operation)) count(tensor, 1);
+  for (const tensor of outputs) count(tensor, 1);
+
+  /** The operation that makes a tensor which only one other reads. */
+  const soleMaker = (tensor: Tensor): { index: number; operation: Operation } | undefined => {
+    const index = makers.get(tensor.id);
+    const operation = index === undefined ? undefined : list[index];
+    return operation && readers.get(tensor.id) === 1 ? { index: index!, operation } : undefined;
+  };
+  /** Puts `fused` in the place of the operation at `at`, and drops the one that it swallowed. */
+  const replace = (at: number, swallowed: number, fused: Operation) => {
+    list[swallowed] = undefined;
+    list[at] = fused;
+    makers.set(fused.output.id, at);
+  };
+
+  for (let at = 0; at < list.length; at++) {
+    const operation = list[at];
+    if (operation?.kind === "convolution") {
+      const maker = soleMaker(operation.input);
+      if (maker?.operation.kind === "upsample-nearest") {
+        replace(at, maker.index, readResized(operation, maker.operation.input));
+      }
+    } else if (operation?.kind === "elementwise") {
+      if (operation.inputScale !== 1 || operation.scale !== 1 || operation.shift !== 0) continue;
+      if (operation.addend === undefined) {
+        const maker = soleMaker(operation.input);
+        const fused = maker && withActivation(maker.operation, operation);
+        if (fused) replace(at, maker.index, fused);
+      } else if (operation.activation === "none") {
+        const fused = [operation.input, operation.addend]
+          .map((tensor) => ({ tensor, maker: soleMaker(tensor) }))
+          .sort((a, b) => (b.maker?.index ?? -1) - (a.maker?.index ?? -1))
+          .map(({ tensor, maker }) => maker && { index: maker.index, made: withAddend(maker.operation, operation, tensor) })
+          .find((candidate) => candidate?.made !== undefined);
+        if (fused) replace(at, fused.index, fused.made!);
+      }
+    }
+  }
+  return live(list.filter((operation) => operation !== undefined), outputs);
+}
+
+function readResized(convolution: Convolution, input: Tensor): Convolution {
+  const [, inHeight, inWidth] = input.shape as [number, number, number];
+  return { ...convolution, input, picture: { ...convolution.picture, inHeight, inWidth } };
+}
+
+function withActivation(maker: Operation, activation: Elementwise): Operation | undefined {
+  if (maker.kind !== "convolution" && maker.kind !== "group-norm-apply") return;
+  if (maker.activation !== "none") return;
+  return { ...maker, activation: activation.activation, output: activation.output };
+}
+
+function withAddend(maker: Operation, addition: Elementwise, made: Tensor): Operation | undefined {
+  if (maker.kind !== "convolution" || maker.residual) return;
+  const other = made === addition.input ? addition.addend! : addition.input;
+  if (rowsOf(other) === rowsOf(made)) {
+    // An activation that is there already came before this addition.
+    return { ...maker, residual: other, activationAfterResidual: maker.activation === "none", output: addition.output };
+  }
+  if (other !== addition.addend || maker.perImage || maker.activation !== "none") return;
+  return { ...maker, perImage: other, output: addition.output };
+}
+
+/** Without the operations whose output nobody reads; the scheduler's step also changes a state and always stays. */
+function live(operations: readonly Operation[], outputs: Iterable<Tensor>): Operation[] {
+  const wanted = new Set([...outputs].map((tensor) => tensor.id));
+  const kept: Operation[] = [];
+  for (const operation of [...operations].reverse()) {
+    if (!wanted.has(operation.output.id) && operation.kind !== "scheduler-step") continue;
+    for (const tensor of readsOf(operation)) wanted.add(tensor.id);
+    kept.push(operation);
+  }
+  return kept.reverse();
+}

@@ -1,0 +1,113 @@
+/** Group norm, layer norm and softmax. */
+
+import groupNormApply from "../../../shaders/group_norm_apply.wgsl" with { type: "text" };
+import groupNormStats from "../../../shaders/group_norm_stats.wgsl" with { type: "text" };
+import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
+import softmax from "../../../shaders/softmax.wgsl" with { type: "text" };
+import { type Binding, type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
+import {
+  activationCode,
+  channelsOf,
+  type GroupNormApply,
+  type GroupNormStats,
+  halves,
+  type LayerNorm,
+  quads,
+  rowsOf,
+  type Softmax,
+  type Tensor,
+} from "../tensor.ts";
+
+// Pixels that one invocation normalises: enough to pay for merging the statistics, few enough to fill a GPU.
+const RUN_PIXELS = 64;
+
+/** One or two sources, as the group norm kernels read them. */
+function sources(input: Tensor): { bindings: Binding[]; firstQuads: number } {
+  const [first, second] = halves(input);
+  return {
+    bindings: [{ tensor: first! }, second ? { tensor: second } : "blank"],
+    firstQuads: quads(channelsOf(first!)),
+  };
+}
+
+export function lowerGroupNormStats(operation: GroupNormStats, target: Target): Dispatch[] {
+  const { input, chunks, chunkPixels } = operation;
+  const images = input.shape[0]!;
+  const quadCount = quads(channelsOf(input));
+  const { bindings, firstQuads } = sources(input);
+  const { workgroups, width } = grid(images * chunks * quadCount);
+  return [
+    {
+      kernel: kernel("group_norm_stats", groupNormStats, target.storage),
+      label: operation.name,
+      params: params(images, rowsOf(input) / images, quadCount, firstQuads, chunks, chunkPixels, width),
+      bindings: [...bindings, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerGroupNormApply(operation: GroupNormApply, target: Target): Dispatch[] {
+  const { input, statistics } = operation;
+  const images = input.shape[0]!;
+  const pixels = rowsOf(input) / images;
+  const channels = channelsOf(input);
+  const { bindings, firstQuads } = sources(input);
+  const runs = Math.ceil(pixels / RUN_PIXELS);
+  const { workgroups, width } = grid(images * runs * quads(channels));
+  return [
+    {
+      kernel: kernel("group_norm_apply", groupNormApply, target.storage),
+      label: operation.name,
+      params: params(
+        ...[images, pixels, quads(channels), firstQuads],
+        ...[statistics.chunks, statistics.chunkPixels, RUN_PIXELS, runs],
+        ...[channels, channels / operation.groups, { f32: operation.eps }, activationCode[operation.activation]],
+        ...[0, pixels, width],
+      ),
+      bindings: [
+        ...bindings,
+        { tensor: statistics.output },
+        { parameter: operation.gamma },
+        { parameter: operation.beta },
+        { tensor: operation.output },
+      ],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerLayerNorm(operation: LayerNorm, target: Target): Dispatch[] {
+  const channels = channelsOf(operation.input);
+  const rows = rowsOf(operation.input);
+  const { workgroups, width } = grid(rows);
+  return [
+    {
+      kernel: kernel("layer_norm", layerNorm, target.storage),
+      label: operation.name,
+      params: params(rows, quads(channels), channels, { f32: operation.eps }, width),
+      bindings: [
+        { tensor: operation.input },
+        { parameter: operation.gamma },
+        { parameter: operation.beta },
+        { tensor: operation.output },
+      ],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerSoftmax(operation: Softmax, target: Target): Dispatch[] {
+  const channels = channelsOf(operation.input);
+  const rows = rowsOf(operation.input);
+  const { workgroups, width } = grid(rows);
+  return [
+    {
+      kernel: kernel("softmax", softmax, target.storage),
+      label: operation.name,
+      params: params(rows, quads(channels), channels, width),
+      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}

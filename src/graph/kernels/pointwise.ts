@@ -1,0 +1,131 @@
+/** Kernels that make each element from a few others: arithmetic, resizing, gathering, pictures. */
+
+import elementwise from "../../../shaders/elementwise.wgsl" with { type: "text" };
+import embedding from "../../../shaders/embedding.wgsl" with { type: "text" };
+import gatherRows from "../../../shaders/gather_rows.wgsl" with { type: "text" };
+import geglu from "../../../shaders/geglu.wgsl" with { type: "text" };
+import latentToRgb from "../../../shaders/latent_to_rgb.wgsl" with { type: "text" };
+import packPicture from "../../../shaders/pack_picture.wgsl" with { type: "text" };
+import upsampleNearest from "../../../shaders/upsample_nearest.wgsl" with { type: "text" };
+import { type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
+import {
+  activationCode,
+  channelsOf,
+  type Elementwise,
+  type Embedding,
+  type GatherRows,
+  type Geglu,
+  type LatentToRgb,
+  type PackPicture,
+  quads,
+  rowsOf,
+  type Upsample,
+} from "../tensor.ts";
+import { tablePieces } from "../weights.ts";
+
+export function lowerElementwise(operation: Elementwise, target: Target): Dispatch[] {
+  const { input, addend } = operation;
+  const quadCount = quads(channelsOf(input));
+  const count = rowsOf(input) * quadCount;
+  const mode = addend === undefined ? 0 : rowsOf(addend) === rowsOf(input) ? 1 : 2;
+  const { workgroups, width } = grid(count);
+  return [
+    {
+      kernel: kernel("elementwise", elementwise, target.storage),
+      label: operation.name,
+      params: params(
+        ...[count, quadCount, count / input.shape[0]!, mode],
+        activationCode[operation.activation],
+        ...[{ f32: operation.inputScale }, { f32: operation.scale }, { f32: operation.shift }],
+        ...[channelsOf(input), width],
+      ),
+      bindings: [{ tensor: input }, addend ? { tensor: addend } : "blank", { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerGeglu(operation: Geglu, target: Target): Dispatch[] {
+  const rows = rowsOf(operation.output);
+  const outQuads = quads(channelsOf(operation.output));
+  const { workgroups, width } = grid(rows * outQuads);
+  return [
+    {
+      kernel: kernel("geglu", geglu, target.storage),
+      label: operation.name,
+      params: params(rows, outQuads, width),
+      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerUpsample(operation: Upsample, target: Target): Dispatch[] {
+  const [images, inHeight, inWidth, channels] = operation.input.shape as [number, number, number, number];
+  const [, outHeight, outWidth] = operation.output.shape as [number, number, number];
+  const { workgroups, width } = grid(rowsOf(operation.output) * quads(channels));
+  return [
+    {
+      kernel: kernel("upsample_nearest", upsampleNearest, target.storage),
+      label: operation.name,
+      params: params(images, inHeight, inWidth, outHeight, outWidth, quads(channels), width),
+      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerEmbedding(operation: Embedding, target: Target): Dispatch[] {
+  const { ids, table, positions, output } = operation;
+  const tokens = ids.shape[0]!;
+  const quadCount = quads(table.channels);
+  const { workgroups, width } = grid(tokens * quadCount);
+  return tablePieces(table, target).map(({ firstRow, endRow }, piece) => ({
+    kernel: kernel("embedding", embedding, target.storage, { weights: target.weights }),
+    label: operation.name,
+    params: params(tokens, output.shape[1]!, quadCount, firstRow, endRow, width),
+    bindings: [{ tensor: ids }, { parameter: table, piece }, { parameter: positions }, { tensor: output }],
+    workgroups,
+  }));
+}
+
+export function lowerGatherRows(operation: GatherRows, target: Target): Dispatch[] {
+  const [images, tokens, channels] = operation.input.shape as [number, number, number];
+  return [
+    {
+      kernel: kernel("gather_rows", gatherRows, target.storage),
+      label: operation.name,
+      params: params(images, tokens, quads(channels)),
+      bindings: [{ tensor: operation.input }, { tensor: operation.rows }, { tensor: operation.output }],
+      workgroups: [Math.ceil((images * quads(channels)) / 64), 1, 1],
+    },
+  ];
+}
+
+export function lowerPackPicture(operation: PackPicture, target: Target): Dispatch[] {
+  const pixels = rowsOf(operation.input);
+  const { workgroups, width } = grid(pixels);
+  return [
+    {
+      kernel: kernel("pack_picture", packPicture, target.storage),
+      label: operation.name,
+      params: params(pixels, quads(channelsOf(operation.input)), width),
+      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}
+
+export function lowerLatentToRgb(operation: LatentToRgb, target: Target): Dispatch[] {
+  const pixels = rowsOf(operation.input);
+  const { workgroups, width } = grid(pixels);
+  return [
+    {
+      kernel: kernel("latent_to_rgb", latentToRgb, target.storage),
+      label: operation.name,
+      params: params(pixels, quads(channelsOf(operation.input)), width),
+      bindings: [{ tensor: operation.input }, { tensor: operation.matrix }, { tensor: operation.output }],
+      workgroups,
+    },
+  ];
+}

@@ -1,0 +1,313 @@
+/**
+ * A plan: a recorded model, fused, laid out in memory, and bound to buffers. Replaying it is a flat list of pipeline,
+ * bind group and workgroup counts; nothing is allocated, compiled or looked up.
+ *
+ * What follows from constant inputs alone (the prompt's keys and values, size embeddings) is the plan's **prologue**: it
+ * runs when such an input was written, and its results are kept until the next time.
+ */
+
+import { BufferUsage, type Gpu } from "../gpu/device.ts";
+import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
+import type { Binding, Dispatch, Target } from "./dispatch.ts";
+import { fuse } from "./fuse.ts";
+import { lower } from "./lower.ts";
+import { align, planMemory } from "./memory.ts";
+import { GraphError, type Recorder } from "./recorder.ts";
+import { channelsOf, type Operation, quads, readsOf, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
+import type { ParameterBuffers } from "./weights.ts";
+
+export interface CompileOptions {
+  /** Names the plan in errors and profiles: `unet 64×64 ×2`. */
+  readonly label: string;
+  /** How activations are stored. */
+  readonly storage: Storage;
+  readonly parameters: ParameterBuffers;
+}
+
+/** A tensor's range of a buffer, in bytes. */
+export interface Range {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** Time that a layer's kernel took on the GPU. */
+export interface KernelTime {
+  readonly kernel: string;
+  readonly layer: string;
+  readonly milliseconds: number;
+}
+
+export interface Plan {
+  readonly label: string;
+  /** Bytes of arenas, inputs and states that this plan owns. */
+  readonly bytes: number;
+  readonly arenaBytes: number;
+  /** Dispatches of a replay, the prologue's apart. */
+  readonly dispatches: number;
+  /** Writes an input (or a state) from the host: f32 values `[…, channels]` without padding, or u32 for u32 inputs. */
+  write(name: string, values: Float32Array | Uint32Array): void;
+  /** Where an input, a state or an output lies, to copy from or to within the device. */
+  range(name: string): Range;
+  /** Tells that a constant input was changed by a copy, so that the prologue runs again. */
+  touch(): void;
+  /** Adds a replay to an encoder. */
+  encode(encoder: GPUCommandEncoder): void;
+  /** Replays and submits; does not wait. */
+  run(): void;
+  /** Replays once with a timestamp around each dispatch. Throws `GraphError` where the adapter has no timestamps. */
+  profile(): Promise<KernelTime[]>;
+  /** An output (or state) as f32 `[…, channels]` without padding, or u32. */
+  read(name: string): Promise<Float32Array | Uint32Array>;
+  destroy(): void;
+}
+
+interface Bound {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly dispatch: Dispatch;
+}
+
+/** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
+export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
+  const { label, storage } = options;
+  const outputs = new Set(recorder.outputs.values());
+  const operations = fuse(recorder.operations, outputs);
+  const isPrologue = prologueOf(operations);
+  const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
+  const steps = ordered.filter((operation) => !isPrologue(operation));
+  const madeOnce = new Set(ordered.filter(isPrologue).map((operation) => operation.output.id));
+  const readByStep = steps.flatMap(readsOf).map((tensor) => tensor.id);
+  const kept = new Set([...[...outputs].map((tensor) => tensor.id), ...readByStep.filter((id) => madeOnce.has(id))]);
+
+  const memory = planMemory(ordered, kept, {
+    storage,
+    alignment: Math.max(gpu.storageAlignment, 16),
+    maxArenaBytes: gpu.maxBindingBytes,
+  });
+
+  const owned: GPUBuffer[] = [];
+  const own = (name: string, size: number, usage?: number) => {
+    const buffer = gpu.createBuffer(`${label}: ${name}`, size, usage);
+    owned.push(buffer);
+    return buffer;
+  };
+  const external = new Map<number, Range>();
+  const destroy = () => {
+    for (const buffer of owned) gpu.destroyBuffer(buffer);
+    owned.length = 0;
+  };
+
+  try {
+    const arenas = memory.arenas.map((size, index) => own(`arena ${index}`, size));
+    for (const [name, tensor] of [...recorder.inputs, ...recorder.states]) {
+      const size = align(tensorBytes(tensor, storage), 16);
+      external.set(tensor.id, { buffer: own(name, size), offset: 0, size });
+    }
+    const blank = own("blank", 256);
+    const rangeOf = (tensor: Tensor): Range => {
+      const place = memory.places.get(tensor.id);
+      if (place) return { buffer: arenas[place.arena]!, offset: place.offset, size: align(tensorBytes(tensor, storage), 16) };
+      const range = external.get(tensor.id);
+      if (!range) throw new GraphError(`${label}: nothing makes ${tensor.name}`);
+      return range;
+    };
+
+    const target: Target = {
+      lanes: gpu.lanes,
+      storage,
+      weights: options.parameters.storage,
+      maxBindingBytes: gpu.maxBindingBytes,
+    };
+    const lowered = ordered.map((operation) => ({ prologue: isPrologue(operation), dispatches: lower(operation, target) }));
+    const uniforms = uniformBuffer(gpu, lowered.flatMap((entry) => entry.dispatches), own);
+
+    const resource = (binding: Binding): GPUBufferBinding => {
+      if (binding === "blank") return { buffer: blank };
+      if ("parameter" in binding) return { buffer: options.parameters.get(binding.parameter)[binding.piece ?? 0]! };
+      const range = rangeOf(binding.tensor);
+      return {
+        buffer: range.buffer,
+        offset: range.offset + (binding.offset ?? 0),
+        size: binding.size ?? range.size - (binding.offset ?? 0),
+      };
+    };
+    const bind = (dispatch: Dispatch): Bound => {
+      const pipeline = gpu.pipeline(dispatch.kernel.name, dispatch.kernel.code);
+      const group = gpu.device.createBindGroup({
+        label: `${label}: ${dispatch.label} (${dispatch.kernel.name})`,
+        layout: pipeline.getBindGroupLayout(0),
+        entries: [
+          { binding: 0, resource: uniforms(dispatch) },
+          ...dispatch.bindings.map((binding, index) => ({ binding: index + 1, resource: resource(binding) })),
+        ],
+      });
+      return { pipeline, group, dispatch };
+    };
+    const prologue = lowered.filter((entry) => entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
+    const replay = lowered.filter((entry) => !entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
+    await gpu.pipelinesReady();
+    gpu.check();
+
+    const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
+    const find = (name: string): Tensor => {
+      const tensor = named.get(name);
+      if (!tensor) throw new GraphError(`${label}: no tensor is named ${name}; there are ${[...named.keys()].join(", ")}`);
+      return tensor;
+    };
+    let prologueDue = prologue.length > 0;
+
+    const plan: Plan = {
+      label,
+      bytes: owned.reduce((sum, buffer) => sum + buffer.size, 0),
+      arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
+      dispatches: replay.length,
+      write(name, values) {
+        const tensor = find(name);
+        const bytes = toDevice(tensor, values, storage);
+        const range = rangeOf(tensor);
+        gpu.device.queue.writeBuffer(range.buffer, range.offset, bytes);
+        if (tensor.constant) prologueDue = prologue.length > 0;
+      },
+      range: (name) => rangeOf(find(name)),
+      touch() {
+        prologueDue = prologue.length > 0;
+      },
+      encode(encoder) {
+        const pass = encoder.beginComputePass({ label });
+        if (prologueDue) encodeAll(pass, prologue);
+        prologueDue = false;
+        encodeAll(pass, replay);
+        pass.end();
+      },
+      run() {
+        const encoder = gpu.device.createCommandEncoder({ label });
+        plan.encode(encoder);
+        gpu.device.queue.submit([encoder.finish({ label })]);
+      },
+      profile: () => profile(gpu, label, [...prologue, ...replay]),
+      async read(name) {
+        const tensor = find(name);
+        const range = rangeOf(tensor);
+        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, tensorBytes(tensor, storage)), storage);
+      },
+      destroy,
+    };
+    return plan;
+  } catch (error) {
+    destroy();
+    throw error;
+  }
+}
+
+/** Which operations follow from constant inputs alone. */
+function prologueOf(operations: readonly Operation[]): (operation: Operation) => boolean {
+  const constant = new Set<number>();
+  const members = new Set<Operation>();
+  for (const operation of operations) {
+    const reads = readsOf(operation);
+    if (!reads.every((tensor) => tensor.constant || constant.has(tensor.id))) continue;
+    constant.add(operation.output.id);
+    members.add(operation);
+  }
+  // A plan of which everything follows from its constants has no steps left to hoist from: it is all steps.
+  return members.size === operations.length ? () => false : (operation) => members.has(operation);
+}
+
+/** All uniform blocks in one buffer, and where each dispatch finds its own. */
+function uniformBuffer(
+  gpu: Gpu,
+  dispatches: readonly Dispatch[],
+  own: (name: string, size: number, usage?: number) => GPUBuffer,
+): (dispatch: Dispatch) => GPUBufferBinding {
+  const offsets = new Map<Dispatch, number>();
+  let end = 0;
+  for (const dispatch of dispatches) {
+    offsets.set(dispatch, end);
+    end = align(end + dispatch.params.byteLength, gpu.uniformAlignment);
+  }
+  const bytes = new Uint8Array(Math.max(end, 16));
+  for (const [dispatch, offset] of offsets) bytes.set(new Uint8Array(dispatch.params), offset);
+  const buffer = own("uniforms", bytes.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+  gpu.device.queue.writeBuffer(buffer, 0, bytes);
+  return (dispatch) => ({ buffer, offset: offsets.get(dispatch)!, size: dispatch.params.byteLength });
+}
+
+function encodeAll(pass: GPUComputePassEncoder, list: readonly Bound[]): void {
+  let current: GPUComputePipeline | undefined;
+  for (const { pipeline, group, dispatch } of list) {
+    if (pipeline !== current) pass.setPipeline((current = pipeline));
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...dispatch.workgroups);
+  }
+}
+
+// WebGPU's limit for one query set.
+const MAX_QUERIES = 4096;
+
+async function profile(gpu: Gpu, label: string, list: readonly Bound[]): Promise<KernelTime[]> {
+  if (!gpu.hasTimestamps) throw new GraphError(`${label}: this adapter has no timestamp-query, so nothing can be profiled`);
+  const times: KernelTime[] = [];
+  for (let first = 0; first < list.length; first += MAX_QUERIES / 2) {
+    const part = list.slice(first, first + MAX_QUERIES / 2);
+    const count = part.length * 2;
+    const querySet = gpu.device.createQuerySet({ label, type: "timestamp", count });
+    const resolved = gpu.createBuffer(`${label}: timestamps`, count * 8, BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC);
+    try {
+      const encoder = gpu.device.createCommandEncoder({ label: `${label} profile` });
+      part.forEach((bound, index) => {
+        const timestampWrites = { querySet, beginningOfPassWriteIndex: index * 2, endOfPassWriteIndex: index * 2 + 1 };
+        const pass = encoder.beginComputePass({ label: bound.dispatch.label, timestampWrites });
+        encodeAll(pass, [bound]);
+        pass.end();
+      });
+      encoder.resolveQuerySet(querySet, 0, count, resolved, 0);
+      gpu.device.queue.submit([encoder.finish()]);
+      const stamps = new BigUint64Array((await gpu.read(resolved, 0, count * 8)).buffer);
+      part.forEach(({ dispatch }, index) => {
+        const milliseconds = Number(stamps[index * 2 + 1]! - stamps[index * 2]!) / 1e6;
+        times.push({ kernel: dispatch.kernel.name, layer: dispatch.label, milliseconds });
+      });
+    } finally {
+      querySet.destroy();
+      gpu.destroyBuffer(resolved);
+    }
+  }
+  return times;
+}
+
+/** Host values to the device's layout: padded to quads, narrowed where the plan stores f16. */
+function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: Storage): Uint8Array {
+  const count = tensor.shape.reduce((product, size) => product * size, 1);
+  const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;
+  if (!(values instanceof wanted) || values.length !== count) {
+    throw new GraphError(`${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}`);
+  }
+  if (values instanceof Uint32Array) return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const channels = channelsOf(tensor);
+  const stride = quads(channels) * 4;
+  const rows = rowsOf(tensor);
+  let padded = values;
+  if (stride !== channels) {
+    padded = new Float32Array(rows * stride);
+    for (let row = 0; row < rows; row++) padded.set(values.subarray(row * channels, (row + 1) * channels), row * stride);
+  }
+  if (tensor.element === "f32" || storage === "f32") return new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength);
+  const halves = Uint16Array.from(padded, float32ToFloat16Bits);
+  return new Uint8Array(halves.buffer);
+}
+
+function fromDevice(tensor: Tensor, bytes: Uint8Array, storage: Storage): Float32Array | Uint32Array {
+  if (tensor.element === "u32") return new Uint32Array(bytes.buffer, 0, bytes.byteLength / 4);
+  const stored =
+    tensor.element === "f32" || storage === "f32"
+      ? new Float32Array(bytes.buffer, 0, bytes.byteLength / 4)
+      : toFloat32(bytes, "F16");
+  const channels = channelsOf(tensor);
+  const stride = quads(channels) * 4;
+  if (stride === channels) return stored;
+  const rows = rowsOf(tensor);
+  const values = new Float32Array(rows * channels);
+  for (let row = 0; row < rows; row++) values.set(stored.subarray(row * stride, row * stride + channels), row * channels);
+  return values;
+}

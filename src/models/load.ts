@@ -1,0 +1,203 @@
+/**
+ * From a checkpoint's tensors to buffers on the device, in the layout that the kernels read.
+ *
+ * Tensors stream: a piece of at most `PIECE_BYTES` is read from disk, written to a staging buffer, and repacked by a
+ * kernel, so that neither the JavaScript heap nor the staging grows with the model.
+ */
+
+import packTable from "../../shaders/pack_table.wgsl" with { type: "text" };
+import packWeights from "../../shaders/pack_weights.wgsl" with { type: "text" };
+import checkpoint from "../../shaders/prelude/checkpoint.wgsl" with { type: "text" };
+import { BufferUsage, type Gpu } from "../gpu/device.ts";
+import { grid, type Kernel, kernel, params } from "../graph/dispatch.ts";
+import type { MatrixParameter, Parameter, Storage, TableParameter, VectorParameter } from "../graph/tensor.ts";
+import { quads } from "../graph/tensor.ts";
+import { type ParameterBuffers, parameterBytes, tablePieces } from "../graph/weights.ts";
+import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
+import type { TensorEntry } from "../weights/tensor-set.ts";
+
+/** Bytes read from disk at a time. */
+const PIECE_BYTES = 16 * 2 ** 20;
+
+const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
+
+export interface LoadedParameters extends ParameterBuffers {
+  readonly bytes: number;
+  destroy(): void;
+}
+
+export interface LoadOptions {
+  /** Names the buffers: `unet`. */
+  readonly label: string;
+  /** How the weights are stored on the device. */
+  readonly storage: Storage;
+  /** Bytes read so far, and of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Uploads `parameters`, whose parts are found in `tensors` by their name in the model.
+ * The caller has checked names, shapes and types (`checkTensors`); nothing is allocated before that.
+ */
+export async function loadParameters(
+  gpu: Gpu,
+  parameters: Iterable<Parameter>,
+  tensors: ReadonlyMap<string, TensorEntry>,
+  options: LoadOptions,
+): Promise<LoadedParameters> {
+  const buffers = new Map<string, GPUBuffer[]>();
+  const destroy = () => {
+    for (const list of buffers.values()) for (const buffer of list) gpu.destroyBuffer(buffer);
+    buffers.clear();
+  };
+  const uploader = createUploader(gpu, options);
+  const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  let done = 0;
+  let bytes = 0;
+  try {
+    for (const parameter of parameters) {
+      const label = `${options.label}: ${parameter.key}`;
+      const list = parameterBytes(parameter, options.storage, gpu).map((size) => gpu.createBuffer(label, size));
+      buffers.set(parameter.key, list);
+      bytes += list.reduce((sum, buffer) => sum + buffer.size, 0);
+      const parts = parameter.parts.map((part) => tensors.get(part.name)!);
+      if (parameter.kind === "matrix") await uploader.matrix(parameter, parts, list[0]!);
+      else if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
+      else await uploader.vector(parameter, parts, list[0]!);
+      done += parts.reduce((sum, part) => sum + part.byteLength, 0);
+      options.onProgress?.(done, total);
+    }
+    await gpu.idle();
+  } catch (error) {
+    destroy();
+    throw error;
+  } finally {
+    uploader.close();
+  }
+  return { storage: options.storage, bytes, get: (parameter) => buffers.get(parameter.key)!, destroy };
+}
+
+interface Uploader {
+  matrix(parameter: MatrixParameter, parts: readonly TensorEntry[], buffer: GPUBuffer): Promise<void>;
+  vector(parameter: VectorParameter, parts: readonly TensorEntry[], buffer: GPUBuffer): Promise<void>;
+  table(parameter: TableParameter, tensor: TensorEntry, buffers: readonly GPUBuffer[]): Promise<void>;
+  close(): void;
+}
+
+function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
+  const { queue } = gpu.device;
+  const kernels = {
+    matrix: kernel("pack_weights", packWeights, "f32", { weights: storage, preludes: [checkpoint] }),
+    table: kernel("pack_table", packTable, "f32", { weights: storage, preludes: [checkpoint] }),
+  };
+  const uniforms = gpu.createBuffer(`${label}: packing`, 64, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+  let host = new Uint8Array(PIECE_BYTES);
+  let staging = gpu.createBuffer(`${label}: staging`, PIECE_BYTES);
+  let submitted = 0;
+
+  /** Reads rows of a tensor into the staging buffer. */
+  const stage = async (tensor: TensorEntry, offset: number, size: number) => {
+    const padded = Math.ceil(size / 4) * 4;
+    if (padded > host.byteLength) {
+      // A single row (of a 3 × 3 convolution with very many inputs) may be longer than a piece.
+      host = new Uint8Array(padded);
+      gpu.destroyBuffer(staging);
+      staging = gpu.createBuffer(`${label}: staging`, padded);
+    }
+    await tensor.read(host.subarray(0, size), offset);
+    queue.writeBuffer(staging, 0, host, 0, padded);
+    // Each write holds its bytes in Dawn until the queue has passed it.
+    submitted += padded;
+    if (submitted > 4 * PIECE_BYTES) {
+      submitted = 0;
+      await gpu.idle();
+    }
+  };
+  const run = (packer: Kernel, block: ArrayBuffer, target: GPUBuffer, workgroups: readonly [number, number, number]) => {
+    queue.writeBuffer(uniforms, 0, block);
+    const pipeline = gpu.pipeline(packer.name, packer.code);
+    const group = gpu.device.createBindGroup({
+      label: `${label}: ${packer.name}`,
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [
+        { binding: 0, resource: { buffer: uniforms, size: block.byteLength } },
+        { binding: 1, resource: { buffer: staging } },
+        { binding: 2, resource: { buffer: target } },
+      ],
+    });
+    const encoder = gpu.device.createCommandEncoder({ label: `${label}: ${packer.name}` });
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...workgroups);
+    pass.end();
+    queue.submit([encoder.finish()]);
+  };
+
+  return {
+    async matrix(parameter, parts, buffer) {
+      const { outputHead, inputHead, taps, inputs } = parameter;
+      let firstQuad = 0;
+      for (const [index, tensor] of parts.entries()) {
+        const format = tensor.dtype as FloatType;
+        const outputs = tensor.shape[0]!;
+        const rowBytes = inputs * taps * ELEMENT_BYTES[format];
+        // A run begins with a quad of outputs, and with a head where heads are padded.
+        const unit = outputHead ? outputHead.width : 4;
+        const padded = outputHead ? outputHead.padded : 4;
+        const rowsARun = Math.max(1, Math.floor(PIECE_BYTES / rowBytes / unit)) * unit;
+        for (let first = 0; first < outputs; first += rowsARun) {
+          const rows = Math.min(rowsARun, outputs - first);
+          const firstChannel = (first / unit) * padded;
+          const packedQuads = outputHead ? ((rows / unit) * padded) / 4 : quads(rows);
+          await stage(tensor, first * rowBytes, rows * rowBytes);
+          const { workgroups, width } = grid(taps * parameter.inputQuads * packedQuads * 4);
+          const block = params(
+            ...[outputs, inputs, taps, FORMAT[format]],
+            ...[parameter.outputQuads, parameter.inputQuads, firstQuad + firstChannel / 4, packedQuads],
+            ...[firstChannel, first],
+            ...[outputHead?.width ?? 0, outputHead?.padded ?? 0, inputHead?.width ?? 0, inputHead?.padded ?? 0],
+            width,
+          );
+          run(kernels.matrix, block, buffer, workgroups);
+        }
+        firstQuad += quads(parameter.partChannels[index]!);
+      }
+    },
+    async vector(parameter, parts, buffer) {
+      const values = new Float32Array(parameter.quads * 4);
+      let start = 0;
+      for (const [index, tensor] of parts.entries()) {
+        const bytes = new Uint8Array(tensor.byteLength);
+        await tensor.read(bytes);
+        const source = toFloat32(bytes, tensor.dtype as FloatType);
+        const { width, padded } = parameter.head ?? { width: source.length, padded: source.length };
+        for (let head = 0; head * width < source.length; head++) {
+          values.set(source.subarray(head * width, (head + 1) * width), start + head * padded);
+        }
+        start += parameter.partChannels[index]!;
+      }
+      queue.writeBuffer(buffer, 0, values);
+    },
+    async table(parameter, tensor, buffers) {
+      const format = tensor.dtype as FloatType;
+      const rowBytes = parameter.channels * ELEMENT_BYTES[format];
+      const limits = { weights: storage, maxBindingBytes: gpu.maxBindingBytes };
+      for (const [piece, { firstRow, endRow }] of tablePieces(parameter, limits).entries()) {
+        // A multiple of two rows, so that a run of halves begins on a whole word.
+        const rowsARun = Math.max(2, Math.floor(PIECE_BYTES / rowBytes / 2) * 2);
+        for (let first = firstRow; first < endRow; first += rowsARun) {
+          const rows = Math.min(rowsARun, endRow - first);
+          await stage(tensor, first * rowBytes, rows * rowBytes);
+          const { workgroups, width } = grid(rows * quads(parameter.channels));
+          const block = params(rows, parameter.channels, quads(parameter.channels), FORMAT[format], first - firstRow, width);
+          run(kernels.table, block, buffers[piece]!, workgroups);
+        }
+      }
+    },
+    close() {
+      gpu.destroyBuffer(staging);
+      gpu.destroyBuffer(uniforms);
+    },
+  };
+}

@@ -1,0 +1,246 @@
+/**
+ * UNet2DConditionModel: the denoiser of Stable Diffusion 1.x, 2.x, XL and of latent consistency models.
+ *
+ * Rombach et al. 2022 (arXiv 2112.10752); block and layer names are those of diffusers, and so are the shapes, in NHWC.
+ * Reads like its diagram: embeddings, down blocks, middle, up blocks with the skips taken from the other side.
+ */
+
+import { z } from "zod";
+import { headPadding, type Recorder } from "../graph/recorder.ts";
+import { channelsOf, type Tensor } from "../graph/tensor.ts";
+import { parseConfig } from "./config.ts";
+
+const perBlock = z.union([z.number().int().positive(), z.array(z.number().int().positive())]);
+
+const configSchema = z.object({
+  in_channels: z.number().int().positive(),
+  out_channels: z.number().int().positive(),
+  block_out_channels: z.array(z.number().int().positive()).min(1),
+  down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
+  up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
+  mid_block_type: z.literal("UNetMidBlock2DCrossAttn").default("UNetMidBlock2DCrossAttn"),
+  layers_per_block: z.number().int().positive().default(2),
+  attention_head_dim: perBlock.default(8),
+  num_attention_heads: perBlock.nullish(),
+  transformer_layers_per_block: perBlock.default(1),
+  cross_attention_dim: z.number().int().positive(),
+  norm_num_groups: z.number().int().positive().default(32),
+  norm_eps: z.number().positive().default(1e-5),
+  act_fn: z.literal("silu").default("silu"),
+  use_linear_projection: z.boolean().default(false),
+  flip_sin_to_cos: z.boolean().default(true),
+  freq_shift: z.number().default(0),
+  downsample_padding: z.literal(1).default(1),
+  mid_block_scale_factor: z.literal(1).default(1),
+  center_input_sample: z.literal(false).default(false),
+  time_cond_proj_dim: z.number().int().positive().nullish(),
+  addition_embed_type: z.enum(["text_time"]).nullish(),
+  addition_time_embed_dim: z.number().int().positive().nullish(),
+  projection_class_embeddings_input_dim: z.number().int().positive().nullish(),
+  sample_size: z.union([z.number().int().positive(), z.array(z.number())]).nullish(),
+  // Options of the reference that no model of these families uses; anything else would silently be another network.
+  only_cross_attention: z.literal(false).default(false),
+  dual_cross_attention: z.literal(false).default(false),
+  class_embed_type: z.null().default(null),
+  encoder_hid_dim: z.null().default(null),
+  encoder_hid_dim_type: z.null().default(null),
+  resnet_time_scale_shift: z.literal("default").default("default"),
+  time_embedding_type: z.literal("positional").default("positional"),
+  conv_in_kernel: z.literal(3).default(3),
+  conv_out_kernel: z.literal(3).default(3),
+  attention_type: z.literal("default").default("default"),
+  reverse_transformer_layers_per_block: z.null().default(null),
+  resnet_skip_time_act: z.literal(false).default(false),
+  resnet_out_scale_factor: z.literal(1).default(1),
+  cross_attention_norm: z.null().default(null),
+  time_embedding_act_fn: z.null().default(null),
+  timestep_post_act: z.null().default(null),
+});
+
+export type UnetConfig = z.infer<typeof configSchema>;
+
+/** Throws `ModelConfigError` naming the field that is wrong or not supported. */
+export function parseUnetConfig(config: unknown): UnetConfig {
+  return parseConfig("unet", configSchema, config);
+}
+
+/** What the UNet reads beside the sample; `rows` is the batch. */
+export interface UnetInputs {
+  /** `[rows, h, w, in_channels]` */
+  readonly sample: Tensor;
+  /** Sinusoids of each row's timestep, `[rows, block_out_channels[0]]`: `timestepSinusoids`. */
+  readonly timestep: Tensor;
+  /** `[rows, tokens, cross_attention_dim]` */
+  readonly text: Tensor;
+  /** LCM: the embedding of the guidance scale, `[rows, time_cond_proj_dim]`. */
+  readonly guidance?: Tensor;
+  /** SDXL: pooled text and size sinusoids side by side, `[rows, projection_class_embeddings_input_dim]`. */
+  readonly added?: Tensor;
+}
+
+/** `sample` → the prediction, `[rows, h, w, out_channels]`. */
+export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tensor {
+  const { block_out_channels: channels, layers_per_block: layers } = config;
+  const levels = channels.length;
+  const embedding = g.activation(timeEmbedding(g, config, inputs), "silu");
+
+  let x = g.conv2d(inputs.sample, "conv_in", { outputs: channels[0]!, padding: 1 });
+  const skips = [x];
+
+  config.down_block_types.forEach((type, level) => {
+    g.scope(`down_blocks.${level}`, () => {
+      for (let layer = 0; layer < layers; layer++) {
+        x = resnetBlock(g, x, embedding, `resnets.${layer}`, channels[level]!, config);
+        if (type === "CrossAttnDownBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
+        skips.push(x);
+      }
+      if (level < levels - 1) {
+        x = g.conv2d(x, "downsamplers.0.conv", { outputs: channels[level]!, stride: 2, padding: 1 });
+        skips.push(x);
+      }
+    });
+  });
+
+  g.scope("mid_block", () => {
+    const deepest = channels[levels - 1]!;
+    x = resnetBlock(g, x, embedding, "resnets.0", deepest, config);
+    x = transformer(g, x, inputs.text, "attentions.0", levels - 1, config);
+    x = resnetBlock(g, x, embedding, "resnets.1", deepest, config);
+  });
+
+  config.up_block_types.forEach((type, block) => {
+    const level = levels - 1 - block;
+    g.scope(`up_blocks.${block}`, () => {
+      for (let layer = 0; layer < layers + 1; layer++) {
+        x = resnetBlock(g, g.concat(x, skips.pop()!), embedding, `resnets.${layer}`, channels[level]!, config);
+        if (type === "CrossAttnUpBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
+      }
+      if (level > 0) {
+        // The size of the skip it will meet, which is not twice its own where a size on the way down was odd.
+        const [, height, width] = skips.at(-1)!.shape as [number, number, number];
+        x = g.upsampleNearest(x, "upsamplers.0", { height, width });
+        x = g.conv2d(x, "upsamplers.0.conv", { outputs: channels[level]!, padding: 1 });
+      }
+    });
+  });
+
+  x = g.groupNorm(x, "conv_norm_out", { groups: config.norm_num_groups, eps: config.norm_eps });
+  return g.conv2d(g.activation(x, "silu"), "conv_out", { outputs: config.out_channels, padding: 1 });
+}
+
+/** Timestep, guidance scale and added conditions into one vector a row, `[rows, 4 · block_out_channels[0]]`. */
+function timeEmbedding(g: Recorder, config: UnetConfig, { timestep, guidance, added }: UnetInputs): Tensor {
+  const outputs = config.block_out_channels[0]! * 4;
+  let x = timestep;
+  if (guidance) {
+    const projected = g.linear(guidance, "time_embedding.cond_proj", { outputs: channelsOf(timestep), bias: false });
+    x = g.add(projected, timestep, "time_embedding.cond_proj");
+  }
+  const perceptron = (input: Tensor, name: string) => {
+    const hidden = g.activation(g.linear(input, `${name}.linear_1`, { outputs }), "silu");
+    return g.linear(hidden, `${name}.linear_2`, { outputs });
+  };
+  const time = perceptron(x, "time_embedding");
+  return added ? g.add(time, perceptron(added, "add_embedding"), "add_embedding") : time;
+}
+
+function resnetBlock(g: Recorder, x: Tensor, embedding: Tensor, name: string, outputs: number, config: UnetConfig): Tensor {
+  const norm = { groups: config.norm_num_groups, eps: config.norm_eps };
+  return g.scope(name, () => {
+    let h = g.activation(g.groupNorm(x, "norm1", norm), "silu");
+    h = g.conv2d(h, "conv1", { outputs, padding: 1 });
+    h = g.add(h, g.linear(embedding, "time_emb_proj", { outputs }), "time_emb_proj");
+    h = g.activation(g.groupNorm(h, "norm2", norm), "silu");
+    h = g.conv2d(h, "conv2", { outputs, padding: 1 });
+    const shortcut = channelsOf(x) === outputs ? x : g.conv2d(x, "conv_shortcut", { outputs, kernel: 1 });
+    return g.add(shortcut, h);
+  });
+}
+
+/** Transformer2DModel: a picture's pixels as tokens, through blocks of self-attention, cross-attention and feed-forward. */
+function transformer(g: Recorder, x: Tensor, text: Tensor, name: string, level: number, config: UnetConfig): Tensor {
+  const channels = channelsOf(x);
+  // `attention_head_dim` is, for historical reasons, the number of heads.
+  const heads = at(config.num_attention_heads ?? config.attention_head_dim, level);
+  const [n, h, w] = x.shape as [number, number, number];
+  const asConvolution = !config.use_linear_projection;
+  return g.scope(name, () => {
+    let tokens = g.groupNorm(x, "norm", { groups: config.norm_num_groups, eps: 1e-6 });
+    tokens = g.linear(tokens, "proj_in", { outputs: channels, asConvolution });
+    for (let block = 0; block < at(config.transformer_layers_per_block, level); block++) {
+      tokens = g.scope(`transformer_blocks.${block}`, () => transformerBlock(g, tokens, text, heads));
+    }
+    tokens = g.linear(tokens, "proj_out", { outputs: channels, asConvolution });
+    return g.reshape(g.add(tokens, x), [n, h, w, channels]);
+  });
+}
+
+function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number): Tensor {
+  const channels = channelsOf(x);
+  const head = headPadding(channels / heads);
+  const inner = heads * head.padded;
+  const norm = { eps: 1e-5 };
+
+  let h = g.layerNorm(x, "norm1", norm);
+  const qkv = g.scope("attn1", () =>
+    g.linear(h, ["to_q", "to_k", "to_v"], { outputs: [channels, channels, channels], bias: false, outputHead: head }),
+  );
+  h = g.attention(
+    "attn1",
+    { query: { tensor: qkv, offset: 0 }, key: { tensor: qkv, offset: inner }, value: { tensor: qkv, offset: 2 * inner } },
+    { heads, head },
+  );
+  x = g.add(g.linear(h, "attn1.to_out.0", { outputs: channels, inputHead: head }), x);
+
+  h = g.layerNorm(x, "norm2", norm);
+  const query = g.linear(h, "attn2.to_q", { outputs: channels, bias: false, outputHead: head });
+  const kv = g.scope("attn2", () =>
+    g.linear(text, ["to_k", "to_v"], { outputs: [channels, channels], bias: false, outputHead: head }),
+  );
+  h = g.attention(
+    "attn2",
+    { query: { tensor: query, offset: 0 }, key: { tensor: kv, offset: 0 }, value: { tensor: kv, offset: inner } },
+    { heads, head },
+  );
+  x = g.add(g.linear(h, "attn2.to_out.0", { outputs: channels, inputHead: head }), x);
+
+  h = g.layerNorm(x, "norm3", norm);
+  h = g.geglu(g.linear(h, "ff.net.0.proj", { outputs: channels * 8 }), "ff.net.0");
+  return g.add(g.linear(h, "ff.net.2", { outputs: channels }), x);
+}
+
+function at(value: number | readonly number[], level: number): number {
+  return typeof value === "number" ? value : value[level]!;
+}
+
+/**
+ * Sinusoids of timesteps, `[timesteps, width]`: `cos(t·f_i) ‖ sin(t·f_i)` where `flip` (as all these models have it),
+ * `f_i = 10000^(−i / (width/2 − freqShift))` (Vaswani et al. 2017; diffusers' `get_timestep_embedding`).
+ * Rounded to f32 where the reference rounds: at t = 999 an f32 angle is 3e-5 away from the exact one.
+ */
+export function timestepSinusoids(
+  timesteps: ArrayLike<number>,
+  width: number,
+  { flip = true, freqShift = 0 }: { flip?: boolean; freqShift?: number } = {},
+): Float32Array {
+  const f32 = Math.fround;
+  const half = Math.floor(width / 2);
+  const values = new Float32Array(timesteps.length * width);
+  for (let row = 0; row < timesteps.length; row++) {
+    for (let i = 0; i < half; i++) {
+      const exponent = f32(f32(f32(-Math.log(10000)) * i) / (half - freqShift));
+      const angle = f32(f32(timesteps[row]!) * f32(Math.exp(exponent)));
+      values[row * width + i] = flip ? Math.cos(angle) : Math.sin(angle);
+      values[row * width + half + i] = flip ? Math.sin(angle) : Math.cos(angle);
+    }
+  }
+  return values;
+}
+
+/**
+ * LCM's embedding of the guidance scale w = scale − 1, `[1, width]`: `sin ‖ cos` of `1000 · w · f_i`,
+ * `f_i = 10000^(−i / (width/2 − 1))` (Luo et al. 2023, arXiv 2310.04378; diffusers' `get_guidance_scale_embedding`).
+ */
+export function guidanceEmbedding(guidanceScale: number, width: number): Float32Array {
+  return timestepSinusoids([1000 * (guidanceScale - 1)], width, { flip: false, freqShift: 1 });
+}
