@@ -65,7 +65,7 @@ export interface OpenAdapter {
  * Dawn's toggles (names from its Toggles.cpp; a misspelt one is ignored without a word). They are given to `create()`,
  * which hands them on to every adapter and device made from it.
  */
-const FLAGS = [
+export const DAWN_FLAGS: readonly string[] = [
   // allow_unsafe_apis: `chromium-experimental-subgroup-matrix` (tensor cores) is offered only with it.
   // vulkan_enable_f16_on_nvidia: Dawn hides `shader-f16` from NVIDIA's Vulkan driver otherwise.
   "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
@@ -110,7 +110,7 @@ function dawn(flags: readonly string[]): GPU {
   const key = JSON.stringify([flags, process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES]);
   let gpu = kept.get(key);
   if (gpu === undefined) {
-    gpu = create([...FLAGS, ...flags]);
+    gpu = create([...DAWN_FLAGS, ...flags]);
     kept.set(key, gpu);
   }
   return gpu;
@@ -141,21 +141,30 @@ async function listAdapters(): Promise<Listed[]> {
   return []; // null: no driver at all
 }
 
-function softwareDriverOf(info: GPUAdapterInfo): SoftwareDriver | undefined {
+function softwareDriverOf(info: Described["info"]): SoftwareDriver | undefined {
   if (/swiftshader/i.test(`${info.architecture} ${info.device} ${info.description}`)) return "swiftshader";
   if (/llvmpipe|lavapipe/i.test(`${info.device} ${info.description}`)) return "lavapipe";
   return undefined;
 }
 
-function factsOf(adapter: GPUAdapter, listed: Listed): AdapterFacts {
+/** What an adapter says of itself. Needs no live adapter, so that a child process can send one's description. */
+export interface Described {
+  readonly info: Omit<GPUAdapterInfo, "__brand" | "subgroupMinSize" | "subgroupMaxSize"> & {
+    readonly subgroupMinSize?: number;
+    readonly subgroupMaxSize?: number;
+  };
+  readonly features: Iterable<string>;
+}
+
+/** The facts of an adapter, from its own description and Dawn's listing of it. */
+export function factsOf(adapter: Described, listed: Listed): AdapterFacts {
   const { info } = adapter;
   const driver = softwareDriverOf(info);
   // Dawn calls every adapter of Vulkan's type "CPU" a fallback adapter; D3D12's WARP as well.
   const software = driver !== undefined || info.isFallbackAdapter;
   const features = [...adapter.features].sort();
-  const subgroups = features.includes("subgroups")
-    ? { subgroupMinSize: info.subgroupMinSize, subgroupMaxSize: info.subgroupMaxSize }
-    : {};
+  const { subgroupMinSize, subgroupMaxSize } = info;
+  const subgroups = features.includes("subgroups") ? { subgroupMinSize, subgroupMaxSize } : {};
   return {
     kind: software ? "software" : "hardware",
     name: listed.name,
