@@ -143,7 +143,7 @@ describe("a good run", () => {
       yield { type: "result" };
     };
     const text = await (await post(await serving(quiet, { heartbeatMs: 50 }), { prompt: "x" })).text();
-    expect(text).toMatch(/\n\n(: ping\n){2}id: 2\n/);
+    expect(text).toMatch(/\n\n(: ping\n)+id: 2\n/);
     expect(parsed(text).map(({ event }) => event.type)).toEqual(["queued", "result"]);
   });
 
@@ -235,12 +235,15 @@ describe("a failing run", () => {
   });
 
   it("answers with a status and the field's name while no event has been sent", async () => {
-    const url = await serving(async function* () {
-      await sleep(10);
-      throw new RequestError("scheduler", "must be one of DDIM, Euler");
-      // biome-ignore lint/correctness/noUnreachable: it is what makes this a generator
-      yield {};
-    });
+    const url = await serving(
+      async function* () {
+        await sleep(10);
+        throw new RequestError("scheduler", "must be one of DDIM, Euler");
+        // biome-ignore lint/correctness/noUnreachable: it is what makes this a generator
+        yield {};
+      },
+      { headersWithinMs: 10_000 },
+    );
     const response = await post(url, { prompt: "x" });
     expect(response.status).toBe(422);
     expect(response.headers.get("x-request-id")).toMatch(/./);
@@ -393,7 +396,7 @@ describe("a slow client", () => {
       while (made < total) yield { type: "mine", n: ++made, text: "x".repeat(100_000) };
     });
     const response = await rawPost(url, { prompt: "x" });
-    await until(() => made > 20);
+    await until(() => made > 15);
     let before = 0;
     while (before !== made) {
       before = made;

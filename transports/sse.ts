@@ -199,8 +199,7 @@ async function destroy(
   }
   const until = Date.now() + lingerMs;
   while ((!outgoing.headersSent || outgoing.writableLength > 0) && Date.now() < until) await sleep(5);
-  // Over HTTP/2, `destroy()` ends the stream with NO_ERROR, which reads as a clean end. Other codes than CANCEL become an
-  // unheard 'error' event here, which ends the process.
+  // Over HTTP/2, `destroy()` ends the stream with NO_ERROR, which reads as a clean end.
   if (outgoing.stream === undefined) outgoing.destroy();
-  else outgoing.stream.close(http2.NGHTTP2_CANCEL);
+  else outgoing.stream.close(http2.NGHTTP2_INTERNAL_ERROR);
 }

@@ -2,16 +2,22 @@
  * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
  * Types only; `runtime.ts` is the implementation.
  */
+import type { AdapterChoice, AdapterFacts } from "../gpu/adapter.ts";
 import type { RunEvent } from "./events.ts";
 import type { ImageToImageInput, TextToImageInput } from "./request.ts";
 
-/** The GPU a runtime computes on. */
-export interface AdapterFacts {
-  /** What the driver calls it: `NVIDIA H200`, `llvmpipe (LLVM 15.0.7, 256 bits)`. */
-  readonly name: string;
-  /** True where the CPU does the work of a GPU. */
-  readonly software: boolean;
+/** How a runtime is made. */
+export interface RuntimeOptions {
+  /** A diffusers folder; left out: the built-in model. */
+  readonly model?: string;
+  readonly adapter?: AdapterChoice;
+  /** How weights and activations are stored; `auto` is f16 where the adapter computes with it. */
+  readonly precision?: Precision;
+  /** The folder whose LoRA files a request may name. */
+  readonly loraFolder?: string;
 }
+
+export type Precision = "auto" | "f32" | "f16";
 
 /** The model a runtime has loaded. */
 export interface ModelFacts {

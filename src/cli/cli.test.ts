@@ -1,0 +1,164 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { PassThrough } from "node:stream";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { gradient, gradientRun, type RunRecord } from "../../test/gradient-run.ts";
+import type { Runtime } from "../engine/contract.ts";
+import { parseGeneration } from "../engine/request.ts";
+import { decodePicture } from "../image/decode.ts";
+import { encodePicture } from "../image/encode.ts";
+import * as flags from "./flags.ts";
+import { generate } from "./generate.ts";
+import { serve } from "./serve.ts";
+
+/** The gradient run in a runtime's clothes: what the commands do around a runtime does not depend on the model. */
+function gradientRuntime(record?: RunRecord) {
+  const run = gradientRun(record);
+  const inputs: unknown[] = [];
+  const start: Runtime["textToImage"] = (input, { signal } = {}) => {
+    inputs.push(input);
+    const { prompt, num_inference_steps, preview_every } = parseGeneration(input);
+    const context = { signal: signal ?? new AbortController().signal, requestId: "cli" };
+    return run({ prompt, num_inference_steps, preview_every }, context) as ReturnType<Runtime["textToImage"]>;
+  };
+  const runtime: Runtime = {
+    adapter: {
+      kind: "software",
+      name: "llvmpipe",
+      vendor: "mesa",
+      architecture: "",
+      description: "",
+      backend: "vulkan",
+      features: [],
+    },
+    model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10 },
+    textToImage: start,
+    imageToImage: start,
+    close: async () => {},
+  };
+  return { runtime, inputs };
+}
+
+describe("flags", () => {
+  it("read sizes, ports, LoRA files and adapters", () => {
+    expect(flags.size("512x768")).toEqual({ width: 512, height: 768 });
+    expect(flags.port("0")).toBe(0);
+    expect(flags.lora("ink.safetensors:0.8")).toEqual([{ path: "ink.safetensors", scale: 0.8 }]);
+    expect(flags.lora("C:\\ink.safetensors", [{ path: "oil", scale: 2 }])).toEqual([
+      { path: "oil", scale: 2 },
+      { path: "C:\\ink.safetensors", scale: 1 },
+    ]);
+    expect(flags.adapter("software")).toEqual({ prefer: "software" });
+    expect(flags.adapter("NVIDIA")).toEqual({ name: "NVIDIA" });
+    expect(flags.pictureFile("a/b.JPG")).toEqual({ file: "a/b.JPG", format: "jpeg" });
+  });
+
+  it.each([
+    () => flags.size("512"),
+    () => flags.size("512x"),
+    () => flags.port("65536"),
+    () => flags.port("80a"),
+    () => flags.port("-1"),
+    () => flags.number("many"),
+    () => flags.pictureFile("out.gif"),
+    () => flags.pictureFile("out"),
+  ])("refuse what they cannot mean: %s", (read) => {
+    expect(read).toThrow();
+  });
+});
+
+describe("generate", () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(path.join(tmpdir(), "daguerre-cli-"));
+  });
+  afterEach(() => rm(dir, { recursive: true, force: true }));
+
+  function screen(isTTY: boolean) {
+    const stream = Object.assign(new PassThrough(), { isTTY });
+    return { stream, text: () => String(stream.read() ?? "") };
+  }
+
+  it("writes the picture and the previews, and says each step plainly where there is no terminal", async () => {
+    const { runtime } = gradientRuntime();
+    const { stream, text } = screen(false);
+    const file = path.join(dir, "new", "out.png");
+    const previewDir = path.join(dir, "previews");
+    const files = await generate(
+      runtime,
+      {
+        input: { prompt: "a hill", num_inference_steps: 20, preview_every: 5 },
+        output: { file, format: "png" },
+        previewDir,
+      },
+      stream,
+    );
+    expect(files).toEqual([file]);
+    const picture = await decodePicture(await readFile(file));
+    expect(picture.rgba).toEqual(gradient(64, 1).rgba);
+    expect(await readdir(previewDir)).toEqual(["preview-005.jpg", "preview-010.jpg", "preview-015.jpg"]);
+    const shown = text();
+    expect(shown.match(/^step \d+\/20 {2}[\d.]+ s$/gm)).toHaveLength(10);
+    expect(shown).toMatch(/out\.png: 64x64, seed 7 in [\d.]+ s \(llvmpipe, a software GPU\)\n$/);
+  });
+
+  it("shows a bar on a terminal", async () => {
+    const { runtime } = gradientRuntime();
+    const { stream, text } = screen(true);
+    const terminal = Object.assign(stream, { cursorTo() {}, moveCursor() {}, clearLine() {}, columns: 100 });
+    const output = { file: path.join(dir, "out.jpg"), format: "jpeg" } as const;
+    await generate(runtime, { input: { prompt: "x", num_inference_steps: 4 }, output }, terminal);
+    const shown = text();
+    expect(shown).toContain("█");
+    expect(shown).not.toMatch(/^step 2\/4 {2}/m);
+  });
+
+  it("starts from a picture", async () => {
+    const { runtime, inputs } = gradientRuntime();
+    const start = path.join(dir, "start.png");
+    const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
+    await writeFile(start, bytes);
+    const output = { file: path.join(dir, "out.webp"), format: "webp" } as const;
+    const image = { file: start, strength: 0.4 };
+    await generate(runtime, { input: { prompt: "x" }, output, image }, screen(false).stream);
+    expect(inputs[0]).toMatchObject({ strength: 0.4, image: new Uint8Array(bytes) });
+  });
+
+  it("writes nothing when it is interrupted", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const { runtime } = gradientRuntime(record);
+    const output = { file: path.join(dir, "out.png"), format: "png" } as const;
+    const interrupt = new AbortController();
+    setTimeout(() => interrupt.abort(), 40);
+    const input = { prompt: "x", num_inference_steps: 200 };
+    await expect(generate(runtime, { input, output }, screen(false).stream, interrupt.signal)).rejects.toThrow();
+    expect(record.ended).toBe(true);
+    expect(record.steps).toBeLessThan(200);
+    expect(await readdir(dir)).toEqual([]);
+  });
+});
+
+describe("serve", () => {
+  it("says what it computes on, and prints an address that answers", async () => {
+    const { runtime } = gradientRuntime();
+    let said = "";
+    const server = await serve(runtime, { host: "127.0.0.1", port: 0 }, (text) => {
+      said += text;
+    });
+    try {
+      expect(said).toContain("adapter  llvmpipe (a software GPU");
+      const [, url, body] = /curl -N (\S+) -H 'content-type: application\/json' -d '(.+)'/.exec(said)!;
+      const response = await fetch(url!, { method: "POST", body: body! });
+      expect(await response.text()).toContain('"type":"result"');
+      expect(await (await fetch(`${server.url}/health`)).json()).toEqual({
+        status: "ok",
+        version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+        adapter: { name: "llvmpipe", kind: "software", backend: "vulkan" },
+        model: "gradient",
+      });
+    } finally {
+      await server.close();
+    }
+  });
+});

@@ -1,0 +1,176 @@
+#!/usr/bin/env node
+/**
+ * The `daguerre` command. This file only reads the command line; each command is a file beside it, loaded when asked
+ * for, so that `--help` does not wait for a GPU driver.
+ */
+import process from "node:process";
+import { Command, Option } from "commander";
+import type { Precision, Runtime, RuntimeOptions } from "../engine/contract.ts";
+import type { AdapterChoice } from "../gpu/adapter.ts";
+import * as flags from "./flags.ts";
+import type { GenerateJob } from "./generate.ts";
+import { version } from "./version.ts";
+
+/** Milliseconds that running requests get to finish after the first signal. A second signal ends at once. */
+const GRACE_MS = 10_000;
+/** 128 + SIGINT, as shells count. */
+const INTERRUPTED = 130;
+
+interface RuntimeFlags {
+  model?: string;
+  adapter?: AdapterChoice;
+  precision?: Precision;
+  loraDir?: string;
+}
+
+/** The flags that say what computes, on every command that computes. */
+function withRuntimeFlags(command: Command): Command {
+  return command
+    .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .addOption(
+      new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
+        .argParser(flags.adapter)
+        .default({ prefer: "auto" }, "auto"),
+    )
+    .addOption(
+      new Option("--precision <type>", "how numbers are stored").choices(["auto", "f32", "f16"]).default("auto"),
+    );
+}
+
+async function openRuntime({ model, adapter, precision, loraDir }: RuntimeFlags): Promise<Runtime> {
+  const { createRuntime } = await import("../engine/runtime.ts");
+  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir };
+  return createRuntime(options);
+}
+
+const program = new Command("daguerre")
+  .description("A diffusion server: WebGPU on Node, pictures streamed while they form.")
+  .version(version)
+  .showHelpAfterError("(daguerre --help shows what can be said)");
+
+withRuntimeFlags(program.command("serve"))
+  .description("serve the model over HTTP")
+  .addOption(new Option("--port <number>", "0 takes any free one").env("PORT").argParser(flags.port).default(8080))
+  .option("--host <address>", "0.0.0.0 to be reached from other machines", "127.0.0.1")
+  .option("--lora-dir <dir>", "the folder of LoRA files that requests may name")
+  .action(async (options: RuntimeFlags & { port: number; host: string }) => {
+    const runtime = await openRuntime(options);
+    const { serve } = await import("./serve.ts");
+    const server = await serve(runtime, options, (text) => process.stdout.write(text)).catch(async (error) => {
+      await runtime.close();
+      throw error;
+    });
+    let closing = false;
+    const end = () => {
+      if (closing) process.exit(INTERRUPTED);
+      closing = true;
+      process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      server
+        .close(GRACE_MS)
+        .then(() => runtime.close())
+        .catch(fail);
+    };
+    process.on("SIGINT", end);
+    process.on("SIGTERM", end);
+  });
+
+interface GenerateFlags extends RuntimeFlags {
+  output: GenerateJob["output"];
+  negative?: string;
+  steps?: number;
+  guidance?: number;
+  seed?: string;
+  size?: { width: number; height: number };
+  images?: number;
+  scheduler?: string;
+  image?: string;
+  strength?: number;
+  previewDir?: string;
+  previewEvery?: number;
+  lora?: { path: string; scale: number }[];
+}
+
+withRuntimeFlags(program.command("generate"))
+  .description("make a picture from words")
+  .argument("<prompt>")
+  .addOption(
+    new Option("-o, --output <file>", "a .png, .jpg or .webp")
+      .argParser(flags.pictureFile)
+      .default({ file: "out.png", format: "png" }, "out.png"),
+  )
+  .option("--negative <prompt>", "what it should not be")
+  .option("--steps <number>", "denoising steps", flags.number)
+  .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
+  .option("--seed <number>", "the same seed gives the same picture")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--images <number>", "how many", flags.number)
+  .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
+  .option("--image <file>", "a picture to start from")
+  .option("--strength <number>", "how much of it to draw anew, 0 to 1", flags.number)
+  .option("--preview-dir <dir>", "keep the previews there")
+  .option("--preview-every <steps>", "steps between two previews", flags.number)
+  .option("--lora <file[:scale]>", "a LoRA file; may be given several times", flags.lora)
+  .action(async (prompt: string, options: GenerateFlags) => {
+    const { parseGeneration } = await import("../engine/request.ts");
+    const input = {
+      prompt,
+      negative_prompt: options.negative,
+      num_inference_steps: options.steps,
+      guidance_scale: options.guidance,
+      seed: options.seed,
+      ...options.size,
+      num_images: options.images,
+      scheduler: options.scheduler,
+      loras: options.lora,
+      preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
+    };
+    // What is wrong with the request is said before a model is loaded for it.
+    parseGeneration({ ...input, strength: options.strength });
+    const { generate } = await import("./generate.ts");
+    const runtime = await openRuntime(options);
+    const interrupt = new AbortController();
+    const end = () => {
+      if (interrupt.signal.aborted) process.exit(INTERRUPTED);
+      interrupt.abort();
+    };
+    process.on("SIGINT", end);
+    process.on("SIGTERM", end);
+    try {
+      await generate(
+        runtime,
+        {
+          input,
+          output: options.output,
+          image: options.image === undefined ? undefined : { file: options.image, strength: options.strength },
+          previewDir: options.previewDir,
+        },
+        process.stderr,
+        interrupt.signal,
+      );
+    } catch (error) {
+      if (!interrupt.signal.aborted) throw error;
+      process.exitCode = INTERRUPTED;
+    } finally {
+      process.off("SIGINT", end);
+      process.off("SIGTERM", end);
+      await runtime.close();
+    }
+  });
+
+program
+  .command("doctor")
+  .description("what this machine offers to compute on, what is missing, and how to mend it")
+  .action(async () => {
+    const { doctor } = await import("./doctor.ts");
+    process.exitCode = await doctor((text: string) => process.stdout.write(text));
+  });
+
+/** One sentence for people; the stack for those who set DEBUG. */
+function fail(error: unknown): void {
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`daguerre: ${message}\n`);
+  if (process.env.DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  process.exitCode = 1;
+}
+
+await program.parseAsync().catch(fail);
