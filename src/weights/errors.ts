@@ -71,9 +71,14 @@ export class WeightsError extends Error {
 /** Longest piece of a file's own text in a message. Real tensor names stay under 120 characters. */
 const LONGEST_QUOTE = 160;
 
-/** Text out of an untrusted file, fit for a message: quoted, control characters escaped, cut short. */
+/** Text out of an untrusted file, fit for a message: quoted, without characters that act on a terminal, cut short. */
 export function quoted(text: string): string {
-  return JSON.stringify(text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text);
+  const cut = text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+  // JSON escapes the first 32 control characters; the others, and marks that turn the direction of text, follow.
+  return JSON.stringify(cut).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`,
+  );
 }
 
 function printable(name: string): string {

@@ -151,7 +151,7 @@ function kindOf(name: string, library: string, className: string): ComponentKind
   if (kind !== wanted)
     throw new WeightsError(
       "model-class",
-      `component ${quoted(name)} must be a ${wanted}, and ${className} is a ${kind}`,
+      `component ${quoted(name)} must be of kind ${wanted}, and ${className} is of kind ${kind}`,
       {
         file,
       },

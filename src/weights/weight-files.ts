@@ -43,7 +43,7 @@ export async function openWeights(
   const { name } = options;
   let present: string[];
   try {
-    present = await readdir(folder);
+    present = (await readdir(folder)).sort();
   } catch (error) {
     throw toWeightsError(error, name);
   }
@@ -67,11 +67,13 @@ function chooseFile(present: readonly string[], wished: string | undefined, fold
   const file = wished === undefined ? (found.get("") ?? found.get("fp16")) : found.get(wished);
   if (file !== undefined) return file;
   if (found.size > 0) {
-    const there = listed([...found.keys()].map((variant) => (variant === "" ? "plain weights" : quoted(variant))));
+    const there = listed(
+      [...found.keys()].sort().map((variant) => (variant === "" ? "plain weights" : quoted(variant))),
+    );
     const reason =
       wished === undefined
-        ? `has no plain weights; there is ${there}: ask for that variant`
-        : `has no variant ${quoted(wished)}; there is ${there}`;
+        ? `has no plain weights, only ${there}: ask for that variant`
+        : `has no variant ${quoted(wished)}, only ${there}`;
     throw new WeightsError("weights-variant", reason, { file: folder });
   }
   const pickles = present.filter((name) => PICKLE.test(name));

@@ -1,0 +1,373 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fixturePath, readFixtureJson, readFixtureTensors } from "../../test/fixtures/read-fixture.ts";
+import { zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
+import { toFloat32 } from "./element-types.ts";
+import { WeightsError } from "./errors.ts";
+import { type LoraComponent, type LoraDelta, type LoraFile, type ModuleShapes, openLora } from "./lora.ts";
+import { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "daguerre-lora-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+function modulesOf(fixture: string, component: LoraComponent): ModuleShapes {
+  return new Map(
+    Object.entries(readFixtureJson<Record<string, Record<string, number[]>>>(`${fixture}/modules.json`)[component]!),
+  );
+}
+
+async function using<T>(path: string, use: (lora: LoraFile) => T | Promise<T>): Promise<T> {
+  const lora = await openLora(path);
+  try {
+    return await use(lora);
+  } finally {
+    await lora.close();
+  }
+}
+
+describe("the reference's files", () => {
+  // As written by the reference's own conversion (shared conformance, set A), against the modules of its models.
+  it.each<[string, string, LoraComponent, number]>([
+    ["lora-sd15", "lora_peft", "unet", 128],
+    ["lora-sd15", "lora_attn_procs_fp16", "unet", 128],
+    ["lora-sd15", "lora_kohya", "unet", 192],
+    ["lora-sd15", "lora_kohya_locon_fp16", "unet", 111],
+    ["lora-sd15", "lora_kohya_te", "text_encoder", 18],
+    ["lora-sdxl", "lora_kohya_sgm", "unet", 194],
+  ])("%s/%s changes modules of the %s: %d", async (fixture, name, component, count) => {
+    const modules = modulesOf(fixture, component);
+    await using(fixturePath(`${fixture}/${name}.safetensors`), (lora) => {
+      expect([...lora.components]).toEqual([component]);
+      expect(lora.unmatched({ [component]: modules })).toEqual([]);
+      const deltas = lora.resolve(component, modules);
+      expect(new Set(deltas.map((delta) => delta.module)).size).toBe(count);
+      expect(deltas).toHaveLength(count);
+      for (const { module, down, up, rank, kernel } of deltas) {
+        const [out, into, kh = 1, kw = 1] = modules.get(module)!;
+        expect(kernel).toEqual([kh, kw]);
+        expect(down.byteLength / up.byteLength).toBe((into! * kh * kw) / out!);
+        expect(down.shape[0]).toBe(rank);
+      }
+    });
+  });
+
+  it("agree with each other: PEFT and attention processors hold the same LoRA", async () => {
+    const modules = modulesOf("lora-sd15", "unet");
+    const values = async (name: string) =>
+      using(fixturePath(`lora-sd15/${name}.safetensors`), async (lora) => {
+        const found = new Map<string, Float32Array[]>();
+        for (const { module, down, up, scale } of lora.resolve("unet", modules)) {
+          expect(scale).toBe(1);
+          const read = async (entry: LoraDelta["down"]) => {
+            const bytes = new Uint8Array(entry.byteLength);
+            await entry.read(bytes);
+            return toFloat32(bytes, entry.dtype as "F32" | "F16");
+          };
+          found.set(module, [await read(down), await read(up)]);
+        }
+        return found;
+      });
+    const peft = await values("lora_peft");
+    const processors = await values("lora_attn_procs_fp16");
+    expect([...processors.keys()].sort()).toEqual([...peft.keys()].sort());
+    for (const [module, pair] of peft)
+      pair.forEach((whole, part) => {
+        const halved = processors.get(module)![part]!;
+        const worst = whole.reduce((most, value, i) => Math.max(most, Math.abs(value - halved[i]!)), 0);
+        // Rounded to half: 11 significant bits.
+        expect(worst).toBeLessThan(Math.max(...whole.map(Math.abs)) * 2 ** -11);
+      });
+  });
+
+  it("are scaled by their own alpha over their own rank", async () => {
+    const tensors = readFixtureTensors("lora-sd15/lora_kohya.safetensors");
+    const scales = new Set<number>();
+    await using(fixturePath("lora-sd15/lora_kohya.safetensors"), (lora) => {
+      for (const { module, rank, scale } of lora.resolve("unet", modulesOf("lora-sd15", "unet"))) {
+        const alpha = tensors.get(`lora_unet_${module.replaceAll(".", "_")}.alpha`)!.values[0]!;
+        expect(scale).toBe(alpha / rank);
+        scales.add(scale);
+      }
+    });
+    expect(scales.size).toBeGreaterThan(1);
+  });
+
+  it("are refused by a model of another kind, with the first modules it lacks", async () => {
+    await using(fixturePath("lora-sdxl/lora_kohya_sgm.safetensors"), (lora) => {
+      const modules = modulesOf("lora-sd15", "unet");
+      const error = thrown(() => lora.resolve("unet", modules));
+      expect(error.code).toBe("lora-module");
+      expect(error.message).toMatch(
+        /^lora_kohya_sgm.safetensors: changes \d+ modules that the model's unet does not have .*"lora_unet_\w+"/,
+      );
+      expect(lora.unmatched({ unet: modules }).every((name) => name.startsWith("lora_unet_"))).toBe(true);
+    });
+  });
+});
+
+type Tensors = Parameters<typeof zeroTensors>[0];
+
+const MODULES: ModuleShapes = new Map([
+  ["down_blocks.0.resnets.0.conv1", [16, 8, 3, 3]],
+  ["down_blocks.0.attentions.0.proj_in", [16, 16, 1, 1]],
+  ["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", [16, 12]],
+  ["down_blocks.0.attentions.0.norm", [16]],
+]);
+const TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
+
+async function made(tensors: Tensors): Promise<string> {
+  const path = join(folder, "style.safetensors");
+  await writeFile(path, zeroTensors(tensors));
+  return path;
+}
+
+function thrown(act: () => unknown): WeightsError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof WeightsError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("a file", () => {
+  it("may have convolutions, with and without a kernel in the middle", async () => {
+    const conv = "lora_unet_down_blocks_0_resnets_0_conv1";
+    const locon = await made({
+      [`${conv}.lora_down.weight`]: ["F16", [4, 8, 3, 3]],
+      [`${conv}.lora_up.weight`]: ["F16", [16, 4, 1, 1]],
+    });
+    await using(locon, (lora) => {
+      const [delta] = lora.resolve("unet", MODULES);
+      expect(delta).toMatchObject({ module: "down_blocks.0.resnets.0.conv1", rank: 4, scale: 1, kernel: [3, 3] });
+      expect(delta!.mid).toBeUndefined();
+    });
+    const cp = await made({
+      [`${conv}.lora_down.weight`]: ["F16", [4, 8, 1, 1]],
+      [`${conv}.lora_mid.weight`]: ["F16", [4, 4, 3, 3]],
+      [`${conv}.lora_up.weight`]: ["F16", [16, 4, 1, 1]],
+    });
+    await using(cp, (lora) => {
+      expect(lora.resolve("unet", MODULES)[0]!.mid!.shape).toEqual([4, 4, 3, 3]);
+    });
+  });
+
+  it("may write a 1×1 kernel out or leave it away", async () => {
+    const proj = "unet.down_blocks.0.attentions.0.proj_in";
+    await using(
+      await made({
+        [`${proj}.lora_A.weight`]: ["F32", [2, 16]],
+        [`${proj}.lora_B.weight`]: ["F32", [16, 2]],
+        [`unet.${TO_Q}.lora_A.weight`]: ["F32", [2, 12, 1, 1]],
+        [`unet.${TO_Q}.lora_B.weight`]: ["F32", [16, 2, 1, 1]],
+      }),
+      (lora) => expect(lora.resolve("unet", MODULES)).toHaveLength(2),
+    );
+  });
+
+  it("may be for several components, of which one is asked for", async () => {
+    const te = "text_model.encoder.layers.0.mlp.fc1";
+    const shapes = new Map([[te, [6, 5]]]);
+    const tensors: Tensors = {
+      [`lora_unet_${TO_Q.replaceAll(".", "_")}.lora_down.weight`]: ["F32", [2, 12]],
+      [`lora_unet_${TO_Q.replaceAll(".", "_")}.lora_up.weight`]: ["F32", [16, 2]],
+      [`lora_te1_${te.replaceAll(".", "_")}.lora_down.weight`]: ["F32", [2, 5]],
+      [`lora_te1_${te.replaceAll(".", "_")}.lora_up.weight`]: ["F32", [6, 2]],
+      [`lora_te2_${te.replaceAll(".", "_")}.lora_down.weight`]: ["F32", [3, 5]],
+      [`lora_te2_${te.replaceAll(".", "_")}.lora_up.weight`]: ["F32", [6, 3]],
+    };
+    await using(await made(tensors), (lora) => {
+      expect([...lora.components].sort()).toEqual(["text_encoder", "text_encoder_2", "unet"]);
+      expect(lora.resolve("unet", MODULES).map((delta) => delta.module)).toEqual([TO_Q]);
+      expect(lora.resolve("text_encoder", shapes).map((delta) => delta.rank)).toEqual([2]);
+      expect(lora.resolve("text_encoder_2", shapes).map((delta) => delta.rank)).toEqual([3]);
+      // A model without a second text encoder cannot take all of it.
+      expect(lora.unmatched({ unet: MODULES, text_encoder: shapes })).toEqual([
+        "lora_te2_text_model_encoder_layers_0_mlp_fc1",
+      ]);
+    });
+  });
+
+  it("may have a module under both of its names; diffusers' counts", async () => {
+    await using(
+      await made({
+        "lora_unet_input_blocks_1_1_proj_in.lora_down.weight": ["F32", [2, 16]],
+        "lora_unet_input_blocks_1_1_proj_in.lora_up.weight": ["F32", [16, 2]],
+        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": ["F32", [3, 16]],
+        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight": ["F32", [16, 3]],
+      }),
+      (lora) => expect(lora.resolve("unet", MODULES).map((delta) => delta.rank)).toEqual([3]),
+    );
+  });
+
+  it.each<[string, Uint8Array]>([
+    ["F32", new Uint8Array(Float32Array.of(6).buffer)],
+    ["F16", new Uint8Array(Uint16Array.of(0x4600).buffer)],
+    ["BF16", new Uint8Array(Uint16Array.of(0x40c0).buffer)],
+    ["F64", new Uint8Array(Float64Array.of(6).buffer)],
+    ["I64", new Uint8Array(BigInt64Array.of(6n).buffer)],
+    ["I32", new Uint8Array(Int32Array.of(6).buffer)],
+  ])("may have its alpha as %s", async (dtype, data) => {
+    const path = join(folder, "alpha.safetensors");
+    await writeSafetensors(path, [...pair(), { name: `unet.${TO_Q}.alpha`, dtype: dtype as "F32", shape: [], data }]);
+    await using(path, (lora) => expect(lora.resolve("unet", MODULES)[0]!.scale).toBe(1.5));
+  });
+
+  it.each<[string, object, number]>([
+    ["alpha", { "unet.r": 4, "unet.lora_alpha": 8 }, 2],
+    ["alpha without prefix", { r: 4, lora_alpha: 8 }, 2],
+    ["an alpha of the module's own", { "unet.lora_alpha": 8, "unet.alpha_pattern": { "attn1.to_q": 2 } }, 0.5],
+    ["an alpha of another module", { "unet.lora_alpha": 8, "unet.alpha_pattern": { to_k: 2, q: 3 } }, 2],
+    ["rank-stabilised scaling", { "unet.lora_alpha": 8, "unet.use_rslora": true }, 4],
+    ["settings of another component", { "text_encoder.lora_alpha": 8 }, 1],
+  ])("may have %s in its metadata", async (_, settings, scale) => {
+    const path = join(folder, "config.safetensors");
+    await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: JSON.stringify(settings) } });
+    await using(path, (lora) => expect(lora.resolve("unet", MODULES)[0]!.scale).toBe(scale));
+  });
+
+  it("with an alpha tensor follows that, not the metadata", async () => {
+    const path = join(folder, "both.safetensors");
+    const alpha: TensorToWrite = { name: `unet.${TO_Q}.alpha`, dtype: "F32", shape: [1], data: new Uint8Array(4) };
+    const metadata = { lora_adapter_metadata: JSON.stringify({ "unet.lora_alpha": 8 }) };
+    await writeSafetensors(path, [...pair(), alpha], { metadata });
+    await using(path, (lora) => expect(lora.resolve("unet", MODULES)[0]!.scale).toBe(0));
+  });
+
+  it.each([["not JSON"], ['{"unet.lora_alpha":"8"}'], ['{"unet.lora_alpha":8,"unet.alpha_pattern":{".*q":1}}']])(
+    "with metadata %s is refused",
+    async (text) => {
+      const path = join(folder, "bad-config.safetensors");
+      await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: text } });
+      await expect(openLora(path)).rejects.toMatchObject({ code: "lora-format", file: "bad-config.safetensors" });
+    },
+  );
+
+  function pair(): TensorToWrite[] {
+    return [
+      { name: `unet.${TO_Q}.lora_A.weight`, dtype: "F32", shape: [4, 12], data: new Uint8Array(192) },
+      { name: `unet.${TO_Q}.lora_B.weight`, dtype: "F32", shape: [16, 4], data: new Uint8Array(256) },
+    ];
+  }
+});
+
+describe("a file is refused on opening", () => {
+  const conv = "lora_unet_conv_in";
+  it.each<[string, Tensors, string, string | undefined, RegExp]>([
+    ["for DoRA", { [`${conv}.dora_scale`]: ["F32", [1]] }, "lora-format", `${conv}.dora_scale`, /DoRA.*not supported/],
+    [
+      "for PEFT's DoRA",
+      { "unet.conv_in.lora_magnitude_vector": ["F32", [1]] },
+      "lora-format",
+      "unet.conv_in.lora_magnitude_vector",
+      /DoRA/,
+    ],
+    ["for LoHa", { [`${conv}.hada_w1_a`]: ["F32", [1]] }, "lora-format", `${conv}.hada_w1_a`, /LoHa/],
+    ["for LoKr", { [`${conv}.lokr_w1`]: ["F32", [1]] }, "lora-format", `${conv}.lokr_w1`, /LoKr/],
+    ["for whole differences", { [`${conv}.diff`]: ["F32", [1]] }, "lora-format", `${conv}.diff`, /whole difference/],
+    ["for biases", { "unet.conv_in.lora_B.bias": ["F32", [1]] }, "lora-format", "unet.conv_in.lora_B.bias", /biases/],
+    ["for a model's weights", { "conv_in.weight": ["F32", [1]] }, "lora-format", "conv_in.weight", /no LoRA tensor/],
+    ["for nothing", {}, "lora-format", undefined, /holds no LoRA tensors/],
+    [
+      "for a part that is there twice",
+      { "unet.conv_in.lora_A.weight": ["F32", [1, 1]], "unet.conv_in.lora.down.weight": ["F32", [1, 1]] },
+      "lora-format",
+      "unet.conv_in.lora.down.weight",
+      /same part of the same module as "unet.conv_in.lora_A.weight"/,
+    ],
+    ["for an alpha of two", { [`${conv}.alpha`]: ["F32", [2]] }, "weights-shape", `${conv}.alpha`, /single number/],
+    ["for an alpha of bytes", { [`${conv}.alpha`]: ["U8", [1]] }, "weights-dtype", `${conv}.alpha`, /U8/],
+  ])("%s", async (_, tensors, code, tensor, reason) => {
+    const error: unknown = await openLora(await made(tensors)).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(WeightsError);
+    expect(error).toMatchObject({ code, tensor, file: "style.safetensors" });
+    expect((error as Error).message).toMatch(reason);
+  });
+
+  it("for an alpha that is not finite", async () => {
+    const path = join(folder, "nan.safetensors");
+    const data = new Uint8Array(Float32Array.of(NaN).buffer);
+    await writeSafetensors(path, [{ name: `${conv}.alpha`, dtype: "F32", shape: [], data }]);
+    await expect(openLora(path)).rejects.toThrow(/"lora_unet_conv_in.alpha": is NaN/);
+  });
+});
+
+describe("a file is refused for a model", () => {
+  const q = `unet.${TO_Q}`;
+  const up: Tensors = { [`${q}.lora_B.weight`]: ["F32", [16, 2]] };
+  const conv = "unet.down_blocks.0.resnets.0.conv1";
+  it.each<[string, Tensors, string, string | undefined, string]>([
+    ["without a down matrix", up, "lora-format", undefined, `"${q}" has no down matrix`],
+    [
+      "without an up matrix",
+      { [`${q}.lora_A.weight`]: ["F32", [2, 12]] },
+      "lora-format",
+      undefined,
+      `"${q}" has no up matrix`,
+    ],
+    [
+      "of another width",
+      { ...up, [`${q}.lora_A.weight`]: ["F32", [2, 13]] },
+      "weights-shape",
+      `${q}.lora_A.weight`,
+      `is [2, 13], where [2, 12] is expected for ${TO_Q} [16, 12]`,
+    ],
+    [
+      "of two ranks",
+      { ...up, [`${q}.lora_A.weight`]: ["F32", [3, 12]] },
+      "weights-shape",
+      `${q}.lora_B.weight`,
+      `is [16, 2], where [16, 3] is expected`,
+    ],
+    [
+      "of rank 0",
+      { [`${q}.lora_A.weight`]: ["F32", [0, 12]], [`${q}.lora_B.weight`]: ["F32", [16, 0]] },
+      "weights-shape",
+      `${q}.lora_A.weight`,
+      "has no rank",
+    ],
+    [
+      "of whole numbers",
+      { ...up, [`${q}.lora_A.weight`]: ["I32", [2, 12]] },
+      "weights-dtype",
+      `${q}.lora_A.weight`,
+      "is I32, where F32, F16 or BF16 is expected",
+    ],
+    [
+      "of another kernel",
+      { [`${conv}.lora_A.weight`]: ["F32", [2, 8, 1, 1]], [`${conv}.lora_B.weight`]: ["F32", [16, 2, 1, 1]] },
+      "weights-shape",
+      `${conv}.lora_A.weight`,
+      "is [2, 8, 1, 1], where [2, 8, 3, 3] is expected for down_blocks.0.resnets.0.conv1 [16, 8, 3, 3]",
+    ],
+    [
+      "of a norm",
+      {
+        "unet.down_blocks.0.attentions.0.norm.lora_A.weight": ["F32", [2, 1]],
+        "unet.down_blocks.0.attentions.0.norm.lora_B.weight": ["F32", [16, 2]],
+      },
+      "weights-shape",
+      "unet.down_blocks.0.attentions.0.norm.lora_A.weight",
+      "is no matrix or convolution",
+    ],
+    [
+      "of a module that is not there",
+      { "unet.conv_out.lora_A.weight": ["F32", [2, 1]], "unet.conv_out.lora_B.weight": ["F32", [16, 2]] },
+      "lora-module",
+      undefined,
+      `does not have (is it for another kind of model?): "unet.conv_out"`,
+    ],
+  ])("%s", async (_, tensors, code, tensor, reason) => {
+    await using(await made(tensors), (lora) => {
+      const error = thrown(() => lora.resolve("unet", MODULES));
+      expect(error).toMatchObject({ code, tensor, file: "style.safetensors" });
+      expect(error.message).toContain(reason);
+    });
+  });
+});
