@@ -34,7 +34,10 @@ export interface Findings {
   readonly distribution: Distribution;
   /** Whether apt's sources are in the newer format. */
   readonly deb822: boolean;
-  readonly loader: LoaderSource | undefined;
+  /** Whether this Linux has the C library that Dawn's build for Node needs. */
+  readonly glibc: boolean;
+  /** SwiftShader: there, not there, or not made for this processor. */
+  readonly swiftShader: "installed" | "missing" | "impossible";
   /** GPUs of vendors that make some worth using, by what is on the PCI bus. */
   readonly gpus: readonly GpuVendor[];
   /** A GPU's device file that this user may not open. */
@@ -65,10 +68,11 @@ export async function doctor(write: Write): Promise<number> {
     deb822: existsSync("/etc/apt/sources.list.d/debian.sources"),
     gpus: [...new Set(gpus.map((gpu) => gpu.vendor).filter((vendor) => vendor !== undefined))],
     forbidden,
+    glibc: glibcVersion() !== undefined,
     platform: process.platform,
   };
   let loader: LoaderSource | undefined;
-  let drivers: DriverFindings = { crashing: [], working: [], lavapipe: undefined };
+  let drivers: DriverFindings = { crashing: [], working: [], lavapipe: undefined, swiftShader: "impossible" };
   if (process.platform === "linux") {
     write(`  GPUs on the PCI bus: ${gpus.length === 0 ? "none" : gpus.map((gpu) => gpu.text).join(", ")}`);
     if (forbidden !== undefined) write(`  ${forbidden} cannot be opened by this user`);
@@ -92,7 +96,7 @@ export async function doctor(write: Write): Promise<number> {
   if (everything.failed) write(`  not opened: ${everything.reason}`);
 
   write("");
-  write(advise({ ...base, loader, ...drivers, chosen }));
+  write(advise({ ...base, ...drivers, chosen }));
   return chosen === undefined ? 1 : 0;
 }
 
@@ -108,13 +112,18 @@ function describeMachine(write: Write): Distribution {
   const parts = [`Node ${process.versions.node}${old ? ` (too old: ${MIN_NODE.join(".")} is needed)` : ""}`];
   parts.push(`${process.platform} ${process.arch}`);
   if (process.platform === "linux") {
-    const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
-    const glibc = header.glibcVersionRuntime;
+    const glibc = glibcVersion();
     parts.push(distribution.name, glibc === undefined ? "no glibc (Dawn's build for Node needs it)" : `glibc ${glibc}`);
   }
   parts.push(`${Math.round(totalmem() / 2 ** 30)} GiB of memory`);
   write(`  ${parts.join(", ")}`);
   return distribution;
+}
+
+/** The version of glibc that this process runs on; undefined with musl or off Linux. */
+function glibcVersion(): string | undefined {
+  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime;
 }
 
 interface BusGpu {
@@ -187,10 +196,11 @@ interface DriverFindings {
   crashing: string[];
   working: string[];
   lavapipe: Findings["lavapipe"];
+  swiftShader: Findings["swiftShader"];
 }
 
 async function describeDrivers(write: Write, loader: LoaderSource | undefined): Promise<DriverFindings> {
-  const findings: DriverFindings = { crashing: [], working: [], lavapipe: undefined };
+  const findings: DriverFindings = { crashing: [], working: [], lavapipe: undefined, swiftShader: "installed" };
   const option = await loaderOption(loader);
   const listed = (chosenDriverFiles() ?? []).map(readDriver);
   const swiftShader = await swiftShaderDriver().catch(() => undefined);
@@ -207,6 +217,7 @@ async function describeDrivers(write: Write, loader: LoaderSource | undefined): 
   }
   if (seen.size === 0) write("  none installed");
   if (swiftShader === undefined) {
+    findings.swiftShader = process.arch === "x64" ? "missing" : "impossible";
     const why = process.arch === "x64" ? "not installed" : "not for this processor: its package is for x64 only";
     write(`  SwiftShader (optional npm package @sparticuz/chromium): ${why}`);
   } else {
@@ -272,7 +283,8 @@ async function tryOut(write: Write): Promise<AdapterFacts | undefined> {
   try {
     opened = await openAdapter();
   } catch (error) {
-    write(`  ${error instanceof Error ? error.message : String(error)}`);
+    const message = error instanceof Error ? error.message : String(error);
+    write(`  ${message.replace(/ Run "daguerre doctor".*$/, "")}`); // this is it
     return undefined;
   }
   const { facts } = opened;
@@ -358,10 +370,14 @@ export function advise(findings: Findings): string {
   }
   if (chosen === undefined) {
     if (findings.platform !== "linux") return "Not usable: Dawn offers no GPU here. Update the graphics driver.";
+    if (!findings.glibc) {
+      return "Not usable: Dawn's build for Node needs glibc, which this Linux lacks. Use one that has it, such as Debian.";
+    }
     if (lavapipe !== undefined && !lavapipe.accepted) {
       return `Not usable: Dawn refuses this Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}. ${upper(asRoot)}`;
     }
-    return `Not usable: there is no GPU driver. ${upper(asRoot)}`;
+    const without = findings.swiftShader === "missing" ? "; or, without root: npm install @sparticuz/chromium" : "";
+    return `Not usable: there is no GPU driver. ${upper(asRoot)}${without}`;
   }
   if (chosen.kind === "hardware") return `Ready: ${chosen.name}. There is nothing to mend.`;
 

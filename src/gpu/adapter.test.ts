@@ -5,14 +5,7 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
-import {
-  type AdapterChoice,
-  type AdapterFacts,
-  listOffered,
-  openAdapter,
-  parseListing,
-  requestDevice,
-} from "./adapter.ts";
+import { type AdapterChoice, type AdapterFacts, openAdapter, parseListing, requestDevice } from "./adapter.ts";
 import { AdapterError } from "./errors.ts";
 import { lavapipeDriver, type SoftwareDriver, swiftShaderDriver, swiftShaderPackage } from "./software-driver.ts";
 import { settle } from "./waiting.ts";
@@ -69,6 +62,30 @@ it("opens a device with the adapter's own limits and features, which computes", 
   device.destroy();
 });
 
+it("passes Dawn's toggles on: timestamps are not rounded to 65 µs", async () => {
+  const { adapter, facts } = await openAdapter();
+  if (!facts.features.includes("timestamp-query")) return;
+  const device = await requestDevice(adapter);
+  const querySet = device.createQuerySet({ type: "timestamp", count: 32 });
+  // 512: QUERY_RESOLVE, 4: COPY_SRC, 8: COPY_DST, 1: MAP_READ
+  const resolved = device.createBuffer({ size: 256, usage: 512 | 4 });
+  const staging = device.createBuffer({ size: 256, usage: 8 | 1 });
+  const encoder = device.createCommandEncoder();
+  for (let i = 0; i < 32; i += 2) {
+    const timestampWrites = { querySet, beginningOfPassWriteIndex: i, endOfPassWriteIndex: i + 1 };
+    encoder.beginComputePass({ timestampWrites }).end();
+  }
+  encoder.resolveQuerySet(querySet, 0, 32, resolved, 0);
+  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 256);
+  device.queue.submit([encoder.finish()]);
+  await settle(staging.mapAsync(1));
+  const nanoseconds = [...new BigUint64Array(staging.getMappedRange())];
+  expect(nanoseconds.some((time) => time > 0n)).toBe(true);
+  // Quantized ones are multiples of 2^16 ns.
+  expect(nanoseconds.every((time) => time % 65536n === 0n)).toBe(false);
+  device.destroy();
+});
+
 it("opens again and again, each time with a device of its own", async () => {
   const devices: GPUDevice[] = [];
   for (let i = 0; i < 4; i++) devices.push(await requestDevice((await openAdapter()).adapter));
@@ -119,11 +136,6 @@ describe.each<[SoftwareDriver, string | undefined]>([
     expect(error).toMatchObject({ name: "AdapterError", code: "gpu-adapter" });
     expect(error?.message).toMatch(/^no hardware GPU was found; there is .+\(software\)\. Run "daguerre doctor"/);
   });
-});
-
-it("lists what is offered, hardware first", async () => {
-  const kinds = (await listOffered()).map((a) => a.facts.kind);
-  expect(kinds).toEqual([...kinds].sort());
 });
 
 /** What a fresh process gets, with other environment variables and perhaps inside another command. */

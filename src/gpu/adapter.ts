@@ -10,7 +10,6 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { create } from "webgpu";
 import { AdapterError, toGpuError } from "./errors.ts";
 import {
   chooseDriverFiles,
@@ -106,7 +105,18 @@ const LIMITS: readonly string[] = [
 // flags and drivers, so opening again after a loss adds none.
 const kept = new Map<string, GPU>();
 
-function dawn(flags: readonly string[]): GPU {
+/**
+ * An entry into Dawn with our flags and these. Dawn's library is loaded here and not by importing this file, so that a
+ * machine that cannot load it is told why, by `doctor` among others.
+ */
+async function dawn(flags: readonly string[]): Promise<GPU> {
+  let create: (options: string[]) => GPU;
+  try {
+    ({ create } = await import("webgpu"));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new AdapterError(`Dawn (npm package webgpu) cannot be loaded on this machine: ${reason}`, [], error);
+  }
   const key = JSON.stringify([flags, process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES]);
   let gpu = kept.get(key);
   if (gpu === undefined) {
@@ -133,8 +143,9 @@ export function parseListing(message: string): Listed[] {
 
 /** The adapters that Dawn sees, the most powerful first. WebGPU has no call for it. */
 async function listAdapters(): Promise<Listed[]> {
+  const gpu = await dawn([LISTING_FLAG]);
   try {
-    await settle(dawn([LISTING_FLAG]).requestAdapter({ powerPreference: "high-performance" }));
+    await settle(gpu.requestAdapter({ powerPreference: "high-performance" }));
   } catch (error) {
     return parseListing(error instanceof Error ? error.message : String(error));
   }
@@ -199,7 +210,7 @@ async function offered(): Promise<OpenAdapter[]> {
   for (const entry of listed) {
     if (names.has(entry.name)) continue; // Two equal GPUs have one name, and Dawn gives the first for it.
     names.add(entry.name);
-    const gpu = dawn([`adapter=${entry.name}`]);
+    const gpu = await dawn([`adapter=${entry.name}`]);
     const adapter = await settle(gpu.requestAdapter({ powerPreference: "high-performance" }));
     if (adapter !== null) open.push({ adapter, gpu, facts: factsOf(adapter, entry) });
   }
@@ -337,13 +348,6 @@ function refusal(choice: AdapterChoice, found: ReadonlySet<string>, problems: re
     `no ${describe(choice)} was found; there is ${list}${because}. Run "daguerre doctor": it says how to mend it.`,
     [...found],
   );
-}
-
-/** Every adapter that the drivers in force offer, best first. Brings none along. For `doctor` and for tests. */
-export function listOffered(): Promise<OpenAdapter[]> {
-  const listing = queue.then(offered);
-  queue = listing.catch(() => undefined);
-  return listing;
 }
 
 /**
