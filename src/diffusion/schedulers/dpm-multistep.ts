@@ -23,6 +23,11 @@ import {
 const FEW_STEPS = 15;
 
 const ALGORITHMS = ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"] as const;
+type Algorithm = (typeof ALGORITHMS)[number];
+
+/** Values that configurations of related solvers bring along, which the reference takes for its own defaults. */
+const RELATED_ALGORITHM = "deis";
+const RELATED_SOLVER_TYPES = ["logrho", "bh1", "bh2"] as const;
 
 /** DPMSolverMultistepScheduler. */
 export const dpmMultistep: Scheduler = (config, options) => {
@@ -32,10 +37,11 @@ export const dpmMultistep: Scheduler = (config, options) => {
   config.refuseUnless("use_beta_sigmas", [false], "is not supported");
   config.refuseUnless("use_flow_sigmas", [false], "is not supported");
   const prediction = config.oneOf("prediction_type", "epsilon", PREDICTION_TYPES);
-  const algorithm = config.oneOf("algorithm_type", "dpmsolver++", ALGORITHMS);
+  const named = config.oneOf("algorithm_type", "dpmsolver++", [...ALGORITHMS, RELATED_ALGORITHM]);
+  const algorithm: Algorithm = named === RELATED_ALGORITHM ? "dpmsolver++" : named;
   const stochastic = algorithm.startsWith("sde-");
   const expandsX0 = algorithm.endsWith("++");
-  const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun"]) === "midpoint";
+  const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun", ...RELATED_SOLVER_TYPES]) !== "heun";
   const order = config.integer("solver_order", 2, 1);
   if (order > 3 || (order === 3 && stochastic)) config.fail("solver_order", "must be 1, 2 or, for an ODE, 3");
   const finalSigma = config.oneOf("final_sigmas_type", "zero", ["zero", "sigma_min"]);
@@ -71,6 +77,7 @@ export const dpmMultistep: Scheduler = (config, options) => {
         const h1 = lambda(row - 1) - lambda(row - 2);
         const change = [h / h0, -h / h0 - h / h1, h / h1]; // first difference less the one before it
         d1 = d1.map((value, i) => value + (h0 / (h0 + h1)) * (change[i] as number));
+        // Half of what Taylor's formula asks for, which leaves "3M" of order 2; so it is in the reference and its source.
         d2 = change.map((value) => (h / (h0 + h1)) * value);
       }
     }
@@ -113,7 +120,7 @@ export const dpmMultistep: Scheduler = (config, options) => {
  * The integrals φ1 = (eʰ − 1)… are taken with expm1; with h = ∞ (a step to level 0) only order 1 is asked for.
  */
 function solverWeights(
-  algorithm: (typeof ALGORITHMS)[number],
+  algorithm: Algorithm,
   h: number,
   midpoint: boolean,
   here: { readonly alpha: number; readonly sigma: number },
@@ -204,13 +211,9 @@ function dpmLevels(
 /** One past the noisiest timestep whose lambda is not below `lambda_min_clipped`. */
 function lastTimestep(config: ConfigReader, alphaBars: Float32Array): number {
   const least = lambdaMinClipped(config);
-  const lambdas = alphaBars.map((alphaBar) => {
-    const { alpha, sigma } = {
-      alpha: Math.fround(Math.sqrt(alphaBar)),
-      sigma: Math.fround(Math.sqrt(Math.fround(1 - alphaBar))),
-    };
-    return Math.fround(Math.log(alpha)) - Math.fround(Math.log(sigma));
-  });
+  const f32 = Math.fround;
+  const log = (square: number): number => f32(Math.log(f32(Math.sqrt(square))));
+  const lambdas = alphaBars.map((alphaBar) => log(alphaBar) - log(f32(1 - alphaBar)));
   const clipped = lambdas.reduce((count, lambda) => count + (lambda < least ? 1 : 0), 0);
   return alphaBars.length - clipped;
 }

@@ -1,0 +1,215 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fixturePath, readFixtureJson, readFixtureTensors } from "../../test/fixtures/read-fixture.ts";
+import { type ClipTokenizer, createClipTokenizer, loadClipTokenizer } from "./clip-tokenizer.ts";
+import { promptWords } from "./prompt-words.ts";
+import { TokenizerError } from "./tokenizer-error.ts";
+import { type ClipTokenizerFiles, readClipTokenizerFiles } from "./tokenizer-files.ts";
+
+const texts = readFixtureJson<{ id: string; text: string; ids_unpadded: number[] }[]>("tokenizer/texts.json");
+const expected = readFixtureTensors("tokenizer/expected.safetensors");
+
+let files: ClipTokenizerFiles;
+let tokenizer: ClipTokenizer;
+let padZero: ClipTokenizer;
+beforeAll(async () => {
+  files = await readClipTokenizerFiles(fixturePath("tokenizer/tokenizer"));
+  tokenizer = createClipTokenizer(files);
+  padZero = await loadClipTokenizer(fixturePath("tokenizer/tokenizer_2"));
+});
+
+describe("against the reference's slow CLIPTokenizer", () => {
+  test.each(texts)("$id $text", ({ id, text, ids_unpadded: unpadded }) => {
+    const { ids, tokenCount, truncated } = tokenizer.encode(text);
+    expect([...ids]).toEqual([...expected.get(`${id}.ids`)!.values]);
+    expect([...padZero.encode(text).ids]).toEqual([...expected.get(`${id}.ids_pad0`)!.values]);
+    expect(tokenCount).toBe(unpadded.length);
+    expect(truncated).toBe(unpadded.length > 77);
+  });
+});
+
+/** Byte-pair encoding as the paper has it (Sennrich et al. 2016), slowly: join the most urgent pair wherever it stands. */
+function plainBytePairs(word: string, { merges }: ClipTokenizerFiles): string[] {
+  const rank = new Map(merges.map(([a, b], i) => [`${a} ${b}`, i]));
+  let pieces = [...word].map((letter, i, all) => (i === all.length - 1 ? `${letter}</w>` : letter));
+  for (;;) {
+    const ranks = pieces.slice(1).map((piece, i) => rank.get(`${pieces[i]} ${piece}`) ?? Number.POSITIVE_INFINITY);
+    const best = Math.min(...ranks);
+    if (best === Number.POSITIVE_INFINITY) return pieces;
+    const joined: string[] = [];
+    for (let i = 0; i < pieces.length; i++) {
+      if (ranks[i] === best) joined.push(pieces[i]! + pieces[++i]!);
+      else joined.push(pieces[i]!);
+    }
+    pieces = joined;
+  }
+}
+
+test("the library's byte pairs are the plain algorithm's, over ten thousand made-up words", () => {
+  const syllables = files.merges.map(([a, b]) => (a + b).replace("</w>", "")).concat([..."abcdefghijklmnopqrstuvwxyz"]);
+  let state = 12345;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 8) % below;
+  };
+  for (let i = 0; i < 10_000; i++) {
+    const word = Array.from({ length: 1 + random(5) }, () => syllables[random(syllables.length)]!).join("");
+    const ids = plainBytePairs(word, files).map((piece) => files.vocab[piece]);
+    const wanted = [files.bos, ...ids, files.eos];
+    const encoded = tokenizer.encode(word);
+    expect([...encoded.ids.subarray(0, wanted.length)], word).toEqual(wanted.slice(0, 77));
+  }
+});
+
+describe("text clean-up", () => {
+  test.each([
+    ["zero-width joiners and control characters vanish", "a\u200db\u0007c d\u0000e", ["abc", "de"]],
+    [
+      "vertical tab and form feed are control characters, tab and newline are spaces",
+      "a\vb\fc\td\ne",
+      ["abc", "d", "e"],
+    ],
+    ["ideographs stand alone, kana and hangul do not", "大きい猫cat 고양이", ["大", "きい", "猫", "cat", "고양이"]],
+    ["composed and decomposed accents are the same", "cafe\u0301", ["caf\u00e9"]],
+    ["unicode spaces separate", "a\u00a0b\u3000c\u2028d", ["a", "b", "c", "d"]],
+    ["capitals fold, with the final sigma", "ΟΔΟΣ İ", ["οδος", "i", "\u0307"]],
+    ["digits one by one, punctuation together", "12,5%!!", ["1", "2", ",", "5", "%!!"]],
+    ["English endings split off", "it'S WE'LL o'clock'", ["it", "'s", "we", "'ll", "o", "'", "clock", "'"]],
+    ["special tokens in capitals are words", "<|ENDOFTEXT|> x", ["<|endoftext|>", "x"]],
+    ["nothing", " \n ", []],
+  ])("%s", (_, text, words) => {
+    expect(promptWords(text)).toEqual(words);
+  });
+});
+
+test("a piece the vocabulary lacks becomes the unknown token", () => {
+  const { q: _, ...vocab } = files.vocab;
+  const lacking = createClipTokenizer({ ...files, vocab });
+  expect([...lacking.encode("qa").ids.subarray(0, 4)]).toEqual([files.bos, files.eos, files.vocab["a</w>"], files.eos]);
+  expect(lacking.unknownWords("qq aq qx")).toEqual(["qq", "aq", "qx"]);
+});
+
+test("special tokens keep their flags", () => {
+  const special = (flags: object) => ({
+    content: "<tok>",
+    id: 7,
+    lstrip: false,
+    rstrip: false,
+    singleWord: false,
+    ...flags,
+  });
+  const encode = (flags: object, text: string) => {
+    const made = createClipTokenizer({ ...files, specialTokens: [...files.specialTokens, special(flags)] });
+    const { ids, tokenCount } = made.encode(text);
+    return [...ids.subarray(1, tokenCount - 1)];
+  };
+  const a = files.vocab["a</w>"]!;
+  expect(encode({}, "a<tok>a")).toEqual([a, 7, a]);
+  expect(encode({ singleWord: true }, "a <tok> a")).toEqual([a, 7, a]);
+  expect(encode({ singleWord: true }, "a<tok> a")).not.toContain(7);
+  expect(encode({ singleWord: true }, "a <tok>a")).not.toContain(7);
+});
+
+test("words and the unknown among them", () => {
+  expect(tokenizer.words("A photo, of 3 cats <|endoftext|>")).toEqual([
+    { word: "a", pieces: ["a"] },
+    { word: "photo", pieces: ["photo"] },
+    { word: "of", pieces: ["of"] },
+    { word: "cats", pieces: ["c", "at", "s"] },
+  ]);
+  expect(tokenizer.unknownWords("a photo of xyz, kwkw and ü")).toEqual(["xyz", "kwkw"]);
+  expect(tokenizer.unknownWords("")).toEqual([]);
+});
+
+describe("folders", () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "daguerre-tokenizer-"));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+  let count = 0;
+
+  /** Loads a folder holding `contents`, by file name; objects are written as JSON. */
+  async function loadFolder(contents: Record<string, unknown>): Promise<ClipTokenizer> {
+    const path = await mkdtemp(join(folder, `${count++}-`));
+    for (const [file, content] of Object.entries(contents)) {
+      await writeFile(join(path, file), typeof content === "string" ? content : JSON.stringify(content));
+    }
+    return loadClipTokenizer(path);
+  }
+
+  const mergesText = () => ["#version: 0.2", ...files.merges.map((pair) => pair.join(" "))].join("\n");
+  const fast = (model: object = {}) => ({
+    version: "1.0",
+    added_tokens: [
+      { id: files.bos, content: "<|startoftext|>", special: true },
+      { id: files.eos, content: "<|endoftext|>", special: true },
+    ],
+    model: { type: "BPE", end_of_word_suffix: "</w>", vocab: files.vocab, merges: files.merges, ...model },
+  });
+
+  test("tokenizer.json alone, in both ways of writing merges, gives the same ids", async () => {
+    const pairs = await loadFolder({ "tokenizer.json": fast() });
+    const strings = await loadFolder({
+      "tokenizer.json": fast({ merges: files.merges.map((pair) => pair.join(" ")) }),
+    });
+    for (const { text } of texts) {
+      expect(pairs.encode(text)).toEqual(tokenizer.encode(text));
+      expect(strings.encode(text)).toEqual(tokenizer.encode(text));
+    }
+  });
+
+  test("vocabulary and merges alone take CLIP's special tokens and length", async () => {
+    const bare = await loadFolder({ "vocab.json": files.vocab, "merges.txt": mergesText() });
+    expect(bare.encode("a red cat")).toEqual(tokenizer.encode("a red cat"));
+  });
+
+  test("model_max_length sets the row, and the end token survives the cut", async () => {
+    const short = await loadFolder({
+      "vocab.json": files.vocab,
+      "merges.txt": mergesText().replaceAll("\n", "\r\n"),
+      "tokenizer_config.json": { model_max_length: 8 },
+    });
+    const { ids, tokenCount, truncated } = short.encode("a photo of a red cat on the table");
+    expect([...ids]).toEqual([598, 320, 587, 518, 320, 589, 555, 599]);
+    expect({ tokenCount, truncated }).toEqual({ tokenCount: 11, truncated: true });
+    const unset = await loadFolder({
+      "vocab.json": files.vocab,
+      "merges.txt": mergesText(),
+      "tokenizer_config.json": { model_max_length: 1e30 },
+    });
+    expect(unset.modelMaxLength).toBe(77);
+  });
+
+  test.each([
+    ["nothing in the folder", {}, "vocab.json", /missing/],
+    ["no merges", { "vocab.json": {} }, "merges.txt", /missing/],
+    ["broken JSON", { "vocab.json": "{", "merges.txt": "" }, "vocab.json", /valid JSON/],
+    ["an array for a vocabulary", { "vocab.json": [], "merges.txt": "" }, "vocab.json", /object/],
+    ["an id that is none", { "vocab.json": { a: -1 }, "merges.txt": "" }, "vocab.json", /"a"/],
+    ["an id given twice", { "vocab.json": { a: 1, b: 1 }, "merges.txt": "" }, "vocab.json", /1 is given to two/],
+    ["a merge of three", { "vocab.json": { a: 1 }, "merges.txt": "#version\na b c" }, "merges.txt", /line 2/],
+    ["no end token", { "vocab.json": { a: 1 }, "merges.txt": "" }, "special_tokens_map.json", /startoftext/],
+    ["another kind of model", { "tokenizer.json": { model: { type: "Unigram" } } }, "tokenizer.json", /Unigram/],
+    ["no end-of-word mark", { "tokenizer.json": { model: { type: "BPE" } } }, "tokenizer.json", /end_of_word_suffix/],
+  ])("refused: %s", async (_, contents, file, reason) => {
+    const error = await loadFolder(contents).then(
+      () => expect.fail("should have been refused"),
+      (caught: unknown) => caught,
+    );
+    expect(error).toBeInstanceOf(TokenizerError);
+    expect(error).toMatchObject({ file, message: expect.stringMatching(reason) });
+    expect((error as Error).message).not.toContain(folder);
+  });
+
+  test("refused: a length that is none", async () => {
+    const contents = {
+      "vocab.json": files.vocab,
+      "merges.txt": mergesText(),
+      "tokenizer_config.json": { model_max_length: 1 },
+    };
+    await expect(loadFolder(contents)).rejects.toThrow(/model_max_length/);
+  });
+});

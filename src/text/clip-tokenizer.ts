@@ -1,0 +1,148 @@
+// CLIP's tokenizer: a prompt becomes the fixed-length row of ids its text encoder was trained on, BOS … EOS and padding.
+// Byte-pair encoding itself is the library's (`@huggingface/tokenizers`); it reads only the newer `tokenizer.json` and
+// cleans text up as that says, so the data it is given here is built in memory from either kind of folder, and the
+// clean-up (`prompt-words.ts`) is ours: that of the reference's `CLIPTokenizer`, which diffusers pipelines use.
+//
+// Not here: prompt weighting, textual inversion, prompts longer than the context (they are cut, and that is reported).
+
+import { Tokenizer } from "@huggingface/tokenizers";
+import { promptWords } from "./prompt-words.ts";
+import { type ClipTokenizerFiles, readClipTokenizerFiles, type SpecialToken } from "./tokenizer-files.ts";
+
+/** One prompt, encoded. */
+export interface EncodedPrompt {
+  /** `[modelMaxLength]`: BOS, the prompt, EOS, padding. Always ends in EOS or padding. */
+  readonly ids: Int32Array;
+  /** Tokens of the whole prompt, BOS and EOS included, before it was cut. */
+  readonly tokenCount: number;
+  /** Whether the prompt did not fit and lost its end. */
+  readonly truncated: boolean;
+}
+
+/** A word of a prompt and what the vocabulary makes of it. */
+export interface PromptWord {
+  readonly word: string;
+  /** Vocabulary pieces, without the end-of-word mark. */
+  readonly pieces: readonly string[];
+}
+
+export interface ClipTokenizer {
+  readonly modelMaxLength: number;
+  readonly bos: number;
+  readonly eos: number;
+  readonly pad: number;
+  encode(text: string): EncodedPrompt;
+  /** The words of a prompt (letters only; no digits, punctuation or special tokens) with their pieces, in order. */
+  words(text: string): PromptWord[];
+  /**
+   * Words of which the vocabulary knows nothing but single bytes: the model has learnt nothing of them. Words of one
+   * letter are never among them. With `words`, this tells a prompt of which a small model knows no word.
+   */
+  unknownWords(text: string): string[];
+}
+
+const END_OF_WORD = "</w>";
+
+/**
+ * Loads the tokenizer in `folder`: `vocab.json` with `merges.txt`, or `tokenizer.json`; special tokens and length from
+ * `tokenizer_config.json` and `special_tokens_map.json` where present.
+ * @throws TokenizerError naming the file that is missing or wrong.
+ */
+export async function loadClipTokenizer(folder: string): Promise<ClipTokenizer> {
+  return createClipTokenizer(await readClipTokenizerFiles(folder));
+}
+
+/** The tokenizer of files already read. */
+export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
+  const { bos, eos, pad, modelMaxLength } = files;
+  const bytePairs = bytePairEncoder(files);
+  const split = specialTokenSplitter(files.specialTokens);
+  const idOf = (piece: string): number =>
+    Object.hasOwn(files.vocab, piece) ? (files.vocab[piece] as number) : unknownId;
+  const unknownId = (files.specialTokens.find(({ content }) => content === files.unknown) as SpecialToken).id;
+  // Spelled in capitals a special token reaches the words; there it stays whole.
+  const wholeWords = new Set(["<|startoftext|>", "<|endoftext|>"]);
+
+  const words = (text: string): PromptWord[] =>
+    split(text)
+      .flatMap((part) => (typeof part === "string" ? promptWords(part) : []))
+      .filter((word) => /^\p{L}+$/u.test(word))
+      .map((word) => ({
+        word,
+        pieces: bytePairs(word).map((piece) =>
+          piece.endsWith(END_OF_WORD) ? piece.slice(0, -END_OF_WORD.length) : piece,
+        ),
+      }));
+
+  return {
+    modelMaxLength,
+    bos,
+    eos,
+    pad,
+    words,
+    unknownWords: (text) =>
+      words(text)
+        .filter(({ word, pieces }) => word.length > 1 && pieces.every((p) => p.length === 1 || p === files.unknown))
+        .map(({ word }) => word),
+    encode(text) {
+      const tokens = split(text).flatMap((part) =>
+        typeof part === "string"
+          ? promptWords(part).flatMap((word) => (wholeWords.has(word) ? [word] : bytePairs(word)).map(idOf))
+          : [part.id],
+      );
+      const kept = tokens.slice(0, modelMaxLength - 2);
+      const ids = new Int32Array(modelMaxLength).fill(pad);
+      ids.set([bos, ...kept, eos]);
+      return { ids, tokenCount: tokens.length + 2, truncated: kept.length < tokens.length };
+    },
+  };
+}
+
+/** A function from one word to its pieces; pieces outside the vocabulary come back as the unknown token. */
+function bytePairEncoder({ vocab, merges, unknown }: ClipTokenizerFiles): (word: string) => string[] {
+  const tokenizer = new Tokenizer(
+    {
+      version: "1.0",
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+      post_processor: null,
+      decoder: null,
+      model: { type: "BPE", vocab, merges, unk_token: unknown, end_of_word_suffix: END_OF_WORD },
+    },
+    {},
+  );
+  return (word) => tokenizer.tokenize(word);
+}
+
+/** Cuts a text at its special tokens, the longest first where several begin at one place. */
+function specialTokenSplitter(tokens: readonly SpecialToken[]): (text: string) => (string | SpecialToken)[] {
+  const byContent = new Map(tokens.map((token) => [token.content, token]));
+  const longestFirst = [...byContent.keys()].sort((a, b) => b.length - a.length);
+  const pattern = new RegExp(`(${longestFirst.map(escapeRegExp).join("|")})`);
+  return (text) => {
+    // Texts at even places, perhaps empty; the tokens between them at odd ones.
+    const texts = text.split(pattern);
+    const parts: (string | SpecialToken)[] = [...texts];
+    for (let i = 1; i < texts.length; i += 2) {
+      const token = byContent.get(texts[i] as string) as SpecialToken;
+      const left = texts[i - 1] as string;
+      const right = texts[i + 1] as string;
+      parts[i] = token;
+      if (token.rstrip) texts[i + 1] = right.trimStart();
+      if (token.lstrip) texts[i - 1] = left.trimEnd();
+      if (token.singleWord && left !== "" && !left.endsWith(" ")) {
+        texts[i - 1] += token.content;
+        parts[i] = "";
+      } else if (token.singleWord && right !== "" && !right.startsWith(" ")) {
+        texts[i + 1] = token.content + texts[i + 1];
+        parts[i] = "";
+      }
+    }
+    return parts.map((part, i) => (i % 2 === 0 ? (texts[i] as string) : part));
+  };
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+}

@@ -1,0 +1,221 @@
+// Reads a tokenizer folder of a diffusers model into plain data: either `vocab.json` and `merges.txt`, or one
+// `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
+// `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { TokenizerError } from "./tokenizer-error.ts";
+
+/** A token that is looked for in the raw text before anything else is done to it. */
+export interface SpecialToken {
+  readonly content: string;
+  readonly id: number;
+  /** Swallows white space to its left or right. */
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+  /** Counts only between spaces. */
+  readonly singleWord: boolean;
+}
+
+/** What `createClipTokenizer` needs. */
+export interface ClipTokenizerFiles {
+  /** Piece to id; the last piece of a word ends in `</w>`. */
+  readonly vocab: Readonly<Record<string, number>>;
+  /** Pairs of pieces to join, most urgent first. */
+  readonly merges: readonly (readonly [string, string])[];
+  readonly specialTokens: readonly SpecialToken[];
+  readonly bos: number;
+  readonly eos: number;
+  readonly pad: number;
+  /** Content of the token that stands for pieces not in the vocabulary. */
+  readonly unknown: string;
+  /** Length of every encoded prompt, in tokens. */
+  readonly modelMaxLength: number;
+}
+
+/** CLIP's own context length, for folders that name none. */
+const CLIP_CONTEXT = 77;
+/** Above this `model_max_length` is the placeholder the reference writes for "not set" (10³⁰). */
+const LONGEST_CONTEXT = 1_000_000;
+/** The reference reads no more merges than CLIP's vocabulary of 49,152 has room for: 256 bytes and 2 special tokens off. */
+const MOST_MERGES = 49152 - 256 - 2;
+/** More than any vocabulary file; nothing larger is read. */
+const LARGEST_FILE = 64 * 1024 * 1024;
+
+const DEFAULT_BOS = "<|startoftext|>";
+const DEFAULT_EOS = "<|endoftext|>";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads the tokenizer in `folder`.
+ * @throws TokenizerError naming the file that is missing or wrong.
+ */
+export async function readClipTokenizerFiles(folder: string): Promise<ClipTokenizerFiles> {
+  const [vocabText, mergesText, fastText, configText, mapText] = await Promise.all(
+    ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map((file) =>
+      readOptional(folder, file),
+    ),
+  );
+  const config = configText === undefined ? {} : parseObject("tokenizer_config.json", configText);
+  const map = mapText === undefined ? {} : parseObject("special_tokens_map.json", mapText);
+
+  if (vocabText !== undefined && mergesText !== undefined) {
+    const vocab = checkVocab("vocab.json", parseObject("vocab.json", vocabText));
+    return { vocab, merges: parseMerges(mergesText), ...specials("vocab.json", vocab, [], config, map) };
+  }
+  if (fastText !== undefined) return fromTokenizerJson(parseObject("tokenizer.json", fastText), config, map);
+  const missing = vocabText !== undefined ? "merges.txt" : "vocab.json";
+  throw new TokenizerError(missing, "is missing, and there is no tokenizer.json in its place");
+}
+
+async function readOptional(folder: string, file: string): Promise<string | undefined> {
+  try {
+    const bytes = await readFile(join(folder, file));
+    if (bytes.length > LARGEST_FILE) throw new TokenizerError(file, `is larger than ${LARGEST_FILE} bytes`);
+    return bytes.toString("utf8");
+  } catch (error) {
+    if (error instanceof TokenizerError) throw error;
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new TokenizerError(file, `cannot be read (${code ?? "unknown reason"})`, { cause: error });
+  }
+}
+
+function parseObject(file: string, text: string): Json {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new TokenizerError(file, "is not valid JSON", { cause: error });
+  }
+  return asObject(parsed) ?? fail(file, "must hold a JSON object");
+}
+
+function asObject(value: unknown): Json | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+}
+
+function fail(file: string, reason: string): never {
+  throw new TokenizerError(file, reason);
+}
+
+function checkVocab(file: string, vocab: Json): Record<string, number> {
+  const seen = new Set<number>();
+  for (const [piece, id] of Object.entries(vocab)) {
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > 0x7fffffff) {
+      fail(file, `the id of ${JSON.stringify(piece)} must be a non-negative integer`);
+    }
+    if (seen.has(id)) fail(file, `the id ${id} is given to two pieces`);
+    seen.add(id);
+  }
+  if (seen.size === 0) fail(file, "holds no pieces");
+  return vocab as Record<string, number>;
+}
+
+/** `merges.txt`: a version line, which is skipped whatever it says, then a pair a line. */
+function parseMerges(text: string): [string, string][] {
+  const lines = text
+    .trim()
+    .split(/\r?\n/)
+    .slice(1, MOST_MERGES + 1);
+  return lines
+    .map((line, index) => ({ pair: line.trim().split(/\s+/), number: index + 2 }))
+    .filter(({ pair }) => pair[0] !== "")
+    .map(({ pair, number }) =>
+      pair.length === 2 ? (pair as [string, string]) : fail("merges.txt", `line ${number} must hold two pieces`),
+    );
+}
+
+/**
+ * `tokenizer.json` of the Rust tokenizers library. Its byte-pair model and added tokens are used; its text clean-up is
+ * not, so that a prompt gives the same ids from either kind of folder.
+ */
+function fromTokenizerJson(json: Json, config: Json, map: Json): ClipTokenizerFiles {
+  const file = "tokenizer.json";
+  const model = asObject(json.model) ?? fail(file, "model is missing");
+  if (model.type !== "BPE") fail(file, `model.type ${JSON.stringify(model.type)} is not supported; BPE is`);
+  if (model.end_of_word_suffix !== "</w>") fail(file, "model.end_of_word_suffix must be </w>, as CLIP's is");
+  const vocab = checkVocab(file, asObject(model.vocab) ?? fail(file, "model.vocab is missing"));
+  if (!Array.isArray(model.merges)) fail(file, "model.merges is missing");
+  const merges = (model.merges as unknown[]).map((entry, index): [string, string] => {
+    const pair = typeof entry === "string" ? entry.split(" ") : entry;
+    const valid = Array.isArray(pair) && pair.length === 2 && pair.every((piece) => typeof piece === "string");
+    return valid ? (pair as [string, string]) : fail(file, `model.merges[${index}] must hold two pieces`);
+  });
+  const added = Array.isArray(json.added_tokens) ? json.added_tokens : [];
+  return { vocab, merges, ...specials(file, vocab, added, config, map) };
+}
+
+type Specials = Omit<ClipTokenizerFiles, "vocab" | "merges">;
+
+function specials(
+  vocabFile: string,
+  vocab: Readonly<Record<string, number>>,
+  addedTokens: readonly unknown[],
+  config: Json,
+  map: Json,
+): Specials {
+  const tokens = new Map<string, SpecialToken>();
+  const add = (file: string, content: unknown, id: unknown, flags: Json): void => {
+    if (typeof content !== "string" || content === "") fail(file, "an added token has no content");
+    const known = Object.hasOwn(vocab, content) ? vocab[content] : undefined;
+    const chosen = id ?? known;
+    if (typeof chosen !== "number" || !Number.isInteger(chosen) || chosen < 0) {
+      fail(file, `the special token ${JSON.stringify(content)} has no id and is not in ${vocabFile}`);
+    }
+    const flag = (name: string): boolean => flags[name] === true;
+    tokens.set(content, {
+      content,
+      id: chosen,
+      lstrip: flag("lstrip"),
+      rstrip: flag("rstrip"),
+      singleWord: flag("single_word"),
+    });
+  };
+
+  for (const entry of addedTokens) {
+    const token = asObject(entry) ?? fail("tokenizer.json", "added_tokens must hold objects");
+    add("tokenizer.json", token.content, token.id, token);
+  }
+  for (const [id, entry] of Object.entries(asObject(config.added_tokens_decoder) ?? {})) {
+    const file = "tokenizer_config.json";
+    const token = asObject(entry) ?? fail(file, `added_tokens_decoder.${id} must be an object`);
+    add(file, token.content, Number(id), token);
+  }
+
+  /** A role's token: from the configuration, the map, or CLIP's default; either a string or an object with flags. */
+  const role = (name: string, fallback: string): string => {
+    const [file, source] =
+      (config[name] ?? undefined) !== undefined ? ["tokenizer_config.json", config] : ["special_tokens_map.json", map];
+    const value = source[name] ?? fallback;
+    const object = asObject(value);
+    const content = object ? object.content : value;
+    if (typeof content !== "string") fail(file as string, `${name} must be a string or hold content`);
+    if (!tokens.has(content)) add(file as string, content, undefined, object ?? {});
+    return content;
+  };
+  const bos = role("bos_token", DEFAULT_BOS);
+  const eos = role("eos_token", DEFAULT_EOS);
+  const pad = role("pad_token", DEFAULT_EOS);
+  const unknown = role("unk_token", DEFAULT_EOS);
+  const idOf = (content: string): number => (tokens.get(content) as SpecialToken).id;
+  return {
+    specialTokens: [...tokens.values()],
+    bos: idOf(bos),
+    eos: idOf(eos),
+    pad: idOf(pad),
+    unknown,
+    modelMaxLength: modelMaxLength(config),
+  };
+}
+
+function modelMaxLength(config: Json): number {
+  const length = config.model_max_length;
+  if (length === undefined || length === null || (typeof length === "number" && length > LONGEST_CONTEXT)) {
+    return CLIP_CONTEXT;
+  }
+  return typeof length === "number" && Number.isInteger(length) && length >= 2
+    ? length
+    : fail("tokenizer_config.json", "model_max_length must be an integer of at least 2");
+}
