@@ -91,7 +91,7 @@ describe("advice", () => {
   const none: Findings = {
     distribution: readDistribution("ID=debian\nVERSION_CODENAME=bookworm"),
     deb822: true,
-    glibc: true,
+    dawnProblem: undefined,
     swiftShader: "installed",
     gpus: [],
     forbidden: undefined,
@@ -134,7 +134,7 @@ describe("advice", () => {
   });
 
   it("says where Dawn cannot run at all", () => {
-    expect(advise({ ...none, glibc: false })).toMatch(/^Not usable: .*glibc/);
+    expect(advise({ ...none, dawnProblem: "GLIBC_2.34 not found" })).toMatch(/^Not usable: Dawn cannot be loaded/);
     expect(advise({ ...none, platform: "win32" })).toMatch(/^Not usable: .*graphics driver/);
   });
 });

@@ -34,8 +34,8 @@ export interface Findings {
   readonly distribution: Distribution;
   /** Whether apt's sources are in the newer format. */
   readonly deb822: boolean;
-  /** Whether this Linux has the C library that Dawn's build for Node needs. */
-  readonly glibc: boolean;
+  /** Why Dawn itself cannot be loaded, before any driver comes into it. */
+  readonly dawnProblem: string | undefined;
   /** SwiftShader: there, not there, or not made for this processor. */
   readonly swiftShader: "installed" | "missing" | "impossible";
   /** GPUs of vendors that make some worth using, by what is on the PCI bus. */
@@ -68,11 +68,23 @@ export async function doctor(write: Write): Promise<number> {
     deb822: existsSync("/etc/apt/sources.list.d/debian.sources"),
     gpus: [...new Set(gpus.map((gpu) => gpu.vendor).filter((vendor) => vendor !== undefined))],
     forbidden,
-    glibc: glibcVersion() !== undefined,
     platform: process.platform,
+    dawnProblem: await whyDawnFails(),
   };
   let loader: LoaderSource | undefined;
-  let drivers: DriverFindings = { crashing: [], working: [], lavapipe: undefined, swiftShader: "impossible" };
+  let drivers: DriverFindings = {
+    crashing: [],
+    working: [],
+    lavapipe: undefined,
+    swiftShader: "impossible",
+    adapters: [],
+  };
+  if (base.dawnProblem !== undefined) {
+    write(`  Dawn (npm package webgpu) cannot be loaded: ${base.dawnProblem}`);
+    write("");
+    write(advise({ ...base, ...drivers, chosen: undefined }));
+    return 1;
+  }
   if (process.platform === "linux") {
     write(`  GPUs on the PCI bus: ${gpus.length === 0 ? "none" : gpus.map((gpu) => gpu.text).join(", ")}`);
     if (forbidden !== undefined) write(`  ${forbidden} cannot be opened by this user`);
@@ -83,11 +95,15 @@ export async function doctor(write: Write): Promise<number> {
   }
 
   write("");
-  write("Adapters that Dawn offers here");
+  write("Adapters that Dawn offers");
   const everything = await probeDriver(await loaderOption(loader));
   describeAdapters(write, everything.adapters);
-  if (everything.adapters.length === 0)
-    write(`  none${everything.reason === undefined ? "" : `: ${everything.reason}`}`);
+  if (everything.adapters.length === 0) {
+    write(`  none by itself${everything.reason === undefined ? "" : `: ${everything.reason}`}`);
+  }
+  const names = new Set(everything.adapters.map((adapter) => adapter.facts.name));
+  const others = drivers.adapters.filter((adapter) => !names.has(adapter.facts.name));
+  describeAdapters(write, others, ", if its driver is chosen");
 
   write("");
   write("Trial");
@@ -124,6 +140,17 @@ function describeMachine(write: Write): Distribution {
 function glibcVersion(): string | undefined {
   const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
   return header.glibcVersionRuntime;
+}
+
+/** Loads Dawn in a child process with no driver at all: what goes wrong then is no driver's fault. */
+async function whyDawnFails(): Promise<string | undefined> {
+  const probe = await probeDriver({ driverFile: "/no-driver.json" });
+  if (!probe.failed) return undefined;
+  const reason = probe.reason ?? "for no reason given";
+  if (process.platform !== "linux") return reason;
+  if (glibcVersion() === undefined) return `${reason} (its build for Node needs glibc, which this Linux lacks)`;
+  // What the symbols of dawn.node 0.6.2 ask for.
+  return /GLIBC/.test(reason) ? `${reason} (it needs glibc 2.34 and libstdc++ of GCC 12, or later)` : reason;
 }
 
 interface BusGpu {
@@ -197,10 +224,18 @@ interface DriverFindings {
   working: string[];
   lavapipe: Findings["lavapipe"];
   swiftShader: Findings["swiftShader"];
+  /** Of the drivers that work alone. */
+  adapters: ProbedAdapter[];
 }
 
 async function describeDrivers(write: Write, loader: LoaderSource | undefined): Promise<DriverFindings> {
-  const findings: DriverFindings = { crashing: [], working: [], lavapipe: undefined, swiftShader: "installed" };
+  const findings: DriverFindings = {
+    crashing: [],
+    working: [],
+    lavapipe: undefined,
+    swiftShader: "installed",
+    adapters: [],
+  };
   const option = await loaderOption(loader);
   const listed = (chosenDriverFiles() ?? []).map(readDriver);
   const swiftShader = await swiftShaderDriver().catch(() => undefined);
@@ -242,6 +277,7 @@ async function examine(
   const prefix = what === "" ? "" : `${what}: `;
   if (accepted) {
     findings.working.push(driver.file);
+    findings.adapters.push(...probe.adapters);
     return `${prefix}accepted (${probe.adapters.map((a) => a.facts.name).join(", ")})`;
   }
   if (probe.failed) {
@@ -259,12 +295,12 @@ function mebibytes(bytes: number): string {
   return `${Math.round(bytes / 2 ** 20)} MiB`;
 }
 
-function describeAdapters(write: Write, adapters: readonly ProbedAdapter[]): void {
+function describeAdapters(write: Write, adapters: readonly ProbedAdapter[], condition = ""): void {
   for (const { facts, ...limits } of adapters) {
     const has = (feature: string) => (facts.features.includes(feature) ? "yes" : "no");
     const { subgroupMinSize: min, subgroupMaxSize: max } = facts;
     const subgroups = min === undefined ? "no" : min === max ? `${min} lanes` : `${min} to ${max} lanes`;
-    write(`  ${facts.name} (${facts.kind}, ${facts.backend})`);
+    write(`  ${facts.name} (${facts.kind}, ${facts.backend}${condition})`);
     write(`    ${facts.description || "no description"}`);
     write(
       `    f16 ${has("shader-f16")}; subgroups ${subgroups}; timestamps ${has("timestamp-query")}; ` +
@@ -363,6 +399,9 @@ export function advise(findings: Findings): string {
   const mesa = installMesa(distribution, deb822);
   const asRoot = mesa === undefined ? "install Mesa's lavapipe (version 25 or later)" : `as root: ${mesa}`;
 
+  if (findings.dawnProblem !== undefined) {
+    return "Not usable: Dawn cannot be loaded. Run `npm ci` again on this machine, or use a Linux that is recent enough, such as Debian 12.";
+  }
   if (crashing.length > 0 && chosen === undefined) {
     const way =
       working.length > 0 ? `export VK_DRIVER_FILES=${working.join(":")}` : `remove or mend ${crashing.join(", ")}`;
@@ -370,9 +409,6 @@ export function advise(findings: Findings): string {
   }
   if (chosen === undefined) {
     if (findings.platform !== "linux") return "Not usable: Dawn offers no GPU here. Update the graphics driver.";
-    if (!findings.glibc) {
-      return "Not usable: Dawn's build for Node needs glibc, which this Linux lacks. Use one that has it, such as Debian.";
-    }
     if (lavapipe !== undefined && !lavapipe.accepted) {
       return `Not usable: Dawn refuses this Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}. ${upper(asRoot)}`;
     }
