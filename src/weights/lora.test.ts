@@ -194,16 +194,22 @@ describe("a file", () => {
     });
   });
 
-  it("may have a module under both of its names; diffusers' counts", async () => {
-    await using(
-      await made({
-        "lora_unet_input_blocks_1_1_proj_in.lora_down.weight": ["F32", [2, 16]],
-        "lora_unet_input_blocks_1_1_proj_in.lora_up.weight": ["F32", [16, 2]],
-        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": ["F32", [3, 16]],
-        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight": ["F32", [16, 3]],
-      }),
-      (lora) => expect(lora.resolve("unet", MODULES).map((delta) => delta.rank)).toEqual([3]),
-    );
+  it("may have a module under both of its names, in any order; diffusers' counts", async () => {
+    const sgm: Tensors = {
+      "lora_unet_input_blocks_1_1_proj_in.lora_down.weight": ["F32", [2, 16]],
+      "lora_unet_input_blocks_1_1_proj_in.lora_up.weight": ["F32", [16, 2]],
+    };
+    const own: Tensors = {
+      "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": ["F32", [3, 16]],
+      "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight": ["F32", [16, 3]],
+    };
+    for (const tensors of [
+      { ...sgm, ...own },
+      { ...own, ...sgm },
+    ])
+      await using(await made(tensors), (lora) => {
+        expect(lora.resolve("unet", MODULES).map((delta) => delta.rank)).toEqual([3]);
+      });
   });
 
   it.each<[string, Uint8Array]>([

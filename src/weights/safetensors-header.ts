@@ -7,7 +7,7 @@
  * Rules are those of the reference implementation (huggingface/safetensors, `tensor.rs`, `Metadata::validate`): tensors
  * sorted by place follow each other without hole or overlap and end with the file; the bytes of each are exactly its
  * shape's. Two more, because the file may be hostile: names may not repeat (the format says so; the reference lets the
- * last one win), and the JSON may not hold millions of values, which would fill the heap before any of them is looked at.
+ * last one win), and the JSON may not hold more values than any model has, which would fill the heap (or the time) before any is looked at.
  */
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
 import { quoted, WeightsError } from "./errors.ts";
@@ -15,8 +15,8 @@ import { quoted, WeightsError } from "./errors.ts";
 /** `MAX_HEADER_SIZE` of the reference implementation. */
 export const LONGEST_HEADER = 100_000_000;
 
-/** A tensor needs some ten values; the largest models have a few thousand tensors. */
-const MOST_VALUES = 2_000_000;
+/** A tensor needs some ten values; the largest models have a few thousand tensors a file. */
+const MOST_VALUES = 500_000;
 
 export interface TensorPlace {
   readonly name: string;
