@@ -7,7 +7,8 @@
  * Rules are those of the reference implementation (huggingface/safetensors, `tensor.rs`, `Metadata::validate`): tensors
  * sorted by place follow each other without hole or overlap and end with the file; the bytes of each are exactly its
  * shape's. Two more, because the file may be hostile: names may not repeat (the format says so; the reference lets the
- * last one win), and the JSON may not hold more values than any model has, which would fill the heap (or the time) before any is looked at.
+ * last one win), and the JSON may not hold many times the values of any model, which would take gigabytes of heap and
+ * seconds of time before any of them is looked at.
  */
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
 import { quoted, WeightsError } from "./errors.ts";
