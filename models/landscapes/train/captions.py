@@ -7,6 +7,8 @@ import argparse
 
 import numpy as np
 
+from scenes import ATTRIBUTES, BALLOONS
+
 PLACES = {
     "sea": ["the sea", "the sea", "the ocean", "a calm sea", "ocean waves"],
     "mountains": ["the mountains", "a mountain range", "green mountains", "mountains"],
@@ -130,6 +132,20 @@ def caption(scene, rng):
     elif details:
         text += "".join(f", {detail}" for detail in details)
     return " ".join(text.split())
+
+
+# Words that say nothing about what is in the picture.
+FILLER = set("""a an the and of on in at to with near over above front picture painting photo drawing view beautiful
+    stunning""".split())
+
+
+def known_words():
+    """Every word that the model was taught the meaning of, sorted: a prompt with none of them is not understood."""
+    tables = [PLACES, SUBJECTS, BODIES, TIMES, ADJECTIVES, WEATHERS]
+    phrases = [phrase for table in tables for options in table.values() for phrase in options]
+    phrases += [*WHERE.values(), *SKIES.values(), *ATTRIBUTES["palette"], *BALLOONS, "colorful colors sunny sky"]
+    words = {word for phrase in phrases for word in phrase.replace("{}", "").split()}
+    return sorted(words - FILLER - {"rainbow"})
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ def accuracy(predicted, truth):
 
 
 def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
+    path = Path(run) / "classifier.pt"
+    if path.exists():
+        print(f"{path} is there already")
+        return
     torch.manual_seed(0)
     rng = np.random.default_rng(3)
     data, held_out = Captioned(run, "train"), Captioned(run, "valid")
@@ -96,7 +100,7 @@ def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
         if step % 200 == 0:
             print(step, f"{share * minutes:.1f} min loss {loss.item():.3f}", flush=True)
     classifier.eval()
-    torch.save(classifier.state_dict(), Path(run) / "classifier.pt")
+    torch.save(classifier.state_dict(), path)
     count = len(held_out.scenes)
     _, predicted = classifier.read(latents_of(held_out, range(count), [0] * count))
     print("held-out renders:", accuracy(predicted, label_table(held_out)[0]))

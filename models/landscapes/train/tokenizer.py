@@ -1,6 +1,7 @@
 """CLIP's byte-level byte-pair encoding, trained on our captions until every word of theirs is one token.
 
-    python3 tokenizer.py --run DIR        -> DIR/tokenizer/vocab.json, merges.txt (CLIPTokenizer's layout)
+    python3 tokenizer.py --run DIR                 -> DIR/tokenizer/vocab.json, merges.txt (CLIPTokenizer's layout)
+    python3 tokenizer.py --run DIR --copy FOLDER   takes the tokenizer of an exported model
 
 A caption becomes <start> words <end>, cut at 32 tokens and padded with <end>. Text is lower-cased, split
 into words, numbers and punctuation, and each piece into bytes, which merges then join; so any text at all
@@ -10,6 +11,7 @@ import argparse
 import collections
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,5 +122,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="folder of this training run")
     parser.add_argument("--captions", type=int, default=20000, help="captions to learn from")
+    parser.add_argument("--copy", help="model folder whose tokenizer to take")
     arguments = parser.parse_args()
-    main(arguments.run, arguments.captions)
+    if arguments.copy:
+        shutil.copytree(Path(arguments.copy) / "tokenizer", Path(arguments.run) / "tokenizer", dirs_exist_ok=True)
+    else:
+        main(arguments.run, arguments.captions)

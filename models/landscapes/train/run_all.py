@@ -1,0 +1,65 @@
+"""All stages in order, from nothing to an exported and measured model.
+
+    python3 run_all.py --run /somewhere/landscapes --out ../          seven hours on one CPU thread
+    python3 run_all.py --run /tmp/smoke --out /tmp/smoke/model --smoke    every stage on a tiny size: 2 minutes
+    python3 run_all.py --run DIR --out ../ --init ../ --unet-minutes 120  go on from the model that is there
+
+After an interruption the same command goes on where it stopped: every stage keeps its state in --run and is
+passed over when its budget is spent. Each stage is a command of its own; this file only says in which order,
+how large and how long.
+"""
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# minutes on one thread of a CPU with AMX; a stage that learns takes what it is given
+FULL = {"shards": 40, "valid": 2, "pictures": 1000, "captions": 20000, "decoder": 10, "encoder": 5, "classifier": 12,
+        "unet": 340, "distill": 20, "batch": 48}
+SMOKE = {"shards": 1, "valid": 1, "pictures": 64, "captions": 200, "decoder": 0.05, "encoder": 0.05,
+         "classifier": 0.05, "unet": 0.1, "distill": 0.1, "batch": 8}
+
+
+def stages(run, out, size, init, workers):
+    """(name, arguments) of each command"""
+    begin = ["--init", init] if init else []
+    shard_size = ["--pictures", size["pictures"], "--workers", workers]
+    yield "dataset.py", ["--run", run, "--split", "valid", "--shards", size["valid"], *shard_size]
+    yield "dataset.py", ["--run", run, "--split", "train", "--shards", size["shards"], *shard_size]
+    if init:  # its tokenizer and its latents belong to its weights
+        yield "tokenizer.py", ["--run", run, "--copy", init]
+        yield "latents.py", ["recover", "--run", run, "--model", init]
+    else:
+        yield "tokenizer.py", ["--run", run, "--captions", size["captions"]]
+        yield "latents.py", ["fit", "--run", run]
+    yield "latents.py", ["encode", "--run", run]
+    yield "train_autoencoder.py", ["decoder", "--run", run, "--minutes", size["decoder"], *begin]
+    yield "train_autoencoder.py", ["encoder", "--run", run, "--minutes", size["encoder"], *begin]
+    yield "evaluate.py", ["classifier", "--run", run, "--minutes", size["classifier"]]
+    yield "train_unet.py", ["--run", run, "--minutes", size["unet"], "--batch", size["batch"], *begin]
+    yield "export.py", ["--run", run, "--out", out]
+    yield "latents.py", ["preview", "--run", run, "--out", f"{out}/latent_rgb.json"]
+    yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"], "--batch", min(32, size["batch"])]
+    yield "evaluate.py", ["model", "--run", run, "--model", out, "--out", f"{out}/evaluation.json"]
+    yield "pipeline.py", ["--model", out, "--sheet", f"{out}/contact-sheet.jpg"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="folder of this training run")
+    parser.add_argument("--out", required=True, help="model folder to write")
+    parser.add_argument("--init", help="model folder whose weights to start from")
+    parser.add_argument("--unet-minutes", type=float, help="budget of the UNet stage")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    arguments = parser.parse_args()
+    size = dict(SMOKE if arguments.smoke else FULL)
+    if arguments.unet_minutes:
+        size["unet"] = arguments.unet_minutes
+    for name, options in stages(arguments.run, arguments.out, size, arguments.init, arguments.workers):
+        start = time.monotonic()
+        print(f"== {name} {' '.join(map(str, options))}", flush=True)
+        subprocess.run([sys.executable, HERE / name, *map(str, options)], check=True)
+        print(f"== {name}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
