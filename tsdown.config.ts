@@ -8,4 +8,5 @@ export default defineConfig({
   dts: { entry: "src/index.ts" },
   loader: { ".wgsl": "text" },
   clean: true,
+  fixedExtension: false,
 });

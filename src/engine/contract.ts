@@ -13,6 +13,10 @@ export interface RuntimeOptions {
   readonly adapter?: AdapterChoice;
   /** How weights and activations are stored; `auto` is f16 where the adapter computes with it. */
   readonly precision?: Precision;
+  /** Which of several saved weights to take, such as `fp16`. */
+  readonly variant?: string;
+  /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */
+  readonly tinyAutoencoder?: string;
   /** The folder whose LoRA files a request may name. */
   readonly loraFolder?: string;
 }

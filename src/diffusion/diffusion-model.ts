@@ -1,0 +1,235 @@
+/**
+ * A text-to-image model, loaded: its components on the device, its tokenizers, its scheduler's configuration, and the
+ * plans that were compiled for it so far.
+ */
+
+import { readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { z } from "zod";
+import type { Gpu } from "../gpu/device.ts";
+import { createPlanCache, type PlanCache } from "../graph/plan-cache.ts";
+import { Recorder } from "../graph/recorder.ts";
+import type { Parameter } from "../graph/tensor.ts";
+import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
+import { loadComponent, type Precision } from "../models/component.ts";
+import { ModelConfigError } from "../models/config.ts";
+import type { LoadedParameters } from "../models/load.ts";
+import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
+import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import { type Component, type ModelDirectory, openComponentFolder, openModelDirectory } from "../weights/model-directory.ts";
+import { recordDenoiser } from "./denoiser.ts";
+import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
+import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
+
+export type Family = "stable-diffusion" | "stable-diffusion-xl" | "latent-consistency";
+
+/** An autoencoder with its weights. */
+export interface LoadedAutoencoder extends Autoencoder {
+  readonly weights: LoadedParameters;
+}
+
+export interface DiffusionModel {
+  readonly name: string;
+  readonly family: Family;
+  readonly gpu: Gpu;
+  readonly precision: Precision;
+  readonly encoders: readonly TextEncoder[];
+  readonly unet: { readonly config: UnetConfig; readonly weights: LoadedParameters; readonly parameters: readonly Parameter[] };
+  readonly vae: LoadedAutoencoder;
+  /** A tiny decoder for previews beside a full one. */
+  readonly tiny?: LoadedAutoencoder;
+  readonly latentRgb?: LatentRgb;
+  readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
+  /** An absent negative prompt means zeros rather than the empty prompt. */
+  readonly zerosForNoPrompt: boolean;
+  readonly defaults: { readonly width: number; readonly height: number; readonly steps: number; readonly guidanceScale: number };
+  readonly plans: PlanCache;
+  readonly prompts: Map<string, TextConditioning>;
+  destroy(): void;
+}
+
+export interface LoadModelOptions {
+  readonly precision: Precision;
+  /** Which of several saved weights: `fp16`. */
+  readonly variant?: string;
+  /** A folder with an AutoencoderTiny for previews (TAESD). */
+  readonly tinyAutoencoder?: string;
+  /** Bytes that plans may take before old ones are given up. */
+  readonly maxPlanBytes?: number;
+  readonly onProgress?: (component: string, done: number, total: number) => void;
+}
+
+const DEFAULT_PLAN_BYTES = 4 * 2 ** 30;
+
+// What a user of the family expects who says nothing: diffusers' own guidance, and steps enough for its schedulers.
+const FAMILY_DEFAULTS: Record<Family, { steps: number; guidanceScale: number; latentSide: number }> = {
+  "stable-diffusion": { steps: 25, guidanceScale: 7.5, latentSide: 64 },
+  "stable-diffusion-xl": { steps: 25, guidanceScale: 5, latentSide: 128 },
+  "latent-consistency": { steps: 4, guidanceScale: 8.5, latentSide: 64 },
+};
+
+/** `daguerre.json` in a model folder: what the model's makers recommend. */
+const recommendationSchema = z.object({
+  name: z.string().optional(),
+  num_inference_steps: z.number().int().positive().optional(),
+  guidance_scale: z.number().nonnegative().optional(),
+  width: z.number().int().positive().optional(),
+  height: z.number().int().positive().optional(),
+});
+
+/**
+ * Loads a diffusers folder onto the device.
+ * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`: a folder is untrusted, and each names file and reason.
+ */
+export async function loadDiffusionModel(gpu: Gpu, folder: string, options: LoadModelOptions): Promise<DiffusionModel> {
+  const { precision } = options;
+  const directory = await openModelDirectory(folder, { variant: options.variant });
+  const family = familyOf(directory);
+  const loaded: LoadedParameters[] = [];
+  const keep = <T extends LoadedParameters>(parameters: T): T => {
+    loaded.push(parameters);
+    return parameters;
+  };
+  const progress = (component: string) => (done: number, total: number) => options.onProgress?.(component, done, total);
+  try {
+    const encoders = await loadEncoders(gpu, directory, family, options, progress);
+    loaded.push(...encoders.map((encoder) => encoder.parameters));
+
+    const unetComponent = required(directory, "unet");
+    const unetConfig = parseUnetConfig(unetComponent.config);
+    const textWidth = encoders.reduce((sum, encoder) => sum + encoder.config.hidden_size, 0);
+    if (textWidth !== unetConfig.cross_attention_dim) {
+      const reason = `is ${unetConfig.cross_attention_dim}, but the text encoders give ${textWidth}`;
+      throw new ModelConfigError("unet", "cross_attention_dim", reason);
+    }
+    const parameters = unetParameters(unetConfig);
+    const unetWeights = keep(
+      await loadComponent(gpu, unetComponent, parameters, { precision, onProgress: progress("unet") }),
+    );
+    const vae = await loadAutoencoder(gpu, required(directory, "vae"), precision, progress("vae"));
+    keep(vae.weights);
+    if (vae.latentChannels !== unetConfig.out_channels) {
+      const reason = `is ${unetConfig.out_channels}, but the vae has ${vae.latentChannels} latent channels`;
+      throw new ModelConfigError("unet", "out_channels", reason);
+    }
+    const tiny = options.tinyAutoencoder
+      ? await loadAutoencoder(gpu, await openComponentFolder(options.tinyAutoencoder), precision, progress("tiny vae"))
+      : undefined;
+    if (tiny) keep(tiny.weights);
+
+    const recommended = await readRecommendation(folder);
+    const familyDefaults = FAMILY_DEFAULTS[family];
+    const sampleSize = unetConfig.sample_size;
+    const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
+    const scheduler = required(directory, "scheduler");
+    const plans = createPlanCache(options.maxPlanBytes ?? DEFAULT_PLAN_BYTES);
+    return {
+      name: recommended.name ?? basename(folder),
+      family,
+      gpu,
+      precision,
+      encoders,
+      unet: { config: unetConfig, weights: unetWeights, parameters },
+      vae,
+      tiny,
+      latentRgb: await latentRgbOf(folder, family, vae.latentChannels),
+      scheduler: { className: scheduler.className, config: scheduler.config },
+      zerosForNoPrompt: family === "stable-diffusion-xl" && directory.flags.force_zeros_for_empty_prompt !== false,
+      defaults: {
+        width: recommended.width ?? side,
+        height: recommended.height ?? side,
+        steps: recommended.num_inference_steps ?? familyDefaults.steps,
+        guidanceScale: recommended.guidance_scale ?? familyDefaults.guidanceScale,
+      },
+      plans,
+      prompts: new Map(),
+      destroy() {
+        plans.drop("");
+        for (const weights of loaded) weights.destroy();
+      },
+    };
+  } catch (error) {
+    for (const weights of loaded) weights.destroy();
+    throw error;
+  }
+}
+
+function familyOf(directory: ModelDirectory): Family {
+  if (directory.pipelineClass.startsWith("StableDiffusionXL")) return "stable-diffusion-xl";
+  if (directory.pipelineClass.startsWith("LatentConsistency")) return "latent-consistency";
+  return "stable-diffusion";
+}
+
+function required(directory: ModelDirectory, name: string): Component {
+  const component = directory.component(name);
+  if (!component) throw new ModelConfigError("model_index", name, `${directory.pipelineClass} needs this component`);
+  return component;
+}
+
+async function loadEncoders(
+  gpu: Gpu,
+  directory: ModelDirectory,
+  family: Family,
+  { precision }: LoadModelOptions,
+  progress: (component: string) => (done: number, total: number) => void,
+): Promise<TextEncoder[]> {
+  const xl = family === "stable-diffusion-xl";
+  const names = xl ? ["text_encoder", "text_encoder_2"] : ["text_encoder"];
+  const encoders: TextEncoder[] = [];
+  for (const name of names) {
+    const component = directory.component(name);
+    if (!component && name === "text_encoder" && xl) continue; // the refiner has only the second
+    const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).folder);
+    const hidden = xl ? "last-but-one" : "last";
+    encoders.push(
+      await loadTextEncoder(gpu, component ?? required(directory, name), tokenizer, {
+        hidden,
+        precision,
+        onProgress: progress(name),
+      }),
+    );
+  }
+  return encoders;
+}
+
+/** The UNet's parameters do not depend on the picture's size: any small one names them. */
+function unetParameters(config: UnetConfig): Parameter[] {
+  const side = 2 ** config.block_out_channels.length;
+  const shape = { images: 1, branches: 1, tokens: 1, height: side, width: side, channels: config.out_channels } as const;
+  return [...recordDenoiser(config, shape).parameters.values()];
+}
+
+async function loadAutoencoder(
+  gpu: Gpu,
+  component: Component,
+  precision: Precision,
+  onProgress: (done: number, total: number) => void,
+): Promise<LoadedAutoencoder> {
+  const coder = autoencoder(component);
+  const g = new Recorder();
+  coder.decode(g, g.input("latents", [1, 8, 8, coder.latentChannels]));
+  coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
+  const weights = await loadComponent(gpu, component, [...g.parameters.values()], { precision, onProgress });
+  return { ...coder, weights };
+}
+
+async function readRecommendation(folder: string): Promise<z.infer<typeof recommendationSchema>> {
+  let text: string;
+  try {
+    text = await readFile(join(folder, "daguerre.json"), "utf8");
+  } catch {
+    return {}; // most folders have none
+  }
+  const parsed = recommendationSchema.safeParse(parseJson(text));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new ModelConfigError("daguerre.json", issue!.path.join(".") || "(root)", issue!.message);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

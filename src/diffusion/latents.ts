@@ -1,0 +1,163 @@
+/**
+ * Latents to pictures and back on the device: the full decoder, the tiny decoder of previews, the linear map, the encoder.
+ * Host tensors are as PyTorch has them, NCHW; on the device everything is NHWC.
+ */
+
+import type { Gpu } from "../gpu/device.ts";
+import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import { compile, type Plan, type Range } from "../graph/plan.ts";
+import { Recorder } from "../graph/recorder.ts";
+import { quads, type Storage } from "../graph/tensor.ts";
+import type { ParameterBuffers } from "../graph/weights.ts";
+import type { Autoencoder } from "../models/autoencoder.ts";
+
+/** RGBA8 pixels, row by row from the top left. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  readonly rgba: Uint8Array;
+}
+
+export interface LatentSize {
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+}
+
+/** Bytes of one picture's latents on the device. */
+export function latentBytes(size: LatentSize): number {
+  return size.height * size.width * quads(size.channels) * 16;
+}
+
+/** A plan from one picture's latents (input `latents`, as the diffusion loop has them) to RGBA8 (output `rgba`). */
+export async function compileDecoder(
+  gpu: Gpu,
+  decoder: Autoencoder,
+  size: LatentSize,
+  options: {
+    label: string;
+    storage: Storage;
+    parameters: ParameterBuffers /** Keeps the picture before packing too, as output `picture`. */;
+    keepPicture?: boolean;
+  },
+): Promise<Plan> {
+  const g = new Recorder();
+  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
+  const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
+  let x = g.modelInput(latents, scale, 1, "unscale");
+  if (decoder.shiftFactor !== 0) x = g.affine(x, "shift", { shift: decoder.shiftFactor });
+  const picture = decoder.decode(g, x);
+  if (options.keepPicture) g.output("picture", picture);
+  g.output("rgba", g.packPicture(picture, "pack"));
+  const plan = await compile(gpu, g, options);
+  const row = new Float32Array(ROW_QUADS * 4);
+  row[0] = 1 / decoder.scalingFactor;
+  plan.write("scale", row);
+  return plan;
+}
+
+/** The linear map of latents to RGB: three rows of one number a channel, and a bias. */
+export interface LatentRgb {
+  readonly matrix: readonly (readonly number[])[];
+  readonly bias: readonly number[];
+}
+
+/** A plan from one picture's latents to RGBA8 of the latents' own size. */
+export async function compileLinearPreview(gpu: Gpu, map: LatentRgb, size: LatentSize): Promise<Plan> {
+  const g = new Recorder();
+  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
+  const rows = quads(size.channels) * 4 + 1;
+  const matrix = g.input("matrix", [rows, 4], { element: "f32" });
+  g.output("rgba", g.packPicture(g.latentToRgb(latents, matrix, "latent_to_rgb"), "pack"));
+  const noParameters: ParameterBuffers = { storage: "f32", get: () => [] };
+  const plan = await compile(gpu, g, { label: "linear preview", storage: "f32", parameters: noParameters });
+  const values = new Float32Array(rows * 4);
+  for (let colour = 0; colour < 3; colour++) {
+    for (let channel = 0; channel < size.channels; channel++)
+      values[channel * 4 + colour] = map.matrix[colour]![channel]!;
+    values[(rows - 1) * 4 + colour] = map.bias[colour]!;
+  }
+  plan.write("matrix", values);
+  return plan;
+}
+
+/** Runs a decoder or preview plan on latents that lie on the device. */
+export async function decodeOnDevice(
+  gpu: Gpu,
+  plan: Plan,
+  latents: Range,
+  pixels: { width: number; height: number },
+): Promise<Pixels> {
+  const input = plan.range("latents");
+  const encoder = gpu.device.createCommandEncoder({ label: plan.label });
+  encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
+  plan.encode(encoder);
+  gpu.device.queue.submit([encoder.finish()]);
+  const packed = (await plan.read("rgba")) as Uint32Array;
+  return { ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) };
+}
+
+/** A plan from one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */
+export function compileEncoder(
+  gpu: Gpu,
+  encoder: Autoencoder,
+  size: { height: number; width: number },
+  options: { label: string; storage: Storage; parameters: ParameterBuffers },
+): Promise<Plan> {
+  const g = new Recorder();
+  const picture = g.input("picture", [1, size.height, size.width, 3]);
+  g.output("encoded", encoder.encode(g, picture));
+  return compile(gpu, g, options);
+}
+
+/** What the autoencoder says of a picture, as PyTorch has it. */
+export interface Encoded {
+  /** `[channels, h, w]` */
+  readonly mean: Float32Array;
+  /** Log-variance clamped to [-30, 20]; none where the encoder gives the latents themselves. */
+  readonly logVariance?: Float32Array;
+}
+
+/** Runs the encoder on RGBA8 pixels (alpha is ignored), as the reference normalises them: `u8 / 255 · 2 − 1`. */
+export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: Pixels): Promise<Encoded> {
+  const count = pixels.width * pixels.height;
+  const picture = new Float32Array(count * 3);
+  for (let pixel = 0; pixel < count; pixel++) {
+    for (let colour = 0; colour < 3; colour++) {
+      picture[pixel * 3 + colour] = Math.fround(pixels.rgba[pixel * 4 + colour]! / 255) * 2 - 1;
+    }
+  }
+  plan.write("picture", picture);
+  plan.run();
+  const encoded = (await plan.read("encoded")) as Float32Array;
+  const channels = encoder.kind === "kl" ? 2 * encoder.latentChannels : encoder.latentChannels;
+  const planar = toNchw(encoded, 1, channels, encoded.length / channels);
+  if (encoder.kind === "tiny") return { mean: planar };
+  const half = planar.length / 2;
+  return {
+    mean: planar.subarray(0, half),
+    logVariance: planar.slice(half).map((value) => Math.min(Math.max(value, -30), 20)),
+  };
+}
+
+/** `[n, c, pixels]` → `[n, pixels, c]` */
+export function toNhwc(values: Float32Array, images: number, channels: number, pixels: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let n = 0; n < images; n++) {
+    for (let c = 0; c < channels; c++) {
+      for (let p = 0; p < pixels; p++) out[(n * pixels + p) * channels + c] = values[(n * channels + c) * pixels + p]!;
+    }
+  }
+  return out;
+}
+
+/** `[n, pixels, c]` → `[n, c, pixels]` */
+export function toNchw(values: Float32Array, images: number, channels: number, pixels: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let n = 0; n < images; n++) {
+    for (let c = 0; c < channels; c++) {
+      for (let p = 0; p < pixels; p++) out[(n * channels + c) * pixels + p] = values[(n * pixels + p) * channels + c]!;
+    }
+  }
+  return out;
+}

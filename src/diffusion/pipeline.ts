@@ -1,0 +1,361 @@
+/**
+ * Text-to-image and image-to-image: prompt → conditioning → start latents → denoising steps → pictures, as one async
+ * generator. It yields after each step, so that whoever pulls decides the pace, and stops before the next step when told.
+ *
+ * Follows diffusers' StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline and their
+ * img2img forms draw for draw, so that a seed means the same picture here as there.
+ */
+
+import type { Plan, Range } from "../graph/plan.ts";
+import { guidanceEmbedding, timestepSinusoids } from "../models/unet.ts";
+import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
+import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
+import {
+  compileDecoder,
+  compileEncoder,
+  compileLinearPreview,
+  decodeOnDevice,
+  encodePixels,
+  latentBytes,
+  type LatentSize,
+  type Pixels,
+  toNchw,
+  toNhwc,
+} from "./latents.ts";
+import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
+import type { Schedule } from "./schedulers/schedule.ts";
+import { compileTextEncoder, encodePrompt, type TextConditioning, zeroConditioning } from "./text-conditioning.ts";
+
+/** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
+export class PipelineError extends Error {
+  override readonly name = "PipelineError";
+  readonly code = "pipeline";
+  readonly field: string;
+
+  constructor(field: string, reason: string) {
+    super(`${field}: ${reason}`);
+    this.field = field;
+  }
+}
+
+export type Decoder = "linear" | "tiny" | "full";
+
+export interface PipelineRequest {
+  readonly prompt: string;
+  /** Empty: no negative prompt. */
+  readonly negativePrompt?: string;
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly seed: number | bigint;
+  readonly images?: number;
+  /** Another scheduler than the model's own, by class; `config` where it is not the model's own configuration. */
+  readonly scheduler?: { readonly className: string; readonly config?: Readonly<Record<string, unknown>> };
+  /** DDIM's η. */
+  readonly eta?: number;
+  /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
+  readonly image?: Pixels;
+  readonly strength?: number;
+  /** Steps between previews; 0: none. */
+  readonly previewEvery?: number;
+  readonly previewDecoder?: Decoder | "auto";
+  /** SDXL's size conditions, `[height, width]` and `[top, left]`; default: the picture's own size, uncropped. */
+  readonly sizes?: {
+    readonly original?: readonly [number, number];
+    readonly crop?: readonly [number, number];
+    readonly target?: readonly [number, number];
+  };
+}
+
+export type PipelineEvent =
+  | {
+      readonly type: "step";
+      readonly step: number;
+      readonly steps: number;
+      /** The latents after this step, `[n, c, h, w]`; to be called before the next event is asked for. */
+      readonly latents: () => Promise<Float32Array>;
+    }
+  | { readonly type: "preview"; readonly step: number; readonly steps: number; readonly decoder: Decoder; readonly picture: Pixels }
+  | {
+      readonly type: "result";
+      readonly pictures: readonly Pixels[];
+      /** Final latents, `[n, c, h, w]`. */
+      readonly latents: () => Promise<Float32Array>;
+      /** Milliseconds spent in each phase. */
+      readonly timings: Readonly<Record<"prompt" | "start" | "denoise" | "preview" | "decode" | "total", number>>;
+      readonly warnings: readonly string[];
+    };
+
+/** Prompts whose conditioning is kept; a few hundred KB each. */
+const MAX_PROMPTS = 64;
+
+/**
+ * Runs one request. One run at a time on a model: plans and latents are the model's.
+ * Throws `PipelineError` naming a field, `SchedulerError`, GPU errors, and the signal's reason when it is aborted.
+ */
+export async function* generate(
+  model: DiffusionModel,
+  request: PipelineRequest,
+  { signal }: { signal?: AbortSignal } = {},
+): AsyncGenerator<PipelineEvent, void, undefined> {
+  const { gpu, unet, vae } = model;
+  const clock = stopwatch();
+  signal?.throwIfAborted();
+  const shape = denoiserShape(model, request);
+  const schedule = scheduleOf(model, request);
+  const preview = previewDecoder(model, request);
+  const warnings = promptWarnings(model, request);
+
+  const conditions = await encodeConditions(model, request, shape.branches === 2);
+  clock.lap("prompt");
+  signal?.throwIfAborted();
+
+  const plan = await model.plans.get(`unet ${JSON.stringify(shape)}`, () =>
+    compileDenoiser(gpu, unet.config, shape, { storage: model.precision, parameters: unet.weights }),
+  );
+  writeConditions(plan, model, request, shape, conditions);
+  const noise = cpuGenerator(request.seed);
+  const start = request.image
+    ? await noisedPicture(model, request, shape, schedule, noise)
+    : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
+  plan.write("latents", toDeviceOrder(start, shape));
+  clock.lap("start");
+
+  const steps = schedule.rows.length;
+  const every = preview ? (request.previewEvery ?? 0) : 0;
+  for (const [index, row] of schedule.rows.entries()) {
+    signal?.throwIfAborted();
+    const step = index + 1;
+    writeStep(plan, unet.config, shape, row, request.guidanceScale);
+    if (row.drawsNoise) {
+      const drawn = noise.randn(latentCount(shape));
+      if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
+    }
+    plan.run();
+    await gpu.idle();
+    clock.lap("denoise");
+    yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
+    if (preview && every > 0 && step % every === 0 && step < steps) {
+      signal?.throwIfAborted();
+      const picture = await decodeWith(model, preview, plan.range("denoised"), shape);
+      clock.lap("preview");
+      yield { type: "preview", step, steps, decoder: preview, picture };
+    }
+  }
+
+  signal?.throwIfAborted();
+  const pictures: Pixels[] = [];
+  for (let image = 0; image < shape.images; image++) {
+    const latents = plan.range("latents");
+    const size = latentBytes(shape);
+    const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
+    pictures.push(await decodeFully(model, vae, own, shape));
+  }
+  clock.lap("decode");
+  yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
+}
+
+function denoiserShape(model: DiffusionModel, request: PipelineRequest): DenoiserShape {
+  const { downscale, latentChannels } = model.vae;
+  for (const field of ["width", "height"] as const) {
+    const size = request[field];
+    if (!Number.isInteger(size) || size < downscale || size % downscale !== 0) {
+      throw new PipelineError(field, `must be a multiple of ${downscale}, not ${size}`);
+    }
+  }
+  const guided = request.guidanceScale > 1 && !model.unet.config.time_cond_proj_dim;
+  return {
+    images: request.images ?? 1,
+    branches: guided ? 2 : 1,
+    tokens: Math.min(model.encoders[0]!.tokenizer.modelMaxLength, model.encoders[0]!.config.max_position_embeddings),
+    height: request.height / downscale,
+    width: request.width / downscale,
+    channels: latentChannels,
+  };
+}
+
+function scheduleOf(model: DiffusionModel, request: PipelineRequest): Schedule {
+  const { className, config = model.scheduler.config } = request.scheduler ?? model.scheduler;
+  const strength = request.strength ?? 1;
+  // LCM spaces its own timesteps by the strength; the others leave out the first of the full schedule.
+  const options = { steps: request.steps, eta: request.eta ?? 0 };
+  if (!request.image) return createSchedule(className, config, options);
+  const schedule = createSchedule(className, config, className === "LCMScheduler" ? { ...options, lcmStrength: strength } : options);
+  return schedule.from(img2imgStart(schedule, strength));
+}
+
+/** Which decoder previews are made with, if the model has one that was asked for. */
+function previewDecoder(model: DiffusionModel, request: PipelineRequest): Decoder | undefined {
+  if (!request.previewEvery) return undefined;
+  const tiny = model.tiny !== undefined || model.vae.kind === "tiny";
+  const wanted = request.previewDecoder ?? "auto";
+  if (wanted === "auto") return tiny ? "tiny" : model.latentRgb ? "linear" : undefined;
+  if (wanted === "tiny" && !tiny) throw new PipelineError("preview_decoder", "this model has no tiny decoder; use linear or full");
+  if (wanted === "linear" && !model.latentRgb) {
+    throw new PipelineError("preview_decoder", "no linear map to RGB is known for this model; use full");
+  }
+  return wanted;
+}
+
+function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): string[] {
+  const warnings: string[] = [];
+  const { tokenizer } = model.encoders[0]!;
+  const { truncated, tokenCount } = tokenizer.encode(prompt);
+  if (truncated) {
+    warnings.push(`The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`);
+  }
+  // A word that the vocabulary has only in pieces is one the model was hardly trained on; one letter says nothing.
+  const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1);
+  if (words.length > 0 && words.every(({ pieces }) => pieces.length > 1)) {
+    warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
+  }
+  return warnings;
+}
+
+interface Conditions {
+  readonly positive: TextConditioning;
+  readonly negative?: TextConditioning;
+}
+
+async function encodeConditions(model: DiffusionModel, request: PipelineRequest, guided: boolean): Promise<Conditions> {
+  const positive = await conditioningOf(model, request.prompt);
+  if (!guided) return { positive };
+  const negativePrompt = request.negativePrompt ?? "";
+  if (negativePrompt === "" && model.zerosForNoPrompt) return { positive, negative: zeroConditioning(positive) };
+  return { positive, negative: await conditioningOf(model, negativePrompt) };
+}
+
+async function conditioningOf(model: DiffusionModel, prompt: string): Promise<TextConditioning> {
+  const known = model.prompts.get(prompt);
+  if (known) return known;
+  const plans: Plan[] = [];
+  for (const encoder of model.encoders) {
+    const options = { precision: model.precision, parameters: encoder.parameters };
+    plans.push(await model.plans.get(encoder.component, () => compileTextEncoder(model.gpu, encoder, options)));
+  }
+  const conditioning = await encodePrompt(model.encoders, plans, prompt);
+  model.prompts.set(prompt, conditioning);
+  const [oldest] = model.prompts.keys();
+  if (model.prompts.size > MAX_PROMPTS) model.prompts.delete(oldest!);
+  return conditioning;
+}
+
+/** Writes what depends on the prompt alone, for each row of the batch: [negative…, positive…]. */
+function writeConditions(plan: Plan, model: DiffusionModel, request: PipelineRequest, shape: DenoiserShape, conditions: Conditions): void {
+  const { config } = model.unet;
+  const rows = [conditions.negative, conditions.positive]
+    .filter((conditioning) => conditioning !== undefined)
+    .flatMap((conditioning) => Array<TextConditioning>(shape.images).fill(conditioning));
+  plan.write("text", concatenate(rows.map((row) => row.embedding)));
+  if (config.time_cond_proj_dim) {
+    const embedding = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
+    plan.write("guidance", concatenate(rows.map(() => embedding)));
+  }
+  if (config.projection_class_embeddings_input_dim) {
+    const added = rows.map((row) => addedConditions(config.addition_time_embed_dim!, row, request));
+    if (added[0]!.length !== config.projection_class_embeddings_input_dim) {
+      throw new PipelineError("prompt", `the model's size conditions have ${added[0]!.length} numbers, not ${config.projection_class_embeddings_input_dim}`);
+    }
+    plan.write("added", concatenate(added));
+  }
+}
+
+/** SDXL: the pooled text, then sinusoids of the six sizes (Podell et al. 2023, arXiv 2307.01952, section 2.2). */
+function addedConditions(width: number, { pooled }: TextConditioning, request: PipelineRequest): Float32Array {
+  const size = [request.height, request.width] as const;
+  const { original = size, crop = [0, 0], target = size } = request.sizes ?? {};
+  return concatenate([pooled!, timestepSinusoids([...original, ...crop, ...target], width)]);
+}
+
+/** Image-to-image: the picture's latents, noised to the level of the first step. */
+async function noisedPicture(
+  model: DiffusionModel,
+  request: PipelineRequest,
+  shape: DenoiserShape,
+  schedule: Schedule,
+  noise: NoiseGenerator,
+): Promise<Float32Array> {
+  const { vae, gpu } = model;
+  const size = { height: request.height, width: request.width };
+  const plan = await model.plans.get(`encoder ${size.height}×${size.width}`, () =>
+    compileEncoder(gpu, vae, size, { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights }),
+  );
+  const { mean, logVariance } = await encodePixels(plan, vae, request.image!);
+  const count = mean.length;
+  const drawn = logVariance && noise.randn(count); // the reference samples the posterior before it draws the noise
+  const latents = new Float32Array(latentCount(shape));
+  for (let i = 0; i < latents.length; i++) {
+    const at = i % count;
+    const sample = drawn ? mean[at]! + Math.exp(0.5 * logVariance[at]!) * drawn[at]! : mean[at]!;
+    latents[i] = (sample - vae.shiftFactor) * vae.scalingFactor;
+  }
+  const mix = schedule.addNoise(0);
+  const added = noise.randn(latents.length);
+  return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
+}
+
+/** A picture of the first image's latents by the decoder asked for. */
+async function decodeWith(model: DiffusionModel, decoder: Decoder, latents: Range, shape: LatentSize): Promise<Pixels> {
+  const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
+  if (decoder === "linear") {
+    const plan = await model.plans.get(`linear ${shape.height}×${shape.width}`, () =>
+      compileLinearPreview(model.gpu, model.latentRgb!, shape),
+    );
+    return decodeOnDevice(model.gpu, plan, first, { width: shape.width, height: shape.height });
+  }
+  return decodeFully(model, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
+}
+
+async function decodeFully(model: DiffusionModel, vae: LoadedAutoencoder, latents: Range, shape: LatentSize): Promise<Pixels> {
+  const { height, width, channels } = shape;
+  const label = vae === model.tiny ? "tiny decoder" : "decoder";
+  const plan = await model.plans.get(`${label} ${height}×${width}`, () =>
+    compileDecoder(model.gpu, vae, { height, width, channels }, { label, storage: storageOf(model, vae), parameters: vae.weights }),
+  );
+  const pixels = { width: width * vae.downscale, height: height * vae.downscale };
+  return decodeOnDevice(model.gpu, plan, latents, pixels);
+}
+
+function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["precision"] {
+  return vae.forceUpcast ? "f32" : model.precision;
+}
+
+async function readLatents(plan: Plan, shape: DenoiserShape): Promise<Float32Array> {
+  const values = (await plan.read("latents")) as Float32Array;
+  return toNchw(values, shape.images, shape.channels, shape.height * shape.width);
+}
+
+function toDeviceOrder(values: Float32Array, shape: DenoiserShape): Float32Array {
+  return toNhwc(values, shape.images, shape.channels, shape.height * shape.width);
+}
+
+function latentCount({ images, channels, height, width }: DenoiserShape): number {
+  return images * channels * height * width;
+}
+
+function concatenate(arrays: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(arrays.reduce((sum, array) => sum + array.length, 0));
+  let offset = 0;
+  for (const array of arrays) {
+    out.set(array, offset);
+    offset += array.length;
+  }
+  return out;
+}
+
+function stopwatch() {
+  const begun = performance.now();
+  const times = { prompt: 0, start: 0, denoise: 0, preview: 0, decode: 0 };
+  let last = begun;
+  return {
+    lap(phase: keyof typeof times) {
+      const now = performance.now();
+      times[phase] += now - last;
+      last = now;
+    },
+    times: () => ({ ...times, total: performance.now() - begun }),
+  };
+}

@@ -1,0 +1,152 @@
+/**
+ * The runtime: a model on a device, and runs of it as generators of events.
+ *
+ * Requests are checked here, wait for their turn, and are handed to the diffusion pipeline; its steps become the events
+ * of `events.ts`. Encoding pictures and speaking to clients is for whoever pulls.
+ */
+
+import { randomInt } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
+import { generate, PipelineError, type PipelineEvent, type PipelineRequest } from "../diffusion/pipeline.ts";
+import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
+import { type Gpu, openGpu } from "../gpu/device.ts";
+import { decodePicture } from "../image/decode.ts";
+import type { Runtime, RuntimeOptions } from "./contract.ts";
+import { RequestError } from "./errors.ts";
+import type { RunEvent } from "./events.ts";
+import { type GenerationRequest, parseGeneration } from "./request.ts";
+import { createRunQueue } from "./run-queue.ts";
+import { schedulerClass } from "./scheduler-names.ts";
+
+/** The model that comes with the package; two folders up from here, in `src` as in `dist`. */
+function builtInModel(): string {
+  const here = import.meta.url;
+  const root = here.includes("/src/engine/") ? "../../" : "../";
+  return fileURLToPath(new URL(`${root}models/landscapes`, here));
+}
+
+/**
+ * Opens a GPU and loads a model onto it.
+ * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError` or `TokenizerError` for a folder
+ * that is not a model we can run.
+ */
+export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  const gpu = await openGpu({ adapter: options.adapter });
+  try {
+    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+      precision: precisionOn(gpu, options.precision ?? "auto"),
+      tinyAutoencoder: options.tinyAutoencoder,
+      variant: options.variant,
+    });
+    return runtimeOf(gpu, model);
+  } catch (error) {
+    gpu.close();
+    throw error;
+  }
+}
+
+/** f16 where a hardware adapter computes with it; a software adapter gains nothing but memory from it. */
+function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "f16" {
+  if (wanted !== "auto") return wanted;
+  return gpu.facts.kind === "hardware" && gpu.facts.features.includes("shader-f16") ? "f16" : "f32";
+}
+
+function runtimeOf(gpu: Gpu, model: DiffusionModel): Runtime {
+  const queue = createRunQueue();
+  const closing = new AbortController();
+  const { defaults } = model;
+
+  async function* run(input: unknown, signal?: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
+    const request = parseGeneration(input);
+    const pipelineRequest = await toPipelineRequest(model, request);
+    const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
+    stop.throwIfAborted();
+    const begun = performance.now();
+    const turn = queue.join();
+    try {
+      while (turn.position > 0) {
+        yield { type: "queued", position: turn.position };
+        await turn.moved(stop);
+      }
+      for await (const event of generate(model, pipelineRequest, { signal: stop })) {
+        yield toRunEvent(event, request, pipelineRequest, begun);
+      }
+    } catch (error) {
+      throw toRequestError(error);
+    } finally {
+      turn.leave();
+    }
+  }
+
+  return {
+    adapter: gpu.facts,
+    model: {
+      name: model.name,
+      defaultWidth: defaults.width,
+      defaultHeight: defaults.height,
+      defaultSteps: defaults.steps,
+    },
+    textToImage: (input, options) => run(input, options?.signal),
+    imageToImage: (input, options) => run(input, options?.signal),
+    async close() {
+      closing.abort(new DOMException("The runtime was closed", "AbortError"));
+      // A run that is between two steps notices the signal before it touches the device again.
+      await gpu.idle().catch(() => {});
+      model.destroy();
+      gpu.close();
+    },
+  };
+}
+
+/** A checked request with what the model decides filled in. */
+async function toPipelineRequest(model: DiffusionModel, request: GenerationRequest): Promise<PipelineRequest> {
+  const { defaults } = model;
+  const width = request.width ?? defaults.width;
+  const height = request.height ?? defaults.height;
+  const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
+  if (scheduler === null) throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
+  return {
+    prompt: request.prompt,
+    negativePrompt: request.negative_prompt,
+    width,
+    height,
+    steps: request.num_inference_steps ?? defaults.steps,
+    guidanceScale: request.guidance_scale ?? defaults.guidanceScale,
+    // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
+    seed: request.seed ?? randomInt(2 ** 48 - 1),
+    images: request.num_images,
+    scheduler: scheduler && { className: scheduler },
+    image: request.image && (await decodePicture(request.image, { width, height })),
+    strength: request.strength,
+    previewEvery: request.preview_every,
+    previewDecoder: request.preview_decoder,
+  };
+}
+
+function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: PipelineRequest, begun: number): RunEvent {
+  switch (event.type) {
+    case "step": {
+      const { step, steps } = event;
+      return { type: "progress", step, steps, progress: step / steps, elapsed_ms: Math.round(performance.now() - begun) };
+    }
+    case "preview": {
+      const { step, steps, decoder, picture } = event;
+      return { type: "preview", picture, step, steps, progress: step / steps, decoder };
+    }
+    case "result": {
+      const timings = Object.fromEntries(Object.entries(event.timings).map(([phase, ms]) => [phase, Math.round(ms)]));
+      const warnings = event.warnings.length > 0 ? event.warnings : undefined;
+      return { type: "result", pictures: event.pictures, seed: run.seed, prompt: request.prompt, timings, warnings };
+    }
+    default:
+      return event satisfies never;
+  }
+}
+
+/** Errors about the request name its field; all others pass through. */
+function toRequestError(error: unknown): unknown {
+  if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
+  if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
+  return error;
+}

@@ -1,0 +1,20 @@
+/**
+ * Daguerre as a library: `createRuntime` opens a GPU, loads a model, and gives runs as async generators.
+ *
+ *     const runtime = await createRuntime();
+ *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
+ */
+
+export type { ModelFacts, RunOptions, Runtime, RuntimeOptions } from "./engine/contract.ts";
+export { RequestError } from "./engine/errors.ts";
+export type * from "./engine/events.ts";
+export { parseRemoteGeneration } from "./engine/request.ts";
+export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./engine/request.ts";
+export { createRuntime } from "./engine/runtime.ts";
+export type { AdapterChoice, AdapterFacts } from "./gpu/adapter.ts";
+export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./gpu/errors.ts";
+export { encodePicture } from "./image/encode.ts";
+export { WeightsError } from "./weights/errors.ts";
+export { type AppOptions, createApp } from "../transports/app.ts";
+export { json } from "../transports/json.ts";
+export { sse } from "../transports/sse.ts";
