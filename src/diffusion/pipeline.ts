@@ -180,10 +180,13 @@ function denoiserShape(model: DiffusionModel, request: PipelineRequest): Denoise
 function scheduleOf(model: DiffusionModel, request: PipelineRequest): Schedule {
   const { className, config = model.scheduler.config } = request.scheduler ?? model.scheduler;
   const strength = request.strength ?? 1;
-  // LCM spaces its own timesteps by the strength; the others leave out the first of the full schedule.
   const options = { steps: request.steps, eta: request.eta ?? 0 };
   if (!request.image) return createSchedule(className, config, options);
-  const schedule = createSchedule(className, config, className === "LCMScheduler" ? { ...options, lcmStrength: strength } : options);
+  // LatentConsistencyModelImg2ImgPipeline spaces all its steps within the strength; the others leave out the first steps.
+  if (model.family === "latent-consistency" && className === "LCMScheduler") {
+    return createSchedule(className, config, { ...options, lcmStrength: strength });
+  }
+  const schedule = createSchedule(className, config, options);
   return schedule.from(img2imgStart(schedule, strength));
 }
 
