@@ -16,7 +16,7 @@ fn main(
   @builtin(workgroup_id) workgroup: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let first_row = params.first_row + (workgroup.x + workgroup.z * params.grid_width) * ROWS;
+  let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
   let column = workgroup.y * LANES + lane;
   let weight_column = min(column, params.out_quads - 1u);
 
@@ -30,8 +30,7 @@ fn main(
   var a: array<vec4f, 4>;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
-      let tap = ky * params.kernel_width + kx;
-      var tile = (tap * params.weight_quads + params.first_weight_quad) * params.out_quads + weight_column;
+      var tile = first_tile(ky, kx, weight_column);
       let source0 = input_quad(pixel0, ky, kx);
       var source1 = 0u;
       var source2 = 0u;
@@ -40,7 +39,7 @@ fn main(
       if (OWNED > 2u) { source2 = input_quad(pixel2, ky, kx); source3 = input_quad(pixel3, ky, kx); }
       for (var k = 0u; k < params.in_quads; k++) {
         let b = unpack_tile(weights[tile]);
-        tile += params.out_quads;
+        tile += params.layer_out_quads;
         a[0] = load_input(source0, k);
         if (OWNED > 1u) { a[1] = load_input(source1, k); }
         if (OWNED > 2u) { a[2] = load_input(source2, k); a[3] = load_input(source3, k); }

@@ -16,7 +16,7 @@ fn main(
   @builtin(local_invocation_id) local: vec3u,
   @builtin(local_invocation_index) index: u32,
 ) {
-  let first_row = params.first_row + (workgroup.x + workgroup.z * params.grid_width) * TILE_ROWS;
+  let first_row = (workgroup.x + workgroup.z * params.grid_width) * TILE_ROWS;
   let first_column = workgroup.y * TILE_QUADS;
 
   // What this invocation stages: one quad of input, one row of a tile of weights.
@@ -31,8 +31,7 @@ fn main(
   var sum: array<vec4f, 4>;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
-      let tap = ky * params.kernel_width + kx;
-      let tiles = (tap * params.weight_quads + params.first_weight_quad) * params.out_quads;
+      let tile = first_tile(ky, kx, weight_quad);
       let source = input_quad(pixel, ky, kx);
       for (var k = 0u; k < params.in_quads; k += STEP_QUADS) {
         var quad = vec4f(0.0);
@@ -40,7 +39,7 @@ fn main(
         staged_input[input_row][input_step] = quad;
         var row = vec4f(0.0);
         if (k + weight_step < params.in_quads) {
-          let outer = unpack_tile(weights[tiles + (k + weight_step) * params.out_quads + weight_quad]);
+          let outer = unpack_tile(weights[tile + (k + weight_step) * params.layer_out_quads]);
           row = select(select(outer.row0, outer.row1, weight_row == 1u), select(outer.row2, outer.row3, weight_row == 3u), weight_row > 1u);
         }
         staged_weights[weight_step][weight_column][weight_row] = row;

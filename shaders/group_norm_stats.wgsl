@@ -3,9 +3,14 @@
 //   partial[image, chunk, quad] = ( mean[4], Σ (x − mean)²[4] )
 //
 // x: [image, pixel, channel], read from two sources one after the other along the channels (a skip connection is never
-// concatenated in memory); quads of the first source come first. One invocation reads one quad of one chunk twice:
+// concatenated in memory); quads of the first source come first. Both together may be a part of the layer's channels,
+// from first_quad on; partial has all of them. One invocation reads one quad of one chunk twice:
 // the two-pass form keeps all digits where the mean is large. group_norm_apply.wgsl merges the chunks.
-struct Params { images: u32, pixels: u32, quads: u32, first_source_quads: u32, chunks: u32, chunk_pixels: u32, grid_width: u32 }
+struct Params {
+  images: u32, pixels: u32, quads: u32, first_source_quads: u32,
+  chunks: u32, chunk_pixels: u32, first_quad: u32, layer_quads: u32,
+  grid_width: u32,
+}
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> first_source: array<Quad>;
 @group(0) @binding(2) var<storage, read> second_source: array<Quad>;
@@ -35,6 +40,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let deviation = load(image, pixel, quad) - mean;
     squares += deviation * deviation;
   }
-  partial[index * 2u] = mean;
-  partial[index * 2u + 1u] = squares;
+  let place = (image * params.chunks + chunk) * params.layer_quads + params.first_quad + quad;
+  partial[place * 2u] = mean;
+  partial[place * 2u + 1u] = squares;
 }

@@ -1,6 +1,9 @@
 // Nearest-neighbour resize to any size:  out[n, y, x] = in[n, ⌊y · in_height / out_height⌋, ⌊x · in_width / out_width⌋]
-// NHWC. (Convolutions read their input resized without this pass; it is for a resize that no convolution follows.)
-struct Params { images: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32, quads: u32, grid_width: u32 }
+// NHWC; in and out may be parts of the channels, from first_in_quad and first_out_quad on. (Convolutions read their input resized without this pass; it is for a resize that no convolution follows.)
+struct Params {
+  images: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32,
+  quads: u32, in_quads: u32, first_in_quad: u32, out_quads: u32, first_out_quad: u32, grid_width: u32,
+}
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
 @group(0) @binding(2) var<storage, read_write> out: array<Quad>;
@@ -16,5 +19,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (image >= params.images) { return; }
   let y = row * params.in_height / params.out_height;
   let xx = column * params.in_width / params.out_width;
-  out[index] = x[((image * params.in_height + y) * params.in_width + xx) * params.quads + quad];
+  let source = ((image * params.in_height + y) * params.in_width + xx) * params.in_quads + params.first_in_quad + quad;
+  out[pixel * params.out_quads + params.first_out_quad + quad] = x[source];
 }

@@ -5,15 +5,17 @@
 // m counts output pixels over images, rows and columns. A matrix product is a convolution of kernel 1×1 over
 // pictures one pixel high. x, residual, out: NHWC, channels in quads. Weights: tiles [tap][input quad][output quad].
 // The input may be read as if it had been resized by nearest neighbour to virtual_height × virtual_width first.
-// A dispatch covers rows first_row ≤ m < end_row; out and residual are bound from first_row on and x from
-// first_pixel on, so that a tensor too big for one binding is worked on in bands.
+// x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
+// out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
+// layer's output channels, from first_out_quad on; bias and per_image have all of them.
 struct Params {
-  in_height: u32, in_width: u32, in_quads: u32, first_pixel: u32,
+  in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
-  out_quads: u32, first_row: u32, end_row: u32, stride: u32,
+  rows: u32, out_quads: u32, first_out_quad: u32, stride: u32,
   kernel_height: u32, kernel_width: u32, pad_top: u32, pad_left: u32,
-  weight_quads: u32, first_weight_quad: u32, activation: u32, activation_after_residual: u32,
-  has_bias: u32, has_per_image: u32, has_residual: u32, grid_width: u32,
+  layer_in_quads: u32, layer_out_quads: u32, accumulate: u32, has_bias: u32,
+  has_per_image: u32, has_residual: u32, activation: u32, activation_after_residual: u32,
+  grid_width: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -28,7 +30,7 @@ const HALO = 0xffffffffu;
 struct Pixel { image: u32, y: u32, x: u32 }
 
 fn output_pixel(row: u32) -> Pixel {
-  let m = min(row, params.end_row - 1u);
+  let m = min(row, params.rows - 1u);
   let line = m / params.out_width;
   return Pixel(line / params.out_height, line % params.out_height, m % params.out_width);
 }
@@ -40,21 +42,29 @@ fn input_quad(pixel: Pixel, ky: u32, kx: u32) -> u32 {
   if (vy >= params.virtual_height || vx >= params.virtual_width) { return HALO; }
   let y = vy * params.in_height / params.virtual_height;
   let xx = vx * params.in_width / params.virtual_width;
-  return ((pixel.image * params.in_height + y) * params.in_width + xx - params.first_pixel) * params.in_quads;
+  return ((pixel.image * params.in_height + y) * params.in_width + xx) * params.in_quads;
 }
 
 fn load_input(first: u32, quad: u32) -> vec4f {
   return select(vec4f(0.0), widen(x[select(first, 0u, first == HALO) + quad]), first != HALO);
 }
 
+// Index of the tile of weights at a tap that begins this dispatch's inputs, for one of its output quads.
+fn first_tile(ky: u32, kx: u32, column: u32) -> u32 {
+  let tap = ky * params.kernel_width + kx;
+  return (tap * params.layer_in_quads + params.first_in_quad) * params.layer_out_quads + params.first_out_quad + column;
+}
+
 fn finish(row: u32, column: u32, sum: vec4f) {
-  if (row >= params.end_row || column >= params.out_quads) { return; }
+  if (row >= params.rows || column >= params.out_quads) { return; }
+  let index = row * params.out_quads + column;
+  let layer_column = params.first_out_quad + column;
   var value = sum;
-  if (params.has_bias != 0u) { value += bias[column]; }
+  if (params.accumulate != 0u) { value += widen(out[index]); }
+  if (params.has_bias != 0u) { value += bias[layer_column]; }
   if (params.has_per_image != 0u) {
-    value += widen(per_image[row / (params.out_height * params.out_width) * params.out_quads + column]);
+    value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
   }
-  let index = (row - params.first_row) * params.out_quads + column;
   if (params.has_residual != 0u) {
     if (params.activation_after_residual == 0u) { value = activate(value, params.activation); }
     value += widen(residual[index]);

@@ -39,7 +39,7 @@ export interface Gpu {
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
   readonly memory: GpuMemory;
-  /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limit. The owner destroys it. */
+  /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
   /** The compute pipeline of a WGSL module with entry point `main`; compiled once for each distinct code. */
@@ -96,6 +96,12 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       if (padded > device.limits.maxBufferSize) {
         throw new GpuOutOfMemoryError(
           `${label}: a buffer of ${padded} bytes is over this adapter's limit of ${device.limits.maxBufferSize}`,
+        );
+      }
+      // A kernel could see only a part of it: whoever makes it has to split what it is for.
+      if (usage & BufferUsage.STORAGE && padded > self.maxBindingBytes) {
+        throw new GpuOutOfMemoryError(
+          `${label}: a storage buffer of ${padded} bytes is over the ${self.maxBindingBytes} that this adapter binds at once`,
         );
       }
       const buffer = device.createBuffer({ label, size: padded, usage });

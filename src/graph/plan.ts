@@ -13,6 +13,7 @@ import { fuse } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, planMemory } from "./memory.ts";
 import { GraphError, type Recorder } from "./recorder.ts";
+import { split } from "./split.ts";
 import { channelsOf, type Operation, quads, readsOf, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
@@ -22,6 +23,8 @@ export interface CompileOptions {
   /** How activations are stored. */
   readonly storage: Storage;
   readonly parameters: ParameterBuffers;
+  /** Tensors over this many bytes are split; what the adapter binds at once where not given. (Tests split small ones.) */
+  readonly maxTensorBytes?: number;
 }
 
 /** A tensor's range of a buffer, in bytes. */
@@ -72,7 +75,8 @@ interface Bound {
 export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
   const outputs = new Set(recorder.outputs.values());
-  const operations = fuse(recorder.operations, outputs);
+  const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
+  const operations = split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes });
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
   const steps = ordered.filter((operation) => !isPrologue(operation));

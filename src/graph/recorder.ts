@@ -194,7 +194,9 @@ export class Recorder {
       name: this.#path(name),
       input: x,
       statistics,
-      ...options,
+      groupChannels: c / options.groups,
+      firstQuad: 0,
+      eps: options.eps,
       gamma: this.#vector(name, "weight", c),
       beta: this.#vector(name, "bias", c),
       activation: "none",
@@ -246,7 +248,8 @@ export class Recorder {
     const channels = channelsOf(x) / 2;
     if (channels % 4 !== 0) throw this.#error(name, `${channels * 2} channels do not split into two halves of quads`);
     const output = this.#tensor(this.#path(name), [...x.shape.slice(0, -1), channels]);
-    return this.#push({ kind: "geglu", name: this.#path(name), input: x, output }).output;
+    const [value, gate] = [{ tensor: x, offset: 0 }, { tensor: x, offset: channels }];
+    return this.#push({ kind: "geglu", name: this.#path(name), value, gate, output }).output;
   }
 
   activation(x: Tensor, activation: Activation): Tensor {
@@ -271,7 +274,7 @@ export class Recorder {
   upsampleNearest(x: Tensor, name: string, size: { height: number; width: number }): Tensor {
     const [n, , , c] = this.#picture(x, name);
     const output = this.#tensor(this.#path(name), [n, size.height, size.width, c]);
-    return this.#push({ kind: "upsample-nearest", name: this.#path(name), input: x, output }).output;
+    return this.#push({ kind: "upsample-nearest", name: this.#path(name), input: x, firstQuad: 0, output }).output;
   }
 
   softmax(x: Tensor, name: string): Tensor {
@@ -363,25 +366,20 @@ export class Recorder {
     geometry: { shape: readonly number[]; picture: Convolution["picture"]; kernel: Convolution["kernel"] },
   ): Tensor {
     const { picture, kernel, shape } = geometry;
-    const [first, second] = x.concatenated ?? [x, undefined];
-    const half = (input: Tensor, firstWeightQuad: number, residual?: Tensor): Tensor =>
-      this.#push<Convolution>({
-        kind: "convolution",
-        name: this.#path(name),
-        input,
-        weight,
-        bias: residual ? undefined : bias,
-        picture,
-        virtual: { height: picture.inHeight, width: picture.inWidth },
-        kernel,
-        firstWeightQuad,
-        residual,
-        activation: "none",
-        activationAfterResidual: true,
-        output: this.#tensor(this.#path(name), shape),
-      }).output;
-    const sum = half(first, 0);
-    return second ? half(second, quads(channelsOf(first)), sum) : sum;
+    return this.#push<Convolution>({
+      kind: "convolution",
+      name: this.#path(name),
+      input: x,
+      weight,
+      bias,
+      picture,
+      virtual: { height: picture.inHeight, width: picture.inWidth },
+      kernel,
+      firstOutputQuad: 0,
+      activation: "none",
+      activationAfterResidual: true,
+      output: this.#tensor(this.#path(name), shape),
+    }).output;
   }
 
   #elementwise(
@@ -394,6 +392,7 @@ export class Recorder {
       name: this.#path(name),
       input: x,
       addend: options.addend,
+      firstAddendQuad: 0,
       activation: options.activation ?? "none",
       inputScale: options.inputScale ?? 1,
       scale: options.scale ?? 1,

@@ -25,8 +25,11 @@ export interface Tensor {
   readonly name: string;
   /** Inputs that change with the prompt rather than with the step; what follows from them alone is computed once. */
   readonly constant: boolean;
-  /** Two tensors one after the other along the channels, never stored as one. */
-  readonly concatenated?: readonly [Tensor, Tensor];
+  /**
+   * Tensors one after the other along the channels, never stored as one: a skip connection, or the slices of a tensor that
+   * no binding could hold. All but the last are whole quads.
+   */
+  readonly concatenated?: readonly Tensor[];
 }
 
 /** A head's width and the width it is stored with: a multiple of four. */
@@ -83,7 +86,7 @@ export type Activation = "none" | "silu" | "gelu" | "quick_gelu" | "relu" | "tan
 /** The numbers of `shaders/prelude/activation.wgsl`. */
 export const activationCode: Record<Activation, number> = { none: 0, silu: 1, gelu: 2, quick_gelu: 3, relu: 4, tanh: 5 };
 
-/** Channels of a tensor that attention reads, counted from `offset`. */
+/** Channels of a tensor, counted from `offset`: what attention and gates read. */
 export interface View {
   readonly tensor: Tensor;
   readonly offset: number;
@@ -106,8 +109,8 @@ export interface Convolution extends OperationBase {
   /** The size that the input is resized to (nearest) while it is read. */
   readonly virtual: { height: number; width: number };
   readonly kernel: { height: number; width: number; stride: number; top: number; left: number };
-  /** First input channel of the weight that this operation uses, in quads (a convolution of a concatenation is two). */
-  readonly firstWeightQuad: number;
+  /** The output channel of the layer that `output` begins with, in quads; not 0 where it is a slice. */
+  readonly firstOutputQuad: number;
   /** Epilogue, in its order. */
   readonly perImage?: Tensor;
   readonly residual?: Tensor;
@@ -126,7 +129,9 @@ export interface GroupNormApply extends OperationBase {
   readonly kind: "group-norm-apply";
   readonly input: Tensor;
   readonly statistics: GroupNormStats;
-  readonly groups: number;
+  readonly groupChannels: number;
+  /** The channel of the layer that `input` and `output` begin with, in quads; not 0 where they are slices. */
+  readonly firstQuad: number;
   readonly eps: number;
   readonly gamma: VectorParameter;
   readonly beta: VectorParameter;
@@ -151,9 +156,11 @@ export interface Attention extends OperationBase {
   readonly causal: boolean;
 }
 
+/** `out = value · GELU(gate)` */
 export interface Geglu extends OperationBase {
   readonly kind: "geglu";
-  readonly input: Tensor;
+  readonly value: View;
+  readonly gate: View;
 }
 
 /** `out = activation(x · inputScale) · scale + shift + addend` */
@@ -161,6 +168,8 @@ export interface Elementwise extends OperationBase {
   readonly kind: "elementwise";
   readonly input: Tensor;
   readonly addend?: Tensor;
+  /** The channel of an addend of one row an image that `input` begins with, in quads; not 0 where it is a slice. */
+  readonly firstAddendQuad: number;
   readonly activation: Activation;
   readonly inputScale: number;
   readonly scale: number;
@@ -170,6 +179,8 @@ export interface Elementwise extends OperationBase {
 export interface Upsample extends OperationBase {
   readonly kind: "upsample-nearest";
   readonly input: Tensor;
+  /** The channel of `input` that `output` begins with, in quads; not 0 where it is a slice. */
+  readonly firstQuad: number;
 }
 
 export interface Softmax extends OperationBase {
@@ -260,15 +271,18 @@ export function tensorBytes(tensor: Tensor, storage: Storage): number {
   return rowsOf(tensor) * quads(channelsOf(tensor)) * quadBytes;
 }
 
-/** The tensors that an operation reads (concatenations as their two halves). */
-export function readsOf(operation: Operation): Tensor[] {
+/** The tensors that an operation reads (concatenations as their parts). */
+export function readsOf(operation: Operation): readonly Tensor[] {
   switch (operation.kind) {
     case "convolution":
-      return present(operation.input, operation.perImage, operation.residual);
+      return [...partsOf(operation.input), ...present(operation.perImage, operation.residual)];
     case "group-norm-apply":
-      return [...halves(operation.input), operation.statistics.output];
+      return [...partsOf(operation.input), operation.statistics.output];
     case "group-norm-stats":
-      return halves(operation.input);
+    case "upsample-nearest":
+      return partsOf(operation.input);
+    case "geglu":
+      return [operation.value.tensor, operation.gate.tensor];
     case "attention":
       return [operation.query.tensor, operation.key.tensor, operation.value.tensor];
     case "elementwise":
@@ -284,8 +298,6 @@ export function readsOf(operation: Operation): Tensor[] {
     case "scheduler-step":
       return [operation.latents, operation.model, operation.noise, operation.history, operation.rows];
     case "layer-norm":
-    case "geglu":
-    case "upsample-nearest":
     case "softmax":
     case "pack-picture":
       return [operation.input];
@@ -309,8 +321,9 @@ export function parametersOf(operation: Operation): Parameter[] {
   }
 }
 
-export function halves(tensor: Tensor): Tensor[] {
-  return tensor.concatenated ? [...tensor.concatenated] : [tensor];
+/** The tensors that are stored: those of a concatenation, else the tensor itself. */
+export function partsOf(tensor: Tensor): readonly Tensor[] {
+  return tensor.concatenated ?? [tensor];
 }
 
 function present<T>(...values: (T | undefined)[]): T[] {

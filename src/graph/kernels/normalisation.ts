@@ -10,8 +10,8 @@ import {
   channelsOf,
   type GroupNormApply,
   type GroupNormStats,
-  halves,
   type LayerNorm,
+  partsOf,
   quads,
   rowsOf,
   type Softmax,
@@ -22,51 +22,63 @@ import {
 const RUN_PIXELS = 64;
 
 /** One or two sources, as the group norm kernels read them. */
-function sources(input: Tensor): { bindings: Binding[]; firstQuads: number } {
-  const [first, second] = halves(input);
+function sources(
+  first: Tensor,
+  second: Tensor | undefined,
+): { bindings: Binding[]; quads: number; firstQuads: number } {
+  const firstQuads = quads(channelsOf(first));
   return {
-    bindings: [{ tensor: first! }, second ? { tensor: second } : "blank"],
-    firstQuads: quads(channelsOf(first!)),
+    bindings: [{ tensor: first }, second ? { tensor: second } : "blank"],
+    quads: firstQuads + (second ? quads(channelsOf(second)) : 0),
+    firstQuads,
   };
 }
 
 export function lowerGroupNormStats(operation: GroupNormStats, target: Target): Dispatch[] {
   const { input, chunks, chunkPixels } = operation;
   const images = input.shape[0]!;
-  const quadCount = quads(channelsOf(input));
-  const { bindings, firstQuads } = sources(input);
-  const { workgroups, width } = grid(images * chunks * quadCount);
-  return [
-    {
+  const parts = partsOf(input);
+  const dispatches: Dispatch[] = [];
+  let firstQuad = 0;
+  for (let part = 0; part < parts.length; part += 2) {
+    const pair = sources(parts[part]!, parts[part + 1]);
+    const { workgroups, width } = grid(images * chunks * pair.quads);
+    dispatches.push({
       kernel: kernel("group_norm_stats", groupNormStats, target.storage),
       label: operation.name,
-      params: params(images, rowsOf(input) / images, quadCount, firstQuads, chunks, chunkPixels, width),
-      bindings: [...bindings, { tensor: operation.output }],
+      params: params(
+        ...[images, rowsOf(input) / images, pair.quads, pair.firstQuads],
+        ...[chunks, chunkPixels, firstQuad, quads(channelsOf(input)), width],
+      ),
+      bindings: [...pair.bindings, { tensor: operation.output }],
       workgroups,
-    },
-  ];
+    });
+    firstQuad += pair.quads;
+  }
+  return dispatches;
 }
 
 export function lowerGroupNormApply(operation: GroupNormApply, target: Target): Dispatch[] {
   const { input, statistics } = operation;
   const images = input.shape[0]!;
   const pixels = rowsOf(input) / images;
-  const channels = channelsOf(input);
-  const { bindings, firstQuads } = sources(input);
+  const layerChannels = channelsOf(statistics.input);
+  const [first, second] = partsOf(input);
+  const pair = sources(first!, second);
   const runs = Math.ceil(pixels / RUN_PIXELS);
-  const { workgroups, width } = grid(images * runs * quads(channels));
+  const { workgroups, width } = grid(images * runs * pair.quads);
   return [
     {
       kernel: kernel("group_norm_apply", groupNormApply, target.storage),
       label: operation.name,
       params: params(
-        ...[images, pixels, quads(channels), firstQuads],
+        ...[images, pixels, pair.quads, pair.firstQuads],
         ...[statistics.chunks, statistics.chunkPixels, RUN_PIXELS, runs],
-        ...[channels, channels / operation.groups, { f32: operation.eps }, activationCode[operation.activation]],
-        ...[0, pixels, width],
+        ...[layerChannels, operation.groupChannels, { f32: operation.eps }, activationCode[operation.activation]],
+        ...[operation.firstQuad, quads(layerChannels), width],
       ),
       bindings: [
-        ...bindings,
+        ...pair.bindings,
         { tensor: statistics.output },
         { parameter: operation.gamma },
         { parameter: operation.beta },

@@ -17,6 +17,7 @@ import {
   type Geglu,
   type LatentToRgb,
   type PackPicture,
+  partsOf,
   quads,
   rowsOf,
   type Upsample,
@@ -37,7 +38,7 @@ export function lowerElementwise(operation: Elementwise, target: Target): Dispat
         ...[count, quadCount, count / input.shape[0]!, mode],
         activationCode[operation.activation],
         ...[{ f32: operation.inputScale }, { f32: operation.scale }, { f32: operation.shift }],
-        ...[channelsOf(input), width],
+        ...[channelsOf(input), addend ? quads(channelsOf(addend)) : 0, operation.firstAddendQuad, width],
       ),
       bindings: [{ tensor: input }, addend ? { tensor: addend } : "blank", { tensor: operation.output }],
       workgroups,
@@ -46,6 +47,7 @@ export function lowerElementwise(operation: Elementwise, target: Target): Dispat
 }
 
 export function lowerGeglu(operation: Geglu, target: Target): Dispatch[] {
+  const { value, gate } = operation;
   const rows = rowsOf(operation.output);
   const outQuads = quads(channelsOf(operation.output));
   const { workgroups, width } = grid(rows * outQuads);
@@ -53,26 +55,44 @@ export function lowerGeglu(operation: Geglu, target: Target): Dispatch[] {
     {
       kernel: kernel("geglu", geglu, target.storage),
       label: operation.name,
-      params: params(rows, outQuads, width),
-      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
+      params: params(
+        ...[rows, outQuads, quads(channelsOf(value.tensor)), value.offset / 4],
+        ...[quads(channelsOf(gate.tensor)), gate.offset / 4, width],
+      ),
+      bindings: [{ tensor: value.tensor }, { tensor: gate.tensor }, { tensor: operation.output }],
       workgroups,
     },
   ];
 }
 
 export function lowerUpsample(operation: Upsample, target: Target): Dispatch[] {
-  const [images, inHeight, inWidth, channels] = operation.input.shape as [number, number, number, number];
-  const [, outHeight, outWidth] = operation.output.shape as [number, number, number];
-  const { workgroups, width } = grid(rowsOf(operation.output) * quads(channels));
-  return [
-    {
-      kernel: kernel("upsample_nearest", upsampleNearest, target.storage),
-      label: operation.name,
-      params: params(images, inHeight, inWidth, outHeight, outWidth, quads(channels), width),
-      bindings: [{ tensor: operation.input }, { tensor: operation.output }],
-      workgroups,
-    },
-  ];
+  const { input, output, firstQuad } = operation;
+  const [images, inHeight, inWidth] = input.shape as [number, number, number];
+  const [, outHeight, outWidth] = output.shape as [number, number, number];
+  const outQuads = quads(channelsOf(output));
+  const dispatches: Dispatch[] = [];
+  let partStart = 0;
+  for (const part of partsOf(input)) {
+    // The channels that this part of the input and the output have in common.
+    const inQuads = quads(channelsOf(part));
+    const begin = Math.max(partStart, firstQuad);
+    const count = Math.min(partStart + inQuads, firstQuad + outQuads) - begin;
+    if (count > 0) {
+      const { workgroups, width } = grid(rowsOf(output) * count);
+      dispatches.push({
+        kernel: kernel("upsample_nearest", upsampleNearest, target.storage),
+        label: operation.name,
+        params: params(
+          ...[images, inHeight, inWidth, outHeight, outWidth],
+          ...[count, inQuads, begin - partStart, outQuads, begin - firstQuad, width],
+        ),
+        bindings: [{ tensor: part }, { tensor: output }],
+        workgroups,
+      });
+    }
+    partStart += inQuads;
+  }
+  return dispatches;
 }
 
 export function lowerEmbedding(operation: Embedding, target: Target): Dispatch[] {
