@@ -91,3 +91,18 @@ def labels(scene):
     """The index of each attribute's value, in the order of ATTRIBUTES; a place only where there is a body."""
     shown = dict(scene, place="none" if scene["body"] == "none" else scene["place"])
     return [values.index(shown[name]) for name, values in ATTRIBUTES.items()]
+
+
+# What a caption can say, and so what the text encoder should know: also the subject's place and a balloon's colour.
+SAYABLE = {**ATTRIBUTES, "subject_place": ["none", *PLACES], "balloon": ["none", *BALLOONS]}
+
+
+def sayable_labels(scene):
+    """The index of each value, in the order of SAYABLE."""
+    shown = dict(scene)
+    if scene["subject"] in ("none", "pyramids"):
+        shown["subject_place"] = "none"
+    if scene["subject"] != "balloon":
+        shown["balloon"] = "none"
+    extra = [SAYABLE[name].index(shown[name]) for name in ("subject_place", "balloon")]
+    return labels(scene) + extra
