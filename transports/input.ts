@@ -29,12 +29,13 @@ export function inputSource(c: Context): InputSource {
 export async function readInput<Input>(c: Context, options: InputOptions<Input>): Promise<Input> {
   const { parse, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
   const source = inputSource(c);
-  const raw = source === "query" ? c.req.query() : parseJson(await readBody(c.req.raw, maxBodyBytes));
+  const raw =
+    source === "query" ? c.req.query() : parseJson((await readBody(c.req.raw, maxBodyBytes)).toString("utf8"));
   return parse === undefined ? (raw as Input) : parse(raw, source);
 }
 
 // The Content-Type is not looked at: `curl -d` says it is a form, and what is not JSON does not parse.
-function parseJson(text: string): unknown {
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -42,7 +43,12 @@ function parseJson(text: string): unknown {
   }
 }
 
-async function readBody(request: Request, limit: number): Promise<string> {
+/**
+ * The bytes of a body, `limit` at most.
+ *
+ * @throws HTTPException 413
+ */
+export async function readBody(request: Request, limit: number): Promise<Buffer> {
   const tooLong = () => new HTTPException(413, { message: `The body is longer than ${limit} bytes` });
   if (Number(request.headers.get("content-length") ?? 0) > limit) throw tooLong();
   const chunks: Uint8Array[] = [];
@@ -52,5 +58,5 @@ async function readBody(request: Request, limit: number): Promise<string> {
     if (size > limit) throw tooLong();
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString("utf8");
+  return Buffer.concat(chunks);
 }

@@ -1,0 +1,325 @@
+/**
+ * OpenAI's images API over a run: `app.route("/v1", openaiImages(run, options))`.
+ *
+ * Format: https://platform.openai.com/docs/api-reference/images-streaming. Unlike the rest of this server's streams, an
+ * event has an `event:` line, its type, and a failure in mid-stream is an `error` event with the error body; that is
+ * what the client expects. The client repeats 408, 409, 429 and 5xx twice unless told not to, and a picture that failed
+ * once fails again, so only "busy" may be repeated.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Context, Hono } from "hono";
+import { HTTPException } from "hono/http-exception";
+import type { Picture, RunEvent } from "../src/engine/events.ts";
+import type { GenerationRequest } from "../src/engine/request.ts";
+import { encodePicture, PREVIEW_QUALITY } from "../src/image/encode.ts";
+import { CANCELLED, type Failure, failureOf } from "./failure.ts";
+import { drive, type Run } from "./generator.ts";
+import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./input.ts";
+import {
+  fieldsOfForm,
+  type ImagesRequest,
+  imageEditSchema,
+  imageGenerationSchema,
+  parseImagesRequest,
+  type ServedModel,
+} from "./openai-request.ts";
+import { createOutbox } from "./outbox.ts";
+import { asciiJson, type Envelope, envelopeOf, idHeaders } from "./wire.ts";
+
+export interface OpenAiOptions {
+  model: ServedModel;
+  /** Tokens of a prompt, as the model's text encoder counts them. */
+  countTokens: (text: string) => number;
+  /** Bytes of a body, at most; more is 413. */
+  maxBodyBytes?: number;
+  /** Told of every error that the client is not to see (5xx). */
+  onError?: (error: unknown, requestId: string) => void;
+}
+
+const HEARTBEAT_MS = 15_000;
+/** As in `sse.ts`: a run that fails within them is answered with a status. */
+const HEADERS_WITHIN_MS = 100;
+const HEARTBEAT = new TextEncoder().encode(": ping\n");
+
+type Kind = "image_generation" | "image_edit";
+type Pending = { readonly event: RunEvent } | { readonly failure: Failure };
+
+/** `POST /images/generations` and `POST /images/edits`. */
+export function openaiImages(run: Run<GenerationRequest, RunEvent>, options: OpenAiOptions): Hono {
+  const { model, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
+  const app = new Hono();
+  app.post("/images/generations", (c) =>
+    answer(c, "image_generation", run, options, async () => {
+      const raw = parseJson((await readBody(c.req.raw, maxBodyBytes)).toString("utf8"));
+      return parseImagesRequest(raw, imageGenerationSchema, model);
+    }),
+  );
+  app.post("/images/edits", (c) =>
+    answer(c, "image_edit", run, options, async () => {
+      const form = await readForm(c, maxBodyBytes);
+      return parseImagesRequest(await fieldsOfForm(form), imageEditSchema, model);
+    }),
+  );
+  return app;
+}
+
+async function readForm(c: Context, limit: number): Promise<FormData> {
+  const type = c.req.header("content-type") ?? "";
+  const bytes = await readBody(c.req.raw, limit);
+  try {
+    return await new Response(bytes, { headers: { "Content-Type": type } }).formData();
+  } catch {
+    throw new HTTPException(400, { message: "The body is not a multipart/form-data form" });
+  }
+}
+
+async function answer(
+  c: Context,
+  kind: Kind,
+  run: Run<GenerationRequest, RunEvent>,
+  options: OpenAiOptions,
+  read: () => Promise<ImagesRequest>,
+): Promise<Response> {
+  let envelope = envelopeOf(undefined);
+  const fail = (error: unknown): Failure => {
+    const failure = failureOf(error);
+    if (failure.status >= 500) options.onError?.(error, envelope.requestId);
+    return failure;
+  };
+  try {
+    const request = await read();
+    envelope = envelopeOf(request.generation);
+    const { prompt, negative_prompt } = request.generation;
+    const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
+    if (request.stream) return await stream(c, kind, run, request, envelope, tokens, fail);
+    return await whole(c, run, request, envelope, tokens);
+  } catch (error) {
+    return openaiFailure(fail(error), idHeaders(envelope));
+  }
+}
+
+async function whole(
+  c: Context,
+  run: Run<GenerationRequest, RunEvent>,
+  request: ImagesRequest,
+  envelope: Envelope,
+  tokens: number,
+): Promise<Response> {
+  let pictures: readonly Picture[] = [];
+  await drive(run, request.generation, { signal: c.req.raw.signal, requestId: envelope.requestId }, (event) => {
+    if (event.type === "result") pictures = event.pictures;
+  });
+  if (pictures.length === 0) throw new Error("the run ended without a picture");
+  const data = await Promise.all(
+    pictures.map(async (picture) => {
+      const { bytes, content_type } = await encode(picture, request);
+      const base64 = Buffer.from(bytes).toString("base64");
+      return request.responseFormat === "url" ? { url: `data:${content_type};base64,${base64}` } : { b64_json: base64 };
+    }),
+  );
+  const { created_at, quality, ...look } = lookOf(request, pictures[0] as Picture);
+  const body = {
+    created: created_at,
+    ...look,
+    quality: quality === "auto" ? "medium" : quality,
+    data,
+    usage: usageOf(tokens),
+  };
+  return new Response(asciiJson(body), { headers: { "Content-Type": "application/json", ...idHeaders(envelope) } });
+}
+
+async function stream(
+  c: Context,
+  kind: Kind,
+  run: Run<GenerationRequest, RunEvent>,
+  request: ImagesRequest,
+  envelope: Envelope,
+  tokens: number,
+  fail: (error: unknown) => Failure,
+): Promise<Response> {
+  const gone = new AbortController();
+  const outbox = createOutbox<Pending>();
+  const leave = () => {
+    gone.abort();
+    outbox.abandon();
+  };
+  const client = c.req.raw.signal;
+  if (client.aborted) leave();
+  else client.addEventListener("abort", leave, { once: true });
+
+  const firstWord = new Promise<Failure | undefined>((resolve) => {
+    let begun = false;
+    drive(run, request.generation, { signal: gone.signal, requestId: envelope.requestId }, (event) => {
+      resolve(undefined);
+      begun = true;
+      if (event.type === "result") return outbox.put({ event });
+      if (event.type === "preview" && request.partialImages > 0) return outbox.put({ event }, "preview");
+    })
+      .then(
+        () => resolve(undefined),
+        (error: unknown) => {
+          const failure = fail(error);
+          resolve(begun ? undefined : failure);
+          void outbox.put({ failure });
+        },
+      )
+      .finally(() => outbox.end());
+  });
+  const tooLate = new AbortController();
+  const early = await Promise.race([
+    firstWord,
+    sleep(HEADERS_WITHIN_MS, undefined, { signal: tooLate.signal }).catch(() => undefined),
+  ]);
+  tooLate.abort();
+  if (early !== undefined) return openaiFailure(early, idHeaders(envelope));
+
+  let partials = 0;
+  const frames = async (pending: Pending): Promise<string> => {
+    if ("failure" in pending) return block("error", openaiError(pending.failure));
+    const { event } = pending;
+    if (event.type === "preview") {
+      if (partials >= request.partialImages) return "";
+      const { bytes } = await encode(event.picture, request, PREVIEW_QUALITY);
+      const type = `${kind}.partial_image`;
+      const look = lookOf(request, event.picture);
+      return block(type, { type, b64_json: base64Of(bytes), partial_image_index: partials++, ...look });
+    }
+    if (event.type !== "result") return "";
+    const type = `${kind}.completed`;
+    const last = event.pictures.length - 1;
+    const completed = event.pictures.map(async (picture, index) => {
+      const { bytes } = await encode(picture, request);
+      // Several pictures cost one prompt: it is counted with the last of them.
+      const usage = usageOf(index === last ? tokens : 0);
+      return block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
+    });
+    return (await Promise.all(completed)).join("");
+  };
+
+  const encoder = new TextEncoder();
+  let cancelled = false;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        // A frame may be empty (a partial image too many); a pull must bring something.
+        for (;;) {
+          const next = await outbox.take(HEARTBEAT_MS);
+          if (cancelled) return;
+          if (next === "ended") {
+            client.removeEventListener("abort", leave);
+            return controller.close();
+          }
+          if (next === "quiet") return controller.enqueue(HEARTBEAT);
+          const text = await frames(next.item).catch((error: unknown) => {
+            leave();
+            return block("error", openaiError(fail(error)));
+          });
+          if (cancelled) return;
+          if (text !== "") return controller.enqueue(encoder.encode(text));
+        }
+      },
+      cancel() {
+        cancelled = true;
+        leave();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const headers = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    ...idHeaders(envelope),
+  };
+  return new Response(body, { headers });
+}
+
+function encode(picture: Picture, { generation, compression }: ImagesRequest, quality: number = compression) {
+  return encodePicture(picture, { format: generation.output_format, quality });
+}
+
+function base64Of(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+}
+
+function lookOf({ generation, quality }: ImagesRequest, { width, height }: Picture) {
+  return {
+    created_at: Math.floor(Date.now() / 1000),
+    size: `${width}x${height}`,
+    quality,
+    background: "opaque",
+    output_format: generation.output_format,
+  };
+}
+
+/** Only text is made of tokens here; a picture counts none. */
+function usageOf(tokens: number) {
+  return {
+    total_tokens: tokens,
+    input_tokens: tokens,
+    output_tokens: 0,
+    input_tokens_details: { text_tokens: tokens, image_tokens: 0 },
+  };
+}
+
+function block(event: string, data: unknown): string {
+  return `event: ${event}\ndata: ${asciiJson(data)}\n\n`;
+}
+
+/** The error body of OpenAI's API. */
+export interface OpenAiError {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly param: string | null;
+    readonly code: string | null;
+  };
+}
+
+/** A failure in OpenAI's words. */
+export function openaiError({ status, detail }: Failure): OpenAiError {
+  const [first] = typeof detail === "string" ? [] : detail;
+  const message =
+    typeof detail === "string"
+      ? detail
+      : detail.map(({ loc, msg }) => (loc.length > 1 ? `${loc.slice(1).join(".")}: ${msg}` : msg)).join("; ");
+  return {
+    error: {
+      message,
+      type: errorType(status),
+      param: first === undefined || first.loc.length < 2 ? null : first.loc.slice(1).join("."),
+      code: first?.type ?? ERROR_CODES[status] ?? null,
+    },
+  };
+}
+
+function errorType(status: number): string {
+  if (status === 401) return "authentication_error";
+  if (status === 403) return "permission_error";
+  if (status === 429) return "rate_limit_error";
+  return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+const ERROR_CODES: Readonly<Record<number, string>> = {
+  401: "invalid_api_key",
+  429: "rate_limit_exceeded",
+  [CANCELLED]: "cancelled",
+  500: "server_error",
+  503: "server_busy",
+  504: "timeout",
+};
+
+/** A failure before anything was sent, as a response. What FastAPI calls 422 is 400 here, and an unknown model 404. */
+export function openaiFailure(failure: Failure, headers: Record<string, string> = {}): Response {
+  const body = openaiError(failure);
+  const status = failure.status !== 422 ? failure.status : body.error.code === "model_not_found" ? 404 : 400;
+  const again = status === 429 || status === 503;
+  return Response.json(body, {
+    status,
+    headers: {
+      ...headers,
+      "x-should-retry": String(again),
+      ...(failure.retryAfter !== undefined && { "Retry-After": String(failure.retryAfter) }),
+    },
+  });
+}
