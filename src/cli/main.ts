@@ -157,6 +157,15 @@ withRuntimeFlags(program.command("generate"))
     }
   });
 
+withRuntimeFlags(program.command("profile"))
+  .description("where a model's time goes on this GPU, per kernel and per layer")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--layers <number>", "rows of the table of layers", flags.number, 20)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
+    const { profile } = await import("./profile.ts");
+    await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+  });
+
 program
   .command("doctor")
   .description("what this machine offers to compute on, what is missing, and how to mend it")

@@ -6,6 +6,7 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
+import type { PlanLoan } from "../graph/plan-cache.ts";
 import type { Plan, Range } from "../graph/plan.ts";
 import { guidanceEmbedding, timestepSinusoids } from "../models/unet.ts";
 import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
@@ -22,7 +23,9 @@ import {
   toNchw,
   toNhwc,
 } from "./latents.ts";
+import { type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { cudaGenerator } from "./philox.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
 import type { Schedule } from "./schedulers/schedule.ts";
 import { compileTextEncoder, encodePrompt, type TextConditioning, zeroConditioning } from "./text-conditioning.ts";
@@ -51,7 +54,10 @@ export interface PipelineRequest {
   readonly steps: number;
   readonly guidanceScale: number;
   readonly seed: number | bigint;
+  /** Whose noise a seed means: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
+  readonly generator?: "cpu" | "cuda";
   readonly images?: number;
+  readonly loras?: readonly LoraRequest[];
   /** Another scheduler than the model's own, by class; `config` where it is not the model's own configuration. */
   readonly scheduler?: { readonly className: string; readonly config?: Readonly<Record<string, unknown>> };
   /** DDIM's η. */
@@ -109,53 +115,68 @@ export async function* generate(
   const preview = previewDecoder(model, request);
   const warnings = promptWarnings(model, request);
 
-  const conditions = await encodeConditions(model, request, shape.branches === 2);
-  clock.lap("prompt");
-  signal?.throwIfAborted();
-
-  const plan = await model.plans.get(`unet ${JSON.stringify(shape)}`, () =>
-    compileDenoiser(gpu, unet.config, shape, { storage: model.precision, parameters: unet.weights }),
-  );
-  writeConditions(plan, model, request, shape, conditions);
-  const noise = cpuGenerator(request.seed);
-  const start = request.image
-    ? await noisedPicture(model, request, shape, schedule, noise)
-    : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
-  plan.write("latents", toDeviceOrder(start, shape));
-  clock.lap("start");
-
-  const steps = schedule.rows.length;
-  const every = preview ? (request.previewEvery ?? 0) : 0;
-  for (const [index, row] of schedule.rows.entries()) {
+  const weights = await weightsOfRun(model, request.loras ?? []);
+  const plans = model.plans.borrow();
+  try {
+    const conditions = await encodeConditions(model, plans, weights, request, shape.branches === 2);
+    clock.lap("prompt");
     signal?.throwIfAborted();
-    const step = index + 1;
-    writeStep(plan, unet.config, shape, row, request.guidanceScale);
-    if (row.drawsNoise) {
-      const drawn = noise.randn(latentCount(shape));
-      if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
-    }
-    plan.run();
-    await gpu.idle();
-    clock.lap("denoise");
-    yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
-    if (preview && every > 0 && step % every === 0 && step < steps) {
-      signal?.throwIfAborted();
-      const picture = await decodeWith(model, preview, plan.range("denoised"), shape);
-      clock.lap("preview");
-      yield { type: "preview", step, steps, decoder: preview, picture };
-    }
-  }
 
-  signal?.throwIfAborted();
-  const pictures: Pixels[] = [];
-  for (let image = 0; image < shape.images; image++) {
-    const latents = plan.range("latents");
-    const size = latentBytes(shape);
-    const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
-    pictures.push(await decodeFully(model, vae, own, shape));
+    const plan = await plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, () =>
+      compileDenoiser(gpu, unet.config, shape, { storage: model.precision, parameters: weights.unet }),
+    );
+    writeConditions(plan, model, request, shape, conditions);
+    const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
+    const start = request.image
+      ? await noisedPicture(model, plans, request, shape, schedule, noise)
+      : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
+    plan.write("latents", toDeviceOrder(start, shape));
+    clock.lap("start");
+
+    const steps = schedule.rows.length;
+    const every = preview ? (request.previewEvery ?? 0) : 0;
+    for (const [index, row] of schedule.rows.entries()) {
+      signal?.throwIfAborted();
+      const step = index + 1;
+      writeStep(plan, unet.config, shape, row, request.guidanceScale);
+      if (row.drawsNoise) {
+        const drawn = noise.randn(latentCount(shape));
+        if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
+      }
+      plan.run();
+      await gpu.idle();
+      clock.lap("denoise");
+      yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
+      if (preview && every > 0 && step % every === 0 && step < steps) {
+        signal?.throwIfAborted();
+        const picture = await decodeWith(model, plans, preview, plan.range("denoised"), shape);
+        clock.lap("preview");
+        yield { type: "preview", step, steps, decoder: preview, picture };
+      }
+    }
+
+    signal?.throwIfAborted();
+    const pictures: Pixels[] = [];
+    for (let image = 0; image < shape.images; image++) {
+      const latents = plan.range("latents");
+      const size = latentBytes(shape);
+      const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
+      pictures.push(await decodeFully(model, plans, vae, own, shape));
+    }
+    clock.lap("decode");
+    yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
+  } finally {
+    plans.giveBack();
+    forget(model, weights);
   }
-  clock.lap("decode");
-  yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
+}
+
+/** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */
+function forget(model: DiffusionModel, weights: RunWeights): void {
+  if (weights.key === "") return;
+  model.plans.drop(weights.key);
+  for (const prompt of [...model.prompts.keys()]) if (prompt.startsWith(weights.key)) model.prompts.delete(prompt);
+  weights.destroy();
 }
 
 function denoiserShape(model: DiffusionModel, request: PipelineRequest): DenoiserShape {
@@ -223,24 +244,37 @@ interface Conditions {
   readonly negative?: TextConditioning;
 }
 
-async function encodeConditions(model: DiffusionModel, request: PipelineRequest, guided: boolean): Promise<Conditions> {
-  const positive = await conditioningOf(model, request.prompt);
+async function encodeConditions(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  request: PipelineRequest,
+  guided: boolean,
+): Promise<Conditions> {
+  const positive = await conditioningOf(model, plans, weights, request.prompt);
   if (!guided) return { positive };
   const negativePrompt = request.negativePrompt ?? "";
   if (negativePrompt === "" && model.zerosForNoPrompt) return { positive, negative: zeroConditioning(positive) };
-  return { positive, negative: await conditioningOf(model, negativePrompt) };
+  return { positive, negative: await conditioningOf(model, plans, weights, negativePrompt) };
 }
 
-async function conditioningOf(model: DiffusionModel, prompt: string): Promise<TextConditioning> {
-  const known = model.prompts.get(prompt);
+async function conditioningOf(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  prompt: string,
+): Promise<TextConditioning> {
+  const key = `${weights.key}${prompt}`;
+  const known = model.prompts.get(key);
   if (known) return known;
-  const plans: Plan[] = [];
+  const encoderPlans: Plan[] = [];
   for (const encoder of model.encoders) {
-    const options = { precision: model.precision, parameters: encoder.parameters };
-    plans.push(await model.plans.get(encoder.component, () => compileTextEncoder(model.gpu, encoder, options)));
+    const options = { precision: model.precision, parameters: weights.encoder(encoder.component) };
+    const make = () => compileTextEncoder(model.gpu, encoder, options);
+    encoderPlans.push(await plans.get(`${weights.key}${encoder.component}`, make));
   }
-  const conditioning = await encodePrompt(model.encoders, plans, prompt);
-  model.prompts.set(prompt, conditioning);
+  const conditioning = await encodePrompt(model.encoders, encoderPlans, prompt);
+  model.prompts.set(key, conditioning);
   const [oldest] = model.prompts.keys();
   if (model.prompts.size > MAX_PROMPTS) model.prompts.delete(oldest!);
   return conditioning;
@@ -276,6 +310,7 @@ function addedConditions(width: number, { pooled }: TextConditioning, request: P
 /** Image-to-image: the picture's latents, noised to the level of the first step. */
 async function noisedPicture(
   model: DiffusionModel,
+  plans: PlanLoan,
   request: PipelineRequest,
   shape: DenoiserShape,
   schedule: Schedule,
@@ -283,7 +318,7 @@ async function noisedPicture(
 ): Promise<Float32Array> {
   const { vae, gpu } = model;
   const size = { height: request.height, width: request.width };
-  const plan = await model.plans.get(`encoder ${size.height}×${size.width}`, () =>
+  const plan = await plans.get(`encoder ${size.height}×${size.width}`, () =>
     compileEncoder(gpu, vae, size, { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights }),
   );
   const { mean, logVariance } = await encodePixels(plan, vae, request.image!);
@@ -301,21 +336,33 @@ async function noisedPicture(
 }
 
 /** A picture of the first image's latents by the decoder asked for. */
-async function decodeWith(model: DiffusionModel, decoder: Decoder, latents: Range, shape: LatentSize): Promise<Pixels> {
+async function decodeWith(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  decoder: Decoder,
+  latents: Range,
+  shape: LatentSize,
+): Promise<Pixels> {
   const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
   if (decoder === "linear") {
-    const plan = await model.plans.get(`linear ${shape.height}×${shape.width}`, () =>
+    const plan = await plans.get(`linear ${shape.height}×${shape.width}`, () =>
       compileLinearPreview(model.gpu, model.latentRgb!, shape),
     );
     return decodeOnDevice(model.gpu, plan, first, { width: shape.width, height: shape.height });
   }
-  return decodeFully(model, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
+  return decodeFully(model, plans, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
 }
 
-async function decodeFully(model: DiffusionModel, vae: LoadedAutoencoder, latents: Range, shape: LatentSize): Promise<Pixels> {
+async function decodeFully(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  vae: LoadedAutoencoder,
+  latents: Range,
+  shape: LatentSize,
+): Promise<Pixels> {
   const { height, width, channels } = shape;
   const label = vae === model.tiny ? "tiny decoder" : "decoder";
-  const plan = await model.plans.get(`${label} ${height}×${width}`, () =>
+  const plan = await plans.get(`${label} ${height}×${width}`, () =>
     compileDecoder(model.gpu, vae, { height, width, channels }, { label, storage: storageOf(model, vae), parameters: vae.weights }),
   );
   const pixels = { width: width * vae.downscale, height: height * vae.downscale };

@@ -105,6 +105,8 @@ const fields = z.object({
   guidance_scale: z.number().min(0).max(LIMITS.guidanceScale).optional(),
   /** Left out: a random one, told in the result. */
   seed: seed.optional(),
+  /** Whose noise a seed means: PyTorch's on the CPU, or on CUDA. */
+  generator: z.enum(["cpu", "cuda"]).default("cpu"),
   num_images: z.int().min(1).max(LIMITS.images).default(1),
   /** A diffusers class name or its short form. Left out: the model's own. */
   scheduler: z.string().min(1).max(64).optional(),

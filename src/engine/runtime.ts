@@ -12,15 +12,17 @@ import { generate, PipelineError, type PipelineEvent, type PipelineRequest } fro
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { decodePicture } from "../image/decode.ts";
+import { WeightsError } from "../weights/errors.ts";
 import type { Runtime, RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { type GenerationRequest, parseGeneration } from "./request.ts";
 import { createRunQueue } from "./run-queue.ts";
+import { loraFiles } from "./lora-files.ts";
 import { schedulerClass } from "./scheduler-names.ts";
 
 /** The model that comes with the package; two folders up from here, in `src` as in `dist`. */
-function builtInModel(): string {
+export function builtInModel(): string {
   const here = import.meta.url;
   const root = here.includes("/src/engine/") ? "../../" : "../";
   return fileURLToPath(new URL(`${root}models/landscapes`, here));
@@ -39,7 +41,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
     });
-    return runtimeOf(gpu, model);
+    return runtimeOf(gpu, model, options);
   } catch (error) {
     gpu.close();
     throw error;
@@ -47,19 +49,19 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
 }
 
 /** f16 where a hardware adapter computes with it; a software adapter gains nothing but memory from it. */
-function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "f16" {
+export function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "f16" {
   if (wanted !== "auto") return wanted;
   return gpu.facts.kind === "hardware" && gpu.facts.features.includes("shader-f16") ? "f16" : "f32";
 }
 
-function runtimeOf(gpu: Gpu, model: DiffusionModel): Runtime {
+function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Runtime {
   const queue = createRunQueue();
   const closing = new AbortController();
   const { defaults } = model;
 
   async function* run(input: unknown, signal?: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
     const request = parseGeneration(input);
-    const pipelineRequest = await toPipelineRequest(model, request);
+    const pipelineRequest = await toPipelineRequest(model, request, options);
     const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
     stop.throwIfAborted();
     const begun = performance.now();
@@ -87,8 +89,20 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel): Runtime {
       defaultHeight: defaults.height,
       defaultSteps: defaults.steps,
     },
-    textToImage: (input, options) => run(input, options?.signal),
-    imageToImage: (input, options) => run(input, options?.signal),
+    device: {
+      get lost() {
+        return gpu.lost;
+      },
+      get memoryBytes() {
+        return gpu.memory.bytes;
+      },
+      get peakMemoryBytes() {
+        return gpu.memory.peakBytes;
+      },
+    },
+    countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
+    textToImage: (input, { signal } = {}) => run(input, signal),
+    imageToImage: (input, { signal } = {}) => run(input, signal),
     async close() {
       closing.abort(new DOMException("The runtime was closed", "AbortError"));
       // A run that is between two steps notices the signal before it touches the device again.
@@ -100,7 +114,11 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel): Runtime {
 }
 
 /** A checked request with what the model decides filled in. */
-async function toPipelineRequest(model: DiffusionModel, request: GenerationRequest): Promise<PipelineRequest> {
+async function toPipelineRequest(
+  model: DiffusionModel,
+  request: GenerationRequest,
+  options: RuntimeOptions,
+): Promise<PipelineRequest> {
   const { defaults } = model;
   const width = request.width ?? defaults.width;
   const height = request.height ?? defaults.height;
@@ -115,7 +133,9 @@ async function toPipelineRequest(model: DiffusionModel, request: GenerationReque
     guidanceScale: request.guidance_scale ?? defaults.guidanceScale,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
+    generator: request.generator,
     images: request.num_images,
+    loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler && { className: scheduler },
     image: request.image && (await decodePicture(request.image, { width, height })),
     strength: request.strength,
@@ -144,9 +164,13 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
   }
 }
 
-/** Errors about the request name its field; all others pass through. */
+/**
+ * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit:
+ * the model itself was checked when it was loaded.
+ */
 function toRequestError(error: unknown): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
+  if (error instanceof WeightsError) return new RequestError("loras", error.message);
   if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;
 }

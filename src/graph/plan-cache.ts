@@ -1,38 +1,61 @@
 /**
- * Plans by key, the least recently used given up first once they take more than a bound of bytes.
+ * Plans by key, the least recently used given up first once they take more than a bound of bytes. A plan in use is never
+ * given up: whoever runs plans borrows them, and gives all of them back at the end of the run.
  */
 
 import type { Plan } from "./plan.ts";
 
-export interface PlanCache {
-  /** The plan of `key`, made by `make` where there is none. It stays valid until the next call. */
+/** The plans of one run. */
+export interface PlanLoan {
+  /** The plan of `key`, made by `make` where there is none; it stays until `giveBack`. */
   get(key: string, make: () => Promise<Plan>): Promise<Plan>;
-  /** Gives up every plan whose key begins with `prefix`. */
+  giveBack(): void;
+}
+
+export interface PlanCache {
+  borrow(): PlanLoan;
+  /** Gives up every plan whose key begins with `prefix`. None of them may be in use. */
   drop(prefix: string): void;
   readonly bytes: number;
   readonly size: number;
 }
 
-/** `maxBytes`: of arenas, inputs and states together; the plan in use is kept even if it alone takes more. */
+/** `maxBytes`: of arenas, inputs and states together; plans in use are kept even beyond it. */
 export function createPlanCache(maxBytes: number): PlanCache {
   const plans = new Map<string, Plan>();
+  const users = new Map<Plan, number>();
   const bytes = () => [...plans.values()].reduce((sum, plan) => sum + plan.bytes, 0);
+  const evict = () => {
+    for (const [key, plan] of plans) {
+      if (bytes() <= maxBytes) return;
+      if (users.has(plan)) continue;
+      plans.delete(key);
+      plan.destroy();
+    }
+  };
   return {
-    async get(key, make) {
-      const known = plans.get(key);
-      if (known) {
-        plans.delete(key);
-        plans.set(key, known); // newest last
-        return known;
-      }
-      const plan = await make();
-      plans.set(key, plan);
-      for (const [oldest, old] of plans) {
-        if (bytes() <= maxBytes || old === plan) break;
-        plans.delete(oldest);
-        old.destroy();
-      }
-      return plan;
+    borrow() {
+      const borrowed = new Set<Plan>();
+      return {
+        async get(key, make) {
+          const plan = plans.get(key) ?? (await make());
+          plans.delete(key);
+          plans.set(key, plan); // newest last
+          if (!borrowed.has(plan)) users.set(plan, (users.get(plan) ?? 0) + 1);
+          borrowed.add(plan);
+          evict();
+          return plan;
+        },
+        giveBack() {
+          for (const plan of borrowed) {
+            const left = users.get(plan)! - 1;
+            if (left === 0) users.delete(plan);
+            else users.set(plan, left);
+          }
+          borrowed.clear();
+          evict();
+        },
+      };
     },
     drop(prefix) {
       for (const [key, plan] of plans) {

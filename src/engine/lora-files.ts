@@ -1,0 +1,24 @@
+/** The LoRA files that a request means: by path for a program's own request, by name in the server's folder for others. */
+
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import type { LoraRequest } from "../diffusion/lora.ts";
+import { RequestError } from "./errors.ts";
+import type { GenerationRequest } from "./request.ts";
+
+/** Throws `RequestError` naming the entry whose file is not there. */
+export async function loraFiles(loras: GenerationRequest["loras"], folder: string | undefined): Promise<LoraRequest[]> {
+  return Promise.all(
+    loras.map(async ({ name, path, scale }, index) => {
+      if (path !== undefined) return { path, scale };
+      if (folder === undefined) throw new RequestError(`loras.${index}.name`, "this server offers no LoRA");
+      const file = join(folder, `${name}.safetensors`);
+      try {
+        await access(file);
+      } catch {
+        throw new RequestError(`loras.${index}.name`, `'${name}' is not a LoRA of this server`);
+      }
+      return { path: file, scale };
+    }),
+  );
+}
