@@ -33,6 +33,8 @@ function gradientRuntime(record?: RunRecord) {
       features: [],
     },
     model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10 },
+    device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
+    countTokens: (text) => text.split(" ").length + 2,
     textToImage: start,
     imageToImage: start,
     close: async () => {},

@@ -38,9 +38,21 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How the device stands at this moment. */
+export interface DeviceState {
+  /** The device was lost and nothing more can run on it. */
+  readonly lost: boolean;
+  /** Bytes that the model and its plans hold on the device. */
+  readonly memoryBytes: number;
+  readonly peakMemoryBytes: number;
+}
+
 export interface Runtime {
   readonly adapter: AdapterFacts;
   readonly model: ModelFacts;
+  readonly device: DeviceState;
+  /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
+  countTokens(text: string): number;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

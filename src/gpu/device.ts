@@ -26,6 +26,8 @@ export interface GpuMemory {
   readonly bytes: number;
   readonly peakBytes: number;
   readonly buffers: number;
+  /** Of the largest buffer there has been. */
+  readonly largestBytes: number;
 }
 
 export interface Gpu {
@@ -39,6 +41,8 @@ export interface Gpu {
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
   readonly memory: GpuMemory;
+  /** The device is gone for good. */
+  readonly lost: boolean;
   /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
@@ -73,6 +77,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   let pending: Promise<unknown>[] = [];
   let bytes = 0;
   let peakBytes = 0;
+  let largestBytes = 0;
   const live = new Map<GPUBuffer, number>();
 
   const fixed = facts.subgroupMinSize !== undefined && facts.subgroupMinSize === facts.subgroupMaxSize;
@@ -89,7 +94,10 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     storageAlignment: device.limits.minStorageBufferOffsetAlignment,
     uniformAlignment: device.limits.minUniformBufferOffsetAlignment,
     get memory() {
-      return { bytes, peakBytes, buffers: live.size };
+      return { bytes, peakBytes, buffers: live.size, largestBytes };
+    },
+    get lost() {
+      return watch.loss !== undefined;
     },
     createBuffer(label, size, usage = DEFAULT_USAGE) {
       const padded = Math.max(16, Math.ceil(size / 16) * 16);
@@ -108,6 +116,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       live.set(buffer, padded);
       bytes += padded;
       peakBytes = Math.max(peakBytes, bytes);
+      largestBytes = Math.max(largestBytes, padded);
       return buffer;
     },
     destroyBuffer(buffer) {
