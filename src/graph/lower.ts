@@ -13,7 +13,7 @@ import {
   lowerPackPicture,
   lowerUpsample,
 } from "./kernels/pointwise.ts";
-import { lowerModelInput, lowerSchedulerStep } from "./kernels/sampling.ts";
+import { lowerModelInput, lowerPhiloxNormals, lowerSchedulerStep } from "./kernels/sampling.ts";
 import type { Operation } from "./tensor.ts";
 
 export function lower(operation: Operation, target: Target): Dispatch[] {
@@ -46,6 +46,8 @@ export function lower(operation: Operation, target: Target): Dispatch[] {
       return lowerLatentToRgb(operation, target);
     case "model-input":
       return lowerModelInput(operation, target);
+    case "philox-normals":
+      return lowerPhiloxNormals(operation, target);
     case "scheduler-step":
       return lowerSchedulerStep(operation, target);
     default:

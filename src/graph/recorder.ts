@@ -58,6 +58,9 @@ export function headPadding(width: number): HeadPadding {
   return { width, padded: quads(width) * 4 };
 }
 
+// Words of one image's draw, as `shaders/philox_normal.wgsl` lists them.
+const PHILOX_DRAW_WORDS = 6;
+
 // A chunk this long keeps one lane busy for a while, and 16 chunks keep the merge short.
 const MIN_CHUNK_PIXELS = 64;
 const MAX_CHUNKS = 16;
@@ -350,6 +353,18 @@ export class Recorder {
     const shape = [latents.shape[0]! * branches, ...latents.shape.slice(1)];
     const output = this.#tensor(this.#path(name), shape);
     return this.#push({ kind: "model-input", name: this.#path(name), latents, rows, output }).output;
+  }
+
+  /**
+   * f32 noise `[n, h, w, c]` as `torch.randn` draws it on CUDA. draws, u32 `[n · 6]`, for each image: the key's low and
+   * high word, the call's, the launch's threads (`PhiloxDraw`), and which element of the draw (NCHW) is the image's first.
+   */
+  philoxNormals(draws: Tensor, shape: readonly [number, number, number, number], name: string): Tensor {
+    if (draws.element !== "u32" || draws.shape[0] !== shape[0] * PHILOX_DRAW_WORDS) {
+      throw this.#error(name, `wants u32 [${shape[0] * PHILOX_DRAW_WORDS}], not ${draws.element} [${draws.shape}]`);
+    }
+    const output = this.#tensor(this.#path(name), shape, { element: "f32" });
+    return this.#push({ kind: "philox-normals", name: this.#path(name), draws, output }).output;
   }
 
   /** Advances the latents in place by one row of a scheduler's table; gives the denoised prediction, f32. */

@@ -201,6 +201,7 @@ export function split(operations: readonly Operation[], outputs: Iterable<Tensor
       case "pack-picture":
       case "latent-to-rgb":
       case "model-input":
+      case "philox-normals":
       case "scheduler-step":
         inOnePiece(operation);
         if (!fits(operation.output)) throw tooLarge(operation, operation.output);

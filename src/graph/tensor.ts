@@ -223,6 +223,12 @@ export interface ModelInput extends OperationBase {
   readonly rows: Tensor;
 }
 
+/** Noise as `torch.randn` draws it on CUDA; `draws` says which, in six u32 an image (`shaders/philox_normal.wgsl`). */
+export interface PhiloxNormals extends OperationBase {
+  readonly kind: "philox-normals";
+  readonly draws: Tensor;
+}
+
 /** One row of a scheduler's table applied to the latents, in place; `output` is the denoised prediction. */
 export interface SchedulerStep extends OperationBase {
   readonly kind: "scheduler-step";
@@ -248,6 +254,7 @@ export type Operation =
   | PackPicture
   | LatentToRgb
   | ModelInput
+  | PhiloxNormals
   | SchedulerStep;
 
 /** Channels in quads. */
@@ -295,6 +302,8 @@ export function readsOf(operation: Operation): readonly Tensor[] {
       return [operation.input, operation.matrix];
     case "model-input":
       return [operation.latents, operation.rows];
+    case "philox-normals":
+      return [operation.draws];
     case "scheduler-step":
       return [operation.latents, operation.model, operation.noise, operation.history, operation.rows];
     case "layer-norm":
