@@ -1,0 +1,204 @@
+/**
+ * Who may ask for what.
+ *
+ * A *key* is a secret of somebody's server; a *token* is a JWT of minutes that such a server has made for a browser,
+ * because what a page holds everybody holds. Either makes a *principal*, which carries scopes (which routes) and models.
+ * With neither keys nor a token secret, everybody is the anonymous principal: that is for a machine of one's own.
+ *
+ * Credentials come as `Authorization: Bearer …` (OpenAI's clients, fal's tokens) or `Key …` (fal's keys). A token may also
+ * be in the query (`?fal_jwt_token=`), since neither `EventSource` nor a browser's `WebSocket` sends headers; a key may
+ * not, since addresses end up in logs. Everything is decided before an upgrade or a body is read.
+ */
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import type { Context, MiddlewareHandler } from "hono";
+import { errors, jwtVerify, SignJWT } from "jose";
+import type { Failure } from "./failure.ts";
+
+/** Routes, in groups that somebody would want to grant apart. */
+export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** Who asks. */
+export interface Principal {
+  /** What limits are counted by and logs show: a key's name, a token's subject, or `anonymous`. */
+  readonly name: string;
+  readonly scopes: readonly Scope[];
+  /** Names of models; undefined: all. */
+  readonly models: readonly string[] | undefined;
+}
+
+/** A key as it is configured: the key itself, or its SHA-256 in hexadecimal (`sha256:…`), so that a file need not hold it. */
+export interface ApiKey {
+  readonly name: string;
+  readonly key: string;
+  readonly scopes?: readonly Scope[];
+  readonly models?: readonly string[];
+}
+
+export interface AuthOptions {
+  readonly keys: readonly ApiKey[];
+  /** The secret (HS256) that tokens are signed with, 32 bytes or more; undefined: there are no tokens. */
+  readonly tokenSecret?: string;
+  /** Seconds that a token may live, from `iat` to `exp`. */
+  readonly tokenSeconds?: number;
+}
+
+export interface Authenticator {
+  /** Whether anybody at all needs a credential. */
+  readonly required: boolean;
+  /** The principal of a credential, or why there is none. Never throws. */
+  authenticate(credential: Credential | undefined): Promise<Principal | Failure>;
+  /** A token with a part of `principal`'s rights. @throws Error when there is no token secret */
+  issueToken(principal: Principal, wanted: TokenRequest): Promise<{ token: string; expires_in: number }>;
+}
+
+export interface TokenRequest {
+  readonly scopes?: readonly Scope[];
+  readonly models?: readonly string[];
+  /** Seconds; at most what is configured. */
+  readonly seconds?: number;
+  readonly subject?: string;
+}
+
+export interface Credential {
+  readonly value: string;
+  /** A key is not taken from an address. */
+  readonly from: "header" | "query";
+}
+
+const ANONYMOUS: Principal = { name: "anonymous", scopes: SCOPES, models: undefined };
+const AUDIENCE = "daguerre";
+const DEFAULT_TOKEN_SECONDS = 600;
+/** Clocks of two servers may differ by so many seconds. */
+const CLOCK_SKEW_S = 5;
+const HASHED = /^sha256:([0-9a-f]{64})$/i;
+
+/** @throws RangeError for a token secret that is too short, or a key that is empty */
+export function createAuthenticator(options: AuthOptions): Authenticator {
+  const { tokenSecret, tokenSeconds = DEFAULT_TOKEN_SECONDS } = options;
+  if (tokenSecret !== undefined && Buffer.byteLength(tokenSecret) < 32) {
+    throw new RangeError("the token secret must have at least 32 bytes (openssl rand -hex 32)");
+  }
+  const secret = tokenSecret === undefined ? undefined : new TextEncoder().encode(tokenSecret);
+  // Keys of any length become digests of one length, under a secret of this process, so that the time of a comparison
+  // says nothing about a key.
+  const pepper = randomBytes(32);
+  const digest = (sha256: Buffer) => createHmac("sha256", pepper).update(sha256).digest();
+  const keys = options.keys.map(({ name, key, scopes = SCOPES, models }) => {
+    if (key.length === 0) throw new RangeError(`the key '${name}' is empty`);
+    const hashed = HASHED.exec(key)?.[1];
+    const sha256 = hashed === undefined ? createHash("sha256").update(key).digest() : Buffer.from(hashed, "hex");
+    return { digest: digest(sha256), principal: { name, scopes, models } satisfies Principal };
+  });
+  const required = keys.length > 0 || secret !== undefined;
+
+  const byKey = (value: string): Principal | undefined => {
+    const given = digest(createHash("sha256").update(value).digest());
+    let found: Principal | undefined;
+    for (const known of keys) if (timingSafeEqual(known.digest, given)) found = known.principal;
+    return found;
+  };
+
+  const byToken = async (token: string): Promise<Principal | Failure> => {
+    if (secret === undefined) return refused("The token is not valid here");
+    try {
+      const { payload } = await jwtVerify(token, secret, {
+        algorithms: ["HS256"],
+        audience: AUDIENCE,
+        requiredClaims: ["exp", "iat"],
+        clockTolerance: CLOCK_SKEW_S,
+      });
+      const { exp = 0, iat = 0, sub = "token", scope, models } = payload;
+      if (exp - iat > tokenSeconds + CLOCK_SKEW_S) return refused(`The token lives longer than ${tokenSeconds} s`);
+      const named = typeof scope === "string" ? scope.split(" ") : [];
+      return {
+        name: sub,
+        scopes: SCOPES.filter((known) => named.includes(known)),
+        models: Array.isArray(models) ? models.filter((model) => typeof model === "string") : undefined,
+      };
+    } catch (error) {
+      return refused(error instanceof errors.JWTExpired ? "The token has expired" : "The token is not valid here");
+    }
+  };
+
+  return {
+    required,
+    async authenticate(credential) {
+      if (credential === undefined) return required ? refused("A key or a token is required") : ANONYMOUS;
+      if (!required) return ANONYMOUS;
+      const { value, from } = credential;
+      // Three parts in base64url: a JWT. Keys are looked up first, so one that looks so works all the same.
+      const known = from === "header" ? byKey(value) : undefined;
+      if (known !== undefined) return known;
+      return /^[\w-]+\.[\w-]+\.[\w-]+$/.test(value) ? byToken(value) : refused("The key is not valid here");
+    },
+    async issueToken(principal, wanted) {
+      if (secret === undefined) throw new Error("no token secret is configured");
+      const seconds = Math.min(wanted.seconds ?? tokenSeconds, tokenSeconds);
+      const scopes = (wanted.scopes ?? principal.scopes).filter((scope) => principal.scopes.includes(scope));
+      const models = wanted.models?.filter((model) => principal.models?.includes(model) ?? true) ?? principal.models;
+      const token = await new SignJWT({ scope: scopes.join(" "), ...(models && { models }) })
+        .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+        // The key's name stays in it: what its tokens do counts against the key.
+        .setSubject(wanted.subject === undefined ? principal.name : `${principal.name}/${wanted.subject}`)
+        .setAudience(AUDIENCE)
+        .setIssuedAt()
+        .setExpirationTime(`${seconds}s`)
+        .sign(secret);
+      return { token, expires_in: seconds };
+    },
+  };
+}
+
+function refused(detail: string): Failure {
+  return { status: 401, detail };
+}
+
+/** Where a request carries its credential. */
+export function credentialOf(c: Context): Credential | undefined {
+  const header = c.req.header("authorization");
+  if (header !== undefined) {
+    const value = /^(?:Bearer|Key) +(\S+)$/i.exec(header.trim())?.[1];
+    return { value: value ?? "", from: "header" };
+  }
+  const token = c.req.query("fal_jwt_token");
+  return token === undefined ? undefined : { value: token, from: "query" };
+}
+
+/** Where the middleware leaves the principal for what comes after it. */
+const principals = new WeakMap<Request, Principal>();
+
+/** Who asks; the anonymous principal where no middleware has run. */
+export function principalOf(c: Context): Principal {
+  return principals.get(c.req.raw) ?? ANONYMOUS;
+}
+
+export interface GuardOptions {
+  readonly authenticator: Authenticator;
+  /** The scope that a path needs; `open` for everybody. What is not known should need one. */
+  readonly scopeOf: (path: string, method: string) => Scope | "open";
+  /** The model that would answer. */
+  readonly model: string;
+  /** How a refusal is put into words for this path. */
+  readonly refuse: (c: Context, failure: Failure) => Response;
+}
+
+/** Lets only those pass who may: 401 without a valid credential, 403 without the scope or the model. */
+export function guard({ authenticator, scopeOf, model, refuse }: GuardOptions): MiddlewareHandler {
+  return async (c, next) => {
+    const scope = scopeOf(c.req.path, c.req.method);
+    if (scope === "open") return next();
+    const who = await authenticator.authenticate(credentialOf(c));
+    if (!("name" in who)) {
+      const response = refuse(c, who);
+      response.headers.set("WWW-Authenticate", 'Bearer realm="daguerre"');
+      return response;
+    }
+    if (!who.scopes.includes(scope)) return refuse(c, { status: 403, detail: `This credential lacks the scope '${scope}'` });
+    if (scope !== "metrics" && who.models !== undefined && !who.models.includes(model)) {
+      return refuse(c, { status: 403, detail: `This credential may not use the model '${model}'` });
+    }
+    principals.set(c.req.raw, who);
+    return next();
+  };
+}
