@@ -11,10 +11,19 @@ import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Target } from "./dispatch.ts";
 import { fuse } from "./fuse.ts";
 import { lower } from "./lower.ts";
-import { align, planMemory } from "./memory.ts";
+import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import { GraphError, type Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
-import { channelsOf, type Operation, quads, readsOf, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
+import {
+  channelsOf,
+  type Operation,
+  quads,
+  readsOf,
+  rowsOf,
+  type Storage,
+  type Tensor,
+  tensorBytes,
+} from "./tensor.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 export interface CompileOptions {
@@ -71,9 +80,22 @@ interface Bound {
   readonly dispatch: Dispatch;
 }
 
-/** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
-export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
-  const { label, storage } = options;
+/** What of a GPU decides how tensors lie in memory. */
+type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment">;
+
+/** The operations as they will run, the prologue's first, and where their tensors lie. */
+interface Arrangement {
+  readonly ordered: readonly Operation[];
+  readonly isPrologue: (operation: Operation) => boolean;
+  readonly memory: MemoryPlan;
+}
+
+function arrange(
+  gpu: MemoryFacts,
+  recorder: Recorder,
+  options: Pick<CompileOptions, "storage" | "maxTensorBytes">,
+): Arrangement {
+  const { storage } = options;
   const outputs = new Set(recorder.outputs.values());
   const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
   const operations = split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes });
@@ -89,6 +111,21 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
     alignment: Math.max(gpu.storageAlignment, 16),
     maxArenaBytes: gpu.maxBindingBytes,
   });
+  return { ordered, isPrologue, memory };
+}
+
+/**
+ * Bytes of activations that a plan of what `recorder` recorded will take, without making it.
+ * Throws `GraphError` where a tensor does not fit.
+ */
+export function arenaBytes(gpu: MemoryFacts, recorder: Recorder, storage: Storage): number {
+  return arrange(gpu, recorder, { storage }).memory.arenas.reduce((sum, size) => sum + size, 0);
+}
+
+/** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
+export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
+  const { label, storage } = options;
+  const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
 
   const owned: GPUBuffer[] = [];
   const own = (name: string, size: number, usage?: number) => {
@@ -111,7 +148,8 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
     const blank = own("blank", 256);
     const rangeOf = (tensor: Tensor): Range => {
       const place = memory.places.get(tensor.id);
-      if (place) return { buffer: arenas[place.arena]!, offset: place.offset, size: align(tensorBytes(tensor, storage), 16) };
+      if (place)
+        return { buffer: arenas[place.arena]!, offset: place.offset, size: align(tensorBytes(tensor, storage), 16) };
       const range = external.get(tensor.id);
       if (!range) throw new GraphError(`${label}: nothing makes ${tensor.name}`);
       return range;
@@ -123,8 +161,15 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       weights: options.parameters.storage,
       maxBindingBytes: gpu.maxBindingBytes,
     };
-    const lowered = ordered.map((operation) => ({ prologue: isPrologue(operation), dispatches: lower(operation, target) }));
-    const uniforms = uniformBuffer(gpu, lowered.flatMap((entry) => entry.dispatches), own);
+    const lowered = ordered.map((operation) => ({
+      prologue: isPrologue(operation),
+      dispatches: lower(operation, target),
+    }));
+    const uniforms = uniformBuffer(
+      gpu,
+      lowered.flatMap((entry) => entry.dispatches),
+      own,
+    );
 
     const resource = (binding: Binding): GPUBufferBinding => {
       if (binding === "blank") return { buffer: blank };
@@ -156,7 +201,8 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
     const find = (name: string): Tensor => {
       const tensor = named.get(name);
-      if (!tensor) throw new GraphError(`${label}: no tensor is named ${name}; there are ${[...named.keys()].join(", ")}`);
+      if (!tensor)
+        throw new GraphError(`${label}: no tensor is named ${name}; there are ${[...named.keys()].join(", ")}`);
       return tensor;
     };
     let prologueDue = prologue.length > 0;
@@ -250,13 +296,18 @@ function encodeAll(pass: GPUComputePassEncoder, list: readonly Bound[]): void {
 const MAX_QUERIES = 4096;
 
 async function profile(gpu: Gpu, label: string, list: readonly Bound[]): Promise<KernelTime[]> {
-  if (!gpu.hasTimestamps) throw new GraphError(`${label}: this adapter has no timestamp-query, so nothing can be profiled`);
+  if (!gpu.hasTimestamps)
+    throw new GraphError(`${label}: this adapter has no timestamp-query, so nothing can be profiled`);
   const times: KernelTime[] = [];
   for (let first = 0; first < list.length; first += MAX_QUERIES / 2) {
     const part = list.slice(first, first + MAX_QUERIES / 2);
     const count = part.length * 2;
     const querySet = gpu.device.createQuerySet({ label, type: "timestamp", count });
-    const resolved = gpu.createBuffer(`${label}: timestamps`, count * 8, BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC);
+    const resolved = gpu.createBuffer(
+      `${label}: timestamps`,
+      count * 8,
+      BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC,
+    );
     try {
       const encoder = gpu.device.createCommandEncoder({ label: `${label} profile` });
       part.forEach((bound, index) => {
@@ -285,7 +336,9 @@ function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: S
   const count = tensor.shape.reduce((product, size) => product * size, 1);
   const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;
   if (!(values instanceof wanted) || values.length !== count) {
-    throw new GraphError(`${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}`);
+    throw new GraphError(
+      `${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}`,
+    );
   }
   if (values instanceof Uint32Array) return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const channels = channelsOf(tensor);
@@ -294,9 +347,11 @@ function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: S
   let padded = values;
   if (stride !== channels) {
     padded = new Float32Array(rows * stride);
-    for (let row = 0; row < rows; row++) padded.set(values.subarray(row * channels, (row + 1) * channels), row * stride);
+    for (let row = 0; row < rows; row++)
+      padded.set(values.subarray(row * channels, (row + 1) * channels), row * stride);
   }
-  if (tensor.element === "f32" || storage === "f32") return new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength);
+  if (tensor.element === "f32" || storage === "f32")
+    return new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength);
   const halves = Uint16Array.from(padded, float32ToFloat16Bits);
   return new Uint8Array(halves.buffer);
 }
@@ -312,6 +367,7 @@ function fromDevice(tensor: Tensor, bytes: Uint8Array, storage: Storage): Float3
   if (stride === channels) return stored;
   const rows = rowsOf(tensor);
   const values = new Float32Array(rows * channels);
-  for (let row = 0; row < rows; row++) values.set(stored.subarray(row * stride, row * stride + channels), row * channels);
+  for (let row = 0; row < rows; row++)
+    values.set(stored.subarray(row * stride, row * stride + channels), row * channels);
   return values;
 }
