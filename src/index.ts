@@ -5,16 +5,16 @@
  *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
  */
 
+export { type AppOptions, createApp } from "../transports/app.ts";
+export { json } from "../transports/json.ts";
+export { sse } from "../transports/sse.ts";
 export type { ModelFacts, RunOptions, Runtime, RuntimeOptions } from "./engine/contract.ts";
 export { RequestError } from "./engine/errors.ts";
 export type * from "./engine/events.ts";
-export { parseRemoteGeneration } from "./engine/request.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./engine/request.ts";
+export { parseRemoteGeneration } from "./engine/request.ts";
 export { createRuntime } from "./engine/runtime.ts";
 export type { AdapterChoice, AdapterFacts } from "./gpu/adapter.ts";
 export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./gpu/errors.ts";
 export { encodePicture } from "./image/encode.ts";
 export { WeightsError } from "./weights/errors.ts";
-export { type AppOptions, createApp } from "../transports/app.ts";
-export { json } from "../transports/json.ts";
-export { sse } from "../transports/sse.ts";

@@ -1,6 +1,6 @@
 /** `daguerre profile`: where a model's time goes on this GPU, per kernel and per layer, by the GPU's own clock. */
 
-import { type DenoiserShape, compileDenoiser } from "../diffusion/denoiser.ts";
+import { compileDenoiser, type DenoiserShape } from "../diffusion/denoiser.ts";
 import { loadDiffusionModel } from "../diffusion/diffusion-model.ts";
 import { compileDecoder } from "../diffusion/latents.ts";
 import { builtInModel, precisionOn } from "../engine/runtime.ts";
@@ -31,17 +31,28 @@ export async function profile(options: ProfileOptions, write: (line: string) => 
     const { width, height } = options.size ?? model.defaults;
     const { downscale, latentChannels: channels } = model.vae;
     const size = { height: Math.floor(height / downscale), width: Math.floor(width / downscale), channels };
-    const shape: DenoiserShape = { ...size, images: 1, branches: 2, tokens: model.encoders[0]!.tokenizer.modelMaxLength };
+    const shape: DenoiserShape = {
+      ...size,
+      images: 1,
+      branches: 2,
+      tokens: model.encoders[0]!.tokenizer.modelMaxLength,
+    };
     write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
 
     const { config, weights } = model.unet;
     const denoiser = await compileDenoiser(gpu, config, shape, { storage: precision, parameters: weights });
-    write(`\none denoising step with guidance: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`);
+    write(
+      `\none denoising step with guidance: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`,
+    );
     report(await measure(denoiser), options.layers, write);
     denoiser.destroy();
 
     const storage = model.vae.forceUpcast ? "f32" : precision;
-    const decoder = await compileDecoder(gpu, model.vae, size, { label: "decoder", storage, parameters: model.vae.weights });
+    const decoder = await compileDecoder(gpu, model.vae, size, {
+      label: "decoder",
+      storage,
+      parameters: model.vae.weights,
+    });
     write(`\none picture decoded: ${decoder.dispatches} dispatches, ${megabytes(decoder.arenaBytes)} of activations`);
     report(await measure(decoder), options.layers, write);
   } finally {

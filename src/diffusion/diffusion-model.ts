@@ -16,7 +16,12 @@ import { ModelConfigError } from "../models/config.ts";
 import type { LoadedParameters } from "../models/load.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
-import { type Component, type ModelDirectory, openComponentFolder, openModelDirectory } from "../weights/model-directory.ts";
+import {
+  type Component,
+  type ModelDirectory,
+  openComponentFolder,
+  openModelDirectory,
+} from "../weights/model-directory.ts";
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
@@ -34,7 +39,11 @@ export interface DiffusionModel {
   readonly gpu: Gpu;
   readonly precision: Precision;
   readonly encoders: readonly TextEncoder[];
-  readonly unet: { readonly config: UnetConfig; readonly weights: LoadedParameters; readonly parameters: readonly Parameter[] };
+  readonly unet: {
+    readonly config: UnetConfig;
+    readonly weights: LoadedParameters;
+    readonly parameters: readonly Parameter[];
+  };
   readonly vae: LoadedAutoencoder;
   /** A tiny decoder for previews beside a full one. */
   readonly tiny?: LoadedAutoencoder;
@@ -42,7 +51,12 @@ export interface DiffusionModel {
   readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
   /** An absent negative prompt means zeros rather than the empty prompt. */
   readonly zerosForNoPrompt: boolean;
-  readonly defaults: { readonly width: number; readonly height: number; readonly steps: number; readonly guidanceScale: number };
+  readonly defaults: {
+    readonly width: number;
+    readonly height: number;
+    readonly steps: number;
+    readonly guidanceScale: number;
+  };
   readonly plans: PlanCache;
   readonly prompts: Map<string, TextConditioning>;
   destroy(): void;
@@ -195,7 +209,14 @@ async function loadEncoders(
 /** The UNet's parameters do not depend on the picture's size: any small one names them. */
 function unetParameters(config: UnetConfig): Parameter[] {
   const side = 2 ** config.block_out_channels.length;
-  const shape = { images: 1, branches: 1, tokens: 1, height: side, width: side, channels: config.out_channels } as const;
+  const shape = {
+    images: 1,
+    branches: 1,
+    tokens: 1,
+    height: side,
+    width: side,
+    channels: config.out_channels,
+  } as const;
   return [...recordDenoiser(config, shape).parameters.values()];
 }
 

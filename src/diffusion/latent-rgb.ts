@@ -53,7 +53,11 @@ export async function latentRgbOf(folder: string, family: string, channels: numb
   }
   const parsed = schema.safeParse(content);
   if (!parsed.success || parsed.data.matrix.some((row) => row.length !== channels)) {
-    throw new ModelConfigError("latent_rgb.json", "matrix", `must be three rows of ${channels} numbers, with a bias of three`);
+    throw new ModelConfigError(
+      "latent_rgb.json",
+      "matrix",
+      `must be three rows of ${channels} numbers, with a bias of three`,
+    );
   }
   return parsed.data;
 }

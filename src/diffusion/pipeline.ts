@@ -6,8 +6,8 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
-import type { PlanLoan } from "../graph/plan-cache.ts";
 import type { Plan, Range } from "../graph/plan.ts";
+import type { PlanLoan } from "../graph/plan-cache.ts";
 import { guidanceEmbedding, timestepSinusoids } from "../models/unet.ts";
 import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
@@ -17,8 +17,8 @@ import {
   compileLinearPreview,
   decodeOnDevice,
   encodePixels,
-  latentBytes,
   type LatentSize,
+  latentBytes,
   type Pixels,
   toNchw,
   toNhwc,
@@ -84,7 +84,13 @@ export type PipelineEvent =
       /** The latents after this step, `[n, c, h, w]`; to be called before the next event is asked for. */
       readonly latents: () => Promise<Float32Array>;
     }
-  | { readonly type: "preview"; readonly step: number; readonly steps: number; readonly decoder: Decoder; readonly picture: Pixels }
+  | {
+      readonly type: "preview";
+      readonly step: number;
+      readonly steps: number;
+      readonly decoder: Decoder;
+      readonly picture: Pixels;
+    }
   | {
       readonly type: "result";
       readonly pictures: readonly Pixels[];
@@ -217,7 +223,8 @@ function previewDecoder(model: DiffusionModel, request: PipelineRequest): Decode
   const tiny = model.tiny !== undefined || model.vae.kind === "tiny";
   const wanted = request.previewDecoder ?? "auto";
   if (wanted === "auto") return tiny ? "tiny" : model.latentRgb ? "linear" : undefined;
-  if (wanted === "tiny" && !tiny) throw new PipelineError("preview_decoder", "this model has no tiny decoder; use linear or full");
+  if (wanted === "tiny" && !tiny)
+    throw new PipelineError("preview_decoder", "this model has no tiny decoder; use linear or full");
   if (wanted === "linear" && !model.latentRgb) {
     throw new PipelineError("preview_decoder", "no linear map to RGB is known for this model; use full");
   }
@@ -229,7 +236,9 @@ function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): str
   const { tokenizer } = model.encoders[0]!;
   const { truncated, tokenCount } = tokenizer.encode(prompt);
   if (truncated) {
-    warnings.push(`The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`);
+    warnings.push(
+      `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
+    );
   }
   // A word that the vocabulary has only in pieces is one the model was hardly trained on; one letter says nothing.
   const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1);
@@ -281,7 +290,13 @@ async function conditioningOf(
 }
 
 /** Writes what depends on the prompt alone, for each row of the batch: [negative…, positive…]. */
-function writeConditions(plan: Plan, model: DiffusionModel, request: PipelineRequest, shape: DenoiserShape, conditions: Conditions): void {
+function writeConditions(
+  plan: Plan,
+  model: DiffusionModel,
+  request: PipelineRequest,
+  shape: DenoiserShape,
+  conditions: Conditions,
+): void {
   const { config } = model.unet;
   const rows = [conditions.negative, conditions.positive]
     .filter((conditioning) => conditioning !== undefined)
@@ -294,7 +309,10 @@ function writeConditions(plan: Plan, model: DiffusionModel, request: PipelineReq
   if (config.projection_class_embeddings_input_dim) {
     const added = rows.map((row) => addedConditions(config.addition_time_embed_dim!, row, request));
     if (added[0]!.length !== config.projection_class_embeddings_input_dim) {
-      throw new PipelineError("prompt", `the model's size conditions have ${added[0]!.length} numbers, not ${config.projection_class_embeddings_input_dim}`);
+      throw new PipelineError(
+        "prompt",
+        `the model's size conditions have ${added[0]!.length} numbers, not ${config.projection_class_embeddings_input_dim}`,
+      );
     }
     plan.write("added", concatenate(added));
   }
@@ -363,7 +381,12 @@ async function decodeFully(
   const { height, width, channels } = shape;
   const label = vae === model.tiny ? "tiny decoder" : "decoder";
   const plan = await plans.get(`${label} ${height}×${width}`, () =>
-    compileDecoder(model.gpu, vae, { height, width, channels }, { label, storage: storageOf(model, vae), parameters: vae.weights }),
+    compileDecoder(
+      model.gpu,
+      vae,
+      { height, width, channels },
+      { label, storage: storageOf(model, vae), parameters: vae.weights },
+    ),
   );
   const pixels = { width: width * vae.downscale, height: height * vae.downscale };
   return decodeOnDevice(model.gpu, plan, latents, pixels);

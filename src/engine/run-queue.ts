@@ -3,8 +3,8 @@
 export interface Turn {
   /** Runs ahead of this one; 0 when it is this one's turn. */
   readonly position: number;
-  /** Resolves when the position changes, rejects with the signal's reason when it is aborted. */
-  moved(signal?: AbortSignal): Promise<void>;
+  /** Resolves once the position is no longer `from`; rejects with the signal's reason when it is aborted. */
+  moved(from: number, signal?: AbortSignal): Promise<void>;
   /** Leaves the queue, or ends the run. */
   leave(): void;
 }
@@ -18,15 +18,17 @@ export function createRunQueue(): RunQueue {
   return {
     join() {
       const entry: { listener?: () => void } = {};
+      const position = () => Math.max(line.indexOf(entry), 0);
       line.push(entry);
       return {
         get position() {
-          return Math.max(line.indexOf(entry), 0);
+          return position();
         },
-        moved(signal) {
+        moved(from, signal) {
           return new Promise((resolve, reject) => {
             const abort = () => reject(signal?.reason);
             if (signal?.aborted) return abort();
+            if (position() !== from) return resolve(); // it moved while nobody was listening
             signal?.addEventListener("abort", abort, { once: true });
             entry.listener = () => {
               signal?.removeEventListener("abort", abort);

@@ -16,9 +16,9 @@ import { WeightsError } from "../weights/errors.ts";
 import type { Runtime, RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
+import { loraFiles } from "./lora-files.ts";
 import { type GenerationRequest, parseGeneration } from "./request.ts";
 import { createRunQueue } from "./run-queue.ts";
-import { loraFiles } from "./lora-files.ts";
 import { schedulerClass } from "./scheduler-names.ts";
 
 /** The model that comes with the package; two folders up from here, in `src` as in `dist`. */
@@ -67,9 +67,9 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
     const begun = performance.now();
     const turn = queue.join();
     try {
-      while (turn.position > 0) {
-        yield { type: "queued", position: turn.position };
-        await turn.moved(stop);
+      for (let position = turn.position; position > 0; position = turn.position) {
+        yield { type: "queued", position };
+        await turn.moved(position, stop);
       }
       for await (const event of generate(model, pipelineRequest, { signal: stop })) {
         yield toRunEvent(event, request, pipelineRequest, begun);
@@ -123,7 +123,8 @@ async function toPipelineRequest(
   const width = request.width ?? defaults.width;
   const height = request.height ?? defaults.height;
   const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
-  if (scheduler === null) throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
+  if (scheduler === null)
+    throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
   return {
     prompt: request.prompt,
     negativePrompt: request.negative_prompt,
@@ -148,7 +149,13 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
   switch (event.type) {
     case "step": {
       const { step, steps } = event;
-      return { type: "progress", step, steps, progress: step / steps, elapsed_ms: Math.round(performance.now() - begun) };
+      return {
+        type: "progress",
+        step,
+        steps,
+        progress: step / steps,
+        elapsed_ms: Math.round(performance.now() - begun),
+      };
     }
     case "preview": {
       const { step, steps, decoder, picture } = event;

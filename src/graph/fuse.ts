@@ -47,13 +47,19 @@ export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>
         const fused = [operation.input, operation.addend]
           .map((tensor) => ({ tensor, maker: soleMaker(tensor) }))
           .sort((a, b) => (b.maker?.index ?? -1) - (a.maker?.index ?? -1))
-          .map(({ tensor, maker }) => maker && { index: maker.index, made: withAddend(maker.operation, operation, tensor) })
+          .map(
+            ({ tensor, maker }) =>
+              maker && { index: maker.index, made: withAddend(maker.operation, operation, tensor) },
+          )
           .find((candidate) => candidate?.made !== undefined);
         if (fused) replace(at, fused.index, fused.made!);
       }
     }
   }
-  return live(list.filter((operation) => operation !== undefined), outputs);
+  return live(
+    list.filter((operation) => operation !== undefined),
+    outputs,
+  );
 }
 
 function readResized(convolution: Convolution, input: Tensor): Convolution {

@@ -41,7 +41,11 @@ interface Arena {
  * Places the outputs of `operations`, which run in this order. `kept` tensors are never overwritten once made.
  * Throws `GraphError` for a tensor larger than an arena may be.
  */
-export function planMemory(operations: readonly Operation[], kept: ReadonlySet<number>, limits: MemoryLimits): MemoryPlan {
+export function planMemory(
+  operations: readonly Operation[],
+  kept: ReadonlySet<number>,
+  limits: MemoryLimits,
+): MemoryPlan {
   const lastUse = new Map<number, number>();
   operations.forEach((operation, index) => {
     lastUse.set(operation.output.id, index);

@@ -9,8 +9,8 @@
 import {
   type Activation,
   type Attention,
-  channelsOf,
   type Convolution,
+  channelsOf,
   type Element,
   type HeadPadding,
   type MatrixParameter,
@@ -229,7 +229,11 @@ export class Recorder {
   ): Tensor {
     const { query, key, value } = views;
     const images = query.tensor.shape[0]!;
-    if (key.tensor.shape[0] !== images || value.tensor.shape[0] !== images || rowsOf(key.tensor) !== rowsOf(value.tensor)) {
+    if (
+      key.tensor.shape[0] !== images ||
+      value.tensor.shape[0] !== images ||
+      rowsOf(key.tensor) !== rowsOf(value.tensor)
+    ) {
       throw this.#error(name, `keys ${key.tensor.shape} do not fit queries ${query.tensor.shape}`);
     }
     const channels = options.heads * options.head.padded;
@@ -251,7 +255,10 @@ export class Recorder {
     const channels = channelsOf(x) / 2;
     if (channels % 4 !== 0) throw this.#error(name, `${channels * 2} channels do not split into two halves of quads`);
     const output = this.#tensor(this.#path(name), [...x.shape.slice(0, -1), channels]);
-    const [value, gate] = [{ tensor: x, offset: 0 }, { tensor: x, offset: channels }];
+    const [value, gate] = [
+      { tensor: x, offset: 0 },
+      { tensor: x, offset: channels },
+    ];
     return this.#push({ kind: "geglu", name: this.#path(name), value, gate, output }).output;
   }
 
@@ -260,7 +267,11 @@ export class Recorder {
   }
 
   /** `activation(x · inputScale) · scale + shift` */
-  affine(x: Tensor, name: string, options: { inputScale?: number; activation?: Activation; scale?: number; shift?: number }): Tensor {
+  affine(
+    x: Tensor,
+    name: string,
+    options: { inputScale?: number; activation?: Activation; scale?: number; shift?: number },
+  ): Tensor {
     return this.#elementwise(x, name, options);
   }
 
@@ -281,8 +292,12 @@ export class Recorder {
   }
 
   softmax(x: Tensor, name: string): Tensor {
-    return this.#push({ kind: "softmax", name: this.#path(name), input: x, output: this.#tensor(this.#path(name), x.shape) })
-      .output;
+    return this.#push({
+      kind: "softmax",
+      name: this.#path(name),
+      input: x,
+      output: this.#tensor(this.#path(name), x.shape),
+    }).output;
   }
 
   /** Token plus position embedding: ids u32 `[n · tokens]` → `[n, tokens, channels]`. */
@@ -368,7 +383,10 @@ export class Recorder {
   }
 
   /** Advances the latents in place by one row of a scheduler's table; gives the denoised prediction, f32. */
-  schedulerStep(operands: { latents: Tensor; model: Tensor; noise: Tensor; history: Tensor; rows: Tensor }, name: string): Tensor {
+  schedulerStep(
+    operands: { latents: Tensor; model: Tensor; noise: Tensor; history: Tensor; rows: Tensor },
+    name: string,
+  ): Tensor {
     const output = this.#tensor(`${this.#path(name)} denoised`, operands.latents.shape, { element: "f32" });
     return this.#push({ kind: "scheduler-step", name: this.#path(name), ...operands, output }).output;
   }
@@ -453,8 +471,13 @@ export class Recorder {
     return parameter;
   }
 
-  #tensor(name: string, shape: readonly number[], options: Partial<Pick<Tensor, "element" | "role" | "constant">> = {}): Tensor {
-    if (shape.some((size) => !Number.isInteger(size) || size < 1)) throw this.#error(name, `impossible shape [${shape}]`);
+  #tensor(
+    name: string,
+    shape: readonly number[],
+    options: Partial<Pick<Tensor, "element" | "role" | "constant">> = {},
+  ): Tensor {
+    if (shape.some((size) => !Number.isInteger(size) || size < 1))
+      throw this.#error(name, `impossible shape [${shape}]`);
     const { element = "stored", role = "computed", constant = false } = options;
     return { id: this.#nextId++, name, shape: [...shape], element, role, constant };
   }

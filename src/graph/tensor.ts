@@ -84,7 +84,14 @@ export type Parameter = MatrixParameter | VectorParameter | TableParameter;
 export type Activation = "none" | "silu" | "gelu" | "quick_gelu" | "relu" | "tanh";
 
 /** The numbers of `shaders/prelude/activation.wgsl`. */
-export const activationCode: Record<Activation, number> = { none: 0, silu: 1, gelu: 2, quick_gelu: 3, relu: 4, tanh: 5 };
+export const activationCode: Record<Activation, number> = {
+  none: 0,
+  silu: 1,
+  gelu: 2,
+  quick_gelu: 3,
+  relu: 4,
+  tanh: 5,
+};
 
 /** Channels of a tensor, counted from `offset`: what attention and gates read. */
 export interface View {

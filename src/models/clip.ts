@@ -95,7 +95,11 @@ function encoderLayer(g: Recorder, x: Tensor, config: ClipTextConfig): Tensor {
     const qkv = g.linear(h, ["q_proj", "k_proj", "v_proj"], { outputs, outputHead: head });
     const attended = g.attention(
       "",
-      { query: { tensor: qkv, offset: 0 }, key: { tensor: qkv, offset: inner }, value: { tensor: qkv, offset: 2 * inner } },
+      {
+        query: { tensor: qkv, offset: 0 },
+        key: { tensor: qkv, offset: inner },
+        value: { tensor: qkv, offset: 2 * inner },
+      },
       { heads, head, causal: true },
     );
     return g.linear(attended, "out_proj", { outputs: channels, inputHead: head });

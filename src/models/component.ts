@@ -27,7 +27,11 @@ export async function loadComponent(
     const tensors = checkTensors(weights, expected, { component: component.name });
     const halves = [...tensors.values()].every((tensor) => tensor.dtype === "F16");
     const storage: Storage = options.precision === "f16" || halves ? "f16" : "f32";
-    return await loadParameters(gpu, parameters, tensors, { label: component.name, storage, onProgress: options.onProgress });
+    return await loadParameters(gpu, parameters, tensors, {
+      label: component.name,
+      storage,
+      onProgress: options.onProgress,
+    });
   } finally {
     await weights.close();
   }

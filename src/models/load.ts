@@ -113,7 +113,12 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
       await gpu.idle();
     }
   };
-  const run = (packer: Kernel, block: ArrayBuffer, target: GPUBuffer, workgroups: readonly [number, number, number]) => {
+  const run = (
+    packer: Kernel,
+    block: ArrayBuffer,
+    target: GPUBuffer,
+    workgroups: readonly [number, number, number],
+  ) => {
     queue.writeBuffer(uniforms, 0, block);
     const pipeline = gpu.pipeline(packer.name, packer.code);
     const group = gpu.device.createBindGroup({
@@ -190,7 +195,14 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
           const rows = Math.min(rowsARun, endRow - first);
           await stage(tensor, first * rowBytes, rows * rowBytes);
           const { workgroups, width } = grid(rows * quads(parameter.channels));
-          const block = params(rows, parameter.channels, quads(parameter.channels), FORMAT[format], first - firstRow, width);
+          const block = params(
+            rows,
+            parameter.channels,
+            quads(parameter.channels),
+            FORMAT[format],
+            first - firstRow,
+            width,
+          );
           run(kernels.table, block, buffers[piece]!, workgroups);
         }
       }

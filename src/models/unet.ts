@@ -144,7 +144,14 @@ function timeEmbedding(g: Recorder, config: UnetConfig, { timestep, guidance, ad
   return added ? g.add(time, perceptron(added, "add_embedding"), "add_embedding") : time;
 }
 
-function resnetBlock(g: Recorder, x: Tensor, embedding: Tensor, name: string, outputs: number, config: UnetConfig): Tensor {
+function resnetBlock(
+  g: Recorder,
+  x: Tensor,
+  embedding: Tensor,
+  name: string,
+  outputs: number,
+  config: UnetConfig,
+): Tensor {
   const norm = { groups: config.norm_num_groups, eps: config.norm_eps };
   return g.scope(name, () => {
     let h = g.activation(g.groupNorm(x, "norm1", norm), "silu");
@@ -187,7 +194,11 @@ function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number): 
   );
   h = g.attention(
     "attn1",
-    { query: { tensor: qkv, offset: 0 }, key: { tensor: qkv, offset: inner }, value: { tensor: qkv, offset: 2 * inner } },
+    {
+      query: { tensor: qkv, offset: 0 },
+      key: { tensor: qkv, offset: inner },
+      value: { tensor: qkv, offset: 2 * inner },
+    },
     { heads, head },
   );
   x = g.add(g.linear(h, "attn1.to_out.0", { outputs: channels, inputHead: head }), x);

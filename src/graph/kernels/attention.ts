@@ -30,7 +30,12 @@ export function lowerAttention(operation: Attention, target: Target): Dispatch[]
         ...[quads(channelsOf(query.tensor)), query.offset / 4, quads(channelsOf(key.tensor)), key.offset / 4],
         ...[quads(channelsOf(value.tensor)), value.offset / 4, operation.causal, { f32: 1 / Math.sqrt(head.width) }],
       ),
-      bindings: [{ tensor: query.tensor }, { tensor: key.tensor }, { tensor: value.tensor }, { tensor: operation.output }],
+      bindings: [
+        { tensor: query.tensor },
+        { tensor: key.tensor },
+        { tensor: value.tensor },
+        { tensor: operation.output },
+      ],
       workgroups: [Math.ceil(queries / variant.queries), heads, images],
     },
   ];

@@ -4,7 +4,15 @@ import modelInput from "../../../shaders/model_input.wgsl" with { type: "text" }
 import philoxNormal from "../../../shaders/philox_normal.wgsl" with { type: "text" };
 import schedulerStep from "../../../shaders/scheduler_step.wgsl" with { type: "text" };
 import { type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
-import { channelsOf, type ModelInput, type PhiloxNormals, quads, rowsOf, type SchedulerStep, type Tensor } from "../tensor.ts";
+import {
+  channelsOf,
+  type ModelInput,
+  type PhiloxNormals,
+  quads,
+  rowsOf,
+  type SchedulerStep,
+  type Tensor,
+} from "../tensor.ts";
 
 /** vec4s of an image's row, as `shaders/scheduler_step.wgsl` lists them. */
 export const ROW_QUADS = 6;

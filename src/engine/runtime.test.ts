@@ -1,0 +1,232 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { encodePicture } from "../image/encode.ts";
+import { writeSafetensors } from "../weights/safetensors.ts";
+import type { Runtime } from "./contract.ts";
+import { RequestError } from "./errors.ts";
+import type { Picture, PreviewEvent, ResultEvent, RunEvent } from "./events.ts";
+import { createRuntime } from "./runtime.ts";
+
+// The built-in model on whatever GPU there is; four steps are enough to tell sky from sea.
+const request = { prompt: "a beautiful sunset over the sea", num_inference_steps: 4, seed: 7, preview_every: 0 };
+
+let runtime: Runtime;
+beforeAll(async () => {
+  runtime = await createRuntime();
+});
+afterAll(() => runtime.close());
+
+async function collect(run: AsyncIterable<RunEvent>): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+async function resultOf(run: AsyncIterable<RunEvent>): Promise<ResultEvent> {
+  const last = (await collect(run)).at(-1);
+  expect(last?.type).toBe("result");
+  return last as ResultEvent;
+}
+
+/** Mean of each colour over a band of rows, 0..255. */
+function bandColour({ width, height, rgba }: Picture, from: number, to: number): [number, number, number] {
+  const sums = [0, 0, 0];
+  const [first, end] = [Math.floor(height * from), Math.floor(height * to)];
+  for (let pixel = first * width; pixel < end * width; pixel++) {
+    for (let colour = 0; colour < 3; colour++) sums[colour]! += rgba[pixel * 4 + colour]!;
+  }
+  return sums.map((sum) => sum / ((end - first) * width)) as [number, number, number];
+}
+
+function meanDifference(a: Picture, b: Picture): number {
+  return a.rgba.reduce((sum, value, i) => sum + Math.abs(value - b.rgba[i]!), 0) / a.rgba.length;
+}
+
+describe("text to image", () => {
+  it("says each step, then the picture with its seed", async () => {
+    const events = await collect(runtime.textToImage(request));
+    expect(events.map((event) => event.type)).toEqual(["progress", "progress", "progress", "progress", "result"]);
+    expect(events[1]).toMatchObject({ type: "progress", step: 2, steps: 4, progress: 0.5 });
+    const { pictures, seed, prompt } = events.at(-1) as ResultEvent;
+    expect({ seed, prompt, count: pictures.length }).toEqual({ seed: 7, prompt: request.prompt, count: 1 });
+    expect(pictures[0]).toMatchObject({ width: runtime.model.defaultWidth, height: runtime.model.defaultHeight });
+  });
+
+  it("draws what the prompt says: a sunset is warm, a blue noon is blue", async () => {
+    const sunset = (await resultOf(runtime.textToImage(request))).pictures[0]!;
+    const noon = (await resultOf(runtime.textToImage({ ...request, prompt: "green hills, blue sky at noon" })))
+      .pictures[0]!;
+    const warmth = (picture: Picture) => {
+      const [red, , blue] = bandColour(picture, 0.1, 0.5);
+      return red - blue;
+    };
+    expect(warmth(sunset)).toBeGreaterThan(warmth(noon) + 40);
+  });
+
+  it("gives the same picture for the same seed, and another for another, or for CUDA's noise", async () => {
+    const [a, b, c, d] = [
+      await resultOf(runtime.textToImage(request)),
+      await resultOf(runtime.textToImage(request)),
+      await resultOf(runtime.textToImage({ ...request, seed: 8 })),
+      await resultOf(runtime.textToImage({ ...request, generator: "cuda" })),
+    ].map((result) => result.pictures[0]!);
+    expect(a!.rgba).toEqual(b!.rgba);
+    expect(meanDifference(a!, c!)).toBeGreaterThan(2);
+    expect(meanDifference(a!, d!)).toBeGreaterThan(2);
+  });
+
+  it("sends previews when asked, by each decoder the model has", async () => {
+    for (const decoder of ["linear", "tiny", "full"] as const) {
+      const events = await collect(runtime.textToImage({ ...request, preview_every: 2, preview_decoder: decoder }));
+      const previews = events.filter((event): event is PreviewEvent => event.type === "preview");
+      expect(previews.map(({ step, steps, decoder }) => ({ step, steps, decoder }))).toEqual([
+        { step: 2, steps: 4, decoder },
+      ]);
+      // The top of the sky is already the colour that it will be.
+      const final = (events.at(-1) as ResultEvent).pictures[0]!;
+      const [seen, meant] = [bandColour(previews[0]!.picture, 0, 0.3), bandColour(final, 0, 0.3)];
+      for (let colour = 0; colour < 3; colour++) expect(Math.abs(seen[colour]! - meant[colour]!)).toBeLessThan(50);
+    }
+  });
+
+  it("makes several pictures, other sizes, and no guidance", async () => {
+    const { pictures } = await resultOf(
+      runtime.textToImage({ ...request, num_images: 2, width: 96, height: 64, guidance_scale: 1 }),
+    );
+    expect(pictures.map(({ width, height, rgba }) => [width, height, rgba.length])).toEqual([
+      [96, 64, 96 * 64 * 4],
+      [96, 64, 96 * 64 * 4],
+    ]);
+    expect(meanDifference(pictures[0]!, pictures[1]!)).toBeGreaterThan(2);
+  });
+
+  it("runs every scheduler to a picture that is neither grey nor noise", async () => {
+    for (const scheduler of ["ddim", "euler", "euler_a", "dpm++ 2m", "pndm"]) {
+      const { pictures } = await resultOf(runtime.textToImage({ ...request, num_inference_steps: 6, scheduler }));
+      const [top, bottom] = [bandColour(pictures[0]!, 0, 0.2), bandColour(pictures[0]!, 0.8, 1)];
+      const contrast = Math.hypot(...top.map((value, colour) => value - bottom[colour]!));
+      expect(contrast, scheduler).toBeGreaterThan(10);
+    }
+  });
+
+  it("warns of a prompt of which the model knows no word, and of one that is too long", async () => {
+    const strange = await resultOf(runtime.textToImage({ ...request, prompt: "zxqv wqrtz" }));
+    expect(strange.warnings?.join()).toMatch(/knows no word/);
+    const long = await resultOf(runtime.textToImage({ ...request, prompt: "a sunset over the sea ".repeat(20) }));
+    expect(long.warnings?.join()).toMatch(/left out/);
+    expect((await resultOf(runtime.textToImage(request))).warnings).toBeUndefined();
+  });
+});
+
+describe("image to image", () => {
+  it("keeps more of the picture it starts from the lower the strength", async () => {
+    const start = (await resultOf(runtime.textToImage(request))).pictures[0]!;
+    const { bytes } = await encodePicture(start, { format: "png" });
+    const again = async (strength: number) => {
+      const input = {
+        ...request,
+        prompt: "a night sky with a full moon",
+        num_inference_steps: 10,
+        strength,
+        image: bytes,
+      };
+      return (await resultOf(runtime.imageToImage(input))).pictures[0]!;
+    };
+    expect(meanDifference(start, await again(0.2))).toBeLessThan(meanDifference(start, await again(1)));
+  });
+});
+
+describe("LoRA", () => {
+  const folder = mkdtempSync(join(tmpdir(), "daguerre-lora-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it("changes the run that asks for it and leaves no trace in the next", async () => {
+    const path = join(folder, "shift.safetensors");
+    await writeSafetensors(path, loraTensors("unet.up_blocks.1.attentions.1.proj_out", 96, 96));
+    const before = (await resultOf(runtime.textToImage(request))).pictures[0]!;
+    const changed = (await resultOf(runtime.textToImage({ ...request, loras: [{ path, scale: 1 }] }))).pictures[0]!;
+    const after = (await resultOf(runtime.textToImage(request))).pictures[0]!;
+    expect(meanDifference(before, changed)).toBeGreaterThan(1);
+    expect(after.rgba).toEqual(before.rgba);
+  });
+
+  it("that does not fit is refused by file and module", async () => {
+    const path = join(folder, "stray.safetensors");
+    await writeSafetensors(path, loraTensors("unet.mid_block.attentions.7.proj_in", 8, 8));
+    const run = collect(runtime.textToImage({ ...request, loras: [{ path, scale: 1 }] }));
+    await expect(run).rejects.toThrow(/stray\.safetensors.*attentions\.7/);
+  });
+
+  /** A rank-1 change of a 1 × 1 projection, strong enough to be seen. */
+  function loraTensors(module: string, inputs: number, outputs: number) {
+    const wave = (count: number) =>
+      new Uint8Array(Float32Array.from({ length: count }, (_, i) => 3 * Math.sin(i)).buffer);
+    const tensor = (name: string, shape: number[]) => ({
+      name,
+      dtype: "F32" as const,
+      shape,
+      data: wave(shape[0]! * shape[1]!),
+    });
+    return [
+      tensor(`${module}.lora_A.weight`, [1, inputs, 1, 1]),
+      tensor(`${module}.lora_B.weight`, [outputs, 1, 1, 1]),
+    ];
+  }
+});
+
+describe("stopping and waiting", () => {
+  it("stops before the next step when aborted, and is ready for the next run", async () => {
+    const controller = new AbortController();
+    const seen: number[] = [];
+    const run = async () => {
+      for await (const event of runtime.textToImage(
+        { ...request, num_inference_steps: 50 },
+        { signal: controller.signal },
+      )) {
+        if (event.type !== "progress") continue;
+        seen.push(event.step);
+        if (event.step === 2) controller.abort();
+      }
+    };
+    await expect(run()).rejects.toThrow(/abort/i);
+    expect(seen).toEqual([1, 2]);
+    await resultOf(runtime.textToImage(request));
+  });
+
+  it("runs one at a time and tells those that wait their place", async () => {
+    const runs = [1, 2, 3].map((seed) => collect(runtime.textToImage({ ...request, seed })));
+    const [first, second, third] = await Promise.all(runs);
+    const positions = (events: RunEvent[]) =>
+      events.flatMap((event) => (event.type === "queued" ? [event.position] : []));
+    expect(positions(first!)).toEqual([]);
+    expect(positions(second!)).toEqual([1]);
+    expect(positions(third!)).toEqual([2, 1]);
+    expect([first, second, third].map((events) => events!.at(-1)!.type)).toEqual(["result", "result", "result"]);
+  });
+
+  it("gives its place up when it is aborted while it waits", async () => {
+    const controller = new AbortController();
+    const first = collect(runtime.textToImage(request));
+    const second = collect(runtime.textToImage(request, { signal: controller.signal }));
+    const third = collect(runtime.textToImage(request));
+    controller.abort();
+    await expect(second).rejects.toThrow(/abort/i);
+    expect((await first).at(-1)!.type).toBe("result");
+    expect((await third).at(-1)!.type).toBe("result");
+  });
+});
+
+describe("bad requests", () => {
+  it.each([
+    [{ num_inference_steps: 0 }, "num_inference_steps"],
+    [{ width: 100 }, "width"],
+    [{ scheduler: "nonsense" }, "scheduler"],
+    [{ loras: [{ name: "nothing" }] }, "loras.0.name"],
+  ])("%o names its field", async (fault, field) => {
+    const error = await collect(runtime.textToImage({ ...request, ...fault })).catch((error) => error);
+    expect(error).toBeInstanceOf(RequestError);
+    expect(error.field).toBe(field);
+  });
+});
