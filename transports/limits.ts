@@ -1,0 +1,139 @@
+/**
+ * How much one client may have: of a request (prompt, pixels, steps, pictures), of time (requests a minute), and at once
+ * (sessions). The schema of requests has limits of its own, which are what can be computed; these are what somebody who
+ * runs a server allows, and are smaller or equal.
+ *
+ * A client is the principal of its credential, or its address where all are anonymous.
+ */
+import type { Context, MiddlewareHandler } from "hono";
+import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
+import { RequestError, type RequestIssue } from "../src/engine/errors.ts";
+import type { GenerationRequest } from "../src/engine/request.ts";
+import { principalOf } from "./auth.ts";
+import type { Failure } from "./failure.ts";
+
+/** The edge of one request; what is undefined is left to the schema. */
+export interface GenerationLimits {
+  /** Characters of a prompt, and of a negative one. */
+  readonly promptCharacters?: number;
+  /** Pixels of one picture. */
+  readonly pixels?: number;
+  readonly steps?: number;
+  readonly images?: number;
+}
+
+/**
+ * Refuses a request that is over a limit.
+ *
+ * @param usual what a request gets that leaves size and steps out
+ * @throws RequestError naming every field at fault
+ */
+export function checkGeneration(
+  request: GenerationRequest,
+  limits: GenerationLimits,
+  usual: { readonly defaultWidth: number; readonly defaultHeight: number; readonly defaultSteps: number },
+): void {
+  const issues: RequestIssue[] = [];
+  const check = (field: keyof GenerationRequest, value: number, limit: number | undefined, what: string) => {
+    if (limit !== undefined && value > limit) {
+      issues.push({ path: [field], message: `${what} should be at most ${limit} on this server`, type: "less_than_equal" });
+    }
+  };
+  check("prompt", request.prompt.length, limits.promptCharacters, "Characters");
+  check("negative_prompt", request.negative_prompt.length, limits.promptCharacters, "Characters");
+  const { width = usual.defaultWidth, height = usual.defaultHeight } = request;
+  check("width", width * height, limits.pixels, "Width times height");
+  check("num_inference_steps", request.num_inference_steps ?? usual.defaultSteps, limits.steps, "Steps");
+  check("num_images", request.num_images, limits.images, "Pictures");
+  const [first] = issues;
+  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+}
+
+/** How many proxies stand before this server and write `X-Forwarded-For`; 0: the socket's address is the client's. */
+export type TrustedProxies = number;
+
+/** The part of @hono/node-server's bindings that tells who is connected. */
+interface NodeBindings {
+  readonly incoming?: {
+    readonly socket?: { readonly remoteAddress?: string; once(event: "close", listener: () => void): unknown };
+  };
+}
+
+/** The client's address; what clients themselves wrote into `X-Forwarded-For` is not believed. */
+export function addressOf(c: Context, proxies: TrustedProxies): string {
+  const forwarded = proxies === 0 ? [] : (c.req.header("x-forwarded-for") ?? "").split(",").map((part) => part.trim());
+  const socket = (c.env as NodeBindings | undefined)?.incoming?.socket?.remoteAddress ?? "unknown";
+  return forwarded.at(-proxies) || socket;
+}
+
+/** What limits are counted by. */
+export function clientOf(c: Context, proxies: TrustedProxies): string {
+  const { name } = principalOf(c);
+  return name === "anonymous" ? `address:${addressOf(c, proxies)}` : `key:${name.split("/")[0]}`;
+}
+
+export interface RateOptions {
+  readonly requestsPerMinute: number;
+  readonly proxies: TrustedProxies;
+  /** Which requests count. */
+  readonly counts: (path: string, method: string) => boolean;
+  readonly refuse: (c: Context, failure: Failure) => Response;
+}
+
+const WINDOW_S = 60;
+
+/**
+ * So many requests in a window of a minute that begins with a client's first; more are 429 with `Retry-After`. All
+ * answers say what is left, in the fields of draft-ietf-httpapi-ratelimit-headers.
+ */
+export function rateLimit({ requestsPerMinute, proxies, counts, refuse }: RateOptions): MiddlewareHandler {
+  const limiter = new RateLimiterMemory({ points: requestsPerMinute, duration: WINDOW_S });
+  const headers = ({ remainingPoints, msBeforeNext }: RateLimiterRes) => ({
+    "RateLimit-Policy": `"default";q=${requestsPerMinute};w=${WINDOW_S}`,
+    RateLimit: `"default";r=${Math.max(0, remainingPoints)};t=${Math.ceil(msBeforeNext / 1000)}`,
+  });
+  return async (c, next) => {
+    if (!counts(c.req.path, c.req.method)) return next();
+    let left: RateLimiterRes;
+    try {
+      left = await limiter.consume(clientOf(c, proxies));
+    } catch (over) {
+      if (!(over instanceof RateLimiterRes)) throw over;
+      const retryAfter = Math.max(1, Math.ceil(over.msBeforeNext / 1000));
+      const detail = `Too many requests: at most ${requestsPerMinute} a minute; try again in ${retryAfter} s`;
+      const response = refuse(c, { status: 429, detail, retryAfter });
+      for (const [name, value] of Object.entries(headers(over))) response.headers.set(name, value);
+      return response;
+    }
+    await next();
+    for (const [name, value] of Object.entries(headers(left))) c.res.headers.set(name, value);
+  };
+}
+
+export interface SessionOptions {
+  /** WebSocket sessions of one client at a time. */
+  readonly sessions: number;
+  readonly proxies: TrustedProxies;
+  readonly refuse: (c: Context, failure: Failure) => Response;
+}
+
+/** Counts sessions from their upgrade to the end of their socket; one too many is 429 before it is upgraded. */
+export function sessionLimit({ sessions, proxies, refuse }: SessionOptions): MiddlewareHandler {
+  const live = new Map<string, number>();
+  return async (c, next) => {
+    const socket = (c.env as NodeBindings | undefined)?.incoming?.socket;
+    if (c.req.header("upgrade")?.toLowerCase() !== "websocket" || socket === undefined) return next();
+    const client = clientOf(c, proxies);
+    const open = live.get(client) ?? 0;
+    if (open >= sessions) {
+      return refuse(c, { status: 429, detail: `At most ${sessions} sessions at a time`, retryAfter: 1 });
+    }
+    live.set(client, open + 1);
+    socket.once("close", () => {
+      const left = (live.get(client) ?? 1) - 1;
+      if (left > 0) live.set(client, left);
+      else live.delete(client);
+    });
+    await next();
+  };
+}
