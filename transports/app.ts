@@ -8,6 +8,7 @@ import { type GenerationRequest, parseRemoteGeneration } from "../src/engine/req
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import type { Run } from "./generator.ts";
 import { json } from "./json.ts";
+import { playground } from "./playground.ts";
 import { sse } from "./sse.ts";
 
 export interface AppOptions {
@@ -22,6 +23,8 @@ export function createApp({ run, health, onError }: AppOptions): Hono {
   const app = new Hono();
   app.use(cors({ origin: "*", exposeHeaders: ["x-request-id", "x-fal-request-id", "retry-after"] }));
 
+  // Browsers get the page, where it is built; curl gets words.
+  app.route("/", playground());
   app.get("/", (c) => c.text(hello(new URL(c.req.url).origin)));
   app.get("/health", (c) => c.json({ status: "ok", ...health() }));
   // Nobody sees previews there, so none are made.

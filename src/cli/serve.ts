@@ -33,6 +33,11 @@ export async function serve(
       version,
       adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
       model: model.name,
+      defaults: {
+        width: model.defaultWidth,
+        height: model.defaultHeight,
+        num_inference_steps: model.defaultSteps,
+      },
     }),
     onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),
   });

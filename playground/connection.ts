@@ -1,0 +1,76 @@
+/**
+ * What the page needs of a way to the server, whichever it is: send a request, hear its events, call it off.
+ *
+ * Requests have an order. The server may still be busy with one while the next is on its way, so every event says
+ * which run it belongs to, and whoever shows pictures decides what is still news.
+ */
+
+/** A request's fields as the server knows them; `image` is an encoded picture, carried as the connection can. */
+export interface Input {
+  prompt: string;
+  negative_prompt?: string;
+  num_inference_steps?: number;
+  guidance_scale?: number;
+  /** A decimal string: seeds go beyond what a number holds. */
+  seed?: string;
+  width?: number;
+  height?: number;
+  strength?: number;
+  preview_every?: number;
+  image?: Uint8Array;
+}
+
+/** A picture that an `img` can show. */
+export interface Shown {
+  readonly url: string;
+  readonly width: number;
+  readonly height: number;
+  readonly type: string;
+}
+
+/** The server's events, pictures made showable. */
+export type RunEvent =
+  | { readonly type: "queued"; readonly position: number }
+  | { readonly type: "progress"; readonly step: number; readonly steps: number; readonly progress: number }
+  | { readonly type: "preview"; readonly image: Shown; readonly step: number; readonly steps: number }
+  | { readonly type: "result"; readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] };
+
+/** One thing wrong with a request, at the field that it names. */
+export interface Fault {
+  readonly loc: readonly (string | number)[];
+  readonly msg: string;
+  readonly type: string;
+}
+
+/** Why a run came to nothing. `status` 0: there was no answer at all. */
+export interface Failure {
+  readonly status: number;
+  readonly detail: string | readonly Fault[];
+  /** Seconds the server asks to wait. */
+  readonly retryAfter?: number;
+}
+
+export interface RunListener {
+  event(event: RunEvent): void;
+  /** The run is over without a result. Not called for a run that was called off here. */
+  failed(failure: Failure): void;
+  /** The server dropped it for a newer request of this page. */
+  superseded(): void;
+}
+
+export interface Connection {
+  /** Starts a run and gives the way to call it off. */
+  run(input: Input, listener: RunListener, options: RunOptions): () => void;
+  /** Gives back what it holds open. */
+  close(): void;
+}
+
+export interface RunOptions {
+  /** A request that replaces what is running: at once (`interrupt`), when that is done (`wait`). */
+  readonly replace: "interrupt" | "wait";
+}
+
+/** An id for a request. `crypto.randomUUID` is missing where the page was not loaded over TLS, such as in a house's network. */
+export function freshId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,13 @@
+/**
+ * Light or dark, decided before the first paint: what was chosen here once, else what the system says. A classic
+ * script in the head, because a module would come after the page was first drawn in the wrong colours.
+ */
+{
+  let chosen: string | null = null;
+  try {
+    chosen = localStorage.getItem("daguerre-theme");
+  } catch {
+    // Storage may be forbidden; then the system decides each time.
+  }
+  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+}

@@ -1,0 +1,61 @@
+/**
+ * From what arrives on the wire to what the page shows. Nothing of it is trusted to have the form that it should: an
+ * event that cannot be used is nothing, not an exception in the middle of a stream.
+ */
+import type { Failure, Fault, RunEvent, Shown } from "./connection.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A picture of an event: `url` is a data URI in JSON, `content` raw bytes in msgpack. */
+function shown(image: unknown): Shown | undefined {
+  const { url, content, content_type, width, height } = (image ?? {}) as Fields;
+  const type = typeof content_type === "string" ? content_type : "image/jpeg";
+  const size = { width: Number(width) || 0, height: Number(height) || 0, type };
+  // A picture may only come out of the event itself; the page fetches nothing that a message names.
+  if (typeof url === "string" && url.startsWith("data:image/")) return { url, ...size };
+  if (content instanceof Uint8Array) {
+    return { url: URL.createObjectURL(new Blob([content as Uint8Array<ArrayBuffer>], { type })), ...size };
+  }
+  return undefined;
+}
+
+/** Gives back the memory of a picture that is shown no more. */
+export function release(image: Shown): void {
+  if (image.url.startsWith("blob:")) URL.revokeObjectURL(image.url);
+}
+
+/** An event of a run, or undefined for what the page does not know. Errors are not events here: see `failureIn`. */
+export function runEvent(wire: Fields): RunEvent | undefined {
+  const step = Number(wire.step);
+  const steps = Number(wire.steps);
+  switch (wire.type) {
+    case "queued":
+      return { type: "queued", position: Number(wire.position) || 0 };
+    case "progress":
+      return { type: "progress", step, steps, progress: Number(wire.progress) };
+    case "preview": {
+      const image = shown(wire.image);
+      return image && { type: "preview", image, step, steps };
+    }
+    case "result": {
+      const image = shown(wire.image);
+      const warnings = Array.isArray(wire.warnings) ? wire.warnings.map(String) : [];
+      return image && { type: "result", image, seed: String(wire.seed ?? ""), warnings };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** A failure in an error event, or in the JSON body of an error answer. */
+export function failureIn(wire: Fields, status = Number(wire.status) || 500): Failure {
+  const { detail } = wire;
+  if (Array.isArray(detail)) {
+    const faults = detail.map((item): Fault => {
+      const { loc, msg, type } = (item ?? {}) as Fields;
+      return { loc: Array.isArray(loc) ? loc : [], msg: String(msg ?? ""), type: String(type ?? "") };
+    });
+    return { status, detail: faults };
+  }
+  return { status, detail: typeof detail === "string" ? detail : "" };
+}

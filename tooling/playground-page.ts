@@ -1,0 +1,44 @@
+/**
+ * Makes the playground's page from `playground/index.html` as the build's last step: style sheets become one file, every
+ * file but the page itself gets its content's hash in its name, and the page names them so. A browser may then keep
+ * them for ever; the page alone is asked for again.
+ */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+
+/** In the order in which they build on each other. */
+const STYLES = ["tokens", "page", "controls", "stage", "easel"];
+
+/** The part of rolldown's plugin interface that is used here. */
+interface Emitting {
+  emitFile(file: { type: "asset"; fileName: string; source: string }): unknown;
+  addWatchFile(path: string): void;
+}
+type Bundle = Record<string, { fileName: string; name?: string; isEntry?: boolean }>;
+
+/** @param folder the playground's sources, absolute, with a slash at the end */
+export function playgroundPage(folder: URL) {
+  const read = (path: string) => readFile(new URL(path, folder), "utf8");
+  return {
+    name: "playground-page",
+    async generateBundle(this: Emitting, _options: unknown, bundle: Bundle): Promise<void> {
+      const styles = await Promise.all(STYLES.map((name) => read(`styles/${name}.css`)));
+      const icon = await read("icon.svg");
+      let page = await read("index.html");
+      const put = (name: string, fileName: string) => {
+        if (!page.includes(`"playground/${name}"`)) throw new Error(`index.html does not name playground/${name}`);
+        page = page.replace(`"playground/${name}"`, `"playground/${fileName}"`);
+      };
+      const emit = (stem: string, ending: string, source: string) => {
+        const hash = createHash("sha256").update(source).digest("base64url").slice(0, 8);
+        const fileName = `${stem}-${hash}.${ending}`;
+        this.emitFile({ type: "asset", fileName, source });
+        put(`${stem}.${ending}`, fileName);
+      };
+      emit("main", "css", styles.join("\n"));
+      emit("icon", "svg", icon);
+      for (const { name, fileName, isEntry } of Object.values(bundle)) if (isEntry) put(`${name}.js`, fileName);
+      this.emitFile({ type: "asset", fileName: "index.html", source: page });
+    },
+  };
+}
