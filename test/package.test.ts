@@ -1,0 +1,116 @@
+/**
+ * What is published works where it is installed: the tarball in an empty project, its command and its import.
+ */
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const MINUTES = 60_000;
+
+let project: string;
+
+beforeAll(async () => {
+  project = await mkdtemp(join(tmpdir(), "daguerre-package-"));
+  await run("npm", ["pack", "--silent", "--pack-destination", project], { cwd: root });
+  const [tarball] = (await readdir(project)).filter((name) => name.endsWith(".tgz"));
+  await writeFile(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
+  await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", join(project, tarball!)], {
+    cwd: project,
+  });
+}, 5 * MINUTES);
+
+afterAll(() => rm(project, { recursive: true, force: true }));
+
+function daguerre(...args: string[]) {
+  return run(join(project, "node_modules/.bin/daguerre"), args, { cwd: project });
+}
+
+describe("the installed package", () => {
+  it("holds JavaScript, types, shaders and the model, and nothing to train or test with", async () => {
+    const files = await readdir(join(project, "node_modules/daguerre"), { recursive: true });
+    for (const wanted of [
+      "dist/index.js",
+      "dist/index.d.ts",
+      "dist/cli.js",
+      "shaders/conv2d_subgroup.wgsl",
+      "LICENSE",
+    ]) {
+      expect(files).toContain(wanted);
+    }
+    expect(files).toContain("models/landscapes/unet/diffusion_pytorch_model.safetensors");
+    expect(files.filter((name) => /\.test\.|^(src|test|bench)\/|\/train\//.test(name))).toEqual([]);
+  });
+
+  it("has a command that says its version and makes a picture", { timeout: 2 * MINUTES }, async () => {
+    const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+    expect((await daguerre("--version")).stdout.trim()).toBe(version);
+    await daguerre("generate", "a sunset over the sea", "-o", "sunset.png", "--steps", "2", "--seed", "1");
+    const png = await readFile(join(project, "sunset.png"));
+    expect(png.subarray(1, 4).toString()).toBe("PNG");
+  });
+
+  it("can be imported, with its types", { timeout: 2 * MINUTES }, async () => {
+    await writeFile(
+      join(project, "use.js"),
+      `import { createRuntime } from "daguerre";
+       const runtime = await createRuntime();
+       for await (const event of runtime.textToImage({ prompt: "a night sky", num_inference_steps: 2 })) console.log(event.type);
+       await runtime.close();
+       process.exit(0);`,
+    );
+    const { stdout } = await run("node", ["use.js"], { cwd: project });
+    expect(stdout.trim().split("\n")).toEqual(["progress", "progress", "result"]);
+    await writeFile(
+      join(project, "use.ts"),
+      `import { createRuntime, type Runtime } from "daguerre";
+       const runtime: Runtime = await createRuntime({ precision: "f32" });
+       for await (const event of runtime.textToImage({ prompt: "x" })) if (event.type === "result") event.pictures[0]?.rgba;
+       // @ts-expect-error: a prompt is required
+       runtime.textToImage({});`,
+    );
+    const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck", "use.ts"];
+    const tsc = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node", ...options];
+    await run(join(root, "node_modules/.bin/tsc"), tsc, { cwd: project });
+  });
+
+  it("serves, prints a curl line that works, and stops when told", { timeout: 2 * MINUTES }, async () => {
+    const server = spawn(join(project, "node_modules/.bin/daguerre"), ["serve", "--port", "0"], { cwd: project });
+    try {
+      const greeting = await outputUntil(server, /curl -N .*\n/);
+      const line = /curl -N .*/.exec(greeting)![0];
+      const url = /http:\/\/[\d.:]+/.exec(line)![0];
+      expect(await (await fetch(`${url}/health`)).json()).toMatchObject({ status: "ok" });
+      const { stdout } = await run("bash", ["-c", `${line} --silent`], { maxBuffer: 2 ** 26 });
+      const events = stdout
+        .split("\n")
+        .flatMap((text) => (text.startsWith("data: ") ? [JSON.parse(text.slice(6))] : []));
+      expect(events.at(-1)).toMatchObject({ type: "result", prompt: expect.any(String) });
+      expect(events.some((event) => event.type === "preview")).toBe(true);
+      const ended = new Promise((resolve) => server.once("exit", resolve));
+      server.kill("SIGTERM");
+      await ended;
+    } finally {
+      server.kill("SIGKILL");
+    }
+  });
+});
+
+function outputUntil(child: ChildProcess, pattern: RegExp): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const errors: string[] = [];
+    child.stderr!.on("data", (data) => errors.push(String(data)));
+    child.stdout!.on("data", (data) => {
+      text += data;
+      if (pattern.test(text)) resolve(text);
+    });
+    child.once("exit", (code) => reject(new Error(`ended with ${code}: ${text}${errors.join("")}`)));
+  });
+}
