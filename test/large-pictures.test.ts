@@ -5,7 +5,7 @@
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";
-import { compile } from "../src/graph/plan.ts";
+import { arenaBytes, compile } from "../src/graph/plan.ts";
 import { Recorder } from "../src/graph/recorder.ts";
 import type { Tensor } from "../src/graph/tensor.ts";
 import { decodeKl, encodeKl, parseAutoencoderKlConfig } from "../src/models/autoencoder-kl.ts";
@@ -84,6 +84,8 @@ it.each(networks)("splits $name", async ({ inputs, build, maxTensorBytes }) => {
     const parameters = await generateParameters(gpu, g, storage);
     const plan = await compile(gpu, g, { label: "large", storage, parameters, maxTensorBytes: limit });
     try {
+      // What is foretold of the memory it takes is what it takes.
+      if (!limit) expect(plan.arenaBytes).toBe(arenaBytes(gpu, g, storage));
       for (const [index, [name, shape]] of Object.entries(inputs).entries()) {
         const count = shape.reduce((product, size) => product * size, 1);
         plan.write(name, normals(count, index + 1));
