@@ -9,7 +9,7 @@ import { compile, type Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
-import { timestepSinusoids, type UnetConfig, type UnetInputs, unet } from "../models/unet.ts";
+import { hasAddedConditions, timestepSinusoids, type UnetConfig, type UnetInputs, unet } from "../models/unet.ts";
 import type { LatentSize } from "./latents.ts";
 import { MAX_HISTORY_SLOTS, type StepRow } from "./schedulers/schedule.ts";
 
@@ -38,8 +38,8 @@ export function recordDenoiser(config: UnetConfig, shape: DenoiserShape): Record
     guidance: config.time_cond_proj_dim
       ? g.input("guidance", [rows, config.time_cond_proj_dim], { constant: true })
       : undefined,
-    added: config.projection_class_embeddings_input_dim
-      ? g.input("added", [rows, config.projection_class_embeddings_input_dim], { constant: true })
+    added: hasAddedConditions(config)
+      ? g.input("added", [rows, config.projection_class_embeddings_input_dim!], { constant: true })
       : undefined,
   };
   const model = unet(g, config, inputs);

@@ -43,7 +43,7 @@ export async function latentRgbOf(folder: string, family: string, channels: numb
     text = await readFile(join(folder, "latent_rgb.json"), "utf8");
   } catch {
     const known = KNOWN[family === "latent-consistency" ? "stable-diffusion" : family];
-    return known?.matrix[0]!.length === channels ? known : undefined;
+    return known?.matrix.at(0)?.length === channels ? known : undefined;
   }
   let content: unknown;
   try {

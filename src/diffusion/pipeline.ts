@@ -8,7 +8,7 @@
 
 import type { Plan, Range } from "../graph/plan.ts";
 import type { PlanLoan } from "../graph/plan-cache.ts";
-import { guidanceEmbedding, timestepSinusoids } from "../models/unet.ts";
+import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
 import {
@@ -306,7 +306,7 @@ function writeConditions(
     const embedding = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
     plan.write("guidance", concatenate(rows.map(() => embedding)));
   }
-  if (config.projection_class_embeddings_input_dim) {
+  if (hasAddedConditions(config)) {
     const added = rows.map((row) => addedConditions(config.addition_time_embed_dim!, row, request));
     if (added[0]!.length !== config.projection_class_embeddings_input_dim) {
       throw new PipelineError(

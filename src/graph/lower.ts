@@ -5,6 +5,7 @@ import { lowerAttention } from "./kernels/attention.ts";
 import { lowerConvolution } from "./kernels/convolution.ts";
 import { lowerGroupNormApply, lowerGroupNormStats, lowerLayerNorm, lowerSoftmax } from "./kernels/normalisation.ts";
 import {
+  lowerConcatenate,
   lowerElementwise,
   lowerEmbedding,
   lowerGatherRows,
@@ -38,6 +39,8 @@ export function lower(operation: Operation, target: Target): Dispatch[] {
       return lowerSoftmax(operation, target);
     case "embedding":
       return lowerEmbedding(operation, target);
+    case "concatenate":
+      return lowerConcatenate(operation, target);
     case "gather-rows":
       return lowerGatherRows(operation, target);
     case "pack-picture":

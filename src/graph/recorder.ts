@@ -345,8 +345,12 @@ export class Recorder {
   /** Two tensors as one along the channels; only group norm and convolutions read such a tensor. */
   concat(x: Tensor, y: Tensor): Tensor {
     const shape = [...x.shape.slice(0, -1), channelsOf(x) + channelsOf(y)];
-    if (rowsOf(x) !== rowsOf(y) || channelsOf(x) % 4 !== 0) {
+    if (rowsOf(x) !== rowsOf(y)) {
       throw this.#error("concat", `shapes ${x.shape} and ${y.shape} do not stand side by side`);
+    }
+    if (channelsOf(x) % 4 !== 0) {
+      const output = this.#tensor(this.#path("concat"), shape);
+      return this.#push({ kind: "concatenate", name: this.#path("concat"), first: x, second: y, output }).output;
     }
     return { ...this.#tensor(this.#path("concat"), shape), concatenated: [x, y] };
   }

@@ -197,6 +197,7 @@ export function split(operations: readonly Operation[], outputs: Iterable<Tensor
       case "attention":
       case "softmax":
       case "embedding":
+      case "concatenate":
       case "gather-rows":
       case "pack-picture":
       case "latent-to-rgb":

@@ -203,6 +203,13 @@ export interface Embedding extends OperationBase {
   readonly positions: TableParameter;
 }
 
+/** Two tensors side by side along the channels, stored as one. */
+export interface Concatenate extends OperationBase {
+  readonly kind: "concatenate";
+  readonly first: Tensor;
+  readonly second: Tensor;
+}
+
 export interface GatherRows extends OperationBase {
   readonly kind: "gather-rows";
   readonly input: Tensor;
@@ -257,6 +264,7 @@ export type Operation =
   | Upsample
   | Softmax
   | Embedding
+  | Concatenate
   | GatherRows
   | PackPicture
   | LatentToRgb
@@ -303,6 +311,8 @@ export function readsOf(operation: Operation): readonly Tensor[] {
       return present(operation.input, operation.addend);
     case "embedding":
       return [operation.ids];
+    case "concatenate":
+      return [operation.first, operation.second];
     case "gather-rows":
       return [operation.input, operation.rows];
     case "latent-to-rgb":

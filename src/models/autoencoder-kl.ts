@@ -8,15 +8,15 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig } from "./config.ts";
+import { parseConfig, size } from "./config.ts";
 
 const configSchema = z.object({
-  in_channels: z.number().int().positive().default(3),
-  out_channels: z.number().int().positive().default(3),
-  latent_channels: z.number().int().positive().default(4),
-  block_out_channels: z.array(z.number().int().positive()).min(1),
-  layers_per_block: z.number().int().positive().default(1),
-  norm_num_groups: z.number().int().positive().default(32),
+  in_channels: size.channels.default(3),
+  out_channels: size.channels.default(3),
+  latent_channels: size.channels.default(4),
+  block_out_channels: size.levels(size.channels),
+  layers_per_block: size.layers.default(1),
+  norm_num_groups: size.channels.default(32),
   act_fn: z.literal("silu").default("silu"),
   down_block_types: z.array(z.literal("DownEncoderBlock2D")).optional(),
   up_block_types: z.array(z.literal("UpDecoderBlock2D")).optional(),

@@ -6,16 +6,16 @@
 import { z } from "zod";
 import type { Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig } from "./config.ts";
+import { parseConfig, size } from "./config.ts";
 
 const configSchema = z.object({
-  in_channels: z.number().int().positive().default(3),
-  out_channels: z.number().int().positive().default(3),
-  latent_channels: z.number().int().positive().default(4),
-  encoder_block_out_channels: z.array(z.number().int().positive()).min(1),
-  decoder_block_out_channels: z.array(z.number().int().positive()).min(1),
-  num_encoder_blocks: z.array(z.number().int().positive()).min(1),
-  num_decoder_blocks: z.array(z.number().int().positive()).min(1),
+  in_channels: size.channels.default(3),
+  out_channels: size.channels.default(3),
+  latent_channels: size.channels.default(4),
+  encoder_block_out_channels: size.levels(size.channels),
+  decoder_block_out_channels: size.levels(size.channels),
+  num_encoder_blocks: size.levels(size.layers),
+  num_decoder_blocks: size.levels(size.layers),
   act_fn: z.literal("relu").default("relu"),
   upsampling_scaling_factor: z.literal(2).default(2),
   upsample_fn: z.literal("nearest").default("nearest"),

@@ -8,19 +8,19 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig } from "./config.ts";
+import { ModelConfigError, parseConfig, size } from "./config.ts";
 
 const configSchema = z.object({
   architectures: z.array(z.string()).optional(),
-  vocab_size: z.number().int().positive(),
-  hidden_size: z.number().int().positive(),
-  intermediate_size: z.number().int().positive(),
-  num_hidden_layers: z.number().int().positive(),
-  num_attention_heads: z.number().int().positive(),
-  max_position_embeddings: z.number().int().positive().default(77),
+  vocab_size: size.vocabulary,
+  hidden_size: size.channels,
+  intermediate_size: size.channels,
+  num_hidden_layers: size.layers,
+  num_attention_heads: size.channels,
+  max_position_embeddings: size.channels.default(77),
   hidden_act: z.enum(["quick_gelu", "gelu"]).default("quick_gelu"),
   layer_norm_eps: z.number().positive().default(1e-5),
-  projection_dim: z.number().int().positive().default(512),
+  projection_dim: size.channels.default(512),
   // transformers' default when a config names none
   eos_token_id: z.number().int().nonnegative().default(49407),
 });
@@ -30,6 +30,10 @@ export type ClipTextConfig = z.infer<typeof configSchema> & { readonly withProje
 /** Throws `ModelConfigError` naming the field. `component` is the folder's name: `text_encoder`. */
 export function parseClipTextConfig(component: string, config: unknown): ClipTextConfig {
   const parsed = parseConfig(component, configSchema, config);
+  if (parsed.hidden_size % parsed.num_attention_heads !== 0) {
+    const reason = `${parsed.hidden_size} channels do not divide into ${parsed.num_attention_heads} heads`;
+    throw new ModelConfigError(component, "num_attention_heads", reason);
+  }
   return { ...parsed, withProjection: parsed.architectures?.includes("CLIPTextModelWithProjection") ?? false };
 }
 

@@ -1,6 +1,6 @@
 /** A component's `config.json`, checked: an option we do not build is refused by name rather than ignored. */
 
-import type { z } from "zod";
+import { z } from "zod";
 
 /** A model's configuration is wrong, or asks for something that is not supported. Safe to show to a client. */
 export class ModelConfigError extends Error {
@@ -15,6 +15,18 @@ export class ModelConfigError extends Error {
     this.field = field;
   }
 }
+
+/**
+ * Sizes in a config, with bounds far beyond any model there is: a folder is untrusted, and a billion layers would be
+ * recorded for ever.
+ */
+export const size = {
+  channels: z.number().int().positive().max(65_536),
+  vocabulary: z.number().int().positive().max(4_000_000),
+  layers: z.number().int().positive().max(256),
+  /** Of resolutions: beyond this the latents of no picture could be halved so often. */
+  levels: <T extends z.ZodType>(entry: T) => z.array(entry).min(1).max(12),
+};
 
 /** `config` as `schema` describes it. Throws `ModelConfigError` naming the first field at fault. */
 export function parseConfig<T extends z.ZodType>(component: string, schema: T, config: unknown): z.infer<T> {

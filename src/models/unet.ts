@@ -8,60 +8,92 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig } from "./config.ts";
+import { parseConfig, size } from "./config.ts";
 
-const perBlock = z.union([z.number().int().positive(), z.array(z.number().int().positive())]);
+const perBlock = z.union([size.channels, size.levels(size.channels)]);
 
-const configSchema = z.object({
-  in_channels: z.number().int().positive(),
-  out_channels: z.number().int().positive(),
-  block_out_channels: z.array(z.number().int().positive()).min(1),
-  down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
-  up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
-  mid_block_type: z.literal("UNetMidBlock2DCrossAttn").default("UNetMidBlock2DCrossAttn"),
-  layers_per_block: z.number().int().positive().default(2),
-  attention_head_dim: perBlock.default(8),
-  num_attention_heads: perBlock.nullish(),
-  transformer_layers_per_block: perBlock.default(1),
-  cross_attention_dim: z.number().int().positive(),
-  norm_num_groups: z.number().int().positive().default(32),
-  norm_eps: z.number().positive().default(1e-5),
-  act_fn: z.literal("silu").default("silu"),
-  use_linear_projection: z.boolean().default(false),
-  flip_sin_to_cos: z.boolean().default(true),
-  freq_shift: z.number().default(0),
-  downsample_padding: z.literal(1).default(1),
-  mid_block_scale_factor: z.literal(1).default(1),
-  center_input_sample: z.literal(false).default(false),
-  time_cond_proj_dim: z.number().int().positive().nullish(),
-  addition_embed_type: z.enum(["text_time"]).nullish(),
-  addition_time_embed_dim: z.number().int().positive().nullish(),
-  projection_class_embeddings_input_dim: z.number().int().positive().nullish(),
-  sample_size: z.union([z.number().int().positive(), z.array(z.number())]).nullish(),
-  // Options of the reference that no model of these families uses; anything else would silently be another network.
-  only_cross_attention: z.literal(false).default(false),
-  dual_cross_attention: z.literal(false).default(false),
-  class_embed_type: z.null().default(null),
-  encoder_hid_dim: z.null().default(null),
-  encoder_hid_dim_type: z.null().default(null),
-  resnet_time_scale_shift: z.literal("default").default("default"),
-  time_embedding_type: z.literal("positional").default("positional"),
-  conv_in_kernel: z.literal(3).default(3),
-  conv_out_kernel: z.literal(3).default(3),
-  attention_type: z.literal("default").default("default"),
-  reverse_transformer_layers_per_block: z.null().default(null),
-  resnet_skip_time_act: z.literal(false).default(false),
-  resnet_out_scale_factor: z.literal(1).default(1),
-  cross_attention_norm: z.null().default(null),
-  time_embedding_act_fn: z.null().default(null),
-  timestep_post_act: z.null().default(null),
-});
+const configSchema = z
+  .object({
+    in_channels: size.channels,
+    out_channels: size.channels,
+    block_out_channels: size.levels(size.channels),
+    down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
+    up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
+    mid_block_type: z.literal("UNetMidBlock2DCrossAttn").default("UNetMidBlock2DCrossAttn"),
+    layers_per_block: size.layers.default(2),
+    attention_head_dim: perBlock.default(8),
+    num_attention_heads: perBlock.nullish(),
+    transformer_layers_per_block: z.union([size.layers, size.levels(size.layers)]).default(1),
+    cross_attention_dim: size.channels,
+    norm_num_groups: size.channels.default(32),
+    norm_eps: z.number().positive().default(1e-5),
+    act_fn: z.literal("silu").default("silu"),
+    use_linear_projection: z.boolean().default(false),
+    flip_sin_to_cos: z.boolean().default(true),
+    freq_shift: z.number().default(0),
+    downsample_padding: z.literal(1).default(1),
+    mid_block_scale_factor: z.literal(1).default(1),
+    center_input_sample: z.literal(false).default(false),
+    time_cond_proj_dim: size.channels.nullish(),
+    addition_embed_type: z.enum(["text_time"]).nullish(),
+    addition_time_embed_dim: size.channels.nullish(),
+    projection_class_embeddings_input_dim: size.channels.nullish(),
+    sample_size: z.union([z.number().int().positive(), z.array(z.number())]).nullish(),
+    // Options of the reference that no model of these families uses; anything else would silently be another network.
+    only_cross_attention: z.literal(false).default(false),
+    dual_cross_attention: z.literal(false).default(false),
+    class_embed_type: z.null().default(null),
+    encoder_hid_dim: z.null().default(null),
+    encoder_hid_dim_type: z.null().default(null),
+    resnet_time_scale_shift: z.literal("default").default("default"),
+    time_embedding_type: z.literal("positional").default("positional"),
+    conv_in_kernel: z.literal(3).default(3),
+    conv_out_kernel: z.literal(3).default(3),
+    attention_type: z.literal("default").default("default"),
+    reverse_transformer_layers_per_block: z.null().default(null),
+    resnet_skip_time_act: z.literal(false).default(false),
+    resnet_out_scale_factor: z.literal(1).default(1),
+    cross_attention_norm: z.null().default(null),
+    time_embedding_act_fn: z.null().default(null),
+    timestep_post_act: z.null().default(null),
+  })
+  .superRefine((config, context) => {
+    const levels = config.block_out_channels.length;
+    const fault = (field: keyof typeof config, message: string) =>
+      context.addIssue({ code: "custom", path: [field], message });
+    for (const field of ["down_block_types", "up_block_types"] as const) {
+      if (config[field].length !== levels) fault(field, `names ${config[field].length} blocks for ${levels} levels`);
+    }
+    for (const field of ["attention_head_dim", "num_attention_heads", "transformer_layers_per_block"] as const) {
+      const value = config[field];
+      if (Array.isArray(value) && value.length !== levels)
+        fault(field, `has ${value.length} entries for ${levels} levels`);
+    }
+    const heads = config.num_attention_heads ?? config.attention_head_dim;
+    config.block_out_channels.forEach((channels, level) => {
+      const crossed = level === levels - 1 || /^Cross/.test(config.down_block_types[level] ?? "");
+      const count = Array.isArray(heads) ? heads[level] : heads;
+      if (crossed && count && channels % count !== 0) {
+        fault("attention_head_dim", `${channels} channels do not divide into ${count} heads`);
+      }
+    });
+    if (config.addition_embed_type === "text_time") {
+      for (const field of ["addition_time_embed_dim", "projection_class_embeddings_input_dim"] as const) {
+        if (!config[field]) fault(field, "is needed for text_time conditions");
+      }
+    }
+  });
 
 export type UnetConfig = z.infer<typeof configSchema>;
 
 /** Throws `ModelConfigError` naming the field that is wrong or not supported. */
 export function parseUnetConfig(config: unknown): UnetConfig {
   return parseConfig("unet", configSchema, config);
+}
+
+/** SDXL: pooled text and sizes are added to the time embedding. */
+export function hasAddedConditions(config: UnetConfig): boolean {
+  return config.addition_embed_type === "text_time";
 }
 
 /** What the UNet reads beside the sample; `rows` is the batch. */

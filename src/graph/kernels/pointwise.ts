@@ -1,5 +1,6 @@
 /** Kernels that make each element from a few others: arithmetic, resizing, gathering, pictures. */
 
+import concatenate from "../../../shaders/concatenate.wgsl" with { type: "text" };
 import elementwise from "../../../shaders/elementwise.wgsl" with { type: "text" };
 import embedding from "../../../shaders/embedding.wgsl" with { type: "text" };
 import gatherRows from "../../../shaders/gather_rows.wgsl" with { type: "text" };
@@ -10,6 +11,7 @@ import upsampleNearest from "../../../shaders/upsample_nearest.wgsl" with { type
 import { type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
 import {
   activationCode,
+  type Concatenate,
   channelsOf,
   type Elementwise,
   type Embedding,
@@ -107,6 +109,20 @@ export function lowerEmbedding(operation: Embedding, target: Target): Dispatch[]
     bindings: [{ tensor: ids }, { parameter: table, piece }, { parameter: positions }, { tensor: output }],
     workgroups,
   }));
+}
+
+export function lowerConcatenate(operation: Concatenate, target: Target): Dispatch[] {
+  const { first, second, output } = operation;
+  const { workgroups, width } = grid(rowsOf(output) * quads(channelsOf(output)));
+  return [
+    {
+      kernel: kernel("concatenate", concatenate, target.storage),
+      label: operation.name,
+      params: params(rowsOf(output), channelsOf(first), channelsOf(second), width),
+      bindings: [{ tensor: first }, { tensor: second }, { tensor: output }],
+      workgroups,
+    },
+  ];
 }
 
 export function lowerGatherRows(operation: GatherRows, target: Target): Dispatch[] {
