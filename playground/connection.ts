@@ -17,6 +17,7 @@ export interface Input {
   height?: number;
   strength?: number;
   preview_every?: number;
+  output_format?: "jpeg" | "png";
   image?: Uint8Array;
 }
 

@@ -30,6 +30,9 @@ export interface RequestForm {
 
 /** What is taken for the model's size until the server has told. */
 const SUPPOSED_SIDE = 512;
+/** What the server takes, so that the plate does not follow a number that it will refuse. */
+const MIN_SIDE = 64;
+const MAX_SIDE = 2048;
 /** Steps that a preview is made of on the way, at most: more are not seen in so short a time. */
 const PREVIEWS = 12;
 
@@ -43,25 +46,25 @@ export function requestForm(form: HTMLFormElement): RequestForm {
   );
   let defaults: ServerFacts["defaults"] = {};
 
+  const touched = new Set<string>(["strength"]);
   const sliders = (["num_inference_steps", "guidance_scale", "strength"] as const).map((name) => {
     const input = named(name);
     const output = form.querySelector<HTMLOutputElement>(`output[for="${input.id}"]`)!;
-    const slider = { name, input, touched: name === "strength" };
     const say = () => {
-      const known = name === "strength" || slider.touched || defaults[name] !== undefined;
+      const { min, max, value } = input;
+      const known = touched.has(name) || (name !== "strength" && defaults[name] !== undefined);
       output.textContent = known
         ? name === "strength"
-          ? `${Math.round(Number(input.value) * 100)} %`
-          : input.value
+          ? `${Math.round(Number(value) * 100)} %`
+          : value
         : "model’s own";
-      const { min, max, value } = input;
       input.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
     };
     input.addEventListener("input", () => {
-      slider.touched = true;
+      touched.add(name);
       say();
     });
-    return { ...slider, say, isTouched: () => slider.touched };
+    return { name, input, say };
   });
   for (const slider of sliders) slider.say();
 
@@ -78,7 +81,10 @@ export function requestForm(form: HTMLFormElement): RequestForm {
     named(name).removeAttribute("aria-invalid");
   }
 
-  const pixels = (name: "width" | "height") => Number(named(name).value) || (defaults[name] ?? SUPPOSED_SIDE);
+  const pixels = (name: "width" | "height") => {
+    const side = Number(named(name).value);
+    return side >= MIN_SIDE && side <= MAX_SIDE ? Math.round(side) : (defaults[name] ?? SUPPOSED_SIDE);
+  };
 
   return {
     fields: new Set(faults.keys()),
@@ -87,8 +93,8 @@ export function requestForm(form: HTMLFormElement): RequestForm {
       const input: Input = { prompt: named("prompt").value.trim() };
       const negative = named("negative_prompt").value.trim();
       if (negative !== "") input.negative_prompt = negative;
-      for (const { name, input: slider, isTouched } of sliders) {
-        if (isTouched() && name !== "strength") input[name] = Number(slider.value);
+      for (const { name, input: slider } of sliders) {
+        if (name !== "strength" && touched.has(name)) input[name] = Number(slider.value);
       }
       for (const name of ["width", "height"] as const) {
         const text = named(name).value.trim();
@@ -115,7 +121,7 @@ export function requestForm(form: HTMLFormElement): RequestForm {
       defaults = facts.defaults;
       for (const slider of sliders) {
         const value = slider.name === "strength" ? undefined : defaults[slider.name];
-        if (value !== undefined && !slider.isTouched()) slider.input.value = String(value);
+        if (value !== undefined && !touched.has(slider.name)) slider.input.value = String(value);
         slider.say();
       }
       if (defaults.width !== undefined) named("width").placeholder = String(defaults.width);

@@ -21,6 +21,10 @@ import { release } from "./wire-events.ts";
 const TYPING_MS = 250;
 /** Milliseconds between two states of a painting that are sent. */
 const STROKES_MS = 120;
+/** Prompt ideas offered at a time. */
+const IDEAS = 6;
+/** Pixels up to which a picture is asked for as PNG: enlarged so far, the traces of JPEG's blocks would be seen. */
+const SMALL = 256 * 256;
 
 const at = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const form = at<HTMLFormElement>("request");
@@ -130,6 +134,9 @@ async function generate(reason: Reason): Promise<void> {
     Object.assign(input, request.size());
   }
 
+  const { width, height } = request.size();
+  if (width * height <= SMALL) input.output_format = "png";
+
   const run: Run = {
     order: ++orders,
     prompt: input.prompt,
@@ -168,7 +175,7 @@ function begin(run: Run): void {
   stage.progress(0);
   figures.step.textContent = figures.first.textContent = figures.total.textContent = "–";
   at("notes").textContent = "";
-  at("invitation").hidden = true;
+  at("invitation").textContent = "Developing";
   requestAnimationFrame(tick);
 }
 
@@ -234,6 +241,7 @@ function failed(run: Run, failure: Failure): void {
   if (!underWay.has(run)) return;
   over(run);
   stage.dim(false);
+  at("invitation").textContent = "";
   if (current === undefined || current.run.order <= run.order) {
     stage.progress(undefined);
     complain(complaints(failure, request.fields), run.deliberate);
@@ -356,17 +364,21 @@ for (const side of ["width", "height"]) at(side).addEventListener("change", resh
 
 function offer(model: string): void {
   const ideas = at("ideas");
-  const shuffled = [...ideasFor(model)].sort(() => Math.random() - 0.5).slice(0, 5);
+  const shuffled = [...ideasFor(model)].sort(() => Math.random() - 0.5).slice(0, IDEAS);
   ideas.replaceChildren(
-    ...shuffled.map((text) => {
+    ...shuffled.map(({ name, prompt: text }) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = text;
+      button.textContent = name;
+      button.title = text;
       button.addEventListener("click", () => {
         prompt.value = text;
+        prompt.dispatchEvent(new Event("input"));
         void generate("hand");
       });
-      return button;
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
     }),
   );
 }

@@ -50,6 +50,12 @@ interface Elements {
 /** @param changed called after each part of a stroke that can be seen */
 export function openEasel({ canvas, swatches, brush, undo, fill, clear }: Elements, changed: () => void): Easel {
   const context = canvas.getContext("2d")!;
+  // Screen readers hand the arrow keys to an application instead of reading with them.
+  canvas.setAttribute("role", "application");
+  canvas.setAttribute(
+    "aria-label",
+    "Canvas. Arrow keys move the brush, space paints, Control and Z take a stroke back.",
+  );
   const history: HTMLCanvasElement[] = [];
   const target = { width: 0, height: 0 };
   let colour: string = COLOURS[4]![1];
@@ -200,6 +206,14 @@ export function openEasel({ canvas, swatches, brush, undo, fill, clear }: Elemen
     point();
   });
 
+  const thickness = () => {
+    const { min, max, value } = brush;
+    brush.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
+    point();
+  };
+  brush.addEventListener("input", thickness);
+  thickness();
+
   // What is done to the whole.
   function takeBack(): void {
     const before = history.pop();
@@ -242,7 +256,6 @@ export function openEasel({ canvas, swatches, brush, undo, fill, clear }: Elemen
       const scale = FINE / Math.max(width, height);
       canvas.width = Math.round(width * scale);
       canvas.height = Math.round(height * scale);
-      canvas.parentElement!.style.setProperty("--ratio", String(width / height));
       if (first) wash();
       else context.drawImage(painted, 0, 0, canvas.width, canvas.height);
       Object.assign(cursor, { x: canvas.width / 2, y: canvas.height / 2 });

@@ -27,13 +27,14 @@ export function complaints(failure: Failure, fields: ReadonlySet<string>): Compl
   if (typeof detail === "string" || detail.length === 0) return [{ field: undefined, text: sentence(failure) }];
   return detail.map((fault) => {
     const name = String(fault.loc.at(1) ?? fault.loc.at(0) ?? "");
-    const text = `${NAMES[name] ?? (name || "The request")} ${faultWords(fault)}.`;
+    const text = `${NAMES[name] ?? (name || "The request")} ${faultWords(name, fault)}.`;
     return { field: fields.has(name) ? name : undefined, text };
   });
 }
 
-function faultWords({ type, msg }: Fault): string {
+function faultWords(name: string, { type, msg }: Fault): string {
   const number = /-?\d+(\.\d+)?/.exec(msg)?.[0] ?? "";
+  if (name === "seed") return "must be a whole number, and 18446744073709551615 at most";
   switch (type) {
     case "less_than_equal":
       return `can be ${number} at most`;

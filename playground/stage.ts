@@ -33,8 +33,9 @@ export function openStage(): Stage {
 
   return {
     shape(width, height) {
-      plate.style.setProperty("--ratio", String(width / height));
-      plate.style.setProperty("--pixels", String(Math.max(width, height)));
+      const room = plate.closest("main")!;
+      room.style.setProperty("--ratio", String(width / height));
+      room.style.setProperty("--pixels", String(Math.max(width, height)));
     },
     show(image, description) {
       const next = new Image(image.width, image.height);

@@ -32,7 +32,7 @@ function gradientRuntime(record?: RunRecord) {
       backend: "vulkan",
       features: [],
     },
-    model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10 },
+    model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10, defaultGuidanceScale: 3 },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     countTokens: (text) => text.split(" ").length + 2,
     textToImage: start,

@@ -37,6 +37,7 @@ export async function serve(
         width: model.defaultWidth,
         height: model.defaultHeight,
         num_inference_steps: model.defaultSteps,
+        guidance_scale: model.defaultGuidanceScale,
       },
     }),
     onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),

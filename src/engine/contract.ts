@@ -31,6 +31,8 @@ export interface ModelFacts {
   readonly defaultHeight: number;
   /** Denoising steps, what a request without `num_inference_steps` gets. */
   readonly defaultSteps: number;
+  /** What a request without `guidance_scale` gets. */
+  readonly defaultGuidanceScale: number;
 }
 
 export interface RunOptions {

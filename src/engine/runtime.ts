@@ -88,6 +88,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
       defaultWidth: defaults.width,
       defaultHeight: defaults.height,
       defaultSteps: defaults.steps,
+      defaultGuidanceScale: defaults.guidanceScale,
     },
     device: {
       get lost() {
