@@ -120,7 +120,7 @@ class Distiller:
         stops = trailing_timesteps(arguments.steps) + [None]
         which = self.step % arguments.steps
         t, t_end = stops[which], stops[which + 1]
-        latents, ids, _ = self.data.random_batch(arguments.batch, rng, empty=0.0)
+        latents, ids, *_ = self.data.random_batch(arguments.batch, rng, empty=0.0)
         noise = torch.randn(latents.shape, generator=generator)
         latents, noise, ids = latents.to(self.device), noise.to(self.device), ids.to(self.device)
         timesteps = torch.full((len(latents),), t, device=self.device)

@@ -62,7 +62,7 @@ def label_table(data):
 
 
 def latents_of(data, indices, mirrors):
-    latents, _, _ = data.batch(indices, mirrors, np.random.default_rng(0), 1.0)
+    latents, *_ = data.batch(indices, mirrors, np.random.default_rng(0), 1.0)
     return latents
 
 

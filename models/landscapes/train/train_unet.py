@@ -1,11 +1,12 @@
 """Trains the UNet and the text encoder together: v-prediction on latents of the renders, a new caption each
 time a picture is seen, one caption in ten left empty for classifier-free guidance.
 
-Two things make the little model learn sooner what its prompt says. A linear *reader* on the last text state
+Three things make the little model learn sooner what its prompt says. A linear *reader* on the last text state
 names the attributes of the scene, and its cross-entropy is added to the loss: from the diffusion loss alone the
 text encoder learned very slowly which place belongs to the moon and which to the cabin. The reader is not
-exported. And high timesteps are drawn more often, because that is where the text matters: below timestep 400
-the loss is the same with a caption and without.
+exported. High timesteps are drawn more often, because that is where the text matters: below timestep 400 the
+loss is the same with a caption and without. And positions of the sun, the moon and the subject count more
+(regions.py).
 
     python3 train_unet.py --run DIR --minutes 340
     python3 train_unet.py --run DIR --minutes 120 --init ../        go on from an exported model
@@ -32,6 +33,7 @@ from dataset import encoded_shards, load_codes, load_scenes
 from diffusion import TIMESTEPS, coefficients
 from latents import LinearLatents
 from networks import TEXT_WIDTH, UNET_CONFIG, TextEncoder, UNet
+from regions import position_weights
 from scenes import SAYABLE, sayable_labels
 from tokenizer import Tokenizer
 from weights import load_safetensors
@@ -72,30 +74,33 @@ class Captioned:
         self.ends = np.cumsum([codes.shape[1] for codes in self.codes])
 
     def batch(self, indices, mirrors, rng, empty):
-        """-> latents [n, 12, h, w] in f32, ids [n, 32], and what the captions can say [n, attributes]"""
-        latents, ids, said = [], [], []
+        """-> latents [n, 12, h, w] in f32, ids [n, 32], what the captions can say [n, attributes], and the
+        weight of each position [n, 1, h, w]"""
+        latents, ids, said, scenes = [], [], [], []
         for index, mirror in zip(indices, mirrors):
             shard = int(np.searchsorted(self.ends, index, side="right"))
             codes = self.codes[shard]
             latents.append(codes[mirror, index - self.ends[shard]])  # index from the shard's end: negative
             scene = mirrored(self.scenes[index]) if mirror else self.scenes[index]
+            scenes.append(scene)
             is_empty = rng.random() < empty
             ids.append(self.tokenizer.encode("" if is_empty else caption(scene, rng)))
             said.append([UNSAID] * len(SAYABLE) if is_empty else sayable_labels(scene))
-        return torch.stack(latents).float() * self.scaling_factor, torch.tensor(ids), torch.tensor(said)
+        latents = torch.stack(latents).float() * self.scaling_factor
+        return latents, torch.tensor(ids), torch.tensor(said), position_weights(scenes, *latents.shape[2:])
 
     def random_batch(self, size, rng, empty=EMPTY_CAPTIONS):
         return self.batch(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size), rng, empty)
 
 
-def velocity_loss(unet, text, latents, ids, t, noise):
+def velocity_loss(unet, text, latents, ids, t, noise, weights=1.0):
     """-> mean squared error of v for each picture, text states; the networks in bf16, the loss in f32."""
     alpha, sigma = coefficients(t, latents)
     x = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
     with torch.autocast(latents.device.type, dtype=torch.bfloat16):
         states = text(ids)
         v = unet(x, t, states)
-    return ((v.float() - (alpha * noise - sigma * latents)) ** 2).mean((1, 2, 3)), states
+    return (weights * (v.float() - (alpha * noise - sigma * latents)) ** 2).mean((1, 2, 3)), states
 
 
 def reader_loss(reader, states, said):
@@ -116,7 +121,7 @@ def stratified_timesteps(count, generator):
 def validation_loss(unet, text, held_out, device):
     """Always the same pictures, captions, timesteps and noise."""
     count = min(VALIDATION, len(held_out.scenes))
-    latents, ids, _ = held_out.batch(range(count), [0] * count, np.random.default_rng(7), 0.0)
+    latents, ids, _, _ = held_out.batch(range(count), [0] * count, np.random.default_rng(7), 0.0)
     t = ((torch.arange(count) + 0.5) / count * TIMESTEPS).long()
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))
     losses = [velocity_loss(unet, text, *(part.to(device) for part in parts))[0]
@@ -195,13 +200,14 @@ class Trainer:
     def train_step(self):
         rng = np.random.default_rng([self.arguments.seed, self.step])  # the same after a restart
         generator = torch.Generator().manual_seed(self.arguments.seed * 1_000_003 + self.step)
-        latents, ids, said = self.data.random_batch(self.arguments.batch, rng)
+        latents, ids, said, weights = self.data.random_batch(self.arguments.batch, rng)
         t = stratified_timesteps(len(latents), generator)
         noise = torch.randn(latents.shape, generator=generator)
-        latents, ids, said, t, noise = (x.to(self.device) for x in (latents, ids, said, t, noise))
+        latents, ids, said, weights, t, noise = (
+            x.to(self.device) for x in (latents, ids, said, weights, t, noise))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        losses, states = velocity_loss(self.unet, self.text, latents, ids, t, noise)
+        losses, states = velocity_loss(self.unet, self.text, latents, ids, t, noise, weights)
         loss, reading = losses.mean(), reader_loss(self.reader, states, said)
         self.optimizer.zero_grad(set_to_none=True)
         self.reader_optimizer.zero_grad(set_to_none=True)
