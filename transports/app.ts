@@ -2,12 +2,16 @@
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
 import { Hono } from "hono";
-import { cors } from "hono/cors";
 import type { RunEvent } from "../src/engine/events.ts";
 import { type GenerationRequest, parseRemoteGeneration } from "../src/engine/request.ts";
-import { failureOf, failureResponse, type InputSource } from "./failure.ts";
+import { createAuthenticator, tokenRoute } from "./auth.ts";
+import { failureOf, type InputSource } from "./failure.ts";
+import { type GateOptions, gate, refusal } from "./gate.ts";
 import type { Run } from "./generator.ts";
 import { json } from "./json.ts";
+import { checkGeneration, type GenerationLimits } from "./limits.ts";
+import { openaiImages } from "./openai.ts";
+import type { ServedModel } from "./openai-request.ts";
 import { playground } from "./playground.ts";
 import { sse } from "./sse.ts";
 
@@ -15,27 +19,50 @@ export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
   /** What `GET /health` tells besides `status`: version, adapter, model. */
   health: () => Record<string, unknown>;
+  /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
+  model?: ServedModel & { countTokens: (text: string) => number };
+  /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
+  gate?: Partial<Omit<GateOptions, "model">>;
+  /** What one request may ask for, and the bytes of its body. */
+  limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
 
-export function createApp({ run, health, onError }: AppOptions): Hono {
+export function createApp({ run, health, onError, model, limits = {}, gate: gateOptions }: AppOptions): Hono {
   const app = new Hono();
-  app.use(cors({ origin: "*", exposeHeaders: ["x-request-id", "x-fal-request-id", "retry-after"] }));
+  const { authenticator = createAuthenticator({ keys: [] }), ...guarded } = gateOptions ?? {};
+  const open = { corsOrigins: [], proxies: 0, model: model?.name ?? "" };
+  app.use(gate({ ...open, ...guarded, authenticator }));
+
+  const allowed = (request: GenerationRequest) => {
+    checkGeneration(request, limits, model);
+    return request;
+  };
+  const input = {
+    parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
+    maxBodyBytes: limits.bodyBytes,
+    onError,
+  };
 
   // Browsers get the page, where it is built; curl gets words.
   app.route("/", playground());
   app.get("/", (c) => c.text(hello(new URL(c.req.url).origin)));
   app.get("/health", (c) => c.json({ status: "ok", ...health() }));
   // Nobody sees previews there, so none are made.
-  app.post("/", json(run, { parse: (raw) => ({ ...parseRemoteGeneration(raw), preview_every: 0 }), onError }));
-  app.on(["GET", "POST"], "/stream", sse(run, { parse, onError }));
+  app.post("/", json(run, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
+  app.on(["GET", "POST"], "/stream", sse(run, input));
+  app.post("/auth/token", tokenRoute(authenticator));
+  if (model !== undefined) {
+    const { countTokens } = model;
+    app.route("/v1", openaiImages(run, { model, countTokens, allowed, maxBodyBytes: limits.bodyBytes, onError }));
+  }
 
-  app.notFound(() => failureResponse({ status: 404, detail: "Not Found" }));
-  app.onError((error) => {
+  app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
+  app.onError((error, c) => {
     const failure = failureOf(error);
     if (failure.status >= 500) onError?.(error);
-    return failureResponse(failure);
+    return refusal(c, failure);
   });
   return app;
 }

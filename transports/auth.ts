@@ -11,8 +11,11 @@
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context, MiddlewareHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { errors, jwtVerify, SignJWT } from "jose";
+import { z } from "zod";
 import type { Failure } from "./failure.ts";
+import { parseJson, readBody } from "./input.ts";
 
 /** Routes, in groups that somebody would want to grant apart. */
 export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
@@ -22,6 +25,7 @@ export type Scope = (typeof SCOPES)[number];
 export interface Principal {
   /** What limits are counted by and logs show: a key's name, a token's subject, or `anonymous`. */
   readonly name: string;
+  readonly by: "key" | "token" | "nothing";
   readonly scopes: readonly Scope[];
   /** Names of models; undefined: all. */
   readonly models: readonly string[] | undefined;
@@ -48,6 +52,8 @@ export interface Authenticator {
   readonly required: boolean;
   /** The principal of a credential, or why there is none. Never throws. */
   authenticate(credential: Credential | undefined): Promise<Principal | Failure>;
+  /** Whether there is a secret to make tokens with. */
+  readonly issues: boolean;
   /** A token with a part of `principal`'s rights. @throws Error when there is no token secret */
   issueToken(principal: Principal, wanted: TokenRequest): Promise<{ token: string; expires_in: number }>;
 }
@@ -66,7 +72,7 @@ export interface Credential {
   readonly from: "header" | "query";
 }
 
-const ANONYMOUS: Principal = { name: "anonymous", scopes: SCOPES, models: undefined };
+const ANONYMOUS: Principal = { name: "anonymous", by: "nothing", scopes: SCOPES, models: undefined };
 const AUDIENCE = "daguerre";
 const DEFAULT_TOKEN_SECONDS = 600;
 /** Clocks of two servers may differ by so many seconds. */
@@ -88,7 +94,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
     if (key.length === 0) throw new RangeError(`the key '${name}' is empty`);
     const hashed = HASHED.exec(key)?.[1];
     const sha256 = hashed === undefined ? createHash("sha256").update(key).digest() : Buffer.from(hashed, "hex");
-    return { digest: digest(sha256), principal: { name, scopes, models } satisfies Principal };
+    return { digest: digest(sha256), principal: { name, by: "key", scopes, models } satisfies Principal };
   });
   const required = keys.length > 0 || secret !== undefined;
 
@@ -113,6 +119,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
       const named = typeof scope === "string" ? scope.split(" ") : [];
       return {
         name: sub,
+        by: "token",
         scopes: SCOPES.filter((known) => named.includes(known)),
         models: Array.isArray(models) ? models.filter((model) => typeof model === "string") : undefined,
       };
@@ -123,6 +130,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
 
   return {
     required,
+    issues: secret !== undefined,
     async authenticate(credential) {
       if (credential === undefined) return required ? refused("A key or a token is required") : ANONYMOUS;
       if (!required) return ANONYMOUS;
@@ -173,10 +181,13 @@ export function principalOf(c: Context): Principal {
   return principals.get(c.req.raw) ?? ANONYMOUS;
 }
 
+/** What a path needs: nothing, some credential whatever its scopes, or one with that scope. */
+export type Access = "open" | "any" | Scope;
+
 export interface GuardOptions {
   readonly authenticator: Authenticator;
-  /** The scope that a path needs; `open` for everybody. What is not known should need one. */
-  readonly scopeOf: (path: string, method: string) => Scope | "open";
+  /** What a path needs. What is not known should need something. */
+  readonly scopeOf: (path: string, method: string) => Access;
   /** The model that would answer. */
   readonly model: string;
   /** How a refusal is put into words for this path. */
@@ -194,11 +205,44 @@ export function guard({ authenticator, scopeOf, model, refuse }: GuardOptions): 
       response.headers.set("WWW-Authenticate", 'Bearer realm="daguerre"');
       return response;
     }
-    if (!who.scopes.includes(scope)) return refuse(c, { status: 403, detail: `This credential lacks the scope '${scope}'` });
-    if (scope !== "metrics" && who.models !== undefined && !who.models.includes(model)) {
+    if (scope !== "any" && !who.scopes.includes(scope))
+      return refuse(c, { status: 403, detail: `This credential lacks the scope '${scope}'` });
+    if (scope !== "any" && scope !== "metrics" && who.models !== undefined && !who.models.includes(model)) {
       return refuse(c, { status: 403, detail: `This credential may not use the model '${model}'` });
     }
     principals.set(c.req.raw, who);
     return next();
+  };
+}
+
+/** The body of `POST /auth/token`: what the token is to be allowed less than the key. */
+export const tokenRequestSchema = z.object({
+  scopes: z.array(z.enum(SCOPES)).optional(),
+  models: z.array(z.string().max(256)).max(64).optional(),
+  /** Seconds; at most what is configured. */
+  seconds: z.int().min(1).max(86_400).optional(),
+  /** Whom it is for, so that logs can tell. */
+  subject: z
+    .string()
+    .regex(/^[\w.@-]{1,64}$/, "must be letters, digits and . _ @ -")
+    .optional(),
+});
+
+/** Longer bodies cannot be a token request. */
+const TOKEN_BODY_BYTES = 16 * 1024;
+
+/**
+ * `POST /auth/token`: a key gets a token for a browser. A token gets none: it would live for ever.
+ *
+ * @throws what `readInput` and the schema throw; HTTPException 403, 404
+ */
+export function tokenRoute(authenticator: Authenticator): (c: Context) => Promise<Response> {
+  return async (c) => {
+    if (!authenticator.issues) throw new HTTPException(404, { message: "This server makes no tokens" });
+    const principal = principalOf(c);
+    if (principal.by !== "key") throw new HTTPException(403, { message: "Only a key can ask for a token" });
+    const body = (await readBody(c.req.raw, TOKEN_BODY_BYTES)).toString("utf8");
+    const wanted = tokenRequestSchema.parse(body === "" ? {} : parseJson(body), { reportInput: true });
+    return c.json(await authenticator.issueToken(principal, wanted), 200, { "Cache-Control": "no-store" });
   };
 }

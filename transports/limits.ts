@@ -31,19 +31,23 @@ export interface GenerationLimits {
 export function checkGeneration(
   request: GenerationRequest,
   limits: GenerationLimits,
-  usual: { readonly defaultWidth: number; readonly defaultHeight: number; readonly defaultSteps: number },
+  usual?: { readonly defaultWidth: number; readonly defaultHeight: number; readonly defaultSteps: number },
 ): void {
   const issues: RequestIssue[] = [];
   const check = (field: keyof GenerationRequest, value: number, limit: number | undefined, what: string) => {
     if (limit !== undefined && value > limit) {
-      issues.push({ path: [field], message: `${what} should be at most ${limit} on this server`, type: "less_than_equal" });
+      issues.push({
+        path: [field],
+        message: `${what} should be at most ${limit} on this server`,
+        type: "less_than_equal",
+      });
     }
   };
   check("prompt", request.prompt.length, limits.promptCharacters, "Characters");
   check("negative_prompt", request.negative_prompt.length, limits.promptCharacters, "Characters");
-  const { width = usual.defaultWidth, height = usual.defaultHeight } = request;
+  const { width = usual?.defaultWidth ?? 0, height = usual?.defaultHeight ?? 0 } = request;
   check("width", width * height, limits.pixels, "Width times height");
-  check("num_inference_steps", request.num_inference_steps ?? usual.defaultSteps, limits.steps, "Steps");
+  check("num_inference_steps", request.num_inference_steps ?? usual?.defaultSteps ?? 0, limits.steps, "Steps");
   check("num_images", request.num_images, limits.images, "Pictures");
   const [first] = issues;
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);

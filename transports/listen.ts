@@ -1,5 +1,5 @@
 /** An app on a port of this machine, and its orderly end. */
-import type { Server } from "node:http";
+import type { Server, ServerOptions } from "node:http";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
 
@@ -16,13 +16,39 @@ export interface Listening {
 
 const IDLE_SWEEP_MS = 100;
 
+/** What a connection may cost before there is a request. */
+export interface ConnectionLimits {
+  /** Open at a time; more are closed at once. */
+  readonly connections?: number;
+  /** Milliseconds that a request's headers may take to arrive; later is 408 and the end of the connection. */
+  readonly headersMs?: number;
+  /** Milliseconds that a whole request may take to arrive. Answers may take as long as they like. */
+  readonly requestMs?: number;
+}
+
+/** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */
+const SLOW_SWEEP_MS = 1_000;
+
 /**
  * @param port 0 takes any free one
  * @throws the system's error (`EADDRINUSE`, `EACCES`) when the port cannot be had
  */
-export function listen(app: Pick<Hono, "fetch">, port: number, hostname: string): Promise<Listening> {
+export function listen(
+  app: Pick<Hono, "fetch">,
+  port: number,
+  hostname: string,
+  { connections, headersMs, requestMs }: ConnectionLimits = {},
+): Promise<Listening> {
+  const serverOptions: ServerOptions = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    connectionsCheckingInterval: SLOW_SWEEP_MS,
+    ...(headersMs !== undefined && { headersTimeout: headersMs }),
+    ...(requestMs !== undefined && { requestTimeout: requestMs }),
+  };
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch: app.fetch, port, hostname }, (address) => {
+    const server = serve({ fetch: app.fetch, port, hostname, serverOptions }, (address) => {
       server.off("error", reject);
       const host = hostname.includes(":") ? `[${hostname}]` : hostname;
       resolve({
@@ -31,6 +57,7 @@ export function listen(app: Pick<Hono, "fetch">, port: number, hostname: string)
         close: (graceMs = 0) => close(server, graceMs),
       });
     }) as Server;
+    if (connections !== undefined) server.maxConnections = connections;
     server.once("error", reject);
   });
 }

@@ -30,6 +30,8 @@ export interface OpenAiOptions {
   model: ServedModel;
   /** Tokens of a prompt, as the model's text encoder counts them. */
   countTokens: (text: string) => number;
+  /** Gives back a request that this server allows; throws a RequestError for others. */
+  allowed?: (request: GenerationRequest) => GenerationRequest;
   /** Bytes of a body, at most; more is 413. */
   maxBodyBytes?: number;
   /** Told of every error that the client is not to see (5xx). */
@@ -88,6 +90,7 @@ async function answer(
   };
   try {
     const request = await read();
+    options.allowed?.(request.generation);
     envelope = envelopeOf(request.generation);
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
