@@ -61,6 +61,10 @@ fn sine_and_cosine(v: f32) -> vec2f {
   }
 }
 
+// The float nearest to an integer: both halves are exact, so their sum is rounded once. (SwiftShader's own conversion of
+// 32 bits is not the nearest, and the radius of a rare draw is made of exactly that difference from 2³².)
+fn nearest_float(x: u32) -> f32 { return f32(x >> 16u) * 65536.0 + f32(x & 0xffffu); }
+
 fn normal(draw: u32, element: u32) -> f32 {
   let threads = draws[draw + 4u];
   let row = element / threads;
@@ -69,9 +73,9 @@ fn normal(draw: u32, element: u32) -> f32 {
   let low = draws[draw + 2u] + turn;
   let high = draws[draw + 3u] + select(0u, 1u, low < turn);
   let words = philox(vec4u(low, high, element % threads, 0u), vec2u(draws[draw], draws[draw + 1u]));
-  let pair = vec2f(select(words.zw, words.xy, lane < 2u));
-  let u = pair.x * 2.3283064365386963e-10 + 1.16415321826934814e-10;   // 2⁻³², 2⁻³³
-  let v = fma(pair.y, 1.462918119976564e-9, 7.31459059988282e-10);   // 2π·2⁻³² as cuRAND rounds it, and half of it
+  let pair = select(words.zw, words.xy, lane < 2u);
+  let u = nearest_float(pair.x) * 2.3283064365386963e-10 + 1.16415321826934814e-10;  // 2⁻³², 2⁻³³
+  let v = fma(nearest_float(pair.y), 1.462918119976564e-9, 7.31459059988282e-10);    // 2π·2⁻³² as cuRAND rounds it, and half
   let both = sine_and_cosine(v) * sqrt(max(-2.0 * natural_log(u), 0.0));
   return select(both.y, both.x, lane % 2u == 0u);
 }

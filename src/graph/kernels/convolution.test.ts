@@ -1,0 +1,398 @@
+/** Convolutions and matrix products against float64, in every form and on every device. */
+
+import { afterAll, describe, expect, test } from "vitest";
+import { headPadding, Recorder } from "../recorder.ts";
+import type { Activation, Tensor } from "../tensor.ts";
+import { expectClose } from "../testing/closeness.ts";
+import { closeAll, openDevices } from "../testing/devices.ts";
+import { convolution, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
+import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
+import { normals, type Random, random, stored } from "../testing/values.ts";
+
+interface Case {
+  readonly shape: readonly [n: number, h: number, w: number, c: number];
+  readonly outputs: number;
+  readonly kernel: number;
+  readonly stride: number;
+  readonly padding: { readonly before: number; readonly after: number };
+}
+
+/** The four ways in which the models pad: not at all, all around, and diffusers' downsampling, below and right only. */
+const PADDINGS = [
+  { before: 0, after: 0 },
+  { before: 1, after: 1 },
+  { before: 0, after: 1 },
+  { before: 1, after: 0 },
+];
+
+function generated(source: Random): Case {
+  const kernel = source.pick([1, 3, 3]);
+  return {
+    // Up to three rows of tiles of 64 pixels, and inputs over several steps of 16 channels.
+    shape: [source.integer(1, 3), source.integer(3, 9), source.integer(3, 11), source.integer(1, 39)],
+    outputs: source.integer(1, 75), // over two columns of 64
+    kernel,
+    stride: source.integer(1, 2),
+    padding: kernel === 1 ? PADDINGS[0]! : source.pick(PADDINGS),
+  };
+}
+
+const source = random(1);
+const cases: Case[] = [
+  { shape: [1, 1, 1, 1], outputs: 1, kernel: 1, stride: 1, padding: PADDINGS[0]! },
+  { shape: [1, 1, 1, 5], outputs: 3, kernel: 3, stride: 1, padding: PADDINGS[1]! },
+  { shape: [2, 7, 5, 4], outputs: 130, kernel: 3, stride: 2, padding: PADDINGS[1]! },
+  { shape: [1, 8, 8, 64], outputs: 64, kernel: 3, stride: 1, padding: PADDINGS[1]! },
+  { shape: [3, 6, 7, 9], outputs: 6, kernel: 3, stride: 2, padding: PADDINGS[2]! },
+  ...Array.from({ length: 9 }, () => generated(source)),
+];
+
+const title = ({ shape, outputs, kernel, stride, padding }: Case) =>
+  `[${shape}] → ${outputs}, ${kernel} × ${kernel}, stride ${stride}, padding ${padding.before} and ${padding.after}`;
+
+/** What PyTorch's documentation of Conv2d says of the size. */
+function outputSize({ shape: [, h, w], kernel, stride, padding }: Case): { height: number; width: number } {
+  const size = (side: number) => Math.floor((side + padding.before + padding.after - kernel) / stride) + 1;
+  return { height: size(h), width: size(w) };
+}
+
+function geometry(of: Case): Omit<ReferenceConvolution, "input" | "weight"> {
+  return {
+    shape: of.shape,
+    outputs: of.outputs,
+    kernel: { height: of.kernel, width: of.kernel },
+    stride: of.stride,
+    before: { top: of.padding.before, left: of.padding.before },
+    output: outputSize(of),
+  };
+}
+
+const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+
+// References are the same for all devices; float64 loops are the slow part of these tests.
+const references = new Map<string, Reference>();
+function once(key: string, make: () => Reference): Reference {
+  let reference = references.get(key);
+  if (!reference) references.set(key, (reference = make()));
+  return reference;
+}
+
+const devices = await openDevices();
+afterAll(() => closeAll(devices));
+
+describe.each(devices)("$name", ({ gpu }) => {
+  describe.each(STORAGES)("$name", ({ name: form, storage, weightStorage }) => {
+    test.each(cases.map((of) => ({ ...of, title: title(of) })))("conv2d $title", async (of) => {
+      const values = random(2);
+      const recorder = new Recorder();
+      const { outputs, kernel, stride, padding } = of;
+      const x = recorder.input("x", of.shape);
+      recorder.output("y", recorder.conv2d(x, "conv", { outputs, kernel, stride, padding }));
+      const weights = weightsFor(recorder, values, { type: weightStorage === "f16" ? "F16" : "F32" });
+      const input = stored(normals(values, count(of.shape)), storage);
+      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs: { x: input } });
+      const reference = once(`${form} ${of.title}`, () =>
+        convolution({
+          ...geometry(of),
+          input,
+          weight: onDevice(weights, "conv.weight", weightStorage),
+          bias: onDevice(weights, "conv.bias", weightStorage),
+        }),
+      );
+      expectClose(ran.outputs.y!, reference, storage);
+    });
+  });
+
+  /** A 3 × 3 convolution with all that the graph fuses into it. */
+  interface Epilogue {
+    readonly name: string;
+    readonly activation?: Activation;
+    readonly perImage?: boolean;
+    readonly residual?: "before activation" | "after activation";
+    readonly bias?: boolean;
+    readonly resizedTo?: { height: number; width: number };
+  }
+  const epilogues: Epilogue[] = [
+    { name: "no bias", bias: false },
+    { name: "SiLU", activation: "silu" },
+    { name: "ReLU", activation: "relu" },
+    { name: "GELU", activation: "gelu" },
+    { name: "quick GELU", activation: "quick_gelu" },
+    { name: "tanh", activation: "tanh" },
+    { name: "one row an image", perImage: true },
+    { name: "residual", residual: "before activation" },
+    { name: "residual, then ReLU", residual: "before activation", activation: "relu" },
+    { name: "SiLU, then residual", residual: "after activation", activation: "silu" },
+    { name: "one row an image, residual, SiLU", perImage: true, residual: "before activation", activation: "silu" },
+    { name: "input twice as large", resizedTo: { height: 14, width: 10 } },
+    { name: "input of another size, residual", resizedTo: { height: 13, width: 9 }, residual: "before activation" },
+  ];
+
+  test.each(epilogues)("in one dispatch: $name", async (of) => {
+    for (const storage of ["f32", "f16"] as const) {
+      const values = random(3);
+      const [n, h, w, c, outputs] = [2, 7, 5, 11, 18];
+      const size = of.resizedTo ?? { height: h, width: w };
+      const recorder = new Recorder();
+      const input = stored(normals(values, n * h * w * c), storage);
+      const perImage = stored(normals(values, n * outputs), storage);
+      const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
+      const inputs: Record<string, Float32Array> = { x: input };
+
+      let y: Tensor = recorder.input("x", [n, h, w, c]);
+      if (of.resizedTo) y = recorder.upsampleNearest(y, "resize", of.resizedTo);
+      y = recorder.conv2d(y, "conv", { outputs, padding: 1, bias: of.bias ?? true });
+      if (of.perImage) {
+        y = recorder.add(y, recorder.input("row", [n, outputs]));
+        inputs.row = perImage;
+      }
+      const other = () => {
+        inputs.residual = residual;
+        return recorder.input("residual", [n, size.height, size.width, outputs]);
+      };
+      if (of.residual === "before activation") y = recorder.add(y, other());
+      if (of.activation) y = recorder.activation(y, of.activation);
+      if (of.residual === "after activation") y = recorder.add(y, other());
+      recorder.output("y", y);
+
+      const weights = weightsFor(recorder, values, { deviation: 0.3 });
+      const ran = await run(gpu, { recorder, storage, weights, inputs });
+      expect(ran.dispatches).toBe(1);
+      const reference = once(`${storage} ${of.name}`, () =>
+        convolution({
+          shape: [n, h, w, c],
+          ...(of.resizedTo ? { resized: of.resizedTo } : {}),
+          input,
+          weight: onDevice(weights, "conv.weight", storage),
+          outputs,
+          kernel: { height: 3, width: 3 },
+          stride: 1,
+          before: { top: 1, left: 1 },
+          output: size,
+          bias: of.bias === false ? undefined : onDevice(weights, "conv.bias", storage),
+          perImage: of.perImage ? perImage : undefined,
+          residual: of.residual ? residual : undefined,
+          activation: of.activation ?? "none",
+          activationAfterResidual: of.residual !== "after activation",
+        }),
+      );
+      expectClose(ran.outputs.y!, reference, storage);
+    }
+  });
+
+  test("a concatenation is read from its two sources", async () => {
+    for (const storage of ["f32", "f16"] as const) {
+      const values = random(4);
+      const [n, h, w, outputs] = [2, 5, 6, 7];
+      const [first, second] = [12, 9];
+      const recorder = new Recorder();
+      const joined = recorder.concat(recorder.input("a", [n, h, w, first]), recorder.input("b", [n, h, w, second]));
+      recorder.output("y", recorder.activation(recorder.conv2d(joined, "conv", { outputs, padding: 1 }), "silu"));
+      const weights = weightsFor(recorder, values, { deviation: 0.2 });
+      const a = stored(normals(values, n * h * w * first), storage);
+      const b = stored(normals(values, n * h * w * second), storage);
+      const ran = await run(gpu, { recorder, storage, weights, inputs: { a, b } });
+      const input = concatenated([a, first], [b, second]);
+      const of = {
+        shape: [n, h, w, first + second] as const,
+        input,
+        weight: onDevice(weights, "conv.weight", storage),
+        outputs,
+        kernel: { height: 3, width: 3 },
+        stride: 1,
+        before: { top: 1, left: 1 },
+        output: { height: h, width: w },
+        bias: onDevice(weights, "conv.bias", storage),
+      };
+      const reference = convolution({ ...of, activation: "silu" });
+      if (storage === "f16") {
+        // The first source's sum waits in the output, as a half, for the second's: one more rounding, of a sum that is
+        // no larger than the sum of sizes, and SiLU's slope is at most 1.1.
+        const sizes = convolution({
+          ...of,
+          input: input.map(Math.abs),
+          weight: of.weight.map(Math.abs),
+          bias: of.bias.map(Math.abs),
+        });
+        reference.bound.forEach((_, i) => {
+          reference.bound[i]! += 1.1 * 2 ** -11 * sizes.values[i]!;
+        });
+      }
+      expectClose(ran.outputs.y!, reference, storage);
+    }
+  });
+
+  // Rows of 1 × 1 convolutions over pictures one pixel high: linear layers.
+  test.each([
+    { shape: [1, 1], outputs: [1] },
+    { shape: [3, 5], outputs: [9] },
+    { shape: [2, 77, 50], outputs: [67] },
+    { shape: [3, 1, 130], outputs: [4] },
+    { shape: [2, 13, 22], outputs: [12, 20, 7] }, // side by side
+  ])("linear [$shape] → $outputs", async ({ shape, outputs }) => {
+    for (const { name: form, storage, weightStorage } of STORAGES) {
+      const values = random(5);
+      const recorder = new Recorder();
+      const names = outputs.map((_, i) => `layer${i}`);
+      recorder.output("y", recorder.linear(recorder.input("x", shape), names, { outputs }));
+      const weights = weightsFor(recorder, values, { type: weightStorage === "f16" ? "BF16" : "F32" });
+      const input = stored(normals(values, count(shape)), storage);
+      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs: { x: input } });
+      const reference = once(`linear ${form} ${shape} ${outputs}`, () => {
+        const join = (suffix: string) =>
+          Float32Array.from(names.flatMap((name) => [...onDevice(weights, `${name}.${suffix}`, weightStorage)]));
+        return linear(
+          input,
+          shape,
+          join("weight"),
+          outputs.reduce((a, b) => a + b),
+          join("bias"),
+        );
+      });
+      expectClose(ran.outputs.y!, reference, storage);
+    }
+  });
+
+  test("heads that are no multiple of four are padded on the way out, and the padding ignored on the way in", async () => {
+    for (const storage of ["f32", "f16"] as const) {
+      const values = random(6);
+      const [n, tokens, c, heads, width] = [2, 7, 10, 3, 6];
+      const head = headPadding(width);
+      const recorder = new Recorder();
+      const x = recorder.input("x", [n, tokens, c]);
+      const padded = recorder.linear(x, ["q", "k"], { outputs: heads * width, outputHead: head });
+      recorder.output("heads", padded);
+      const back = recorder.linear(recorder.input("h", [n, tokens, heads * head.padded]), "out", {
+        outputs: 9,
+        inputHead: head,
+      });
+      recorder.output("back", back);
+      expect(padded.shape).toEqual([n, tokens, 2 * heads * head.padded]);
+      const weights = weightsFor(recorder, values);
+      const input = stored(normals(values, n * tokens * c), storage);
+      // Whatever lies in the padding is multiplied by zero weights.
+      const held = stored(normals(values, n * tokens * heads * head.padded), storage);
+      const { outputs } = await run(gpu, { recorder, storage, weights, inputs: { x: input, h: held } });
+
+      for (const [part, name] of ["q", "k"].entries()) {
+        const wanted = linear(
+          input,
+          [n, tokens, c],
+          onDevice(weights, `${name}.weight`, storage),
+          heads * width,
+          weights.get(`${name}.bias`)!.values,
+        );
+        const { inside, between } = headsOf(outputs.heads as Float32Array, {
+          heads: 2 * heads,
+          width,
+          padded: head.padded,
+        });
+        const own = inside.filter((_, i) => Math.floor(i / (heads * width)) % 2 === part);
+        expectClose(own, wanted, storage);
+        expect(between.every((value) => value === 0)).toBe(true);
+      }
+      const { inside } = headsOf(held, { heads, width, padded: head.padded });
+      const wanted = linear(
+        inside,
+        [n, tokens, heads * width],
+        onDevice(weights, "out.weight", storage),
+        9,
+        weights.get("out.bias")!.values,
+      );
+      expectClose(outputs.back!, wanted, storage);
+    }
+  });
+
+  test("sums beyond the largest half saturate, subnormal halves survive, zeros give the bias", async () => {
+    const [rows, c, outputs] = [6, 8, 5];
+    const recorder = new Recorder();
+    recorder.output("y", recorder.linear(recorder.input("x", [1, rows, c]), "layer", { outputs }));
+    const weights = weightsFor(recorder, random(7), {
+      adjust: (_, values) => values.map((value) => Math.abs(value) + 0.5),
+    });
+    const sizes = [65504, -65504, 2 ** -24, 2 ** -20, 0, 300];
+    const input = Float32Array.from({ length: rows * c }, (_, i) => sizes[Math.floor(i / c)]!);
+    const bias = onDevice(weights, "layer.bias", "f32");
+    for (const storage of ["f32", "f16"] as const) {
+      const { outputs: got } = await run(gpu, { recorder, storage, weights, inputs: { x: input } });
+      expectClose(
+        got.y!,
+        linear(input, [1, rows, c], onDevice(weights, "layer.weight", storage), outputs, bias),
+        storage,
+      );
+      if (storage === "f16") {
+        expect([...got.y!.subarray(0, outputs)]).toEqual(Array(outputs).fill(65504));
+        expect([...got.y!.subarray(outputs, 2 * outputs)]).toEqual(Array(outputs).fill(-65504));
+      }
+    }
+  });
+
+  // Tiles of 64 rows would be two million rows: minutes on a software GPU, and it is the same fold.
+  test.skipIf(gpu.lanes === undefined && gpu.facts.kind === "software")(
+    "more rows than one dimension of workgroups holds",
+    async () => {
+      // 32768 workgroups of 16 rows (subgroups) or 64 (tiles) fill the first dimension.
+      const rows = 32768 * (gpu.lanes ? 16 : 64) + 5;
+      const recorder = new Recorder();
+      recorder.output("y", recorder.linear(recorder.input("x", [rows, 1]), "layer", { outputs: 1 }));
+      const weights = weightsFor(recorder, random(8));
+      const input = Float32Array.from({ length: rows }, (_, i) => i % 8191);
+      const { outputs } = await run(gpu, {
+        recorder,
+        storage: "f16",
+        weightStorage: "f16",
+        weights,
+        inputs: { x: input },
+      });
+      // Only the ends and the seam are of interest; float64 over all rows would say no more.
+      const weight = onDevice(weights, "layer.weight", "f16");
+      const bias = onDevice(weights, "layer.bias", "f16");
+      for (const first of [0, 32768 * 16 - 40, 32768 * 64 - 40, rows - 40]) {
+        if (first + 40 > rows) continue;
+        const part = stored(input.subarray(first, first + 40), "f16");
+        expectClose(outputs.y!.subarray(first, first + 40), linear(part, [40, 1], weight, 1, bias), "f16");
+      }
+    },
+  );
+});
+
+function linear(
+  input: Float32Array,
+  shape: readonly number[],
+  weight: Float32Array,
+  outputs: number,
+  bias: Float32Array,
+): Reference {
+  const c = shape.at(-1)!;
+  const rows = input.length / c;
+  return convolution({
+    shape: [1, 1, rows, c],
+    input,
+    weight,
+    outputs,
+    kernel: { height: 1, width: 1 },
+    stride: 1,
+    before: { top: 0, left: 0 },
+    output: { height: 1, width: rows },
+    bias,
+  });
+}
+
+/** Channels of two tensors, one after the other. */
+function concatenated([a, first]: [Float32Array, number], [b, second]: [Float32Array, number]): Float32Array {
+  const rows = a.length / first;
+  const joined = new Float32Array(rows * (first + second));
+  for (let row = 0; row < rows; row++) {
+    joined.set(a.subarray(row * first, (row + 1) * first), row * (first + second));
+    joined.set(b.subarray(row * second, (row + 1) * second), row * (first + second) + first);
+  }
+  return joined;
+}
+
+/** The heads' own channels, and what lies between them. */
+function headsOf(values: Float32Array, { heads, width, padded }: { heads: number; width: number; padded: number }) {
+  const inside: number[] = [];
+  const between: number[] = [];
+  values.forEach((value, i) => ((i % (heads * padded)) % padded < width ? inside.push(value) : between.push(value)));
+  return { inside: Float32Array.from(inside), between };
+}

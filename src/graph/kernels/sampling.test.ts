@@ -1,0 +1,158 @@
+/** Noise, the model's input and the scheduler's step against their definitions, on every adapter. */
+
+import { afterAll, describe, expect, test } from "vitest";
+import { Recorder } from "../recorder.ts";
+import type { Storage } from "../tensor.ts";
+import { expectClose } from "../testing/closeness.ts";
+import { closeAll, openAdapters } from "../testing/devices.ts";
+import { elementwise, type SchedulerRow, schedulerStep } from "../testing/reference.ts";
+import { run } from "../testing/run.ts";
+import { normals, type Random, random, stored } from "../testing/values.ts";
+import { ROW_QUADS } from "./sampling.ts";
+
+const devices = await openAdapters();
+afterAll(() => closeAll(devices));
+
+const SLOTS = 5;
+
+/** A row as `shaders/scheduler_step.wgsl` lays it out. */
+function words(row: SchedulerRow): number[] {
+  const history = Array.from({ length: 8 }, (_, k) => row.history[k] ?? 0);
+  return [
+    ...[row.inputScale, row.guidance, row.x0.sample, row.x0.model],
+    ...[...row.next, row.noise],
+    ...[...row.denoised, row.slot],
+    ...[...row.keep, row.x0.clamp],
+    ...history,
+  ];
+}
+
+function generatedRow(
+  source: Random,
+  of: { slot: number; clamp?: number; noise?: boolean; history?: number[] },
+): SchedulerRow {
+  const number = () => Math.fround(source.normal());
+  const { clamp = 3.4e38, noise = true, history = [0, 1, 2, 3, 4] } = of;
+  return {
+    inputScale: number(),
+    guidance: Math.fround(7.5 * source.uniform()),
+    x0: { sample: number(), model: number(), clamp },
+    next: [number(), number(), number()],
+    noise: noise ? number() : 0,
+    history: Array.from({ length: SLOTS }, (_, k) => (history.includes(k) ? number() : 0)),
+    denoised: [number(), number(), number()],
+    keep: [number(), number(), number()],
+    slot: of.slot,
+  };
+}
+
+describe.each(devices)("$name", ({ gpu }) => {
+  describe.each(["f32", "f16"] as Storage[])("%s", (storage) => {
+    test.each([
+      { branches: 1, shape: [1, 3, 5, 4] },
+      { branches: 2, shape: [3, 5, 7, 4] },
+      { branches: 2, shape: [2, 5, 3, 12] },
+      { branches: 1, shape: [3, 4, 5, 6] }, // a last quad of two
+    ])(
+      "a step of $branches branches on latents [$shape], each image by a row of its own",
+      async ({ branches, shape }) => {
+        const source = random(41);
+        const [images, h, w, c] = shape as [number, number, number, number];
+        const size = h * w * c;
+        const rows = [
+          generatedRow(source, { slot: 3 }),
+          generatedRow(source, { slot: -1, noise: false, history: [2] }),
+          generatedRow(source, { slot: 0, clamp: 1, history: [] }),
+        ].slice(0, images);
+        const latents = normals(source, images * size);
+        const model = stored(normals(source, branches * images * size), storage);
+        const noise = normals(source, images * size);
+        const history = normals(source, SLOTS * images * size);
+
+        const recorder = new Recorder();
+        const state = recorder.state("latents", shape);
+        recorder.output(
+          "denoised",
+          recorder.schedulerStep(
+            {
+              latents: state,
+              model: recorder.input("model", [branches * images, h, w, c]),
+              noise: recorder.input("noise", shape, { element: "f32" }),
+              history: recorder.state("history", [SLOTS * images, h, w, c]),
+              rows: recorder.input("rows", [images * ROW_QUADS, 4], { element: "f32" }),
+            },
+            "scheduler",
+          ),
+        );
+        // A coefficient of 0 skips its tensor, even where that holds no number.
+        const spoiled = (values: Float32Array, skip: (image: number, slot: number) => boolean) =>
+          values.map((value, i) => (skip(Math.floor(i / size) % images, Math.floor(i / size / images)) ? NaN : value));
+        const { outputs } = await run(gpu, {
+          recorder,
+          storage,
+          inputs: {
+            latents,
+            model,
+            noise: spoiled(noise, (image) => rows[image]!.noise === 0),
+            history: spoiled(history, (image, slot) => rows[image]!.history[slot] === 0),
+            rows: Float32Array.from(rows.flatMap(words)),
+          },
+          states: ["latents", "history"],
+        });
+
+        for (const [image, row] of rows.entries()) {
+          const of = (values: ArrayLike<number>, index: number) =>
+            (values as Float32Array).subarray(index * size, (index + 1) * size);
+          const { next, denoised, kept } = schedulerStep(row, {
+            latents: of(latents, image),
+            model: of(model, image),
+            positive: branches === 2 ? of(model, images + image) : undefined,
+            noise: of(noise, image),
+            history: Array.from({ length: SLOTS }, (_, slot) => of(history, slot * images + image)),
+          });
+          // States and predictions are f32 whatever the storage.
+          expectClose(of(outputs.latents!, image), next, "f32");
+          expectClose(of(outputs.denoised!, image), denoised, "f32");
+          for (let slot = 0; slot < SLOTS; slot++) {
+            const held = of(outputs.history!, slot * images + image);
+            if (slot === row.slot) expectClose(held, kept, "f32");
+            else if (row.history[slot] !== 0) expect(held).toEqual(of(history, slot * images + image));
+          }
+        }
+      },
+    );
+
+    test("the model's input: latents scaled by their image's row, once a branch", async () => {
+      const source = random(42);
+      const [images, h, w, c] = [3, 5, 7, 6];
+      const latents = normals(source, images * h * w * c, { deviation: 10 });
+      const scales = [0.5, 1, 0.06841];
+      const rows = Float32Array.from({ length: images * ROW_QUADS * 4 }, (_, i) =>
+        i % (ROW_QUADS * 4) === 0 ? scales[i / (ROW_QUADS * 4)]! : NaN,
+      );
+      const recorder = new Recorder();
+      const state = recorder.state("latents", [images, h, w, c]);
+      const table = recorder.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
+      const input = recorder.modelInput(state, table, 2, "input");
+      recorder.output("y", input);
+      expect(input.shape).toEqual([2 * images, h, w, c]);
+      const { outputs } = await run(gpu, { recorder, storage, inputs: { latents, rows } });
+      const twice = Float32Array.from([...latents, ...latents]);
+      const scaled = twice.map((value, i) => value * Math.fround(scales[Math.floor(i / (h * w * c)) % images]!));
+      // Products rounded to f32 once, as the kernel's are.
+      const reference = elementwise(scaled, {});
+      reference.values.forEach((value, i) => {
+        reference.bound[i] = Math.abs(value) * 2 ** -23;
+      });
+      expectClose(outputs.y!, reference, storage);
+    });
+  });
+
+  test("noise wants six words an image", () => {
+    const recorder = new Recorder();
+    const draws = recorder.input("draws", [11], { element: "u32" });
+    expect(() => recorder.philoxNormals(draws, [2, 4, 4, 4], "noise")).toThrow(
+      /noise: wants u32 \[12\], not u32 \[11\]/,
+    );
+  });
+});
