@@ -1,0 +1,70 @@
+/** A result against its reference: what is measured, and whether it is within the limit. */
+
+import type { Limit } from "./limits.ts";
+import type { Tensor } from "./tensors.ts";
+
+/** One comparison, or one thing that could not be compared. */
+export interface Check {
+  readonly group: string;
+  /** The tensor, and by which path it was computed where there are several. */
+  readonly what: string;
+  readonly passed: boolean;
+  readonly limit?: Limit;
+  /** Largest absolute error. */
+  readonly absolute?: number;
+  /** The same over the reference's largest magnitude. */
+  readonly relative?: number;
+  /** The figure that the limit bounds. */
+  readonly measured?: number;
+  /** Why nothing could be measured. */
+  readonly note?: string;
+}
+
+/** `actual` in the reference's layout. A NaN anywhere, or another count of values, fails. */
+export function compare(
+  group: string,
+  what: string,
+  actual: ArrayLike<number>,
+  reference: Tensor,
+  limit: Limit,
+): Check {
+  const { values } = reference;
+  if (actual.length !== values.length) {
+    const note = `has ${actual.length} values where [${reference.shape}] has ${values.length}`;
+    return { group, what, passed: false, limit, note };
+  }
+  let absolute = 0;
+  let largest = 0;
+  let sum = 0;
+  let beyondOne = 0;
+  for (let i = 0; i < values.length; i++) {
+    const error = Math.abs(actual[i]! - values[i]!);
+    if (Number.isNaN(error)) return { group, what, passed: false, limit, note: `value ${i} is ${actual[i]}` };
+    absolute = Math.max(absolute, error);
+    largest = Math.max(largest, Math.abs(values[i]!));
+    sum += error;
+    if (error > 1) beyondOne += 1;
+  }
+  // Where the reference is all zeros, nothing but zeros is right.
+  const relative = absolute === 0 ? 0 : absolute / largest;
+  const measured = {
+    relative,
+    absolute,
+    exact: absolute,
+    pixels: beyondOne / values.length,
+    mean: sum / values.length,
+  };
+  const figure = measured[limit.measure];
+  return { group, what, passed: figure <= limit.bound, limit, absolute, relative, measured: figure };
+}
+
+/** Two references of one number each, or two lists: equal or not. */
+export function equal(
+  group: string,
+  what: string,
+  actual: ArrayLike<number>,
+  wanted: ArrayLike<number>,
+  limit: Limit,
+): Check {
+  return compare(group, what, actual, { shape: [wanted.length], values: Float64Array.from(wanted) }, limit);
+}

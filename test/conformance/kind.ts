@@ -1,0 +1,87 @@
+/** What a kind of case is: how it is recognised, and how it is run. One file each in `kinds/`. */
+
+import type { Gpu } from "../../src/gpu/device.ts";
+import type { Storage } from "../../src/graph/tensor.ts";
+import type { CaseFolder } from "./case-folder.ts";
+import { type Check, compare, equal } from "./comparison.ts";
+import { type Limit, type Limits, limitsOf } from "./limits.ts";
+import type { Tensor } from "./tensors.ts";
+
+export interface Kind {
+  readonly name: string;
+  /** From files, configs and tensor names alone. */
+  recognises(folder: CaseFolder): boolean;
+  run(run: CaseRun): Promise<void>;
+}
+
+export interface Bench {
+  readonly gpu: Gpu;
+  /** Of activations, and of weights. */
+  readonly storage: Storage;
+  /** Whether to compare the milestones inside networks too. */
+  readonly intermediates: boolean;
+}
+
+/** One case being run. Every tensor of the case is taken as an input or compared; the rest is told. */
+export interface CaseRun {
+  readonly folder: CaseFolder;
+  readonly bench: Bench;
+  readonly limits: Limits;
+  readonly checks: readonly Check[];
+  /** A tensor that the case gives. Throws where there is none. */
+  input(name: string): Tensor;
+  optional(name: string): Tensor | undefined;
+  /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart. */
+  compare(name: string, actual: ArrayLike<number>, limit: Limit, options?: { group?: string; by?: string }): void;
+  /** Compares with a figure of `case.json` or of another file of the case. */
+  equal(group: string, what: string, actual: ArrayLike<number>, wanted: ArrayLike<number>, limit: Limit): void;
+  compareIntermediate(name: string, actual: ArrayLike<number>, limit: Limit): void;
+  /** Something that could not be done. */
+  fail(group: string, what: string, note: string): void;
+  /** Runs one group; an error fails the group and not the case. */
+  group(name: string, body: () => Promise<void>): Promise<void>;
+  /** Tensors that were neither taken nor compared. */
+  leftOver(): string[];
+}
+
+export function caseRun(folder: CaseFolder, bench: Bench): CaseRun {
+  const checks: Check[] = [];
+  const used = new Set<string>();
+  const find = (name: string): Tensor => {
+    const tensor = folder.expected.get(name);
+    if (!tensor) throw new Error(`expected.safetensors has no tensor ${name}`);
+    used.add(name);
+    return tensor;
+  };
+  const groupOf = (name: string) => (name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : "main");
+  return {
+    folder,
+    bench,
+    limits: limitsOf(bench.storage),
+    checks,
+    input: find,
+    optional: (name) => (folder.expected.has(name) ? find(name) : undefined),
+    compare(name, actual, limit, { group = groupOf(name), by } = {}) {
+      const inGroup = name.startsWith(`${group}.`) ? name.slice(group.length + 1) : name;
+      checks.push(compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), limit));
+    },
+    equal(group, what, actual, wanted, limit) {
+      checks.push(equal(group, what, actual, wanted, limit));
+    },
+    compareIntermediate(name, actual, limit) {
+      checks.push(compare("intermediates", name, actual, folder.intermediates.get(name)!, limit));
+    },
+    fail(group, what, note) {
+      checks.push({ group, what, passed: false, note });
+    },
+    async group(name, body) {
+      try {
+        await body();
+      } catch (error) {
+        const note = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+        checks.push({ group: name, what: "", passed: false, note });
+      }
+    },
+    leftOver: () => [...folder.expected.keys()].filter((name) => !used.has(name)),
+  };
+}

@@ -1,0 +1,149 @@
+/** LoRA files merged into a model of another case: one file at a scale, several together, and the text encoder's. */
+
+import { readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { Recorder } from "../../../src/graph/recorder.ts";
+import type { Parameter } from "../../../src/graph/tensor.ts";
+import { clipText, parseClipTextConfig } from "../../../src/models/clip.ts";
+import { loadComponent } from "../../../src/models/component.ts";
+import type { LoadedParameters } from "../../../src/models/load.ts";
+import { mergeLoras } from "../../../src/models/lora.ts";
+import { parseUnetConfig } from "../../../src/models/unet.ts";
+import { type LoraComponent, type ModuleShapes, openLora, type ResolveOptions } from "../../../src/weights/lora.ts";
+import { openComponentFolder } from "../../../src/weights/model-directory.ts";
+
+import type { CaseRun, Kind } from "../kind.ts";
+import { runNetwork } from "../network.ts";
+import { clipParameters, loadTextEncoder } from "./clip.ts";
+import { unetPass } from "./unet.ts";
+
+export const loraKind: Kind = {
+  name: "lora",
+  recognises: ({ facts, files, components }) =>
+    facts.model !== undefined && components.length === 0 && files.some((file) => /^lora.*\.safetensors$/.test(file)),
+  async run(run) {
+    const { model } = run.folder.facts as { model: string | { unet?: string; text_encoder?: string } };
+    const { unet, text_encoder } = typeof model === "string" ? { unet: model } : { text_encoder: undefined, ...model };
+    const names = [...run.folder.expected.keys()];
+    if (names.some((name) => name.endsWith(".output"))) {
+      await run.group("unet", () => runUnet(run, join(run.folder.path, unet ?? ".", "unet")));
+    }
+    if (names.some((name) => name.endsWith(".last_hidden_state"))) {
+      await run.group("text_encoder", () =>
+        runTextEncoder(run, join(run.folder.path, text_encoder ?? ".", "text_encoder")),
+      );
+    }
+  },
+};
+
+/** A LoRA file of the case, and how strongly it counts. */
+interface Member {
+  readonly file: string;
+  readonly scale: number;
+}
+
+async function runUnet(run: CaseRun, path: string): Promise<void> {
+  const folder = await openComponentFolder(path);
+  const config = parseUnetConfig(folder.config);
+  const pass = unetPass(run, config, "input");
+  const parameters = [...pass.record().parameters.values()];
+  const base = await loadComponent(run.bench.gpu, folder, parameters, { precision: run.bench.storage });
+  try {
+    const compute = async (weights: LoadedParameters, name: string) => {
+      const options = { label: `unet ${name}`, parameters: weights, inputs: pass.inputs };
+      const outputs = await runNetwork(run, pass.record(), options);
+      run.compare(name, outputs.get("output")!, run.limits.network);
+    };
+    const options = { layersPerBlock: config.layers_per_block };
+    for (const name of run.folder.expected.keys()) {
+      if (!name.endsWith(".output")) continue;
+      const group = name.slice(0, -".output".length);
+      await run.group(group, async () => {
+        const merged = await mergedWeights(run, "unet", base, parameters, await membersOf(run, group), options);
+        await compute(merged, name).finally(() => merged.destroy());
+      });
+    }
+    // Last: what merging may have left behind would show.
+    if (run.folder.expected.has("base.output")) await compute(base, "base.output");
+  } finally {
+    base.destroy();
+  }
+}
+
+async function runTextEncoder(run: CaseRun, path: string): Promise<void> {
+  const config = parseClipTextConfig("text_encoder", (await openComponentFolder(path)).config);
+  const parameters = [...clipParameters(config).parameters.values()];
+  const base = await loadTextEncoder(run, path, config);
+  try {
+    for (const name of run.folder.expected.keys()) {
+      if (!name.endsWith(".last_hidden_state")) continue;
+      const group = name.slice(0, name.lastIndexOf("."));
+      await run.group(group, async () => {
+        const ids = run.input(`${group.split(".")[0]}.input_ids`);
+        const g = new Recorder();
+        const encoded = clipText(g, config, g.input("ids", [ids.values.length], { element: "u32" }), ids.shape[0]!);
+        g.output("hidden", encoded.lastHiddenState);
+        const merged = await mergedWeights(run, "text_encoder", base, parameters, await membersOf(run, group));
+        try {
+          const inputs = { ids: Uint32Array.from(ids.values) };
+          const outputs = await runNetwork(run, g, { label: `text encoder ${group}`, parameters: merged, inputs });
+          run.compare(name, outputs.get("hidden")!, run.limits.network);
+        } finally {
+          merged.destroy();
+        }
+      });
+    }
+  } finally {
+    base.destroy();
+  }
+}
+
+async function mergedWeights(
+  run: CaseRun,
+  component: LoraComponent,
+  base: LoadedParameters,
+  parameters: readonly Parameter[],
+  members: readonly Member[],
+  options?: ResolveOptions,
+): Promise<LoadedParameters> {
+  const files = await Promise.all(members.map(({ file }) => openLora(join(run.folder.path, file))));
+  try {
+    const modules = modulesOf(parameters);
+    const deltas = files.flatMap((file, index) =>
+      file.resolve(component, modules, options).map((delta) => ({ delta, scale: members[index]!.scale })),
+    );
+    return await mergeLoras(run.bench.gpu, base, parameters, deltas, { label: component });
+  } finally {
+    await Promise.all(files.map((file) => file.close()));
+  }
+}
+
+function modulesOf(parameters: readonly Parameter[]): ModuleShapes {
+  const matrices = parameters.filter((parameter) => parameter.kind === "matrix");
+  return new Map(
+    matrices.flatMap(({ parts }) => parts.map(({ name, shape }) => [name.replace(/\.weight$/, ""), shape])),
+  );
+}
+
+/** The files that a group of tensors is about: `base` none, `<file>.scale<s>` one, `stack` those that the README names. */
+async function membersOf(run: CaseRun, group: string): Promise<Member[]> {
+  if (group === "base") return [];
+  const single = /^(.+)\.scale(-?[\d.]+)$/.exec(group);
+  if (single) return [{ file: fileNamed(run, single[1]!), scale: Number(single[2]) }];
+  const readme = await readFile(join(run.folder.path, "README.md"), "utf8").catch(() => "");
+  const row = readme.split("\n").find((line) => line.includes(`\`${group}.output\``)) ?? "";
+  const members = [...row.matchAll(/(lora_\w+) at (-?[\d.]*\d)/g)];
+  if (members.length === 0) throw new Error("neither its name nor the README says which LoRA files it is of");
+  return members.map(([, file, scale]) => ({ file: fileNamed(run, file!), scale: Number(scale) }));
+}
+
+/** `lora_peft.safetensors` for `peft`; else the one file that has the word in its name. */
+function fileNamed(run: CaseRun, word: string): string {
+  const files = run.folder.files.filter((file) => /^lora.*\.safetensors$/.test(file));
+  const stem = (file: string) => basename(file, ".safetensors");
+  const exact = files.find((file) => stem(file) === word || stem(file) === `lora_${word}`);
+  const containing = files.filter((file) => `_${stem(file)}_`.includes(`_${word}_`));
+  if (exact) return exact;
+  if (containing.length === 1) return containing[0]!;
+  throw new Error(`${containing.length === 0 ? "no" : "more than one"} LoRA file is named for ${word}`);
+}

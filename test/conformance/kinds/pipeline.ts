@@ -1,0 +1,261 @@
+/**
+ * Whole runs: the product's own pipeline on the case's requests, and everything that the reference tells of them, from token
+ * ids to uint8 pixels. What the pipeline does not give away is read from its plans (`watched-model.ts`).
+ */
+
+import { join } from "node:path";
+import { loadDiffusionModel } from "../../../src/diffusion/diffusion-model.ts";
+import { compileDecoder } from "../../../src/diffusion/latents.ts";
+import { cpuGenerator } from "../../../src/diffusion/noise.ts";
+import { generate, type PipelineRequest } from "../../../src/diffusion/pipeline.ts";
+import { createSchedule, img2imgStart } from "../../../src/diffusion/schedulers/create-schedule.ts";
+import { timestepSinusoids } from "../../../src/models/unet.ts";
+import type { CaseRun, Kind } from "../kind.ts";
+import { channelsFirst, channelsLast } from "../tensors.ts";
+import { type Watched, watch } from "../watched-model.ts";
+import { type Described, pipelineRequest, type RunFacts } from "./pipeline-request.ts";
+
+export const pipelineKind: Kind = {
+  name: "pipeline",
+  recognises: ({ facts, expected }) =>
+    typeof facts.runs === "object" && [...expected.keys()].some((name) => name.endsWith("latents_after_step")),
+  async run(run) {
+    const runs = run.folder.facts.runs as Record<string, RunFacts>;
+    const models = new Map<string, Watched>();
+    try {
+      for (const [name, facts] of Object.entries(runs)) {
+        await run.group(name, async () => {
+          const folder = join(run.folder.path, facts.model ?? (run.folder.facts.model as string | undefined) ?? ".");
+          const known = models.get(folder);
+          const watched =
+            known ?? watch(await loadDiffusionModel(run.bench.gpu, folder, { precision: run.bench.storage }));
+          models.set(folder, watched);
+          watched.clear();
+          await compareRun(run, watched, name, facts);
+        });
+      }
+    } finally {
+      for (const { model } of models.values()) model.destroy();
+    }
+  },
+};
+
+/** Latents of one picture or more. */
+interface LatentShape {
+  readonly images: number;
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** What one run gave, and how to compare it. */
+interface Finished {
+  readonly run: CaseRun;
+  readonly watched: Watched;
+  readonly name: string;
+  readonly request: PipelineRequest;
+  readonly shape: LatentShape;
+  readonly steps: readonly StepResult[];
+  /** RGB, one picture after the other. */
+  readonly pictures: readonly number[];
+  /** Whether the case has this tensor. */
+  has(field: string): boolean;
+  /** Compares a tensor of the run where the case has it. */
+  check(field: string, actual: () => ArrayLike<number>, limit?: keyof CaseRun["limits"]): void;
+  input(field: string): Float64Array;
+}
+
+interface StepResult {
+  /** `[n, c, h, w]` each; the model's output has a part for each branch of guidance. */
+  readonly latents: Float64Array;
+  readonly model: Float64Array;
+  readonly denoised: Float64Array;
+}
+
+async function compareRun(run: CaseRun, watched: Watched, name: string, facts: RunFacts): Promise<void> {
+  // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
+  const prefix = name === "main" ? "" : `${name}.`;
+  const described: Described = { init: run.optional("init_image_u8"), noise: run.optional(`${prefix}init_noise`) };
+  const request = pipelineRequest(facts, described);
+  const { vae } = watched.model;
+  const shape: LatentShape = {
+    images: request.images ?? 1,
+    channels: vae.latentChannels,
+    height: request.height / vae.downscale,
+    width: request.width / vae.downscale,
+  };
+  const steps: StepResult[] = [];
+  let pictures: number[] = [];
+  for await (const event of generate(watched.model, request)) {
+    if (event.type === "step") steps.push(await readStep(watched, shape, await event.latents()));
+    if (event.type === "result")
+      pictures = event.pictures.flatMap(({ rgba }) => [...rgba.filter((_, i) => i % 4 !== 3)]);
+  }
+  const finished: Finished = {
+    run,
+    watched,
+    name,
+    request,
+    shape,
+    steps,
+    pictures,
+    has: (field) => run.folder.expected.has(prefix + field),
+    check(field, actual, limit = "pipeline") {
+      if (run.folder.expected.has(prefix + field)) {
+        run.compare(prefix + field, actual(), run.limits[limit], { group: name });
+      }
+    },
+    input: (field) => run.input(prefix + field).values,
+  };
+  textConditions(finished);
+  addedConditions(finished);
+  await startLatents(finished);
+  timesteps(finished);
+  stepTensors(finished);
+  await picture(finished);
+}
+
+async function readStep(watched: Watched, shape: LatentShape, latents: Float32Array): Promise<StepResult> {
+  const plan = watched.plan("unet");
+  const read = async (name: string) => {
+    const values = await plan.read(name);
+    const images = (values.length / (shape.height * shape.width * shape.channels)) | 0;
+    return channelsFirst([images, shape.height, shape.width, shape.channels], values);
+  };
+  return { latents: Float64Array.from(latents), model: await read("model"), denoised: await read("denoised") };
+}
+
+/** Ids and states of the prompts: as the UNet was given them, negative first. */
+function textConditions({ watched, request, check, has }: Finished): void {
+  const { prompts } = watched.model;
+  const suffixes = ["", "_2"];
+  for (const [i, suffix] of suffixes.entries()) {
+    check(`prompt_ids${suffix}`, () => prompts.get(request.prompt)!.ids[i]!, "exact");
+    check(`negative_ids${suffix}`, () => prompts.get(request.negativePrompt ?? "")!.ids[i]!, "exact");
+  }
+  const [text] = watched.writes("unet", "text");
+  const half = text!.length / 2;
+  const guided = has("negative_embeds");
+  check("prompt_embeds", () => (guided ? text!.subarray(half) : text!));
+  check("negative_embeds", () => text!.subarray(0, half));
+}
+
+/** The guidance scale's embedding of LCM, the pooled text and sizes of SDXL. */
+function addedConditions({ run, watched, name, check, has, input }: Finished): void {
+  const { config } = watched.model.unet;
+  check("guidance_embedding", () => watched.writes("unet", "guidance")[0]!);
+  const [added] = watched.writes("unet", "added");
+  if (!added) return;
+  const width = config.projection_class_embeddings_input_dim!;
+  const sizes = 6 * config.addition_time_embed_dim!;
+  const rows = Array.from({ length: added.length / width }, (_, row) => added.subarray(row * width, (row + 1) * width));
+  const pooled = rows.map((row) => row.subarray(0, width - sizes));
+  check("unet_text_embeds", () => pooled.flatMap((row) => [...row]));
+  check("pooled", () => pooled.at(-1)!);
+  check("negative_pooled", () => pooled[0]!);
+  for (const field of ["time_ids", "unet_time_ids"]) {
+    if (!has(field)) continue;
+    // The pipeline gives the UNet the sinusoids of the sizes, not the sizes.
+    const wanted = timestepSinusoids(input(field), config.addition_time_embed_dim!);
+    const actual = rows.slice(0, wanted.length / sizes).flatMap((row) => [...row.subarray(width - sizes)]);
+    run.equal(name, `${field} (as sinusoids)`, actual, wanted, run.limits.network);
+  }
+}
+
+/** Where the latents begin: noise, or a picture with noise added. */
+async function startLatents({ run, watched, request, shape, check, has }: Finished): Promise<void> {
+  const [written] = watched.writes("unet", "latents");
+  const start = channelsFirst([shape.images, shape.height, shape.width, shape.channels], written!);
+  const { initNoiseSigma } = scheduleOf(watched, request);
+  check("init_noise", () => start.map((value) => value / initNoiseSigma), "noise");
+  check("noisy_latents", () => start);
+  if (!request.image) return;
+
+  const { vae } = watched.model;
+  const generator = cpuGenerator(request.seed);
+  const posterior = generator.randn(shape.channels * shape.height * shape.width);
+  check("posterior_noise", () => posterior, "noise");
+  const noise = generator.randn(start.length);
+  check("noise", () => noise, "noise");
+  const { width, height, rgba } = request.image;
+  if (has("init_image_u8")) check("init_image_u8", () => rgba.filter((_, i) => i % 4 !== 3), "exact");
+  const [pictureWritten] = watched.writes("vae encoder", "picture");
+  check("init_image", () => channelsFirst([1, height, width, 3], pictureWritten!));
+  const encoded = channelsFirst(
+    [1, shape.height, shape.width, 2 * vae.latentChannels],
+    await watched.plan("vae encoder").read("encoded"),
+  );
+  const mean = encoded.subarray(0, encoded.length / 2);
+  const logVariance = encoded.slice(encoded.length / 2).map((value) => Math.min(Math.max(value, -30), 20));
+  check("vae_mean", () => mean);
+  check("vae_logvar", () => logVariance);
+  check("init_latents", () =>
+    mean.map(
+      (value, i) => (value + Math.exp(0.5 * logVariance[i]!) * posterior[i]! - vae.shiftFactor) * vae.scalingFactor,
+    ),
+  );
+  run.optional("init_image_u8");
+}
+
+function scheduleOf({ model }: Watched, request: PipelineRequest) {
+  const { className, config = model.scheduler.config } = request.scheduler ?? model.scheduler;
+  return createSchedule(className, config, { steps: request.steps, eta: request.eta });
+}
+
+/** The timesteps that were run, as the schedule has them and as the UNet was told them. */
+function timesteps({ run, watched, name, request, has, check, input }: Finished): void {
+  const whole = scheduleOf(watched, request);
+  const schedule = request.image ? whole.from(img2imgStart(whole, request.strength ?? 1)) : whole;
+  const integers = schedule.timesteps.every(Number.isInteger);
+  check("timesteps", () => schedule.timesteps, integers ? "exact" : "scheduler");
+  if (!has("timesteps")) return;
+  const { config } = watched.model.unet;
+  const width = config.block_out_channels[0]!;
+  const options = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
+  const told = watched.writes("unet", "timestep").flatMap((values) => [...values.subarray(0, width)]);
+  const wanted = timestepSinusoids(input("timesteps"), width, options);
+  run.equal(name, "timesteps (as sinusoids)", told, wanted, run.limits.network);
+}
+
+function stepTensors({ watched, shape, steps, check }: Finished): void {
+  const { images, channels, height, width } = shape;
+  const nchw = (values: Float32Array | Uint32Array) => [...channelsFirst([images, height, width, channels], values)];
+  check("latents_after_step", () => steps.flatMap((step) => [...step.latents]));
+  check("unet_output", () => steps.flatMap((step) => [...step.model]));
+  check("denoised_after_step", () => steps.flatMap((step) => [...step.denoised]));
+  check("step_noises", () => watched.writes("unet", "noise").flatMap(nchw), "noise");
+  check("unet_input", () => {
+    const start = nchw(watched.writes("unet", "latents")[0]!);
+    const rows = watched.writes("unet", "rows");
+    return steps.flatMap((step, index) => {
+      const before = index === 0 ? start : [...steps[index - 1]!.latents];
+      const scaled = before.map((value) => value * rows[index]![0]!);
+      return Array.from({ length: step.model.length / before.length }, () => scaled).flat();
+    });
+  });
+}
+
+async function picture({ run, watched, shape, steps, pictures, check, has }: Finished): Promise<void> {
+  const { vae, precision } = watched.model;
+  const { images, channels, height, width } = shape;
+  const final = steps.at(-1)!.latents;
+  check("decoder_input", () => final.map((value) => value / vae.scalingFactor + vae.shiftFactor));
+  check("image_u8", () => pictures, "picture");
+  if (!has("image_raw")) return;
+  const storage = vae.forceUpcast ? "f32" : precision;
+  const options = { label: "raw decoder", storage, parameters: vae.weights, keepPicture: true } as const;
+  const plan = await compileDecoder(run.bench.gpu, vae, { height, width, channels }, options);
+  try {
+    const raw: number[] = [];
+    const size = final.length / images;
+    for (let image = 0; image < images; image++) {
+      const values = final.subarray(image * size, (image + 1) * size);
+      plan.write("latents", channelsLast({ shape: [1, channels, height, width], values }).values);
+      plan.run();
+      raw.push(...channelsFirst([1, height * vae.downscale, width * vae.downscale, 3], await plan.read("picture")));
+    }
+    check("image_raw", () => raw);
+  } finally {
+    plan.destroy();
+  }
+}

@@ -1,0 +1,69 @@
+/** A recorded network run once on values of the host, and its milestones by the names of its modules. */
+
+import { compile } from "../../src/graph/plan.ts";
+import type { Recorder } from "../../src/graph/recorder.ts";
+import type { Tensor as GraphTensor } from "../../src/graph/tensor.ts";
+import type { ParameterBuffers } from "../../src/graph/weights.ts";
+import type { CaseRun } from "./kind.ts";
+import { channelsFirst } from "./tensors.ts";
+
+/** Inputs by name, as the device has them (channels last, no padding) → outputs by name, channels first. */
+export async function runNetwork(
+  run: CaseRun,
+  recorder: Recorder,
+  options: {
+    label: string;
+    parameters: ParameterBuffers;
+    inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
+  },
+): Promise<Map<string, Float64Array>> {
+  const { gpu, storage } = run.bench;
+  const plan = await compile(gpu, recorder, { label: options.label, storage, parameters: options.parameters });
+  try {
+    for (const [name, values] of Object.entries(options.inputs)) plan.write(name, values);
+    plan.run();
+    await gpu.idle();
+    const outputs = new Map<string, Float64Array>();
+    for (const [name, tensor] of recorder.outputs)
+      outputs.set(name, channelsFirst(tensor.shape, await plan.read(name)));
+    return outputs;
+  } finally {
+    plan.destroy();
+  }
+}
+
+/**
+ * Compares the milestones of one group, `<group>.<module>`, in a run of their own: a tensor that is read cannot be fused
+ * away, so the network is not quite the one that was compared.
+ */
+export async function compareMilestones(
+  run: CaseRun,
+  group: string,
+  record: () => Recorder,
+  options: {
+    label: string;
+    parameters: ParameterBuffers;
+    inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
+  },
+  named: (module: string, recorder: Recorder) => GraphTensor | undefined = () => undefined,
+): Promise<void> {
+  const names = [...run.folder.intermediates.keys()].filter((name) => name.startsWith(`${group}.`));
+  if (!run.bench.intermediates || names.length === 0) return;
+  const recorder = record();
+  recorder.outputs.clear();
+  for (const name of names) {
+    const module = name.slice(group.length + 1);
+    const tensor = named(module, recorder) ?? outputOf(recorder, module);
+    if (tensor) recorder.output(name, tensor);
+    else run.fail("intermediates", name, "no operation has this name");
+  }
+  const outputs = await runNetwork(run, recorder, options);
+  for (const [name, values] of outputs) run.compareIntermediate(name, values, run.limits.network);
+}
+
+/** What a module of the model gives: the last operation within it, or the one that has its name. */
+function outputOf(recorder: Recorder, module: string): GraphTensor | undefined {
+  const { operations } = recorder;
+  const within = operations.filter((operation) => operation.name.startsWith(`${module}.`)).at(-1);
+  return (within ?? operations.filter((operation) => operation.name === module).at(-1))?.output;
+}
