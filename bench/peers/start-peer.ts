@@ -1,0 +1,110 @@
+/** Starts peers' processes and talks to them. */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { lavapipeDriver, swiftShaderDriver } from "../../src/gpu/software-driver.ts";
+import { REPLY, type Reply, type Request, type Work } from "./peer.ts";
+import type { PeerOptions } from "./serve-peer.ts";
+
+export const PEER_NAMES = [
+  "daguerre",
+  "ort-webgpu",
+  "ort-cpu",
+  "ort-web",
+  "tfjs-webgpu",
+  "jax-js",
+  "torch-cpu",
+] as const;
+export type PeerName = (typeof PEER_NAMES)[number];
+
+export interface RunningPeer {
+  readonly name: PeerName;
+  readonly description: string;
+  /** Gives the peer's own note. Throws what the peer says is wrong. */
+  prepare(work: Work): Promise<string | undefined>;
+  output(file: string): Promise<Float32Array>;
+  /** Milliseconds of so many runs. */
+  run(times: number): Promise<number>;
+  release(): Promise<void>;
+  stop(): void;
+}
+
+const PYTHON = "/usr/bin/python3";
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
+
+/** Throws with the peer's own error where it does not start. */
+export async function startPeer(name: PeerName, options: PeerOptions): Promise<RunningPeer> {
+  const env = { ...process.env, ...(await driverVariables(options)) };
+  // Preset to an old core on some machines, which halves PyTorch.
+  delete env["OPENBLAS_CORETYPE"];
+  const command = name === "torch-cpu" ? PYTHON : process.execPath;
+  const args =
+    name === "torch-cpu"
+      ? [path("torch_cpu.py")]
+      : [
+          "--import",
+          path("../../tooling/wgsl-loader.mjs"),
+          "--import",
+          "tsx",
+          path("serve-peer.ts"),
+          name,
+          JSON.stringify(options),
+        ];
+  const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"] });
+  const replies = replyReader(child);
+  const ask = async (request: Request) => {
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    const reply = await replies();
+    if ("error" in reply) throw new Error(reply.error);
+    return reply as Extract<Reply, { ok: true }>;
+  };
+  const first = await replies();
+  if (!("ready" in first)) throw new Error("error" in first ? first.error : "no greeting");
+  return {
+    name,
+    description: first.ready,
+    prepare: async (work) => (await ask({ method: "prepare", work })).note,
+    async output(file) {
+      await ask({ method: "output", file });
+      const bytes = readFileSync(file);
+      return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    },
+    run: async (times) => (await ask({ method: "run", times })).milliseconds!,
+    release: async () => void (await ask({ method: "release" })),
+    // Some runtimes never come to an end by themselves.
+    stop: () => void child.kill("SIGKILL"),
+  };
+}
+
+/** Everybody is to see the one driver; a peer's own choice of adapter knows no names. */
+async function driverVariables({ driver }: PeerOptions): Promise<Record<string, string>> {
+  const file =
+    driver === "lavapipe" ? lavapipeDriver() : driver === "swiftshader" ? await swiftShaderDriver() : undefined;
+  return file ? { VK_DRIVER_FILES: file, VK_ICD_FILENAMES: file } : {};
+}
+
+/** The next reply of a child; an error with the end of what it wrote to stderr when it ends instead. */
+function replyReader(child: ChildProcess): () => Promise<Reply> {
+  const ready: Reply[] = [];
+  const waiting: ((reply: Reply) => void)[] = [];
+  let last = "";
+  const give = (reply: Reply) => {
+    const taker = waiting.shift();
+    if (taker) taker(reply);
+    else ready.push(reply);
+  };
+  createInterface({ input: child.stdout! }).on("line", (line) => {
+    if (line.startsWith(REPLY)) give(JSON.parse(line.slice(REPLY.length)));
+  });
+  child.stderr!.on("data", (data) => {
+    last = `${last}${data}`.slice(-2000);
+    if (process.env["BENCH_DEBUG"]) process.stderr.write(data);
+  });
+  child.on("error", (error) => give({ error: error.message }));
+  child.on("exit", (code, signal) =>
+    give({ error: `ended with ${signal ?? code}: ${last.trim().split("\n").slice(-3).join(" / ")}` }),
+  );
+  return () => new Promise((resolve) => (ready.length > 0 ? resolve(ready.shift()!) : waiting.push(resolve)));
+}
