@@ -11,11 +11,12 @@ import { type Convolution, type Elementwise, type Operation, readsOf, rowsOf, ty
 /** The operations with what can be fused fused, and what nobody reads left out. `outputs` are read from outside. */
 export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>): Operation[] {
   const list: (Operation | undefined)[] = [...operations];
+  const results = [...outputs]; // gone through twice
   const makers = new Map<number, number>(list.map((operation, index) => [operation!.output.id, index]));
   const readers = new Map<number, number>();
   const count = (tensor: Tensor, by: number) => readers.set(tensor.id, (readers.get(tensor.id) ?? 0) + by);
   for (const operation of operations) for (const tensor of readsOf(operation)) count(tensor, 1);
-  for (const tensor of outputs) count(tensor, 1);
+  for (const tensor of results) count(tensor, 1);
 
   /** The operation that makes a tensor which only one other reads. */
   const soleMaker = (tensor: Tensor): { index: number; operation: Operation } | undefined => {
@@ -34,7 +35,7 @@ export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>
     const operation = list[at];
     if (operation?.kind === "convolution") {
       const maker = soleMaker(operation.input);
-      if (maker?.operation.kind === "upsample-nearest") {
+      if (maker?.operation.kind === "upsample-nearest" && readsPicture(operation, maker.operation.output)) {
         replace(at, maker.index, readResized(operation, maker.operation.input));
       }
     } else if (operation?.kind === "elementwise") {
@@ -58,8 +59,13 @@ export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>
   }
   return live(
     list.filter((operation) => operation !== undefined),
-    outputs,
+    results,
   );
+}
+
+/** Whether a convolution sees a tensor `[n, h, w, c]` as such; a linear layer takes each image's pixels as one row. */
+function readsPicture({ virtual }: Convolution, { shape }: Tensor): boolean {
+  return virtual.height === shape[1] && virtual.width === shape[2];
 }
 
 function readResized(convolution: Convolution, input: Tensor): Convolution {

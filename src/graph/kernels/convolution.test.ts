@@ -393,6 +393,6 @@ function concatenated([a, first]: [Float32Array, number], [b, second]: [Float32A
 function headsOf(values: Float32Array, { heads, width, padded }: { heads: number; width: number; padded: number }) {
   const inside: number[] = [];
   const between: number[] = [];
-  values.forEach((value, i) => ((i % (heads * padded)) % padded < width ? inside.push(value) : between.push(value)));
+  for (const [i, value] of values.entries()) ((i % (heads * padded)) % padded < width ? inside : between).push(value);
   return { inside: Float32Array.from(inside), between };
 }

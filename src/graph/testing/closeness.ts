@@ -41,3 +41,13 @@ export function expectClose(actual: ArrayLike<number>, reference: Reference, sto
   }
   return ratio;
 }
+
+/** The largest difference, in terms of the largest value that was wanted. NaN where there is one. */
+export function relativeDifference(got: ArrayLike<number>, wanted: ArrayLike<number>): number {
+  let [off, size] = [0, 0];
+  for (let i = 0; i < wanted.length; i++) {
+    off = Math.max(off, Math.abs(got[i]! - wanted[i]!));
+    size = Math.max(size, Math.abs(wanted[i]!));
+  }
+  return off === 0 ? 0 : off / size;
+}
