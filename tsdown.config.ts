@@ -1,5 +1,5 @@
 import { defineConfig } from "tsdown";
-import { playgroundPage } from "./tooling/playground-page.ts";
+import { playgroundBuild } from "./tooling/playground-page.ts";
 
 export default defineConfig([
   {
@@ -12,18 +12,5 @@ export default defineConfig([
     clean: true,
     fixedExtension: false,
   },
-  {
-    entry: { main: "playground/main.ts", theme: "playground/theme.ts" },
-    outDir: "dist/playground",
-    platform: "browser",
-    target: ["chrome123", "firefox121", "safari17.5"],
-    format: "esm",
-    dts: false,
-    minify: true,
-    clean: true,
-    deps: { alwaysBundle: [/./] },
-    tsconfig: "playground/tsconfig.json",
-    outputOptions: { entryFileNames: "[name]-[hash].js" },
-    plugins: [playgroundPage(new URL("playground/", import.meta.url))],
-  },
+  playgroundBuild("dist/playground"),
 ]);

@@ -242,6 +242,7 @@ function failed(run: Run, failure: Failure): void {
   over(run);
   stage.dim(false);
   at("invitation").textContent = "";
+  figures.total.textContent = "–";
   if (current === undefined || current.run.order <= run.order) {
     stage.progress(undefined);
     complain(complaints(failure, request.fields), run.deliberate);

@@ -5,6 +5,8 @@
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import type { UserConfig } from "tsdown";
 
 /** In the order in which they build on each other. */
 const STYLES = ["tokens", "page", "controls", "stage", "easel"];
@@ -16,8 +18,31 @@ interface Emitting {
 }
 type Bundle = Record<string, { fileName: string; name?: string; isEntry?: boolean }>;
 
+const SOURCES = new URL("../playground/", import.meta.url);
+
+/** How tsdown builds the page into `outDir`. */
+export function playgroundBuild(outDir: string): UserConfig {
+  const source = (path: string) => fileURLToPath(new URL(path, SOURCES));
+  return {
+    entry: { main: source("main.ts"), theme: source("theme.ts") },
+    outDir,
+    platform: "browser",
+    // What has `light-dark()` and `:has()`; older browsers get a page in plain colours.
+    target: ["chrome123", "firefox121", "safari17.5"],
+    format: "esm",
+    dts: false,
+    minify: true,
+    clean: true,
+    // Nothing is fetched from elsewhere: what the page uses of npm is in its files.
+    deps: { alwaysBundle: [/./] },
+    tsconfig: source("tsconfig.json"),
+    outputOptions: { entryFileNames: "[name]-[hash].js" },
+    plugins: [playgroundPage(SOURCES)],
+  };
+}
+
 /** @param folder the playground's sources, absolute, with a slash at the end */
-export function playgroundPage(folder: URL) {
+function playgroundPage(folder: URL) {
   const read = (path: string) => readFile(new URL(path, folder), "utf8");
   return {
     name: "playground-page",

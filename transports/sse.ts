@@ -41,6 +41,11 @@ const HEADERS_WITHIN_MS = 100;
 const STALLED_AFTER_MS = 120_000;
 /** Milliseconds an error event may take to leave before the connection is destroyed all the same. */
 const LINGER_MS = 5_000;
+/**
+ * Milliseconds between the error event's leaving and the end. A browser's `fetch` throws away what its reader has not
+ * taken when the connection breaks, so the reader is given the time to take it.
+ */
+const READ_MS = 150;
 
 const HEARTBEAT = new TextEncoder().encode(": ping\n");
 
@@ -199,6 +204,7 @@ async function destroy(
   }
   const until = Date.now() + lingerMs;
   while ((!outgoing.headersSent || outgoing.writableLength > 0) && Date.now() < until) await sleep(5);
+  if (lingerMs > 0) await sleep(READ_MS);
   // Over HTTP/2, `destroy()` ends the stream with NO_ERROR, which reads as a clean end.
   if (outgoing.stream === undefined) outgoing.destroy();
   else outgoing.stream.close(http2.NGHTTP2_INTERNAL_ERROR);

@@ -1,0 +1,401 @@
+/**
+ * The page in a real browser (Debian's Chromium), before a real server with the built-in model.
+ *
+ * Skipped where there is no Chromium. The page is built here, from its sources.
+ */
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Hono } from "hono";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { chromium } from "playwright-core";
+import { build } from "tsdown";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Runtime } from "../src/engine/contract.ts";
+import type { RunEvent } from "../src/engine/events.ts";
+import type { GenerationRequest } from "../src/engine/request.ts";
+import { createRuntime } from "../src/engine/runtime.ts";
+import { playgroundBuild } from "../tooling/playground-page.ts";
+import { createApp } from "../transports/app.ts";
+import type { Run } from "../transports/generator.ts";
+import { type Listening, listen } from "../transports/listen.ts";
+import { playground } from "../transports/playground.ts";
+import { until } from "./gradient-run.ts";
+
+const CHROMIUM = "/usr/bin/chromium";
+const FLAGS = [
+  "--headless=new",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+];
+/** A picture on a software GPU that something else is using too. */
+const PICTURE = { timeout: 60_000 };
+
+/** What the server was asked, and what became of it. */
+interface Asked {
+  readonly request: GenerationRequest;
+  steps: number;
+  outcome: "running" | "finished" | "stopped";
+}
+
+if (!existsSync(CHROMIUM)) console.warn(`playground.test.ts is skipped: there is no ${CHROMIUM}`);
+
+describe.skipIf(!existsSync(CHROMIUM))("the playground", () => {
+  let folder: string;
+  let runtime: Runtime;
+  let browser: Browser;
+  let server: Listening;
+  let context: BrowserContext;
+  let page: Page;
+  /** Takes the place of the model where a test needs a server that fails. */
+  let instead: Run<GenerationRequest, RunEvent> | undefined;
+  const asked: Asked[] = [];
+  const strangers: string[] = [];
+  const complaints: string[] = [];
+
+  const run: Run<GenerationRequest, RunEvent> = async function* ({ image, ...input }, runContext) {
+    const entry: Asked = { request: { image, ...input }, steps: 0, outcome: "running" };
+    asked.push(entry);
+    try {
+      if (instead !== undefined) return yield* instead({ image, ...input }, runContext);
+      const { signal } = runContext;
+      const events =
+        image === undefined
+          ? runtime.textToImage(input, { signal })
+          : runtime.imageToImage({ ...input, image }, { signal });
+      for await (const event of events) {
+        if (event.type === "progress") entry.steps = event.step;
+        yield event;
+      }
+      entry.outcome = "finished";
+    } finally {
+      if (entry.outcome === "running") entry.outcome = "stopped";
+    }
+  };
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "daguerre-page-"));
+    const built = join(folder, "page");
+    await build({ ...playgroundBuild(built), config: false, logLevel: "error" });
+    runtime = await createRuntime();
+    const { defaultWidth, defaultHeight, defaultSteps, defaultGuidanceScale, name } = runtime.model;
+    const defaults = {
+      width: defaultWidth,
+      height: defaultHeight,
+      num_inference_steps: defaultSteps,
+      guidance_scale: defaultGuidanceScale,
+    };
+    const app = new Hono()
+      .route("/", playground(pathToFileURL(`${built}/`)))
+      .route("/", createApp({ run, health: () => ({ model: name, adapter: runtime.adapter, defaults }) }));
+    server = await listen(app, 0, "127.0.0.1");
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+    await runtime?.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function visit(options: Parameters<Browser["newContext"]>[0] = {}): Promise<void> {
+    context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+    context.on("request", (request) => {
+      const url = request.url();
+      if (!url.startsWith(`${server.url}/`) && !/^(data|blob):/.test(url)) strangers.push(url);
+    });
+    page = await context.newPage();
+    page.on("console", (message) => {
+      // Chromium reports an answer of 4xx by itself; tests that cause one look at the page instead.
+      const { url } = message.location();
+      if (message.type() === "error" && !/Failed to load resource/.test(message.text()))
+        complaints.push(`${message.text()} ${url}`);
+    });
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    await page.goto(server.url);
+    await expectText("#machine .model", /landscapes/);
+  }
+
+  beforeEach(async () => {
+    asked.length = strangers.length = complaints.length = 0;
+    instead = undefined;
+    await visit();
+  });
+
+  afterEach(async () => {
+    await context.close();
+    expect(strangers, "requests that left the origin").toEqual([]);
+    expect(complaints, "errors on the console").toEqual([]);
+  });
+
+  async function expectText(selector: string, text: RegExp): Promise<void> {
+    await page
+      .locator(selector)
+      .filter({ hasText: text })
+      .waitFor({ state: "attached", ...PICTURE });
+  }
+  const finished = () => expectText("#strip > :last-child", /^Final$/);
+  const value = (selector: string) => page.locator(selector).inputValue();
+  const told = async (selector: string) => (await page.locator(selector).textContent()) ?? "";
+  const focused = () => page.evaluate<string>("document.activeElement?.id");
+
+  const busy = async (yes: boolean) => {
+    await page.locator(yes ? "body.busy" : "body:not(.busy)").waitFor(PICTURE);
+  };
+
+  /** Mean colour, and how far the darkest and the lightest pixel are apart, of the picture on the plate. */
+  function plate() {
+    return page.evaluate(async () => {
+      // biome-ignore lint/suspicious/noExplicitAny: the browser's own objects, which are not among the types of this folder
+      const { document, OffscreenCanvas } = globalThis as any;
+      const picture = document.querySelector("#pictures img:last-child");
+      const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
+      const drawing = canvas.getContext("2d");
+      drawing.drawImage(picture, 0, 0);
+      const { data } = drawing.getImageData(0, 0, canvas.width, canvas.height);
+      const sum = [0, 0, 0];
+      let low = 255;
+      let high = 0;
+      for (let i = 0; i < data.length; i += 4) {
+        for (let c = 0; c < 3; c++) sum[c] += data[i + c];
+        low = Math.min(low, data[i + 1]);
+        high = Math.max(high, data[i + 1]);
+      }
+      const [red, green, blue] = sum.map((total: number) => total / (data.length / 4)) as [number, number, number];
+      return { width: canvas.width as number, height: canvas.height as number, red, green, blue, range: high - low };
+    });
+  }
+
+  it("develops a picture in place", async () => {
+    await page.fill("#prompt", "a sailboat on a calm sea at dawn");
+    await page.fill("#seed", "5");
+    await page.click("#generate");
+    await page.locator("#progress.running").waitFor();
+    await page.locator("#strip > :nth-child(3)").waitFor(PICTURE);
+    const early = Number(await page.getAttribute("#progress", "aria-valuenow"));
+    expect(early).toBeGreaterThan(0);
+    expect(early).toBeLessThan(100);
+    await finished();
+
+    // Seven previews and the picture, of eight steps.
+    expect(await page.locator("#strip > *").count()).toBe(8);
+    expect(await told("#figure-step")).toBe("8 of 8");
+    expect(await told("#figure-seed")).toBe("5");
+    const first = Number.parseFloat(await told("#figure-first"));
+    expect(first).toBeGreaterThan(0);
+    expect(first).toBeLessThan(Number.parseFloat(await told("#figure-total")));
+    await expectText("#said", /^Finished in/);
+    const picture = await plate();
+    expect(picture).toMatchObject({ width: 128, height: 128 });
+    expect(picture.range).toBeGreaterThan(40);
+    expect(asked.map(({ request }) => request.output_format)).toEqual(["png"]);
+
+    await page.locator("#strip > :nth-child(1)").click();
+    await page.locator("#compare").waitFor();
+    expect(await told("#before-tag")).toBe("Step 1");
+    await page.keyboard.press("Escape");
+    await page.locator("#compare").waitFor({ state: "hidden" });
+
+    const download = page.waitForEvent("download");
+    await page.click("#save");
+    expect((await download).suggestedFilename()).toBe("daguerre-5.png");
+  });
+
+  it("cancels, on the page and on the server", async () => {
+    await page.fill("#prompt", "the mountains at night");
+    await page.locator("#steps").fill("50");
+    await page.click("#generate");
+    await page.locator("#strip > :nth-child(1)").waitFor(PICTURE);
+    await page.click("#cancel");
+    await expectText("#figure-step", /^cancelled$/);
+    await until(() => asked[0]?.outcome === "stopped", 20_000);
+    expect(asked[0]?.steps).toBeLessThan(50);
+    expect(await page.locator("#cancel").isDisabled()).toBe(true);
+    expect(await page.locator("#strip").textContent()).not.toContain("Final");
+    expect(await told("#alert")).toBe("");
+  });
+
+  it("makes pictures from strokes while one paints, the newest last", async () => {
+    await page.check("input[value=canvas]");
+    await page.fill("#prompt", "the sea");
+    await page.locator("#strength").fill("0.3");
+    const means: number[] = [];
+    for (const colour of ["Night", "Snow"]) {
+      await page.locator(`#swatches label[title=${colour}]`).click();
+      await page.locator("#brush").fill("120");
+      const box = (await page.locator("#canvas").boundingBox())!;
+      await page.mouse.move(box.x + 5, box.y + 5);
+      await page.mouse.down();
+      for (let row = 0; row <= 6; row++) {
+        const y = box.y + 5 + ((box.height - 10) * row) / 6;
+        await page.mouse.move(box.x + (row % 2 === 0 ? box.width - 5 : 5), y, { steps: 6 });
+        await page.mouse.move(box.x + (row % 2 === 0 ? box.width - 5 : 5), y + box.height / 7);
+      }
+      await page.mouse.up();
+      await busy(true);
+      await busy(false);
+      await finished();
+      const { red, green, blue } = await plate();
+      means.push((red + green + blue) / 3);
+    }
+    // Nobody pressed Generate; what is painted is what is seen.
+    expect(asked.length).toBeGreaterThanOrEqual(2);
+    expect(asked.every(({ request }) => request.image !== undefined && request.strength === 0.3)).toBe(true);
+    expect(new Set(asked.map(({ request }) => request.seed)).size).toBe(1);
+    expect(asked.at(-1)?.outcome).toBe("finished");
+    expect(means[1]! - means[0]!).toBeGreaterThan(50);
+
+    await page.click("#undo");
+    await busy(true);
+    await busy(false);
+    const { red, green, blue } = await plate();
+    expect(means[1]! - (red + green + blue) / 3).toBeGreaterThan(50);
+  });
+
+  it("says in plain words what is wrong with a field, at the field", async () => {
+    await page.click("#generate");
+    await expectText("[data-fault=prompt]", /Write what the picture should show/);
+    expect(await focused()).toBe("prompt");
+    expect(asked).toEqual([]);
+
+    await page.fill("#prompt", "a lake");
+    expect(await told("[data-fault=prompt]")).toBe("");
+    await page.fill("#width", "100");
+    await page.fill("#height", "4000");
+    await page.click("#generate");
+    await expectText("[data-fault=width]", /^The width must be a multiple of 8\.$/);
+    await expectText("[data-fault=height]", /^The height can be 2048 at most\.$/);
+    expect(await page.getAttribute("#width", "aria-invalid")).toBe("true");
+    expect(await page.getAttribute("#width", "aria-describedby")).toBe("fault-width");
+    expect(await focused()).toBe("width");
+
+    await page.fill("#width", "64");
+    await page.fill("#height", "64");
+    await page.click("#generate");
+    await finished();
+    expect(await plate()).toMatchObject({ width: 64, height: 64 });
+    expect(await told("[data-fault=width]")).toBe("");
+  });
+
+  it("shows a server that fails, is busy, or is gone", async () => {
+    await page.fill("#prompt", "a forest");
+    instead = async function* () {
+      yield { type: "progress", step: 1, steps: 8, progress: 0.125, elapsed_ms: 1 };
+      throw new Error("a shader at /secret/path");
+    };
+    await page.click("#generate");
+    await expectText("#alert", /^The server could not finish this picture\. Its log says more\.$/);
+    expect(await page.locator("#cancel").isDisabled()).toBe(true);
+
+    instead = () => {
+      throw Object.assign(new Error("The queue is full"), { status: 503, retryAfter: 7 });
+    };
+    await page.click("#generate");
+    await expectText("#alert", /^The server is busy\. Try again in 7 seconds\.$/);
+
+    await context.setOffline(true);
+    await page.click("#generate");
+    await expectText("#alert", /connection to the server broke off/);
+    await context.setOffline(false);
+    instead = undefined;
+    await page.click("#generate");
+    await finished();
+    expect(await told("#alert")).toBe("");
+  });
+
+  it("works with the keyboard alone", async () => {
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    expect(await focused()).toBe("prompt");
+    await page.keyboard.type("a windmill on green hills");
+    await page.keyboard.press("Enter");
+    await finished();
+    expect(asked[0]?.request.prompt).toBe("a windmill on green hills");
+
+    // On to Generate, the ideas and the sliders, in the order in which they are seen.
+    await page.keyboard.press("Tab");
+    expect(await focused()).toBe("generate");
+    for (let i = 0; i < 12 && (await focused()) !== "steps"; i++) await page.keyboard.press("Tab");
+    expect(await focused()).toBe("steps");
+    await page.keyboard.press("ArrowLeft");
+    expect(await value("#steps")).toBe("7");
+    for (let i = 0; i < 12 && !(await page.evaluate<boolean>("document.activeElement?.role === 'option'")); i++) {
+      await page.keyboard.press("Tab");
+    }
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("Enter");
+    await expectText("#before-tag", /^Step 2$/);
+
+    // Painting.
+    await page.locator("input[value=words]").focus();
+    await page.keyboard.press("ArrowRight");
+    expect(await page.isChecked("input[value=canvas]")).toBe(true);
+    for (let i = 0; i < 40 && (await focused()) !== "canvas"; i++) await page.keyboard.press("Tab");
+    expect(await focused()).toBe("canvas");
+    asked.length = 0;
+    await page.keyboard.down("Space");
+    for (let i = 0; i < 5; i++) await page.keyboard.press("ArrowRight");
+    await page.keyboard.up("Space");
+    await until(() => asked.at(-1)?.outcome === "finished", PICTURE.timeout);
+    expect(asked[0]?.request.image?.byteLength).toBeGreaterThan(100);
+    await page.keyboard.press("Control+z");
+    expect(await page.locator("#undo").isDisabled()).toBe(true);
+
+    await page.locator("#steps").fill("50");
+    await page.locator("#prompt").focus();
+    await page.keyboard.press("Enter");
+    await busy(true);
+    await page.keyboard.press("Escape");
+    await expectText("#figure-step", /^cancelled$/);
+  });
+
+  it("fits a narrow phone, and keeps the chosen appearance", async () => {
+    await context.close();
+    await visit({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, colorScheme: "dark" });
+    const wide = () => page.evaluate<number>("document.documentElement.scrollWidth");
+    const ground = () => page.evaluate<string>("getComputedStyle(document.body).backgroundColor");
+    expect(await wide()).toBe(360);
+    await page.check("input[value=canvas]");
+    expect(await wide()).toBe(360);
+
+    const dark = await ground();
+    await page.click("#theme");
+    expect(await ground()).not.toBe(dark);
+    const light = await ground();
+    await page.reload();
+    expect(await ground()).toBe(light);
+  });
+
+  it("is served with a policy that lets nothing else in, and files that may be kept", async () => {
+    const answer = await fetch(server.url, { headers: { accept: "text/html,*/*" } });
+    const policy = answer.headers.get("content-security-policy") ?? "";
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).not.toContain("unsafe");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    const html = await answer.text();
+    expect(html).not.toMatch(/https?:|<style|style=|onclick/);
+    const files = [...html.matchAll(/(?:href|src)="(playground\/[^"]+)"/g)].map(([, path]) => path!);
+    expect(files.length).toBe(4);
+    for (const file of files) {
+      const asset = await fetch(new URL(file, server.url));
+      expect(asset.status).toBe(200);
+      expect(asset.headers.get("cache-control")).toContain("immutable");
+      expect(file).toMatch(/-[\w-]{8}\.(js|css|svg)$/);
+    }
+    const again = await fetch(server.url, {
+      headers: { accept: "text/html", "if-none-match": answer.headers.get("etag")! },
+    });
+    expect(again.status).toBe(304);
+    expect((await fetch(new URL("playground/..%2Findex.html", server.url))).status).toBe(404);
+    expect(await (await fetch(server.url)).text()).toContain("curl -N");
+  });
+});
