@@ -1,0 +1,446 @@
+/**
+ * Jobs: runs that were admitted, from waiting in line to the end of their log's retention.
+ *
+ * A store wraps one run. `submit` admits an input or refuses it; what the run yields goes into the job's log
+ * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. What the run is,
+ * and how events reach a client, is not known here.
+ *
+ * A job stops early in three ways, each told to its run through the signal and to its watchers as the last entry at
+ * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
+ * come back within the grace period (`AbortError`), unless it was submitted detached. The place on the device is free
+ * when the run itself has returned.
+ */
+import { randomUUID } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
+import { fingerprint } from "./fingerprint.ts";
+import { JobError } from "./job-errors.ts";
+import { createJobLog, type JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
+import type { Run } from "./run.ts";
+
+export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
+
+export interface Job<Input, Event> {
+  readonly id: string;
+  /** Whose it is, as `submit` was told; undefined: nobody's in particular. */
+  readonly owner: string | undefined;
+  readonly input: Input;
+  readonly state: JobState;
+  /** Jobs ahead of it in the line; 0 once it runs. */
+  readonly position: number;
+  /** Milliseconds since the epoch; undefined until it has happened. */
+  readonly submittedAt: number;
+  readonly startedAt: number | undefined;
+  readonly endedAt: number | undefined;
+  /** What it failed with; undefined unless `failed` or `cancelled`. */
+  readonly error: unknown;
+  readonly detached: boolean;
+  /** Everything it said, as long as it is held. */
+  readonly log: JobLog<Event>;
+  /** Settles at the end, whichever it is. Never rejects. */
+  readonly ended: Promise<void>;
+  /**
+   * Follows the job from the beginning, or from after an event id. Close the reader when done: the last one to leave a
+   * job that is not detached starts its grace period.
+   * @throws JobError `log-gone`, `beyond-log`
+   */
+  watch(options?: ReaderOptions & { readonly graceMs?: number }): LogReader<Event>;
+  /** Stops it before its next step; false when it has ended already. `reason` is what watchers are told. */
+  cancel(reason?: unknown): boolean;
+  /** Lays changes over the input from the run's next step on; false when it has ended. */
+  update(change: Readonly<Record<string, unknown>>): boolean;
+}
+
+export interface SubmitOptions {
+  /** The job's id; left out: a fresh UUID. A job that has ended gives its id up. */
+  readonly id?: string;
+  readonly owner?: string;
+  /** A second submission with the same key (and owner) gives the first one's job, as long as its log is held. */
+  readonly idempotencyKey?: string;
+  /** Milliseconds from now until it is stopped with a `TimeoutError`; the store's own limit holds as well. */
+  readonly deadlineMs?: number;
+  /** It runs on when nobody watches. */
+  readonly detached?: boolean;
+  /** Milliseconds that the last watcher has to come back; overrides the store's. */
+  readonly graceMs?: number;
+  /** Aborting cancels the job, with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What happens to a job, for metrics, logs and webhooks. */
+export type JobChange = "submitted" | "started" | "event" | "ended";
+export type JobListener<Input, Event> = (job: Job<Input, Event>, change: JobChange, event?: Event) => void;
+
+export interface Jobs<Input, Event> {
+  /**
+   * Admits an input: the job runs at once or waits in line.
+   * @throws JobError `queue-full`, `draining`, `id-in-use`, `key-reused`
+   */
+  submit(input: Input, options?: SubmitOptions): Job<Input, Event>;
+  get(id: string): Job<Input, Event> | undefined;
+  /** @throws JobError `not-found`, or `log-gone` for one that was there */
+  find(id: string): Job<Input, Event>;
+  /** Every job that is waiting, running, or still held after its end; oldest first. */
+  list(): Job<Input, Event>[];
+  /** Bytes held by all logs. */
+  readonly bytes: number;
+  /** Jobs in each state among those held. */
+  counts(): Record<JobState, number>;
+  /** Calls `listener` at each change, until the function it returns is called. */
+  observe(listener: JobListener<Input, Event>): () => void;
+  /** Takes no more jobs and settles when none is left; after `graceMs` those left are cancelled. */
+  drain(graceMs?: number): Promise<void>;
+}
+
+export interface JobsOptions<Event> {
+  /** Jobs that run at once. Default: any number. */
+  readonly concurrency?: number;
+  /** Jobs that may wait. */
+  readonly maxQueued?: number;
+  /** Milliseconds from submission until a job is stopped. Default: never. */
+  readonly deadlineMs?: number;
+  /** Milliseconds that the last watcher of a job has to come back before it is cancelled. */
+  readonly graceMs?: number;
+  /** Milliseconds for which an ended job's log is held. */
+  readonly retentionMs?: number;
+  /** Bytes of ended jobs' logs, at most; the oldest go first. */
+  readonly retainedBytes?: number;
+  /** Ended jobs held, at most. */
+  readonly retainedJobs?: number;
+  readonly log?: Partial<LogLimits>;
+  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
+  readonly slotOf?: (event: Event) => string | undefined;
+  /** Makes the event that tells a job its place in the line, on admission and when it changes. Default: none. */
+  readonly queuedEvent?: (position: number) => Event;
+}
+
+const DEFAULTS = {
+  concurrency: Number.POSITIVE_INFINITY,
+  maxQueued: 64,
+  deadlineMs: Number.POSITIVE_INFINITY,
+  graceMs: 0,
+  retentionMs: 60_000,
+  retainedBytes: 256 * 2 ** 20,
+  retainedJobs: 1024,
+};
+
+/** Ids remembered after their logs are gone, so that a late visitor is told 410 and not 404. */
+const REMEMBERED_IDS = 4096;
+/** Seconds; what a refused client is told to wait, at least and at most. */
+const RETRY_AFTER = { min: 1, max: 60 };
+/** `setTimeout` takes no more. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Which events a newer one of their kind makes worthless. */
+export function slotOf(event: unknown): string | undefined {
+  const type = (event as { type?: unknown } | null | undefined)?.type;
+  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+}
+
+/** The result stays in the log whatever its bound. */
+function isResult(event: unknown): boolean {
+  return (event as { type?: unknown } | null | undefined)?.type === "result";
+}
+
+/** A job as the store sees it. */
+interface Held<Input, Event> {
+  readonly job: Job<Input, Event>;
+  readonly log: JobLog<Event>;
+  start(): Promise<void>;
+  told: number | undefined;
+  readonly idempotencyKey: string | undefined;
+  readonly print: string | undefined;
+  expiry?: NodeJS.Timeout;
+}
+
+export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOptions<Event> = {}): Jobs<Input, Event> {
+  const limits = { ...DEFAULTS, ...withoutUndefined(options) };
+  const slot = options.slotOf ?? slotOf;
+  const { queuedEvent } = options;
+  const held = new Map<string, Held<Input, Event>>();
+  const byKey = new Map<string, Held<Input, Event>>();
+  const line: Held<Input, Event>[] = [];
+  const past = new Set<string>();
+  const listeners = new Set<JobListener<Input, Event>>();
+  let running = 0;
+  let draining = false;
+  let idle: (() => void) | undefined;
+  /** A run's usual length in ms, as a moving average, to tell refused clients when to come back. */
+  let usualMs = 1_000;
+
+  const tell: JobListener<Input, Event> = (job, change, event) => {
+    for (const listener of listeners) listener(job, change, event);
+  };
+
+  function pump(): void {
+    while (running < limits.concurrency) {
+      const next = line.shift();
+      if (next === undefined) break;
+      running++;
+      const begun = performance.now();
+      void next.start().finally(() => {
+        running--;
+        usualMs += (performance.now() - begun - usualMs) / 4;
+        pump();
+      });
+    }
+    if (queuedEvent !== undefined) {
+      for (const [position, waiting] of line.entries()) {
+        if (waiting.told === position) continue;
+        waiting.told = position;
+        waiting.log.append(queuedEvent(position), { slot: "queued" });
+      }
+    }
+    if (running === 0 && line.length === 0) idle?.();
+  }
+
+  function retryAfter(): number {
+    const seconds = Math.ceil(((line.length + 1) * usualMs) / limits.concurrency / 1000);
+    return Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
+  }
+
+  /** Forgets a job that has ended. */
+  function forget(entry: Held<Input, Event>): void {
+    clearTimeout(entry.expiry);
+    const { id } = entry.job;
+    if (held.get(id) === entry) {
+      held.delete(id);
+      past.add(id);
+      const [oldest] = past;
+      if (past.size > REMEMBERED_IDS) past.delete(oldest!);
+    }
+    if (entry.idempotencyKey !== undefined && byKey.get(entry.idempotencyKey) === entry) {
+      byKey.delete(entry.idempotencyKey);
+    }
+    entry.log.clear();
+  }
+
+  function retain(entry: Held<Input, Event>): void {
+    entry.expiry = setTimeout(() => forget(entry), Math.min(limits.retentionMs, LONGEST_TIMER)).unref();
+    let bytes = 0;
+    let count = 0;
+    const ended = [...held.values()]
+      .filter(({ job }) => job.endedAt !== undefined)
+      .sort((a, b) => b.job.endedAt! - a.job.endedAt!);
+    for (const older of ended) {
+      bytes += older.log.bytes;
+      if (++count > limits.retainedJobs || (bytes > limits.retainedBytes && older !== entry)) forget(older);
+    }
+  }
+
+  function admit(input: Input, given: SubmitOptions, key: string | undefined, print: string | undefined) {
+    const { id = randomUUID(), owner, detached = false, signal } = given;
+    const log = createJobLog<Event>(options.log);
+    const stop = new AbortController();
+    const submittedAt = Date.now();
+    let graceMs = given.graceMs ?? limits.graceMs;
+    let state: JobState = "queued";
+    let startedAt: number | undefined;
+    let endedAt: number | undefined;
+    let failure: unknown;
+    let update: Record<string, unknown> | undefined;
+    let grace: NodeJS.Timeout | undefined;
+    let settle = () => {};
+    const ended = new Promise<void>((resolve) => {
+      settle = resolve;
+    });
+    if (detached) log.runFree();
+
+    function end(how: Exclude<JobState, "queued" | "running">, error?: { error: unknown }): void {
+      if (endedAt !== undefined) return;
+      state = how;
+      endedAt = Date.now();
+      failure = error?.error;
+      clearTimeout(deadline);
+      clearTimeout(grace);
+      signal?.removeEventListener("abort", onSignal);
+      log.end(error);
+      retain(entry);
+      tell(job, "ended");
+      settle();
+    }
+
+    function stopWith(reason: unknown): boolean {
+      if (endedAt !== undefined) return false;
+      const at = line.indexOf(entry);
+      if (at >= 0) line.splice(at, 1);
+      const timedOut = (reason as Error | undefined)?.name === "TimeoutError";
+      end(timedOut ? "failed" : "cancelled", { error: reason });
+      stop.abort(reason);
+      if (at >= 0) pump();
+      return true;
+    }
+
+    const cancelled = () => new DOMException("Cancelled", "AbortError");
+    const onSignal = () => stopWith(signal?.reason);
+    signal?.addEventListener("abort", onSignal, { once: true });
+    const deadlineMs = Math.min(given.deadlineMs ?? Number.POSITIVE_INFINITY, limits.deadlineMs);
+    const deadline =
+      deadlineMs <= LONGEST_TIMER
+        ? setTimeout(() => stopWith(new DOMException("The deadline has passed", "TimeoutError")), deadlineMs).unref()
+        : undefined;
+
+    const job: Job<Input, Event> = {
+      id,
+      owner,
+      input,
+      detached,
+      submittedAt,
+      log,
+      ended,
+      get state() {
+        return state;
+      },
+      get position() {
+        return Math.max(line.indexOf(entry), 0);
+      },
+      get startedAt() {
+        return startedAt;
+      },
+      get endedAt() {
+        return endedAt;
+      },
+      get error() {
+        return failure;
+      },
+      watch({ graceMs: own, ...where } = {}) {
+        const reader = log.read(where);
+        if (own !== undefined) graceMs = own;
+        clearTimeout(grace);
+        let open = true;
+        return {
+          get position() {
+            return reader.position;
+          },
+          next: reader.next,
+          wake: reader.wake,
+          close() {
+            if (!open) return;
+            open = false;
+            reader.close();
+            if (log.readers > 0 || detached || endedAt !== undefined) return;
+            if (graceMs <= 0) stopWith(cancelled());
+            else grace = setTimeout(() => stopWith(cancelled()), Math.min(graceMs, LONGEST_TIMER)).unref();
+          },
+        };
+      },
+      cancel: (reason = cancelled()) => stopWith(reason),
+      update(change) {
+        if (endedAt !== undefined) return false;
+        update = { ...update, ...change };
+        return true;
+      },
+    };
+
+    const entry: Held<Input, Event> = {
+      job,
+      log,
+      told: undefined,
+      idempotencyKey: key,
+      print,
+      async start() {
+        state = "running";
+        startedAt = Date.now();
+        tell(job, "started");
+        const takeUpdate = () => {
+          const taken = update;
+          update = undefined;
+          return taken;
+        };
+        try {
+          for await (const event of run(input, { signal: stop.signal, requestId: id, takeUpdate })) {
+            if (stop.signal.aborted) break;
+            log.append(event, { slot: slot(event), keep: isResult(event) });
+            tell(job, "event", event);
+            // A run that never waits for anything real would otherwise keep the event loop to itself.
+            await setImmediate();
+            await log.room();
+            if (stop.signal.aborted) break;
+          }
+          end("completed");
+        } catch (error) {
+          end("failed", { error });
+        }
+      },
+    };
+    return { entry, queue: () => signal?.aborted && onSignal() };
+  }
+
+  return {
+    submit(input, given = {}) {
+      const key = given.idempotencyKey === undefined ? undefined : `${given.owner ?? ""} ${given.idempotencyKey}`;
+      const print = key === undefined ? undefined : fingerprint(input);
+      const twin = key === undefined ? undefined : byKey.get(key);
+      if (twin !== undefined) {
+        if (twin.print === print) return twin.job;
+        throw new JobError("key-reused", "This idempotency key was used with another input");
+      }
+      if (draining) throw new JobError("draining", "The server is stopping; try again", retryAfter());
+      const namesake = given.id === undefined ? undefined : held.get(given.id);
+      if (namesake !== undefined) {
+        const theirs = namesake.job.owner !== given.owner;
+        if (namesake.job.endedAt === undefined || theirs) {
+          throw new JobError("id-in-use", "A job with this request_id exists; choose another");
+        }
+        forget(namesake);
+      }
+      if (running >= limits.concurrency && line.length >= limits.maxQueued) {
+        throw new JobError("queue-full", `${line.length} jobs are waiting already; try again later`, retryAfter());
+      }
+      const { entry, queue } = admit(input, given, key, print);
+      const { job } = entry;
+      held.set(job.id, entry);
+      past.delete(job.id);
+      if (key !== undefined) byKey.set(key, entry);
+      tell(job, "submitted");
+      line.push(entry);
+      if (queuedEvent !== undefined) {
+        entry.told = line.length - 1;
+        entry.log.append(queuedEvent(entry.told), { slot: "queued" });
+      }
+      queue();
+      pump();
+      return job;
+    },
+    get: (id) => held.get(id)?.job,
+    find(id) {
+      const job = held.get(id)?.job;
+      if (job !== undefined) return job;
+      if (past.has(id)) throw new JobError("log-gone", "This job has ended and its log is no longer held");
+      throw new JobError("not-found", "There is no such job");
+    },
+    list: () => [...held.values()].map(({ job }) => job),
+    get bytes() {
+      let sum = 0;
+      for (const { log } of held.values()) sum += log.bytes;
+      return sum;
+    },
+    counts() {
+      const counts = { queued: 0, running: 0, completed: 0, failed: 0, cancelled: 0 };
+      for (const { job } of held.values()) counts[job.state]++;
+      return counts;
+    },
+    observe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async drain(graceMs = Number.POSITIVE_INFINITY) {
+      draining = true;
+      if (running === 0 && line.length === 0) return;
+      const stop = setTimeout(
+        () => {
+          for (const { job } of held.values()) job.cancel(new DOMException("The server is stopping", "AbortError"));
+        },
+        Math.min(graceMs, LONGEST_TIMER),
+      );
+      await new Promise<void>((resolve) => {
+        idle = resolve;
+      });
+      clearTimeout(stop);
+    },
+  };
+}
+
+/** Options that were given as undefined are not given. */
+function withoutUndefined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
