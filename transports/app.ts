@@ -10,10 +10,14 @@ import { type GateOptions, gate, refusal } from "./gate.ts";
 import type { Run } from "./generator.ts";
 import { json } from "./json.ts";
 import { checkGeneration, type GenerationLimits } from "./limits.ts";
+import type { Metrics } from "./metrics.ts";
+import { observedRun } from "./observed-run.ts";
 import { openaiImages } from "./openai.ts";
 import type { ServedModel } from "./openai-request.ts";
 import { playground } from "./playground.ts";
+import { type RequestEntry, requestLog } from "./request-log.ts";
 import { sse } from "./sse.ts";
+import { tracedJobs, tracedRequests } from "./tracing.ts";
 
 export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
@@ -23,14 +27,25 @@ export interface AppOptions {
   model?: ServedModel & { countTokens: (text: string) => number };
   /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model">>;
+  /** Counts; with it there is `GET /metrics`. */
+  metrics?: Metrics;
+  /** Why no picture can be made at this moment; undefined when it can. */
+  unready?: () => string | undefined;
+  /** Told of every request, when its answer begins. */
+  onRequest?: (entry: RequestEntry) => void;
   /** What one request may ask for, and the bytes of its body. */
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
 
-export function createApp({ run, health, onError, model, limits = {}, gate: gateOptions }: AppOptions): Hono {
+export function createApp(options: AppOptions): Hono {
+  const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest } = options;
+  const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
   const app = new Hono();
+  app.use(tracedRequests);
+  if (metrics !== undefined) app.use(metrics.requests);
+  if (onRequest !== undefined) app.use(requestLog(onRequest, gateOptions?.proxies ?? 0));
   const { authenticator = createAuthenticator({ keys: [] }), ...guarded } = gateOptions ?? {};
   const open = { corsOrigins: [], proxies: 0, model: model?.name ?? "" };
   app.use(gate({ ...open, ...guarded, authenticator }));
@@ -49,6 +64,11 @@ export function createApp({ run, health, onError, model, limits = {}, gate: gate
   app.route("/", playground());
   app.get("/", (c) => c.text(hello(new URL(c.req.url).origin)));
   app.get("/health", (c) => c.json({ status: "ok", ...health() }));
+  app.get("/ready", (c) => {
+    const reason = guarded.draining?.() ? "draining" : unready?.();
+    return reason === undefined ? c.json({ status: "ready" }) : c.json({ status: "unready", reason }, 503);
+  });
+  if (metrics !== undefined) app.get("/metrics", metrics.route);
   // Nobody sees previews there, so none are made.
   app.post("/", json(run, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
   app.on(["GET", "POST"], "/stream", sse(run, input));

@@ -24,24 +24,35 @@ export interface GateOptions {
   readonly sessions?: number;
   /** Proxies before this server that write `X-Forwarded-For`. */
   readonly proxies: number;
-  /** Told of what was refused, for logs and metrics. */
-  readonly onRefused?: (c: Context, failure: Failure) => void;
+  /** Whether the server is about to end and takes no more work. */
+  readonly draining?: () => boolean;
 }
 
 export function gate(options: GateOptions): MiddlewareHandler {
-  const { authenticator, model, corsOrigins, requestsPerMinute, sessions, proxies, onRefused } = options;
-  const refuse = (c: Context, failure: Failure) => {
-    onRefused?.(c, failure);
-    return refusal(c, failure);
-  };
+  const { authenticator, model, corsOrigins, requestsPerMinute, sessions, proxies, draining } = options;
+  const refuse = refusal;
   const steps: MiddlewareHandler[] = [
     browserHeaders(corsOrigins.length > 0),
     origins({ allowed: corsOrigins, refuse }),
     guard({ authenticator, scopeOf, model, refuse }),
   ];
+  if (draining !== undefined) steps.push(admission(draining));
   if (requestsPerMinute !== undefined) steps.push(rateLimit({ requestsPerMinute, proxies, counts: isWork, refuse }));
   if (sessions !== undefined) steps.push(sessionLimit({ sessions, proxies, refuse }));
   return every(...steps);
+}
+
+/** Seconds after which another process has probably taken over. */
+const RESTART_SECONDS = 5;
+
+/** Refuses work with 503 while the server is about to end. */
+function admission(draining: () => boolean): MiddlewareHandler {
+  return async (c, next) => {
+    if (!draining() || !isWork(c.req.path, c.req.method)) return next();
+    const response = refusal(c, { status: 503, detail: "The server is restarting", retryAfter: RESTART_SECONDS });
+    response.headers.set("Connection", "close");
+    return response;
+  };
 }
 
 /** A failure in the words that clients of this path understand. */

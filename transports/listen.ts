@@ -24,6 +24,8 @@ export interface ConnectionLimits {
   readonly headersMs?: number;
   /** Milliseconds that a whole request may take to arrive. Answers may take as long as they like. */
   readonly requestMs?: number;
+  /** Given the server before it listens, to count what goes through it. */
+  readonly onServer?: (server: Server) => void;
 }
 
 /** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
@@ -39,7 +41,7 @@ export function listen(
   app: Pick<Hono, "fetch">,
   port: number,
   hostname: string,
-  { connections, headersMs, requestMs }: ConnectionLimits = {},
+  { connections, headersMs, requestMs, onServer }: ConnectionLimits = {},
 ): Promise<Listening> {
   const serverOptions: ServerOptions = {
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -58,6 +60,7 @@ export function listen(
       });
     }) as Server;
     if (connections !== undefined) server.maxConnections = connections;
+    onServer?.(server);
     server.once("error", reject);
   });
 }

@@ -24,6 +24,7 @@ import {
   type ServedModel,
 } from "./openai-request.ts";
 import { createOutbox } from "./outbox.ts";
+import { tracedEncode } from "./tracing.ts";
 import { asciiJson, type Envelope, envelopeOf, idHeaders } from "./wire.ts";
 
 export interface OpenAiOptions {
@@ -115,7 +116,7 @@ async function whole(
   if (pictures.length === 0) throw new Error("the run ended without a picture");
   const data = await Promise.all(
     pictures.map(async (picture) => {
-      const { bytes, content_type } = await encode(picture, request);
+      const { bytes, content_type } = await encode(picture, request, envelope);
       const base64 = Buffer.from(bytes).toString("base64");
       return request.responseFormat === "url" ? { url: `data:${content_type};base64,${base64}` } : { b64_json: base64 };
     }),
@@ -182,7 +183,7 @@ async function stream(
     const { event } = pending;
     if (event.type === "preview") {
       if (partials >= request.partialImages) return "";
-      const { bytes } = await encode(event.picture, request, PREVIEW_QUALITY);
+      const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);
       const type = `${kind}.partial_image`;
       const look = lookOf(request, event.picture);
       return block(type, { type, b64_json: base64Of(bytes), partial_image_index: partials++, ...look });
@@ -191,7 +192,7 @@ async function stream(
     const type = `${kind}.completed`;
     const last = event.pictures.length - 1;
     const completed = event.pictures.map(async (picture, index) => {
-      const { bytes } = await encode(picture, request);
+      const { bytes } = await encode(picture, request, envelope);
       // Several pictures cost one prompt: it is counted with the last of them.
       const usage = usageOf(index === last ? tokens : 0);
       return block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
@@ -237,8 +238,14 @@ async function stream(
   return new Response(body, { headers });
 }
 
-function encode(picture: Picture, { generation, compression }: ImagesRequest, quality: number = compression) {
-  return encodePicture(picture, { format: generation.output_format, quality });
+function encode(
+  picture: Picture,
+  request: ImagesRequest,
+  { requestId }: Envelope,
+  quality: number = request.compression,
+) {
+  const { output_format: format } = request.generation;
+  return tracedEncode(requestId, () => encodePicture(picture, { format, quality }));
 }
 
 function base64Of(bytes: Uint8Array): string {

@@ -14,6 +14,7 @@ import {
   RESULT_QUALITY,
 } from "../src/image/encode.ts";
 import type { Failure } from "./failure.ts";
+import { tracedEncode } from "./tracing.ts";
 
 /** What every event of one request shares. */
 export interface Envelope {
@@ -85,7 +86,7 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
   const encode = async (one: Picture) => {
     const preview = rest.type === "preview";
     const options = preview ? { quality: PREVIEW_QUALITY } : { format: envelope.format, quality: RESULT_QUALITY };
-    return carry(await encodePicture(one, options));
+    return carry(await tracedEncode(envelope.requestId, () => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };
   if (isPicture(picture)) wire.image = await encode(picture);

@@ -4,13 +4,6 @@ import { InvalidArgumentError } from "commander";
 import type { AdapterChoice } from "../gpu/adapter.ts";
 import type { PictureFormat } from "../image/encode.ts";
 
-/** A port, 0 meaning any free one. */
-export function port(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value > 65535) throw new InvalidArgumentError("A port is a number from 0 to 65535.");
-  return value;
-}
-
 /** Any number; what it may be is for the request's schema to say. */
 export function number(text: string): number {
   const value = Number(text);

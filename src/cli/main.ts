@@ -7,12 +7,11 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions } from "../engine/contract.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
+import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { version } from "./version.ts";
 
-/** Milliseconds that running requests get to finish after the first signal. A second signal ends at once. */
-const GRACE_MS = 10_000;
 /** 128 + SIGINT, as shells count. */
 const INTERRUPTED = 130;
 
@@ -37,6 +36,26 @@ function withRuntimeFlags(command: Command): Command {
     );
 }
 
+type ServeFlags = { config?: string } & Record<string, string | undefined>;
+
+/** A flag for each setting of the server that is no secret. */
+function withSettings(command: Command): Command {
+  command.option(
+    "--config <file>",
+    `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`,
+  );
+  for (const { flag, kind, description, variables, choices, default: usual } of SETTINGS) {
+    if (flag === undefined) continue;
+    const shown =
+      usual === undefined || (Array.isArray(usual) && usual.length === 0) ? "" : `; default: ${String(usual)}`;
+    const value = choices === undefined ? VALUE_NAMES[kind] : choices.join("|");
+    command.option(`${flag} <${value}>`, `${description} (env: ${variables.join(", ")}${shown})`);
+  }
+  return command;
+}
+
+const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
+
 async function openRuntime({ model, adapter, precision, loraDir }: RuntimeFlags): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
   const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir };
@@ -48,15 +67,21 @@ const program = new Command("daguerre")
   .version(version)
   .showHelpAfterError("(daguerre --help shows what can be said)");
 
-withRuntimeFlags(program.command("serve"))
-  .description("serve the model over HTTP")
-  .addOption(new Option("--port <number>", "0 takes any free one").env("PORT").argParser(flags.port).default(8080))
-  .option("--host <address>", "0.0.0.0 to be reached from other machines", "127.0.0.1")
-  .option("--lora-dir <dir>", "the folder of LoRA files that requests may name")
-  .action(async (options: RuntimeFlags & { port: number; host: string }) => {
-    const runtime = await openRuntime(options);
+withSettings(program.command("serve"))
+  .description("serve the model over HTTP; docs/configuration.md tells of every setting")
+  .action(async ({ config: named, ...given }: ServeFlags) => {
+    const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
+    const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
+    const { startTelemetry } = await import("./telemetry.ts");
+    const stopTelemetry = await startTelemetry(process.env);
+    const runtime = await openRuntime({
+      model: config.model,
+      adapter: flags.adapter(config.adapter),
+      precision: config.precision,
+      loraDir: config.lora_dir,
+    });
     const { serve } = await import("./serve.ts");
-    const server = await serve(runtime, options, (text) => process.stdout.write(text)).catch(async (error) => {
+    const server = await serve(runtime, config, (text) => process.stdout.write(text)).catch(async (error) => {
       await runtime.close();
       throw error;
     });
@@ -66,8 +91,9 @@ withRuntimeFlags(program.command("serve"))
       closing = true;
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
       server
-        .close(GRACE_MS)
+        .close(config.shutdown_seconds * 1000)
         .then(() => runtime.close())
+        .then(() => stopTelemetry?.())
         .catch(fail);
     };
     process.on("SIGINT", end);

@@ -1,29 +1,32 @@
 /** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
+import { isIP } from "node:net";
 import pino from "pino";
 import { createApp } from "../../transports/app.ts";
+import { createAuthenticator } from "../../transports/auth.ts";
 import { type Listening, listen } from "../../transports/listen.ts";
+import { createMetrics } from "../../transports/metrics.ts";
 import type { Runtime } from "../engine/contract.ts";
+import { type Config, ConfigError } from "./config.ts";
 import { version } from "./version.ts";
 
-export interface ServeOptions {
-  readonly host: string;
-  /** 0 takes any free one. */
-  readonly port: number;
-}
+/** What must never be in a log, should an object that holds it ever be logged. */
+const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
 
 /**
- * Serves `runtime` and prints, once it answers, what it computes on and a line to try it with. Errors that clients are
- * not shown go to stderr as JSON lines, with the request's id.
+ * Serves `runtime` and prints, once it answers, what it computes on and a line to try it with. Requests, and errors that
+ * clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
  *
- * @throws the system's error when the port cannot be had
+ * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used
  */
-export async function serve(
-  runtime: Runtime,
-  { host, port }: ServeOptions,
-  write: (text: string) => unknown,
-): Promise<Listening> {
-  const log = pino({ name: "daguerre" }, pino.destination(2));
-  const { adapter, model } = runtime;
+export async function serve(runtime: Runtime, config: Config, write: (text: string) => unknown): Promise<Listening> {
+  const { limits, auth, proxies } = config;
+  const log = pino(
+    { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
+    pino.destination(2),
+  );
+  const { adapter, model, device, countTokens } = runtime;
+  const metrics = createMetrics({ device });
+  let draining = false;
   const app = createApp({
     run: ({ image, ...input }, { signal }) =>
       image === undefined
@@ -40,11 +43,61 @@ export async function serve(
         guidance_scale: model.defaultGuidanceScale,
       },
     }),
+    model: { ...model, countTokens },
+    gate: {
+      authenticator: authenticatorOf(auth),
+      corsOrigins: config.cors_origins,
+      requestsPerMinute: limits.requests_per_minute,
+      sessions: limits.sessions,
+      proxies,
+      draining: () => draining,
+    },
+    limits: {
+      promptCharacters: limits.prompt_characters,
+      pixels: limits.pixels,
+      steps: limits.steps,
+      images: limits.images,
+      bodyBytes: limits.body_bytes,
+    },
+    metrics,
+    // A runtime is only here once its model is loaded; what can end is its device.
+    unready: () => (device.lost ? "the device is lost" : undefined),
+    onRequest: (entry) => log.info(entry, "request"),
     onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),
   });
-  const server = await listen(app, port, host);
+  const server = await listen(app, config.port, config.host, {
+    connections: limits.connections,
+    headersMs: limits.headers_seconds * 1000,
+    requestMs: limits.request_seconds * 1000,
+    onServer: metrics.watch,
+  });
   write(greeting(runtime, reachable(server.url)));
-  return server;
+  if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
+  return {
+    ...server,
+    close(graceMs) {
+      draining = true;
+      log.info("draining");
+      return server.close(graceMs);
+    },
+  };
+}
+
+const OPEN_TO_ALL = `
+Everybody who reaches this address may use it: set auth.keys (docs/configuration.md), or put a gateway before it.
+`;
+
+function authenticatorOf({ keys, token_secret, token_seconds }: Config["auth"]) {
+  try {
+    return createAuthenticator({ keys, tokenSecret: token_secret, tokenSeconds: token_seconds });
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError([`auth: ${error.message}`]);
+    throw error;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
 /** An address that listens everywhere is not one to connect to. */

@@ -1,0 +1,361 @@
+/**
+ * The server's configuration: one schema, from which the flags of `daguerre serve`, the environment's names, the file's
+ * keys, the help and `docs/configuration.md` all follow.
+ *
+ * A setting `limits.steps` is `{"limits": {"steps": 50}}` in the file, `DAGUERRE_LIMITS_STEPS=50` in the environment and
+ * `--limits-steps 50` as a flag; the later of these three wins. Secrets have no flag, because every user of a machine
+ * can read every command line.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { z } from "zod";
+import { SCOPES } from "../../transports/auth.ts";
+import { DEFAULT_MAX_BODY_BYTES } from "../../transports/input.ts";
+import { LIMITS } from "../engine/request.ts";
+
+/** Facts about a setting that its type does not tell. */
+interface SettingFacts {
+  readonly description: string;
+  /** Neither a flag nor shown. */
+  readonly secret?: true;
+  /** Other names in the environment, after our own. */
+  readonly env?: readonly string[];
+  /** A path: in the file it is relative to the file. */
+  readonly path?: true;
+}
+
+function setting<T extends z.ZodType>(
+  schema: T,
+  description: string,
+  facts: Omit<SettingFacts, "description"> = {},
+): T {
+  return schema.meta({ description, ...facts });
+}
+
+const positive = z.int().min(1);
+const seconds = z.number().min(0.1).max(86_400);
+
+const apiKey = z.strictObject({
+  name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
+  /** The key, or `sha256:` and its SHA-256 in hexadecimal. */
+  key: z.string().min(1),
+  scopes: z.array(z.enum(SCOPES)).optional(),
+  models: z.array(z.string()).optional(),
+});
+
+export const configSchema = z.strictObject({
+  host: setting(z.string().default("127.0.0.1"), "address to listen on; 0.0.0.0 to be reached from other machines"),
+  port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
+  model: setting(z.string().optional(), "a model in diffusers layout; left out: the built-in landscapes", {
+    path: true,
+  }),
+  adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
+  precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
+  lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { path: true }),
+  cors_origins: setting(
+    z.array(z.string()).default([]),
+    "origins of web pages that may use this server besides its own, such as https://app.example; * for all",
+  ),
+  proxies: setting(
+    z.int().min(0).max(10).default(0),
+    "proxies before this server that write X-Forwarded-For; 0: a client's address is its socket's",
+  ),
+  shutdown_seconds: setting(
+    z.number().min(0).max(86_400).default(10),
+    "seconds that running requests get after SIGTERM",
+  ),
+  log_level: setting(
+    z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+    "what is logged (JSON lines on stderr)",
+  ),
+  auth: z
+    .strictObject({
+      keys: setting(
+        z.array(apiKey).default([]),
+        "API keys: name, key (or sha256: and its hash), scopes and models if not all; in the environment name=key,name=key",
+        { secret: true },
+      ),
+      token_secret: setting(
+        z.string().min(32).optional(),
+        "secret of at least 32 bytes that short-lived tokens for browsers are signed with (HS256); left out: no tokens",
+        { secret: true },
+      ),
+      token_seconds: setting(z.int().min(1).max(86_400).default(600), "seconds that a token may live"),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      body_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a request's body"),
+      frame_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a WebSocket frame"),
+      prompt_characters: setting(
+        positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),
+        "characters of a prompt",
+      ),
+      pixels: setting(
+        positive.max(LIMITS.maxPixels).default(LIMITS.maxPixels),
+        "pixels of a picture, width times height",
+      ),
+      steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "denoising steps of a request"),
+      images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
+      waiting: setting(z.int().min(0).max(100_000).default(64), "requests that may wait for their turn; more are 503"),
+      sessions: setting(positive.default(32), "WebSocket sessions of one key or address at a time"),
+      requests_per_minute: setting(
+        positive.optional(),
+        "requests of one key or address in a minute; left out: no limit",
+      ),
+      connections: setting(positive.default(10_000), "open connections; more are closed at once"),
+      headers_seconds: setting(seconds.default(15), "seconds that a request's headers may take to arrive"),
+      request_seconds: setting(seconds.default(60), "seconds that a whole request may take to arrive"),
+    })
+    .prefault({}),
+  webhooks: z
+    .strictObject({
+      hosts: setting(
+        z.array(z.string()).default([]),
+        "hosts that results may be posted to, such as hooks.example or *.hooks.example; none: webhooks are refused",
+      ),
+      allow_private: setting(
+        z.boolean().default(false),
+        "whether those hosts may have private, loopback or link-local addresses, and plain http",
+      ),
+    })
+    .prefault({}),
+});
+
+export type Config = z.output<typeof configSchema>;
+
+/** One leaf of the schema, under all its names. */
+export interface Setting extends SettingFacts {
+  /** `["limits", "steps"]` */
+  readonly path_: readonly string[];
+  /** `limits.steps` */
+  readonly key: string;
+  /** `--limits-steps`; undefined for secrets. */
+  readonly flag: string | undefined;
+  /** `DAGUERRE_LIMITS_STEPS`, then aliases. */
+  readonly variables: readonly string[];
+  readonly kind: "text" | "number" | "boolean" | "list" | "keys";
+  /** Values to choose from, if there are few. */
+  readonly choices: readonly string[] | undefined;
+  readonly default: unknown;
+}
+
+/** Every setting, in the order of the schema. */
+export const SETTINGS: readonly Setting[] = leaves(configSchema, []);
+
+function leaves(schema: z.ZodType, at: readonly string[]): Setting[] {
+  const inner = unwrapped(schema);
+  const facts = schema.meta() as SettingFacts | undefined;
+  if (facts?.description === undefined) {
+    if (!(inner instanceof z.ZodObject)) throw new Error(`setting ${at.join(".")} has no description`);
+    return Object.entries(inner.shape).flatMap(([name, field]) => leaves(field as z.ZodType, [...at, name]));
+  }
+  const name = at.join("_");
+  const list = inner instanceof z.ZodArray;
+  return [
+    {
+      ...facts,
+      path_: at,
+      key: at.join("."),
+      flag: facts.secret ? undefined : `--${name.replaceAll("_", "-")}`,
+      variables: [`DAGUERRE_${name.toUpperCase()}`, ...(facts.env ?? [])],
+      kind:
+        list && unwrapped(inner.element as z.ZodType) instanceof z.ZodObject
+          ? "keys"
+          : list
+            ? "list"
+            : inner instanceof z.ZodNumber
+              ? "number"
+              : inner instanceof z.ZodBoolean
+                ? "boolean"
+                : "text",
+      choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      default: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
+    },
+  ];
+}
+
+function unwrapped(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodOptional || schema instanceof z.ZodPrefault
+    ? unwrapped(schema.unwrap() as z.ZodType)
+    : schema;
+}
+
+/** What is wrong with a configuration: one line for each fault, each naming where it was written. */
+export class ConfigError extends Error {
+  constructor(lines: readonly string[]) {
+    super(lines.join("\n"));
+    this.name = "ConfigError";
+  }
+}
+
+/** Read from the working folder where no other file is named. */
+export const CONFIG_FILE = "daguerre.config.json";
+
+/** The file to read: the one named by flag or environment, or the usual one where it exists. */
+export function configFile(named: string | undefined, env: ConfigSources["env"]): string | undefined {
+  return named ?? (env.DAGUERRE_CONFIG || (existsSync(CONFIG_FILE) ? CONFIG_FILE : undefined));
+}
+
+/** `limits-steps` for commander's `limitsSteps`. */
+export function flagName(camelCase: string): string {
+  return camelCase.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+export interface ConfigSources {
+  /** What the command line says, by flag name without dashes: `{"limits-steps": "50"}`. */
+  readonly flags: Readonly<Record<string, string | boolean | undefined>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** The file to read; undefined: none. */
+  readonly file: string | undefined;
+}
+
+/**
+ * Reads, merges and checks a configuration.
+ *
+ * @throws ConfigError
+ */
+export function loadConfig({ flags, env, file }: ConfigSources): Config {
+  const tree: Tree = file === undefined ? {} : readConfigFile(file);
+  const origin = new Map<string, string>();
+  for (const setting of SETTINGS) {
+    const variable = setting.variables.find((name) => env[name] !== undefined && env[name] !== "");
+    const flagged = setting.flag === undefined ? undefined : flags[setting.flag.slice(2)];
+    const given = flagged ?? (variable === undefined ? undefined : env[variable]);
+    if (given === undefined) continue;
+    origin.set(setting.key, flagged === undefined ? (variable as string) : (setting.flag as string));
+    place(tree, setting.path_, typeof given === "string" ? typedValue(setting, given) : given);
+  }
+  const parsed = configSchema.safeParse(tree, { reportInput: false });
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map((issue) => {
+    const key = issue.path.map(String).join(".");
+    const named = [...origin].find(([setting]) => key === setting || key.startsWith(`${setting}.`))?.[1];
+    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${issue.message}`;
+  });
+  throw new ConfigError(lines);
+}
+
+type Tree = { [name: string]: unknown };
+
+function readConfigFile(file: string): Tree {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new ConfigError([`${file}: cannot be read (${(error as NodeJS.ErrnoException).code ?? "unknown"})`]);
+  }
+  let tree: unknown;
+  try {
+    tree = JSON.parse(text);
+  } catch (error) {
+    throw new ConfigError([`${file}: is not JSON (${(error as Error).message})`]);
+  }
+  if (typeof tree !== "object" || tree === null || Array.isArray(tree))
+    throw new ConfigError([`${file}: must be an object`]);
+  const settings = tree as Tree;
+  delete settings.$schema;
+  for (const setting of SETTINGS) {
+    const value = settings[setting.key];
+    if (setting.path && typeof value === "string") settings[setting.key] = path.resolve(path.dirname(file), value);
+  }
+  return settings;
+}
+
+function place(tree: Tree, [name, ...rest]: readonly string[], value: unknown): void {
+  if (name === undefined) return;
+  if (rest.length === 0) {
+    tree[name] = value;
+    return;
+  }
+  const branch = tree[name];
+  const inner: Tree = typeof branch === "object" && branch !== null && !Array.isArray(branch) ? (branch as Tree) : {};
+  tree[name] = inner;
+  place(inner, rest, value);
+}
+
+/** A text of the environment or the command line as the schema's type; what is not one is left for the schema to refuse. */
+function typedValue({ kind }: Setting, text: string): unknown {
+  switch (kind) {
+    case "number":
+      return text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text);
+    case "boolean":
+      return text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text;
+    case "list":
+      return splitList(text);
+    case "keys":
+      return splitList(text).map((pair) => {
+        const at = pair.indexOf("=");
+        return at < 0 ? { name: pair } : { name: pair.slice(0, at), key: pair.slice(at + 1) };
+      });
+    case "text":
+      return text;
+    default:
+      return kind satisfies never;
+  }
+}
+
+function splitList(text: string): string[] {
+  return text.split(",").flatMap((part) => part.trim() || []);
+}
+
+/** `docs/configuration.md`, whole. */
+export function configurationReference(): string {
+  const rows = SETTINGS.map(({ key, flag, variables, description, default: usual }) => {
+    const names = [flag, ...variables].flatMap((name) => (name === undefined ? [] : `\`${name}\``)).join("<br>");
+    return `| \`${key}\` | ${names} | ${description.replaceAll("|", "\\|").replaceAll("*", "\\*")} | ${shown(usual)} |`;
+  });
+  return `# Configuration
+
+\`daguerre serve\` reads its settings from a file, then from the environment, then from its flags; the later wins. The file is
+\`daguerre.config.json\` in the working folder, or the one that \`--config\` or \`DAGUERRE_CONFIG\` names. What is misspelt is
+refused, with the place where it was written.
+
+\`\`\`json
+{
+  "port": 8080,
+  "model": "models/sdxl",
+  "cors_origins": ["https://app.example"],
+  "auth": {
+    "keys": [
+      { "name": "studio", "key": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" },
+      { "name": "prometheus", "key": "a-long-random-text", "scopes": ["metrics"] }
+    ],
+    "token_seconds": 300
+  },
+  "limits": { "steps": 50, "requests_per_minute": 60 }
+}
+\`\`\`
+
+| setting | flag, environment | meaning | default |
+| --- | --- | --- | --- |
+${rows.join("\n")}
+
+A list is separated by commas in the environment and in flags. Paths in the file are relative to the file. Secrets have no
+flag, because every user of a machine can read every command line.
+
+## Who may ask
+
+Without \`auth.keys\` and \`auth.token_secret\` everybody who reaches the server may use it. With either, all routes but the
+page, \`/health\`, \`/ready\`, \`/openapi.json\` and \`/docs\` need a credential:
+
+- a key: \`Authorization: Bearer KEY\` or \`Authorization: Key KEY\`. \`printf %s KEY | sha256sum\` gives what may stand in the
+  file in its place.
+- a token, for browsers: \`POST /auth/token\` with a key answers \`{token, expires_in}\`; the body may narrow it
+  (\`{"scopes": ["realtime"], "models": [], "seconds": 60, "subject": "visitor-17"}\`). It goes where a key goes, or into
+  \`?fal_jwt_token=\`.
+
+Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(", ")}. A key without \`scopes\` has all of them, one without \`models\` may use
+all models.
+
+## Traces
+
+Where \`OTEL_EXPORTER_OTLP_ENDPOINT\` is set, and \`@opentelemetry/sdk-trace-node\` and \`@opentelemetry/exporter-trace-otlp-http\`
+are installed beside Daguerre, each request is a trace: request, job, step, decode, encode.
+`;
+}
+
+function shown(value: unknown): string {
+  if (value === undefined || (Array.isArray(value) && value.length === 0)) return "";
+  return `\`${String(value)}\``;
+}
