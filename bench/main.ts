@@ -7,7 +7,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import type { Contender } from "./compare.ts";
+import type { Contender, Entry } from "./compare.ts";
 
 const SECTIONS = ["ops", "model", "serve"] as const;
 
@@ -43,7 +43,7 @@ const turns = {
 };
 
 const { PEER_NAMES, startPeer } = await import("./peers/start-peer.ts");
-const { markdownTable, opRatioTable, opsTable, remarks } = await import("./report.ts");
+const { markdownTable, networkTable, opRatioTable, opsTable, remarks } = await import("./report.ts");
 type PeerName = (typeof PEER_NAMES)[number];
 type StorageChoice = import("./peers/peer.ts").StorageChoice;
 type RunningPeer = import("./peers/start-peer.ts").RunningPeer;
@@ -55,6 +55,14 @@ const report: Record<string, unknown> = {
   machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores`,
   node: process.version,
 };
+
+/** Those that can run a network from an ONNX file, and Daguerre. */
+const NETWORK_PEERS: readonly PeerName[] = ["daguerre", "ort-webgpu", "ort-cpu"];
+
+function progress(name: string, entries: readonly Entry[]): void {
+  const figures = entries.map((entry) => `${entry.name} ${entry.timing?.median.toFixed(2) ?? "—"}`);
+  console.error(`  ${name}: ${figures.join(" · ")}`);
+}
 
 /** Each peer in a process, Daguerre in one for each storage; those that do not start are named with their error. */
 async function start(names: readonly PeerName[]): Promise<{ contenders: Contender[]; stop: () => void }> {
@@ -75,9 +83,12 @@ async function start(names: readonly PeerName[]): Promise<{ contenders: Contende
       }
     }
   }
+  const stop = () => {
+    for (const peer of started) peer.stop();
+  };
   report["peers"] = Object.fromEntries(rows);
   console.log(`${markdownTable(["who", "what"], rows)}\n`);
-  return { contenders, stop: () => started.forEach((peer) => peer.stop()) };
+  return { contenders, stop };
 }
 
 console.log(`${report["date"]} · ${report["machine"]} · Node ${process.version}\n`);
@@ -90,15 +101,29 @@ if (sections.includes("ops")) {
   for (const op of OP_CASES.filter(({ name }) => wanted(name))) {
     const result = await measureOp(op, contenders, turns);
     results.push(result);
-    console.error(
-      `  ${op.name}: ${result.entries.map(({ name, timing }) => `${name} ${timing?.median.toFixed(2) ?? "—"}`).join(" · ")}`,
-    );
+    progress(op.name, result.entries);
   }
   stop();
   report["ops"] = results;
   console.log(
     `${opsTable(results)}\n\n${opRatioTable(results)}\n\n${remarks(results.map(({ op, entries }) => ({ name: op.name, entries })))}\n`,
   );
+}
+
+if (sections.includes("model")) {
+  const { NETWORKS } = await import("./model/networks.ts");
+  const { measureNetwork } = await import("./model/section.ts");
+  const { contenders, stop } = await start(peerNames.filter((name) => NETWORK_PEERS.includes(name)));
+  const results = [];
+  for (const network of NETWORKS.filter(({ name }) => wanted(name))) {
+    const result = await measureNetwork(network, contenders, turns);
+    results.push(result);
+    progress(network.name, result.entries);
+  }
+  stop();
+  report["model"] = results.map(({ network, entries }) => ({ name: network.name, bar: network.bar, entries }));
+  const named = results.map(({ network, entries }) => ({ name: network.name, entries }));
+  console.log(`${networkTable(results)}\n\n${remarks(named)}\n`);
 }
 
 if (flags.json) writeFileSync(flags.json, JSON.stringify(report, undefined, 2));

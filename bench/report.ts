@@ -1,6 +1,7 @@
 /** Tables for people: Markdown, which reads as well in a terminal. */
 
 import type { Entry } from "./compare.ts";
+import type { NetworkResult } from "./model/section.ts";
 import type { OpResult } from "./ops/section.ts";
 
 export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -66,6 +67,33 @@ export function opRatioTable(results: readonly OpResult[]): string {
     "reached",
   ];
   return markdownTable(header, rows);
+}
+
+export function networkTable(results: readonly NetworkResult[]): string {
+  const names = [...new Set(results.flatMap(({ entries }) => entries.map((entry) => entry.name)))];
+  const rows = results.map(({ network, entries }) => {
+    const of = (name: string) => entries.find((entry) => entry.name === name);
+    const ours = of("daguerre packed") ? "daguerre packed" : "daguerre";
+    const against = (peer: string) => ratio(entries, ours, peer);
+    const bars = (network.bar ?? []).map((bar) => {
+      const reached = against(bar.against);
+      const verdict =
+        reached === undefined ? "not measured" : reached >= bar.aim ? "aim" : reached >= bar.require ? "yes" : "no";
+      return `${bar.require}× / ${bar.aim}× ${bar.against}: ${verdict}`;
+    });
+    const cell = (entry: Entry | undefined) => (entry ? opCell(entry, 0) : "");
+    return [
+      network.name,
+      ...names.map((name) => cell(of(name))),
+      times(against("ort-webgpu")),
+      times(against("ort-cpu")),
+      bars.join("; "),
+    ];
+  });
+  return markdownTable(
+    ["network, ms", ...names, "packed / ORT WebGPU", "packed / ORT CPU", "bars: require / aim"],
+    rows,
+  );
 }
 
 /** Errors, spread and notes: what a table has no room for. */

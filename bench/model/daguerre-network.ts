@@ -1,7 +1,74 @@
-import type { Gpu } from "../../src/gpu/device.ts";
-import type { Prepared } from "../peers/peer.ts";
-import type { NetworkWork } from "./networks.ts";
+/** A whole network as one plan of Daguerre's. */
 
-export async function prepareNetwork(_gpu: Gpu, work: NetworkWork): Promise<Prepared> {
-  throw new Error(`no network ${work.network}`);
+import type { Gpu } from "../../src/gpu/device.ts";
+import { compile } from "../../src/graph/plan.ts";
+import { loadParameters } from "../../src/models/load.ts";
+import type { TensorEntry } from "../../src/weights/tensor-set.ts";
+import { channelsFirst, channelsLast } from "../layout.ts";
+import { replay, storages } from "../peers/daguerre.ts";
+import type { Prepared } from "../peers/peer.ts";
+import { readTensor } from "../peers/tensor-file.ts";
+import { declareShape } from "./generated-weights.ts";
+import { NETWORKS, type NetworkWork } from "./networks.ts";
+
+export async function prepareNetwork(gpu: Gpu, work: NetworkWork): Promise<Prepared> {
+  const { recorder, weights: values } = await NETWORKS.find(({ name }) => name === work.network)!.build();
+  const { weights, activations } = storages(work.storage ?? "f32");
+  const entries = new Map<string, TensorEntry>();
+  for (const { parts } of recorder.parameters.values()) {
+    for (const { name, shape } of parts) {
+      declareShape(name, shape);
+      entries.set(
+        name,
+        generatedTensor(name, shape, () => values(name)),
+      );
+    }
+  }
+  const parameters = await loadParameters(gpu, recorder.parameters.values(), entries, {
+    label: "bench",
+    storage: weights,
+  });
+  const plan = await compile(gpu, recorder, { label: work.network, storage: activations, parameters });
+  for (const [name, tensor] of recorder.inputs) {
+    const file = work.tensors[name]!;
+    const numbers = readTensor(file);
+    if (tensor.element === "u32") plan.write(name, new Uint32Array(numbers.buffer));
+    else if (file.shape.length === 4) {
+      const [n, c, h, w] = file.shape as [number, number, number, number];
+      plan.write(name, channelsLast(numbers, n, c, h * w));
+    } else plan.write(name, numbers);
+  }
+  const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
+  return {
+    note: `${plan.dispatches} dispatches, arenas of ${megabytes(plan.arenaBytes)}, weights of ${megabytes(parameters.bytes)}`,
+    run: (times) => replay(gpu, plan, times),
+    async output() {
+      plan.run();
+      const result = (await plan.read("out")) as Float32Array;
+      const { shape } = recorder.outputs.get("out")!;
+      return shape.length === 4 ? channelsFirst(result, shape[0]!, shape[3]!, shape[1]! * shape[2]!) : result;
+    },
+    release() {
+      plan.destroy();
+      parameters.destroy();
+    },
+  };
+}
+
+/** A tensor whose values are made when they are read, piece by piece, and not kept. */
+function generatedTensor(name: string, shape: readonly number[], make: () => Float32Array): TensorEntry {
+  let bytes: Uint8Array | undefined;
+  const byteLength = shape.reduce((product, size) => product * size, 4);
+  return {
+    name,
+    dtype: "F32",
+    shape,
+    byteLength,
+    file: "generated",
+    async read(into, byteOffset = 0) {
+      bytes ??= new Uint8Array(make().buffer);
+      into.set(bytes.subarray(byteOffset, byteOffset + into.byteLength));
+      if (byteOffset + into.byteLength >= byteLength) bytes = undefined;
+    },
+  };
 }

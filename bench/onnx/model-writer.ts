@@ -38,11 +38,12 @@ const IR_VERSION = 10;
 /** An initializer over this many bytes is written beside the model, where there is a file beside it. */
 const EXTERNAL_BYTES = 64 * 1024;
 
+type Attributes = Record<string, number | string | readonly number[] | { float: number }>;
+
 export interface NodeOptions {
   domain?: "com.microsoft";
   /** Integers become ints; give a float as `{ float }`. */
-  attributes?: Record<string, number | string | readonly number[] | { float: number }>;
-  outputs?: number;
+  attributes?: Attributes;
 }
 
 export interface ModelWriter {
@@ -51,8 +52,10 @@ export interface ModelWriter {
   weight(name: string, shape: readonly number[], values: Float32Array): string;
   /** A small constant of 64-bit integers: a shape, a permutation. */
   integers(values: readonly number[]): string;
-  /** Adds an operator; gives the name of its (first) result. `""` for an input that is left out. */
+  /** Adds an operator; gives the name of its result. `""` for an input that is left out. */
   node(operator: string, inputs: readonly string[], options?: NodeOptions): string;
+  /** Cuts a tensor along its last axis. */
+  split(x: string, sizes: readonly number[]): string[];
   /** Writes the file. */
   finish(): string;
 }
@@ -73,7 +76,20 @@ export function createModelWriter(file: string, { external = false } = {}): Mode
     type: { tensor_type: { elem_type: type, shape: { dim: shape.map((size) => ({ dim_value: size })) } } },
   });
 
-  return {
+  const add = (operator: string, nodeInputs: readonly string[], results: number, options: NodeOptions) => {
+    const name = `${operator}_${counter++}`;
+    const output = Array.from({ length: results }, (_, index) => (index === 0 ? name : `${name}_${index}`));
+    const attribute = Object.entries(options.attributes ?? {}).map(([key, value]) => {
+      if (typeof value === "number") return { name: key, type: ATTRIBUTE.int, i: value };
+      if (typeof value === "string") return { name: key, type: ATTRIBUTE.string, s: new TextEncoder().encode(value) };
+      if ("float" in value) return { name: key, type: ATTRIBUTE.float, f: value.float };
+      return { name: key, type: ATTRIBUTE.ints, ints: value };
+    });
+    nodes.push({ name, op_type: operator, domain: options.domain ?? "", input: nodeInputs, output, attribute });
+    return output;
+  };
+
+  const self: ModelWriter = {
     input(name, shape, type = "float") {
       inputs.push(valueInfo(name, shape, type === "float" ? FLOAT : INT32));
       return name;
@@ -115,27 +131,10 @@ export function createModelWriter(file: string, { external = false } = {}): Mode
       return name;
     },
     node(operator, nodeInputs, options = {}) {
-      const id = counter++;
-      const results = Array.from(
-        { length: options.outputs ?? 1 },
-        (_, index) => `${operator}_${id}${index ? `_${index}` : ""}`,
-      );
-      const attribute = Object.entries(options.attributes ?? {}).map(([name, value]) => {
-        if (typeof value === "number") return { name, type: ATTRIBUTE.int, i: value };
-        if (typeof value === "string") return { name, type: ATTRIBUTE.string, s: new TextEncoder().encode(value) };
-        if ("float" in value) return { name, type: ATTRIBUTE.float, f: value.float };
-        return { name, type: ATTRIBUTE.ints, ints: value };
-      });
-      const name = `${operator}_${id}`;
-      nodes.push({
-        name,
-        op_type: operator,
-        domain: options.domain ?? "",
-        input: nodeInputs,
-        output: results,
-        attribute,
-      });
-      return results[0]!;
+      return add(operator, nodeInputs, 1, options)[0]!;
+    },
+    split(x, sizes) {
+      return add("Split", [x, self.integers(sizes)], sizes.length, { attributes: { axis: -1 } });
     },
     finish() {
       if (data !== undefined) closeSync(data);
@@ -152,4 +151,5 @@ export function createModelWriter(file: string, { external = false } = {}): Mode
       return file;
     },
   };
+  return self;
 }

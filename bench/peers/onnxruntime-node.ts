@@ -1,5 +1,6 @@
 /** onnxruntime-node: its WebGPU provider (Dawn, native) and its CPU provider. */
 
+import { basename } from "node:path";
 import ort from "onnxruntime-node";
 import type { Peer, Prepared, Work } from "./peer.ts";
 import { readTensor } from "./tensor-file.ts";
@@ -40,7 +41,9 @@ async function prepare(work: Work, providers: readonly Provider[]): Promise<Prep
     for (const provider of forms) {
       const layout =
         typeof provider === "object" && "preferredLayout" in provider ? provider.preferredLayout : undefined;
-      const label = [file.replace(/^.*-|\.onnx$/g, ""), layout].filter((part) => part !== undefined).join(", ");
+      const label = [basename(file, ".onnx").replace("op-", ""), layout]
+        .filter((part) => part !== undefined)
+        .join(", ");
       try {
         const options = { executionProviders: [provider], logSeverityLevel: 3 as const };
         const session = await ort.InferenceSession.create(file, options);

@@ -1,6 +1,7 @@
 /** onnxruntime-web: WebAssembly with its WebGPU provider, on the same Dawn. Waits as Daguerre does. */
 
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import type { InferenceSession, Tensor } from "onnxruntime-web";
 import { provideWebGpu, settle } from "./dawn-globals.ts";
 import type { Peer, Prepared, Work } from "./peer.ts";
@@ -43,7 +44,7 @@ async function prepare(ort: Ort, work: Work): Promise<Prepared> {
   const candidates: { session: InferenceSession; label: string; milliseconds: number }[] = [];
   const problems: string[] = [];
   for (const file of work.onnx) {
-    const label = file.replace(/^.*-|\.onnx$/g, "");
+    const label = basename(file, ".onnx").replace("op-", "");
     try {
       const options = { executionProviders: ["webgpu"], logSeverityLevel: 3 as const };
       const session = await settle(ort.InferenceSession.create(readFileSync(file), options));
