@@ -3,6 +3,7 @@
  */
 import { Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
+import { createJobs } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration } from "../src/engine/request.ts";
 import { createAuthenticator, tokenRoute } from "./auth.ts";
 import { failureOf, type InputSource } from "./failure.ts";
@@ -42,6 +43,7 @@ export interface AppOptions {
 export function createApp(options: AppOptions): Hono {
   const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest } = options;
   const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
+  const jobs = createJobs(run);
   const app = new Hono();
   app.use(tracedRequests);
   if (metrics !== undefined) app.use(metrics.requests);
@@ -75,7 +77,7 @@ export function createApp(options: AppOptions): Hono {
   app.post("/auth/token", tokenRoute(authenticator));
   if (model !== undefined) {
     const { countTokens } = model;
-    app.route("/v1", openaiImages(run, { model, countTokens, allowed, maxBodyBytes: limits.bodyBytes, onError }));
+    app.route("/v1", openaiImages(jobs, { model, countTokens, allowed, maxBodyBytes: limits.bodyBytes, onError }));
   }
 
   app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));

@@ -181,6 +181,12 @@ export function principalOf(c: Context): Principal {
   return principals.get(c.req.raw) ?? ANONYMOUS;
 }
 
+/** Whose a job is that this request starts, or may see; undefined where all are anonymous. */
+export function ownerOf(c: Context): string | undefined {
+  const { name, by } = principalOf(c);
+  return by === "nothing" ? undefined : name;
+}
+
 /** What a path needs: nothing, some credential whatever its scopes, or one with that scope. */
 export type Access = "open" | "any" | Scope;
 

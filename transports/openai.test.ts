@@ -2,6 +2,7 @@ import { Hono } from "hono";
 import OpenAI, { APIError, AuthenticationError, BadRequestError, NotFoundError, toFile } from "openai";
 import { afterEach, describe, expect, it } from "vitest";
 import type { RunEvent } from "../src/engine/events.ts";
+import { createJobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { decodePicture, pictureFormat } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
@@ -27,7 +28,7 @@ async function serving(run: Run<GenerationRequest, RunEvent> = gradientRun(), ma
     requests++;
     await next();
   });
-  const images = openaiImages(run, {
+  const images = openaiImages(createJobs(run), {
     model: MODEL,
     countTokens: (text) => text.split(" ").length + 2,
     maxBodyBytes,

@@ -1,19 +1,20 @@
 /**
- * OpenAI's images API over a run: `app.route("/v1", openaiImages(run, options))`.
+ * OpenAI's images API over jobs: `app.route("/v1", openaiImages(jobs, options))`.
  *
  * Format: https://platform.openai.com/docs/api-reference/images-streaming. Unlike the rest of this server's streams, an
  * event has an `event:` line, its type, and a failure in mid-stream is an `error` event with the error body; that is
  * what the client expects. The client repeats 408, 409, 429 and 5xx twice unless told not to, and a picture that failed
  * once fails again, so only "busy" may be repeated.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Context, Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
+import type { LogEntry, LogReader } from "../src/engine/job-log.ts";
+import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { encodePicture, PREVIEW_QUALITY } from "../src/image/encode.ts";
+import { ownerOf } from "./auth.ts";
 import { CANCELLED, type Failure, failureOf } from "./failure.ts";
-import { drive, type Run } from "./generator.ts";
 import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./input.ts";
 import {
   fieldsOfForm,
@@ -23,7 +24,6 @@ import {
   parseImagesRequest,
   type ServedModel,
 } from "./openai-request.ts";
-import { createOutbox } from "./outbox.ts";
 import { tracedEncode } from "./tracing.ts";
 import { asciiJson, type Envelope, envelopeOf, idHeaders } from "./wire.ts";
 
@@ -45,20 +45,20 @@ const HEADERS_WITHIN_MS = 100;
 const HEARTBEAT = new TextEncoder().encode(": ping\n");
 
 type Kind = "image_generation" | "image_edit";
-type Pending = { readonly event: RunEvent } | { readonly failure: Failure };
+type ImageJobs = Jobs<GenerationRequest, RunEvent>;
 
 /** `POST /images/generations` and `POST /images/edits`. */
-export function openaiImages(run: Run<GenerationRequest, RunEvent>, options: OpenAiOptions): Hono {
+export function openaiImages(jobs: ImageJobs, options: OpenAiOptions): Hono {
   const { model, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
   const app = new Hono();
   app.post("/images/generations", (c) =>
-    answer(c, "image_generation", run, options, async () => {
+    answer(c, "image_generation", jobs, options, async () => {
       const raw = parseJson((await readBody(c.req.raw, maxBodyBytes)).toString("utf8"));
       return parseImagesRequest(raw, imageGenerationSchema, model);
     }),
   );
   app.post("/images/edits", (c) =>
-    answer(c, "image_edit", run, options, async () => {
+    answer(c, "image_edit", jobs, options, async () => {
       const form = await readForm(c, maxBodyBytes);
       return parseImagesRequest(await fieldsOfForm(form), imageEditSchema, model);
     }),
@@ -79,7 +79,7 @@ async function readForm(c: Context, limit: number): Promise<FormData> {
 async function answer(
   c: Context,
   kind: Kind,
-  run: Run<GenerationRequest, RunEvent>,
+  jobs: ImageJobs,
   options: OpenAiOptions,
   read: () => Promise<ImagesRequest>,
 ): Promise<Response> {
@@ -95,33 +95,59 @@ async function answer(
     envelope = envelopeOf(request.generation);
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
-    if (request.stream) return await stream(c, kind, run, request, envelope, tokens, fail);
-    return await whole(c, run, request, envelope, tokens);
+    const job = jobs.submit(request.generation, { id: envelope.requestId, owner: ownerOf(c) });
+    const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), fail };
+    return request.stream ? await stream(answered) : await whole(answered);
   } catch (error) {
     return openaiFailure(fail(error), idHeaders(envelope));
   }
 }
 
-async function whole(
-  c: Context,
-  run: Run<GenerationRequest, RunEvent>,
-  request: ImagesRequest,
-  envelope: Envelope,
-  tokens: number,
-): Promise<Response> {
+/** One request and all that its answer is made of. */
+interface Answered {
+  readonly c: Context;
+  readonly kind: Kind;
+  readonly request: ImagesRequest;
+  readonly envelope: Envelope;
+  readonly tokens: number;
+  readonly reader: LogReader<RunEvent>;
+  readonly fail: (error: unknown) => Failure;
+}
+
+/** A reader of the job that leaves when the client does; the job is cancelled then, since nothing here resumes. */
+function readerOf(c: Context, job: Job<GenerationRequest, RunEvent>): LogReader<RunEvent> {
+  const reader = job.watch({ graceMs: 0 });
+  const client = c.req.raw.signal;
+  if (client.aborted) reader.close();
+  else client.addEventListener("abort", reader.close, { once: true });
+  return reader;
+}
+
+/** @throws what the run has thrown, or a `JobError` */
+function eventOf(entry: LogEntry<RunEvent>): RunEvent {
+  if ("error" in entry) throw entry.error;
+  return entry.event;
+}
+
+async function whole({ request, envelope, tokens, reader }: Answered): Promise<Response> {
   let pictures: readonly Picture[] = [];
-  await drive(run, request.generation, { signal: c.req.raw.signal, requestId: envelope.requestId }, (event) => {
+  for (;;) {
+    const read = await reader.next(HEARTBEAT_MS);
+    if (read === "quiet") continue;
+    if (typeof read === "string") break;
+    const event = eventOf(read);
     if (event.type === "result") pictures = event.pictures;
-  });
-  if (pictures.length === 0) throw new Error("the run ended without a picture");
+  }
+  const [first] = pictures;
+  if (first === undefined) throw new DOMException("The client has gone", "AbortError");
   const data = await Promise.all(
     pictures.map(async (picture) => {
       const { bytes, content_type } = await encode(picture, request, envelope);
-      const base64 = Buffer.from(bytes).toString("base64");
+      const base64 = base64Of(bytes);
       return request.responseFormat === "url" ? { url: `data:${content_type};base64,${base64}` } : { b64_json: base64 };
     }),
   );
-  const { created_at, quality, ...look } = lookOf(request, pictures[0] as Picture);
+  const { created_at, quality, ...look } = lookOf(request, first);
   const body = {
     created: created_at,
     ...look,
@@ -132,55 +158,24 @@ async function whole(
   return new Response(asciiJson(body), { headers: { "Content-Type": "application/json", ...idHeaders(envelope) } });
 }
 
-async function stream(
-  c: Context,
-  kind: Kind,
-  run: Run<GenerationRequest, RunEvent>,
-  request: ImagesRequest,
-  envelope: Envelope,
-  tokens: number,
-  fail: (error: unknown) => Failure,
-): Promise<Response> {
-  const gone = new AbortController();
-  const outbox = createOutbox<Pending>();
-  const leave = () => {
-    gone.abort();
-    outbox.abandon();
-  };
-  const client = c.req.raw.signal;
-  if (client.aborted) leave();
-  else client.addEventListener("abort", leave, { once: true });
+/** The first entry that says more than that the job waits, if it comes soon. */
+async function firstWord(reader: LogReader<RunEvent>): Promise<LogEntry<RunEvent> | undefined> {
+  const until = performance.now() + HEADERS_WITHIN_MS;
+  for (;;) {
+    const read = await reader.next(Math.max(0, until - performance.now()));
+    if (typeof read === "string") return undefined;
+    if ("error" in read || read.event.type !== "queued") return read;
+  }
+}
 
-  const firstWord = new Promise<Failure | undefined>((resolve) => {
-    let begun = false;
-    drive(run, request.generation, { signal: gone.signal, requestId: envelope.requestId }, (event) => {
-      resolve(undefined);
-      begun = true;
-      if (event.type === "result") return outbox.put({ event });
-      if (event.type === "preview" && request.partialImages > 0) return outbox.put({ event }, "preview");
-    })
-      .then(
-        () => resolve(undefined),
-        (error: unknown) => {
-          const failure = fail(error);
-          resolve(begun ? undefined : failure);
-          void outbox.put({ failure });
-        },
-      )
-      .finally(() => outbox.end());
-  });
-  const tooLate = new AbortController();
-  const early = await Promise.race([
-    firstWord,
-    sleep(HEADERS_WITHIN_MS, undefined, { signal: tooLate.signal }).catch(() => undefined),
-  ]);
-  tooLate.abort();
-  if (early !== undefined) return openaiFailure(early, idHeaders(envelope));
+async function stream({ kind, request, envelope, tokens, reader, fail }: Answered): Promise<Response> {
+  let waiting = await firstWord(reader);
+  // Nothing was sent yet, so a failure still has its status.
+  if (waiting !== undefined && "error" in waiting) throw waiting.error;
 
   let partials = 0;
-  const frames = async (pending: Pending): Promise<string> => {
-    if ("failure" in pending) return block("error", openaiError(pending.failure));
-    const { event } = pending;
+  const frames = async (entry: LogEntry<RunEvent>): Promise<string> => {
+    const event = eventOf(entry);
     if (event.type === "preview") {
       if (partials >= request.partialImages) return "";
       const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);
@@ -205,26 +200,28 @@ async function stream(
   const body = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        // A frame may be empty (a partial image too many); a pull must bring something.
+        // A frame may be empty (a step, a partial image too many); a pull must bring something.
         for (;;) {
-          const next = await outbox.take(HEARTBEAT_MS);
+          const read = waiting ?? (await reader.next(HEARTBEAT_MS));
+          waiting = undefined;
           if (cancelled) return;
-          if (next === "ended") {
-            client.removeEventListener("abort", leave);
-            return controller.close();
+          if (read === "ended") return controller.close();
+          if (read === "quiet") return controller.enqueue(HEARTBEAT);
+          let text: string;
+          try {
+            if (read === "lost") throw new Error("the stream fell behind its job");
+            text = await frames(read);
+          } catch (error) {
+            reader.close();
+            text = block("error", openaiError(fail(error)));
           }
-          if (next === "quiet") return controller.enqueue(HEARTBEAT);
-          const text = await frames(next.item).catch((error: unknown) => {
-            leave();
-            return block("error", openaiError(fail(error)));
-          });
           if (cancelled) return;
           if (text !== "") return controller.enqueue(encoder.encode(text));
         }
       },
       cancel() {
         cancelled = true;
-        leave();
+        reader.close();
       },
     },
     { highWaterMark: 0 },
