@@ -1,0 +1,99 @@
+/** Every command in the README does what it says. A command that no case here knows fails the test. */
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const readme = await readFile(join(root, "README.md"), "utf8");
+const cli = join(root, "dist/cli.js");
+
+/** Lines of the shell blocks, continued lines joined. */
+const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)].flatMap(([, block]) =>
+  block!
+    .replaceAll("\\\n", " ")
+    .split("\n")
+    .filter((line) => line.trim() !== ""),
+);
+
+let folder: string;
+let server: ChildProcess;
+let url: string;
+
+beforeAll(async () => {
+  await run("npm", ["run", "--silent", "build"], { cwd: root });
+  folder = await mkdtemp(join(tmpdir(), "daguerre-readme-"));
+  await mkdir(join(folder, "loras"));
+  server = spawn("npm", ["start"], { cwd: root, env: { ...process.env, PORT: "0" }, detached: true });
+  url = await addressOf(server);
+}, 180_000);
+
+afterAll(async () => {
+  process.kill(-server.pid!, "SIGKILL"); // npm and its child
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** How each command is run, by how it begins. */
+const cases: [begins: string, run: (command: string) => Promise<void>][] = [
+  // `npm ci` has been run, or this test would not be; the server above is `npm start`.
+  ["npm ci && npm start", async () => expect((await fetch(`${url}/health`)).status).toBe(200)],
+  ["npm ci && npm test", async () => {}], // this
+  [
+    "curl -N http://127.0.0.1:8080",
+    async (command) => {
+      const { stdout } = await run("bash", ["-c", command.replace("http://127.0.0.1:8080", url)], {
+        maxBuffer: 2 ** 26,
+      });
+      expect(stdout).toMatch(/"type":"result"/);
+    },
+  ],
+  [
+    "daguerre serve",
+    async (command) => {
+      const filled = command
+        .replace("--port 8080", "--port 0")
+        .replace("--model DIR", `--model ${join(root, "models/landscapes")}`)
+        .replace("--lora-dir DIR", `--lora-dir ${join(folder, "loras")}`);
+      const child = spawn("bash", ["-c", `exec node ${filled.replace("daguerre", cli)}`], { cwd: folder });
+      try {
+        expect((await fetch(`${await addressOf(child)}/health`)).status).toBe(200);
+      } finally {
+        child.kill("SIGKILL");
+      }
+    },
+  ],
+  ["daguerre", (command) => inShell(command.replace("daguerre", `node ${cli}`), folder)],
+  ["npm run ", (command) => inShell(command, root)],
+];
+
+describe("README.md", () => {
+  it("has commands", () => expect(commands.length).toBeGreaterThan(5));
+
+  it.each(commands)("%s", { timeout: 180_000 }, async (command) => {
+    const known = cases.find(([begins]) => command.startsWith(begins));
+    expect(known, "no case runs this command").toBeDefined();
+    await known![1](command);
+  });
+});
+
+async function inShell(command: string, cwd: string): Promise<void> {
+  await run("bash", ["-c", command], { cwd, maxBuffer: 2 ** 26 });
+}
+
+/** The address that a server prints once it answers. */
+function addressOf(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    child.stdout!.on("data", (data) => {
+      text += data;
+      const address = /serving +(http:\S+)/.exec(text)?.[1];
+      if (address) resolve(address);
+    });
+    child.once("exit", (code) => reject(new Error(`ended with ${code}: ${text}`)));
+  });
+}
