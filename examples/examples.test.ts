@@ -73,8 +73,10 @@ describe("sse-service", () => {
   it("draws in passes, each finer than the last", async () => {
     const url = await serving("examples/sse-service/server.mjs");
     const events = await streamed(`${url}/stream`, { zoom: 1, size: 64 });
-    const previews = events.filter(({ type }) => type === "preview");
-    expect(previews.length).toBe(4);
+    // One that the next has overtaken on its way out is left away, so how many arrive is not said.
+    const steps = events.filter(({ type }) => type === "preview").map(({ step }) => step);
+    expect(steps.length).toBeGreaterThan(0);
+    expect(steps).toEqual([...new Set(steps)].sort());
     const result = events.at(-1);
     expect(result.type).toBe("result");
     expect(await side(result.image.url)).toBe(64);

@@ -10,6 +10,7 @@ import type { Connection, Failure, RunEvent, Shown } from "./connection.ts";
 import { openFilmstrip } from "./filmstrip.ts";
 import { requestForm, type ServerFacts } from "./form.ts";
 import { ideasFor } from "./ideas.ts";
+import { wireKey } from "./key.ts";
 import { openEasel } from "./paint.ts";
 import { type Complaint, complaints } from "./plain-words.ts";
 import { realtimeConnection } from "./realtime-connection.ts";
@@ -69,7 +70,13 @@ const easel = openEasel(
   () => strokes.soon(),
 );
 
-let connection: Connection = streamConnection(beside("stream"));
+const key = wireKey(at<HTMLInputElement>("key"), beside("auth/token"));
+const streams = {
+  stream: beside("stream"),
+  resume: (job: string) => beside(`stream/${job}`),
+  cancel: (job: string) => beside(`jobs/${job}`),
+};
+let connection: Connection = streamConnection(streams, key);
 const underWay = new Set<Run>();
 let orders = 0;
 /** What the plate shows. */
@@ -245,6 +252,7 @@ function failed(run: Run, failure: Failure): void {
   figures.total.textContent = "–";
   if (current === undefined || current.run.order <= run.order) {
     stage.progress(undefined);
+    if (failure.status === 401 || failure.status === 403) key.ask();
     complain(complaints(failure, request.fields), run.deliberate);
   }
 }
@@ -355,7 +363,7 @@ function reshape(): void {
 function connect(): void {
   cancel();
   connection.close();
-  connection = realtime() ? realtimeConnection(beside("realtime")) : streamConnection(beside("stream"));
+  connection = realtime() ? realtimeConnection(beside("realtime"), key) : streamConnection(streams, key);
 }
 for (const radio of form.querySelectorAll<HTMLInputElement>("[name=start]"))
   radio.addEventListener("change", showStart);

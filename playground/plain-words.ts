@@ -24,6 +24,10 @@ const NAMES: Readonly<Record<string, string>> = {
 /** @param fields the names that have a place on the page; a fault of any other is said of the whole */
 export function complaints(failure: Failure, fields: ReadonlySet<string>): Complaint[] {
   const { detail } = failure;
+  if (failure.status === 401 || failure.status === 403) {
+    const said = typeof detail === "string" && detail !== "" ? ` It says: ${detail.replace(/\.$/, "")}.` : "";
+    return [{ field: "key", text: `This server wants a key.${said}` }];
+  }
   if (typeof detail === "string" || detail.length === 0) return [{ field: undefined, text: sentence(failure) }];
   return detail.map((fault) => {
     const name = String(fault.loc.at(1) ?? fault.loc.at(0) ?? "");
@@ -67,7 +71,6 @@ function sentence({ status, detail, retryAfter }: Failure): string {
       ? "The connection to the server broke off. Check that it is still running, then generate again."
       : "The server cannot be reached. Check that it is running, then generate again.";
   }
-  if (status === 401 || status === 403) return "The server does not let this page in: it wants a key.";
   if (status === 413) return "The picture to start from is too large for this server.";
   if (status === 429 || status === 503) return `The server is busy. Try again ${wait}.`;
   if (status === 504) return "The server gave up: it took too long. Fewer steps or a smaller size will help.";

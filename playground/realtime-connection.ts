@@ -3,43 +3,66 @@
  * waiting for this page. Pictures come and go as bytes.
  */
 import { decode, encode } from "@msgpack/msgpack";
-import { type Connection, freshId, type Input, type RunListener } from "./connection.ts";
+import { type Connection, type Failure, freshId, type RunListener } from "./connection.ts";
+import type { Key } from "./key.ts";
 import { failureIn, runEvent } from "./wire-events.ts";
 
-/** Close codes after which another attempt makes no sense (RFC 6455, section 7.4.1): refused, too large. */
-const FINAL_CODES = new Set([1008, 1009]);
-
-export function realtimeConnection(address: URL): Connection {
-  const url = new URL(address);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+export function realtimeConnection(address: URL, key: Key): Connection {
   const listeners = new Map<string, RunListener>();
-  let socket: WebSocket | undefined;
-  /** Sent once the socket is open. */
-  let unsent: (() => void)[] = [];
+  /** Settles with an open socket; a new one is opened when the last has closed. */
+  let socket: Promise<WebSocket> | undefined;
   let closed = false;
 
-  function open(): WebSocket {
-    if (socket !== undefined && socket.readyState <= WebSocket.OPEN) return socket;
-    const opening = new WebSocket(url);
-    opening.binaryType = "arraybuffer";
-    socket = opening;
-    opening.addEventListener("open", () => {
-      for (const send of unsent.splice(0)) send();
+  function open(): Promise<WebSocket> {
+    socket ??= connect().catch((failure) => {
+      socket = undefined;
+      throw failure;
     });
-    opening.addEventListener("message", ({ data }) => {
+    return socket;
+  }
+
+  /** @throws Failure where there is no connection to be had */
+  async function connect(): Promise<WebSocket> {
+    const url = new URL(address);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const token = await key.token().catch(() => undefined);
+    if (token !== undefined) url.searchParams.set("fal_jwt_token", token);
+    const attempt = new WebSocket(url);
+    attempt.binaryType = "arraybuffer";
+    attempt.addEventListener("message", ({ data }) => {
       if (data instanceof ArrayBuffer) hear(decode(data) as Record<string, unknown>);
     });
-    opening.addEventListener("close", ({ code, reason }) => {
-      if (socket === opening) socket = undefined;
-      unsent = [];
-      const failure = FINAL_CODES.has(code)
-        ? { status: code === 1009 ? 413 : 403, detail: reason }
-        : { status: code === 1013 ? 503 : 0, detail: "broken" };
-      const broken = [...listeners.values()];
-      listeners.clear();
-      if (!closed) for (const listener of broken) listener.failed(failure);
+    const opened = await new Promise<boolean>((resolve) => {
+      attempt.addEventListener("open", () => resolve(true), { once: true });
+      attempt.addEventListener("close", () => resolve(false), { once: true });
     });
-    return opening;
+    if (!opened) throw await whyNot();
+    attempt.addEventListener("close", ({ code, reason }) => {
+      socket = undefined;
+      fail(closing(code, reason));
+    });
+    if (closed) attempt.close(1000);
+    return attempt;
+  }
+
+  /** A browser does not say why an upgrade was refused; the same address asked for without one does. */
+  async function whyNot(): Promise<Failure> {
+    try {
+      const response = await fetch(address, { headers: key.headers() });
+      if (response.status === 404) return { status: 404, detail: "there is no realtime connection here" };
+      if (response.status === 401 || response.status === 403 || response.status === 429) {
+        return failureIn((await response.json()) as Record<string, unknown>, response.status);
+      }
+    } catch {
+      // Then it cannot be reached at all.
+    }
+    return { status: 0, detail: "" };
+  }
+
+  function fail(failure: Failure): void {
+    const broken = [...listeners.values()];
+    listeners.clear();
+    if (!closed) for (const listener of broken) listener.failed(failure);
   }
 
   function hear(wire: Record<string, unknown>): void {
@@ -61,15 +84,15 @@ export function realtimeConnection(address: URL): Connection {
   }
 
   function send(message: Record<string, unknown>): void {
-    const opening = open();
-    const go = () => opening.send(encode(message, { ignoreUndefined: true }));
-    if (opening.readyState === WebSocket.OPEN) go();
-    else unsent.push(go);
+    open().then((ready) => {
+      if (ready.readyState === WebSocket.OPEN) ready.send(encode(message, { ignoreUndefined: true }));
+    }, fail);
   }
 
-  open();
+  // The first request should not have to wait for the connection; whether there is one is told when it is needed.
+  open().catch(() => {});
   return {
-    run(input: Input, listener, { replace }) {
+    run(input, listener, { replace }) {
       const request_id = freshId();
       listeners.set(request_id, listener);
       send({ ...input, request_id, interrupt: replace === "interrupt" });
@@ -79,7 +102,25 @@ export function realtimeConnection(address: URL): Connection {
     },
     close() {
       closed = true;
-      socket?.close(1000);
+      void socket?.then(
+        (ready) => ready.close(1000),
+        () => {},
+      );
     },
   };
+}
+
+/** Why the server closed (RFC 6455, section 7.4.1, as this server uses them). */
+function closing(code: number, reason: string): Failure {
+  switch (code) {
+    case 1008:
+      return { status: 403, detail: reason };
+    case 1009:
+      return { status: 413, detail: reason };
+    case 1012:
+    case 1013:
+      return { status: 503, detail: reason };
+    default:
+      return { status: 0, detail: "broken" };
+  }
 }

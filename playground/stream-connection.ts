@@ -1,74 +1,132 @@
 /**
- * Runs over `POST /stream`: one request, answered with server-sent events. Calling a run off breaks the connection,
- * which is how the server learns of it.
+ * Runs over `POST /stream`: one request, answered with server-sent events.
+ *
+ * A connection that breaks in the middle is taken up again where it broke (`GET /stream/{job}` with the number of the
+ * last event that was seen). For that the server keeps a run for a while after its reader has gone, so a run that is
+ * called off is also cancelled by name.
  */
 import { createParser } from "eventsource-parser";
-import type { Connection, Failure, Input, RunListener } from "./connection.ts";
+import { type Connection, type Failure, freshId, type Input, type RunListener } from "./connection.ts";
+import type { Key } from "./key.ts";
 import { failureIn, runEvent } from "./wire-events.ts";
 
 /** What is said of a stream that ended before its result. */
 const BROKEN: Failure = { status: 0, detail: "broken" };
+/** Milliseconds before each attempt to take a broken stream up again. */
+const ATTEMPTS = [300, 1_000, 3_000];
+/** Seconds that the server is asked to keep a run whose reader has gone. */
+const GRACE_S = 10;
 
-export function streamConnection(url: URL): Connection {
+export interface Addresses {
+  readonly stream: URL;
+  /** The address of a job, for taking up its stream. */
+  readonly resume: (job: string) => URL;
+  readonly cancel: (job: string) => URL;
+}
+
+export function streamConnection(addresses: Addresses, key: Key): Connection {
   const running = new Set<AbortController>();
   /** A request that waits for the running one to end; a newer one takes its place. */
-  let waiting: (() => void) | undefined;
-  let dropWaiting: (() => void) | undefined;
+  let waiting: { start: () => void; drop: () => void } | undefined;
 
   return {
     run(input, listener, { replace }) {
       const abort = new AbortController();
       const start = () => {
         running.add(abort);
-        void follow(url, input, listener, abort.signal).finally(() => {
+        void follow(addresses, key, input, listener, abort.signal).finally(() => {
           running.delete(abort);
           if (running.size > 0) return;
           const next = waiting;
-          waiting = dropWaiting = undefined;
-          next?.();
+          waiting = undefined;
+          next?.start();
         });
       };
-      dropWaiting?.();
-      waiting = dropWaiting = undefined;
+      waiting?.drop();
+      waiting = undefined;
       if (replace === "interrupt") for (const other of running) other.abort();
-      if (replace === "wait" && running.size > 0) {
-        waiting = start;
-        dropWaiting = () => listener.superseded();
-      } else start();
+      if (replace === "wait" && running.size > 0) waiting = { start, drop: () => listener.superseded() };
+      else start();
       return () => {
-        if (waiting === start) waiting = dropWaiting = undefined;
+        if (waiting?.start === start) waiting = undefined;
         abort.abort();
       };
     },
     close() {
-      waiting = dropWaiting = undefined;
+      waiting = undefined;
       for (const abort of running) abort.abort();
     },
   };
 }
 
-async function follow(url: URL, input: Input, listener: RunListener, signal: AbortSignal): Promise<void> {
-  let failure: Failure | undefined;
-  let finished = false;
-  try {
-    const response = await fetch(url, {
+async function follow(
+  addresses: Addresses,
+  key: Key,
+  input: Input,
+  listener: RunListener,
+  signal: AbortSignal,
+): Promise<void> {
+  const job = freshId();
+  const image = input.image && (await dataUri(input.image));
+  const progress: Progress = { lastId: "", failure: undefined, finished: false };
+  const stream = new URL(addresses.stream);
+  stream.searchParams.set("resume_grace_s", String(GRACE_S));
+  const post = () =>
+    fetch(stream, {
       method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ ...input, ...(input.image && { image: await dataUri(input.image) }) }),
+      headers: { ...key.headers(), "content-type": "application/json" },
+      body: JSON.stringify({ ...input, request_id: job, ...(image && { image }) }),
       signal,
     });
-    if (!response.ok || response.body === null) {
-      listener.failed(await refusal(response));
+  const resume = () =>
+    fetch(addresses.resume(job), { headers: { ...key.headers(), "last-event-id": progress.lastId }, signal });
+
+  signal.addEventListener("abort", () => {
+    if (progress.finished || progress.failure !== undefined) return;
+    void fetch(addresses.cancel(job), { method: "DELETE", headers: key.headers(), keepalive: true }).catch(() => {});
+  });
+
+  await read(post, listener, progress, signal);
+  for (const wait of ATTEMPTS) {
+    if (progress.finished || signal.aborted || progress.failure !== BROKEN || progress.lastId === "") break;
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    if (signal.aborted) break;
+    progress.failure = undefined;
+    await read(resume, listener, progress, signal);
+  }
+  if (!signal.aborted && !progress.finished) listener.failed(progress.failure ?? BROKEN);
+}
+
+/** How far a run has come, whichever connection told of it. */
+interface Progress {
+  lastId: string;
+  failure: Failure | undefined;
+  finished: boolean;
+}
+
+/** Reads one answer to its end. Nothing is thrown: what went wrong is in `progress`. */
+async function read(
+  ask: () => Promise<Response>,
+  listener: RunListener,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const response = await ask();
+    if (!response.ok || response.status === 204 || response.body === null) {
+      // A job that the server does not know any more cannot be taken up; what happened is that the stream broke.
+      progress.failure = progress.lastId === "" ? await refusal(response) : { ...BROKEN };
       return;
     }
     const parser = createParser({
-      onEvent({ data }) {
+      onEvent({ id, data }) {
         if (signal.aborted) return;
+        if (id !== undefined) progress.lastId = id;
         const wire = JSON.parse(data) as Record<string, unknown>;
-        if (wire.type === "error") failure = failureIn(wire);
+        if (wire.type === "error") progress.failure = failureIn(wire);
         const event = runEvent(wire);
         if (event === undefined) return;
-        finished ||= event.type === "result";
+        progress.finished ||= event.type === "result";
         listener.event(event);
       },
     });
@@ -78,13 +136,11 @@ async function follow(url: URL, input: Input, listener: RunListener, signal: Abo
       if (done) break;
       parser.feed(decoder.decode(value, { stream: true }));
     }
-  } catch (error) {
-    if (signal.aborted) return;
-    // After an `error` event the server breaks the connection off on purpose.
-    failure ??= error instanceof SyntaxError ? { status: 500, detail: "unreadable" } : BROKEN;
+    if (!progress.finished) progress.failure ??= BROKEN;
+  } catch {
+    // After an `error` event the server breaks the connection off on purpose; that event is what is told.
+    if (!progress.finished) progress.failure ??= BROKEN;
   }
-  if (signal.aborted || finished) return;
-  listener.failed(failure ?? BROKEN);
 }
 
 async function refusal(response: Response): Promise<Failure> {
