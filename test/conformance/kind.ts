@@ -3,7 +3,7 @@
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import type { CaseFolder } from "./case-folder.ts";
-import { type Check, compare, equal } from "./comparison.ts";
+import { type Check, compare, equal, judge } from "./comparison.ts";
 import { type Limit, type Limits, limitsOf } from "./limits.ts";
 import type { Tensor } from "./tensors.ts";
 
@@ -22,6 +22,13 @@ export interface Bench {
   readonly intermediates: boolean;
 }
 
+export interface CompareOptions {
+  readonly group?: string;
+  readonly by?: string;
+  /** The result in float64. */
+  readonly exact?: Float64Array;
+}
+
 /** One case being run. Every tensor of the case is taken as an input or compared; the rest is told. */
 export interface CaseRun {
   readonly folder: CaseFolder;
@@ -31,8 +38,8 @@ export interface CaseRun {
   /** A tensor that the case gives. Throws where there is none. */
   input(name: string): Tensor;
   optional(name: string): Tensor | undefined;
-  /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart. */
-  compare(name: string, actual: ArrayLike<number>, limit: Limit, options?: { group?: string; by?: string }): void;
+  /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart; `exact` decides where it is over the limit. */
+  compare(name: string, actual: ArrayLike<number>, limit: Limit, options?: CompareOptions): void;
   /** Compares with a figure of `case.json` or of another file of the case. */
   equal(group: string, what: string, actual: ArrayLike<number>, wanted: ArrayLike<number>, limit: Limit): void;
   compareIntermediate(name: string, actual: ArrayLike<number>, limit: Limit): void;
@@ -61,9 +68,10 @@ export function caseRun(folder: CaseFolder, bench: Bench): CaseRun {
     checks,
     input: find,
     optional: (name) => (folder.expected.has(name) ? find(name) : undefined),
-    compare(name, actual, limit, { group = groupOf(name), by } = {}) {
+    compare(name, actual, limit, { group = groupOf(name), by, exact } = {}) {
       const inGroup = name.startsWith(`${group}.`) ? name.slice(group.length + 1) : name;
-      checks.push(compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), limit));
+      const check = compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), limit);
+      checks.push(exact ? judge(check, actual, find(name), exact) : check);
     },
     equal(group, what, actual, wanted, limit) {
       checks.push(equal(group, what, actual, wanted, limit));

@@ -26,11 +26,21 @@ export function caseTable(result: CaseResult): string[] {
   );
   const failures = result.checks
     .filter((check) => !check.passed)
-    .map(({ group, what, note, measured, limit }) => {
-      const reason = note ?? `${limit!.measure} ${figure(measured)} over ${limit!.bound}`;
+    .map(({ group, what, note, measured, limit, fromExact }) => {
+      const distances = fromExact
+        ? `; from float64 ${figure(fromExact.own)}, the reference ${figure(fromExact.reference)}`
+        : "";
+      const reason = note ?? `${limit!.measure} ${figure(measured)} over ${limit!.bound}${distances}`;
       return `  FAIL ${[result.name, group, what].filter((part) => part !== "").join(" ")}: ${reason}`;
     });
-  return [...lines, ...failures];
+  const judged = result.checks
+    .filter((check) => check.passed && check.fromExact)
+    .map(({ group, what, relative, fromExact }) => {
+      const { own, reference } = fromExact!;
+      const distances = `the reference is ${figure(reference)} from float64, this is ${figure(own)} from it`;
+      return `  NOTE ${result.name} ${group} ${what}: ${figure(relative)} from the reference; but ${distances}`;
+    });
+  return [...lines, ...judged, ...failures];
 }
 
 export function tableHead(): string[] {

@@ -8,8 +8,9 @@ import { loadComponent } from "../../../src/models/component.ts";
 import type { LoadedParameters } from "../../../src/models/load.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { type ComponentFolder, groupsOf, prefixOf } from "../case-folder.ts";
+import { type WeightValues, weightValues } from "../exact.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { compareMilestones, runNetwork } from "../network.ts";
+import { compareMilestones, compareNetwork, type NetworkOptions, runNetwork } from "../network.ts";
 import { channelsFirst, channelsLast, slice, type Tensor } from "../tensors.ts";
 
 const CLASSES = ["AutoencoderKL", "AutoencoderTiny"];
@@ -30,6 +31,12 @@ export const autoencoderKind: Kind = {
   },
 };
 
+interface Loaded {
+  readonly parameters: LoadedParameters;
+  /** The values that a recording wants, from the files. */
+  readonly weights: (recorder: Recorder) => Promise<WeightValues>;
+}
+
 async function runComponent(run: CaseRun, component: ComponentFolder, groups: Map<string, string[]>): Promise<void> {
   const { gpu, storage } = run.bench;
   const opened = await openComponentFolder(component.path);
@@ -42,12 +49,13 @@ async function runComponent(run: CaseRun, component: ComponentFolder, groups: Ma
     coder.decode(g, g.input("latents", [1, 8, 8, coder.latentChannels]));
   if (pictures.some(isEncoding)) coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
   const parameters = await loadComponent(gpu, opened, [...g.parameters.values()], { precision: storage });
+  const loaded: Loaded = { parameters, weights: (recorder) => weightValues(opened, recorder) };
   try {
     for (const [group, fields] of groups) {
       await run.group(group, async () => {
         if (!fields.includes("image")) latentScaling(run, component, group, fields);
-        else if (isEncoding(group)) await encode(run, coder, parameters, group, fields);
-        else await decode(run, coder, parameters, group, fields);
+        else if (isEncoding(group)) await encode(run, coder, loaded, group, fields);
+        else await decode(run, coder, loaded, group, fields);
       });
     }
   } finally {
@@ -65,7 +73,7 @@ function encodes(fields: readonly string[], group: string): boolean {
 async function decode(
   run: CaseRun,
   coder: Autoencoder,
-  parameters: LoadedParameters,
+  { parameters, weights }: Loaded,
   group: string,
   fields: readonly string[],
 ): Promise<void> {
@@ -81,9 +89,9 @@ async function decode(
     g.output("image", coder.decode(g, g.input("latents", input.shape)));
     return g;
   };
-  const options = { label: `decoder ${group}`, parameters, inputs: { latents: input.values } };
-  const outputs = await runNetwork(run, record(), options);
-  run.compare(`${group}.image`, outputs.get("image")!, run.limits.network);
+  const inputs = { latents: input.values };
+  const options: NetworkOptions = { label: `decoder ${group}`, parameters, inputs, weights: () => weights(record()) };
+  await compareNetwork(run, record(), options, { image: `${group}.image` });
   run.compare(`${group}.image`, await decodeAsPipeline(run, coder, parameters, latents), run.limits.network, {
     by: "pipeline's decoder",
   });
@@ -119,7 +127,7 @@ async function decodeAsPipeline(
 async function encode(
   run: CaseRun,
   coder: Autoencoder,
-  parameters: LoadedParameters,
+  { parameters, weights }: Loaded,
   group: string,
   fields: readonly string[],
 ): Promise<void> {
@@ -129,7 +137,8 @@ async function encode(
     g.output("encoded", coder.encode(g, g.input("picture", picture.shape)));
     return g;
   };
-  const options = { label: `encoder ${group}`, parameters, inputs: { picture: picture.values } };
+  const inputs = { picture: picture.values };
+  const options: NetworkOptions = { label: `encoder ${group}`, parameters, inputs, weights: () => weights(record()) };
   const encoded = (await runNetwork(run, record(), options)).get("encoded")!;
   const { network } = run.limits;
   if (coder.kind === "tiny") {

@@ -13,8 +13,9 @@ import { loadComponent } from "../../../src/models/component.ts";
 import type { LoadedParameters } from "../../../src/models/load.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { type ComponentFolder, groupsOf, prefixOf } from "../case-folder.ts";
+import { weightValues } from "../exact.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { compareMilestones, runNetwork } from "../network.ts";
+import { compareMilestones, compareNetwork } from "../network.ts";
 import { slice } from "../tensors.ts";
 
 const CLASSES = ["CLIPTextModel", "CLIPTextModelWithProjection"];
@@ -40,7 +41,9 @@ async function runComponent(run: CaseRun, component: ComponentFolder, groups: Ma
   const parameters = await loadTextEncoder(run, component.path, config);
   try {
     for (const [group, fields] of groups) {
-      await run.group(group, () => runGroup(run, { ...config, ...endToken(run, group) }, parameters, group, fields));
+      await run.group(group, () =>
+        runGroup(run, component.path, { ...config, ...endToken(run, group) }, parameters, group, fields),
+      );
     }
   } finally {
     parameters.destroy();
@@ -95,6 +98,7 @@ function outputNamed(
 
 async function runGroup(
   run: CaseRun,
+  path: string,
   config: ClipTextConfig,
   parameters: LoadedParameters,
   group: string,
@@ -115,9 +119,11 @@ async function runGroup(
     return { g, encoded };
   };
   const inputs = { ids: Uint32Array.from(ids.values), rows: Uint32Array.from(positions) };
-  const options = { label: `text encoder ${group}`, parameters, inputs };
-  const outputs = await runNetwork(run, record().g, options);
-  for (const [field, values] of outputs) run.compare(`${group}.${field}`, values, run.limits.network);
+  const weights = async () => weightValues(await openComponentFolder(path), record().g);
+  const options = { label: `text encoder ${group}`, parameters, inputs, weights };
+  const { g } = record();
+  const tensors = Object.fromEntries([...g.outputs.keys()].map((field) => [field, `${group}.${field}`]));
+  await compareNetwork(run, g, options, tensors);
 
   const probed = record();
   const named = (module: string) => {

@@ -7,13 +7,14 @@ import type { Parameter } from "../../../src/graph/tensor.ts";
 import { clipText, parseClipTextConfig } from "../../../src/models/clip.ts";
 import { loadComponent } from "../../../src/models/component.ts";
 import type { LoadedParameters } from "../../../src/models/load.ts";
-import { mergeLoras } from "../../../src/models/lora.ts";
+import { mergeLoras, type WeightedDelta } from "../../../src/models/lora.ts";
 import { parseUnetConfig } from "../../../src/models/unet.ts";
 import { type LoraComponent, type ModuleShapes, openLora, type ResolveOptions } from "../../../src/weights/lora.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 
+import { entryValues, type WeightValues, weightValues } from "../exact.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { runNetwork } from "../network.ts";
+import { compareNetwork } from "../network.ts";
 import { clipParameters, loadTextEncoder } from "./clip.ts";
 import { unetPass } from "./unet.ts";
 
@@ -49,31 +50,42 @@ async function runUnet(run: CaseRun, path: string): Promise<void> {
   const parameters = [...pass.record().parameters.values()];
   const base = await loadComponent(run.bench.gpu, folder, parameters, { precision: run.bench.storage });
   try {
-    const compute = async (weights: LoadedParameters, name: string) => {
-      const options = { label: `unet ${name}`, parameters: weights, inputs: pass.inputs };
-      const outputs = await runNetwork(run, pass.record(), options);
-      run.compare(name, outputs.get("output")!, run.limits.network);
+    const compute = async ({ parameters, weights }: Merged, name: string) => {
+      const options = { label: `unet ${name}`, parameters, inputs: pass.inputs, weights };
+      await compareNetwork(run, pass.record(), options, { output: name });
     };
+    const baseWeights = () => weightValues(folder, pass.record());
     const options = { layersPerBlock: config.layers_per_block };
     for (const name of run.folder.expected.keys()) {
       if (!name.endsWith(".output")) continue;
       const group = name.slice(0, -".output".length);
       await run.group(group, async () => {
-        const merged = await mergedWeights(run, "unet", base, parameters, await membersOf(run, group), options);
-        await compute(merged, name).finally(() => merged.destroy());
+        const members = await membersOf(run, group);
+        const merged = await merge(
+          run,
+          "unet",
+          { parameters: base, weights: baseWeights },
+          parameters,
+          members,
+          options,
+        );
+        await compute(merged, name).finally(() => merged.parameters.destroy());
       });
     }
     // Last: what merging may have left behind would show.
-    if (run.folder.expected.has("base.output")) await compute(base, "base.output");
+    if (run.folder.expected.has("base.output"))
+      await compute({ parameters: base, weights: baseWeights }, "base.output");
   } finally {
     base.destroy();
   }
 }
 
 async function runTextEncoder(run: CaseRun, path: string): Promise<void> {
-  const config = parseClipTextConfig("text_encoder", (await openComponentFolder(path)).config);
+  const folder = await openComponentFolder(path);
+  const config = parseClipTextConfig("text_encoder", folder.config);
   const parameters = [...clipParameters(config).parameters.values()];
   const base = await loadTextEncoder(run, path, config);
+  const weights = () => weightValues(folder, clipParameters(config));
   try {
     for (const name of run.folder.expected.keys()) {
       if (!name.endsWith(".last_hidden_state")) continue;
@@ -83,14 +95,11 @@ async function runTextEncoder(run: CaseRun, path: string): Promise<void> {
         const g = new Recorder();
         const encoded = clipText(g, config, g.input("ids", [ids.values.length], { element: "u32" }), ids.shape[0]!);
         g.output("hidden", encoded.lastHiddenState);
-        const merged = await mergedWeights(run, "text_encoder", base, parameters, await membersOf(run, group));
-        try {
-          const inputs = { ids: Uint32Array.from(ids.values) };
-          const outputs = await runNetwork(run, g, { label: `text encoder ${group}`, parameters: merged, inputs });
-          run.compare(name, outputs.get("hidden")!, run.limits.network);
-        } finally {
-          merged.destroy();
-        }
+        const members = await membersOf(run, group);
+        const merged = await merge(run, "text_encoder", { parameters: base, weights }, parameters, members);
+        const inputs = { ids: Uint32Array.from(ids.values) };
+        const options = { label: `text encoder ${group}`, ...merged, inputs };
+        await compareNetwork(run, g, options, { hidden: name }).finally(() => merged.parameters.destroy());
       });
     }
   } finally {
@@ -98,24 +107,62 @@ async function runTextEncoder(run: CaseRun, path: string): Promise<void> {
   }
 }
 
-async function mergedWeights(
+/** Weights on the device, and the same for the judge. */
+interface Merged {
+  readonly parameters: LoadedParameters;
+  readonly weights: () => Promise<WeightValues>;
+}
+
+async function merge(
   run: CaseRun,
   component: LoraComponent,
-  base: LoadedParameters,
+  base: Merged,
   parameters: readonly Parameter[],
   members: readonly Member[],
   options?: ResolveOptions,
-): Promise<LoadedParameters> {
-  const files = await Promise.all(members.map(({ file }) => openLora(join(run.folder.path, file))));
-  try {
-    const modules = modulesOf(parameters);
-    const deltas = files.flatMap((file, index) =>
-      file.resolve(component, modules, options).map((delta) => ({ delta, scale: members[index]!.scale })),
-    );
-    return await mergeLoras(run.bench.gpu, base, parameters, deltas, { label: component });
-  } finally {
-    await Promise.all(files.map((file) => file.close()));
+): Promise<Merged> {
+  const modules = modulesOf(parameters);
+  const resolved = async <T>(use: (deltas: WeightedDelta[]) => Promise<T>): Promise<T> => {
+    const files = await Promise.all(members.map(({ file }) => openLora(join(run.folder.path, file))));
+    try {
+      return await use(
+        files.flatMap((file, index) =>
+          file.resolve(component, modules, options).map((delta) => ({ delta, scale: members[index]!.scale })),
+        ),
+      );
+    } finally {
+      await Promise.all(files.map((file) => file.close()));
+    }
+  };
+  return {
+    parameters: await resolved((deltas) =>
+      mergeLoras(run.bench.gpu, base.parameters, parameters, deltas, { label: component }),
+    ),
+    weights: () => resolved(async (deltas) => mergeExactly(await base.weights(), deltas)),
+  };
+}
+
+/** The sum in float64, kept in float32 as the reference keeps it. A `mid`, which no case has, is not in it. */
+async function mergeExactly(weights: WeightValues, deltas: readonly WeightedDelta[]): Promise<WeightValues> {
+  const merged = new Map(weights);
+  for (const { delta, scale } of deltas) {
+    const name = `${delta.module}.weight`;
+    const values = merged.get(name)!.slice();
+    const [down, up] = [await entryValues(delta.down), await entryValues(delta.up)];
+    const columns = values.length / delta.up.shape[0]!;
+    for (let at = 0; at < values.length; at++) {
+      let sum = 0;
+      for (let r = 0; r < delta.rank; r++) {
+        sum += up[Math.floor(at / columns) * delta.rank + r]! * down[r * columns + (at % columns)]!;
+      }
+      values[at]! += scale * delta.scale * sum;
+    }
+    merged.set(name, values);
   }
+  for (const name of new Set(deltas.map(({ delta }) => `${delta.module}.weight`))) {
+    merged.set(name, merged.get(name)!.map(Math.fround));
+  }
+  return merged;
 }
 
 function modulesOf(parameters: readonly Parameter[]): ModuleShapes {

@@ -128,6 +128,8 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
       }
       const path = options(`${by}, ${chained ? "chained" : "per step"}`);
       run.compare(name("samples"), results.samples, limit, path);
+      // Of a chain only its latents: what is derived from the last ones is small beside the first ones' rounding.
+      if (chained) continue;
       if (given("scaled_inputs")) run.compare(name("scaled_inputs"), results.scaled, limit, path);
       if (given("pred_x0")) run.compare(name("pred_x0"), results.denoised, limit, path);
     }

@@ -4,10 +4,11 @@ import { Recorder } from "../../../src/graph/recorder.ts";
 import { loadComponent } from "../../../src/models/component.ts";
 import type { LoadedParameters } from "../../../src/models/load.ts";
 import { parseUnetConfig, timestepSinusoids, type UnetConfig, unet } from "../../../src/models/unet.ts";
-import { openComponentFolder } from "../../../src/weights/model-directory.ts";
+import { type Component, openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { groupsOf, prefixOf } from "../case-folder.ts";
+import { weightValues } from "../exact.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { compareMilestones, runNetwork } from "../network.ts";
+import { compareMilestones, compareNetwork } from "../network.ts";
 import { channelsLast, type Tensor, toF32 } from "../tensors.ts";
 
 const CLASS = "UNet2DConditionModel";
@@ -25,34 +26,33 @@ export const unetKind: Kind = {
     const prefixes = components.map((component) => prefixOf(component, "unet"));
     for (const component of components) {
       const config = parseUnetConfig(component.config);
-      const loaded = new Map<string, LoadedParameters>();
-      const weightsOf = async (variant: string, record: () => Recorder) => {
+      const loaded = new Map<string, { folder: Component; parameters: LoadedParameters }>();
+      const load = async (variant: string, record: () => Recorder) => {
         const known = loaded.get(variant);
         if (known) return known;
         const folder = await openComponentFolder(component.path, variant === "" ? {} : { variant });
         const parameters = await loadComponent(gpu, folder, [...record().parameters.values()], { precision: storage });
-        loaded.set(variant, parameters);
-        return parameters;
+        loaded.set(variant, { folder, parameters });
+        return { folder, parameters };
       };
       for (const [group, fields] of groupsOf(run.folder.expected, prefixOf(component, "unet"), prefixes)) {
         await run.group(group, async () => {
-          const pass = unetPass(run, config, group);
+          const { record, inputs } = unetPass(run, config, group);
           for (const field of fields) {
             const variant = OUTPUT.exec(field);
             if (!variant) continue;
-            const parameters = await weightsOf(variant[1] ?? "", pass.record);
-            const options = { label: `unet ${group}`, parameters, inputs: pass.inputs };
-            const outputs = await runNetwork(run, pass.record(), options);
-            run.compare(`${group}.${field}`, outputs.get("output")!, run.limits.network);
-            if (!variant[1]) {
-              const named = (module: string, g: Recorder) =>
-                module === "time_proj" ? g.inputs.get("timestep") : undefined;
-              await compareMilestones(run, group, pass.record, options, named);
-            }
+            const { folder, parameters } = await load(variant[1] ?? "", record);
+            const weights = () => weightValues(folder, record());
+            const options = { label: `unet ${group}`, parameters, inputs, weights };
+            await compareNetwork(run, record(), options, { output: `${group}.${field}` });
+            if (variant[1]) continue;
+            const named = (module: string, g: Recorder) =>
+              module === "time_proj" ? g.inputs.get("timestep") : undefined;
+            await compareMilestones(run, group, record, options, named);
           }
         });
       }
-      for (const parameters of loaded.values()) parameters.destroy();
+      for (const { parameters } of loaded.values()) parameters.destroy();
     }
   },
 };

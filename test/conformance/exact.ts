@@ -1,0 +1,198 @@
+/**
+ * A recorded network in float64, in plain loops: the judge where a result and its reference differ by more than the limit.
+ *
+ * The reference is float32 too. Some networks amplify its roundings beyond the limit (a LoRA at full strength on random
+ * weights, whose attention is then all but hard), and then no other float32 program can agree with it. What can be asked is
+ * to be as near to exact arithmetic as the reference is.
+ */
+
+import type { Recorder } from "../../src/graph/recorder.ts";
+import {
+  type Convolution,
+  channelsOf,
+  type Tensor as GraphTensor,
+  type HeadPadding,
+  type Operation,
+  rowsOf,
+  type VectorParameter,
+} from "../../src/graph/tensor.ts";
+import * as reference from "../../src/graph/testing/reference.ts";
+import { type FloatType, toFloat32 } from "../../src/weights/element-types.ts";
+import { checkTensors } from "../../src/weights/manifest.ts";
+import type { Component } from "../../src/weights/model-directory.ts";
+import type { TensorEntry } from "../../src/weights/tensor-set.ts";
+import { channelsFirst } from "./tensors.ts";
+
+/** The checkpoint's values, by the names that the model has for them. */
+export type WeightValues = ReadonlyMap<string, Float64Array>;
+
+/** Every weight that `recorder` wants, from the component's files. */
+export async function weightValues(component: Component, recorder: Recorder): Promise<Map<string, Float64Array>> {
+  const set = await component.weights();
+  try {
+    const parts = [...recorder.parameters.values()].flatMap((parameter) => parameter.parts);
+    const values = new Map<string, Float64Array>();
+    const entries = checkTensors(set, parts, { component: component.name, ignore: () => true });
+    for (const [name, entry] of entries) values.set(name, await entryValues(entry));
+    return values;
+  } finally {
+    await set.close();
+  }
+}
+
+export async function entryValues(entry: TensorEntry): Promise<Float64Array> {
+  const bytes = new Uint8Array(entry.byteLength);
+  await entry.read(bytes);
+  return Float64Array.from(toFloat32(bytes, entry.dtype as FloatType));
+}
+
+/** The recorder's outputs, channels first. Throws for an operation that no network of the cases has. */
+export function evaluateExactly(
+  recorder: Recorder,
+  weights: WeightValues,
+  inputs: Readonly<Record<string, Float32Array | Uint32Array>>,
+): Map<string, Float64Array> {
+  const known = new Map<number, Float64Array>();
+  for (const [name, tensor] of recorder.inputs) if (inputs[name]) known.set(tensor.id, Float64Array.from(inputs[name]));
+  const valuesOf = (tensor: GraphTensor): Float64Array =>
+    tensor.concatenated ? sideBySide(tensor.concatenated, valuesOf) : known.get(tensor.id)!;
+  for (const operation of recorder.operations) {
+    const values = evaluate(operation, valuesOf, weights);
+    if (values) known.set(operation.output.id, values);
+  }
+  return new Map([...recorder.outputs].map(([name, tensor]) => [name, channelsFirst(tensor.shape, valuesOf(tensor))]));
+}
+
+type Values = (tensor: GraphTensor) => Float64Array;
+
+function evaluate(operation: Operation, valuesOf: Values, weights: WeightValues): Float64Array | undefined {
+  switch (operation.kind) {
+    case "convolution":
+      return convolution(operation, valuesOf(operation.input), weights);
+    case "group-norm-stats":
+      return undefined; // part of what follows
+    case "group-norm-apply": {
+      const channels = channelsOf(operation.input);
+      const images = operation.input.shape[0]!;
+      const groups = channels / operation.groupChannels;
+      const shape = { images, pixels: rowsOf(operation.input) / images, channels, groups };
+      return reference.groupNorm(valuesOf(operation.input), shape, normOf(operation, weights)).values;
+    }
+    case "layer-norm": {
+      const shape = { images: rowsOf(operation.input), pixels: 1, channels: channelsOf(operation.input), groups: 1 };
+      return reference.groupNorm(valuesOf(operation.input), shape, normOf(operation, weights)).values;
+    }
+    case "attention": {
+      const { query, key, value, heads, head, causal } = operation;
+      const images = query.tensor.shape[0]!;
+      const view = ({ tensor, offset }: typeof query) => ({
+        values: valuesOf(tensor),
+        row: channelsOf(tensor),
+        offset,
+      });
+      const shape = { images, heads, queries: rowsOf(query.tensor) / images, keys: rowsOf(key.tensor) / images };
+      return reference.attention(
+        { query: view(query), key: view(key), value: view(value) },
+        { ...shape, ...head, causal },
+      ).values;
+    }
+    case "geglu":
+      return reference.geglu(valuesOf(operation.value.tensor), channelsOf(operation.output)).values;
+    case "elementwise": {
+      const { input, addend } = operation;
+      const other = addend && valuesOf(addend);
+      const channels = channelsOf(input);
+      const perImage = addend && rowsOf(addend) !== rowsOf(input);
+      const size = (rowsOf(input) / input.shape[0]!) * channels;
+      const at = (index: number) =>
+        other![perImage ? Math.floor(index / size) * channels + (index % channels) : index]!;
+      return reference.elementwise(valuesOf(input), { ...operation, addend: other && at }).values;
+    }
+    case "upsample-nearest": {
+      const [, height, width] = operation.output.shape as [number, number, number, number];
+      const shape = operation.input.shape as [number, number, number, number];
+      return reference.upsampleNearest(valuesOf(operation.input), shape, { height, width }).values;
+    }
+    case "softmax":
+      return reference.softmax(valuesOf(operation.input), channelsOf(operation.input)).values;
+    case "embedding": {
+      const ids = Uint32Array.from(valuesOf(operation.ids));
+      const [table, positions] = [operation.table, operation.positions].map(({ parts }) => weights.get(parts[0].name)!);
+      const shape = { channels: operation.table.channels, length: operation.output.shape[1]! };
+      return reference.embedding(ids, table!, positions!, shape).values;
+    }
+    case "concatenate":
+      return sideBySide([operation.first, operation.second], valuesOf);
+    case "gather-rows": {
+      const values = valuesOf(operation.input);
+      const [, tokens, channels] = operation.input.shape as [number, number, number];
+      const rows = [...valuesOf(operation.rows)].map((row, image) => (image * tokens + row) * channels);
+      return Float64Array.from(rows.flatMap((start) => [...values.subarray(start, start + channels)]));
+    }
+    default:
+      throw new Error(`${operation.kind}: no network of a case has this operation`);
+  }
+}
+
+function normOf(layer: { eps: number; gamma: VectorParameter; beta: VectorParameter }, weights: WeightValues) {
+  const { eps, gamma, beta } = layer;
+  return { eps, gamma: weights.get(gamma.parts[0]!.name)!, beta: weights.get(beta.parts[0]!.name)! };
+}
+
+/** Layers side by side as one, and heads as wide as they are stored: a dense weight with zeros where nothing is. */
+function convolution(operation: Convolution, input: Float64Array, weights: WeightValues): Float64Array {
+  const { picture, kernel, weight, bias } = operation;
+  const { images, inHeight, inWidth, outHeight, outWidth } = picture;
+  const inputs = channelsOf(operation.input);
+  const outputs = channelsOf(operation.output);
+  const dense = new Float64Array(outputs * inputs * weight.taps);
+  const denseBias = new Float64Array(outputs);
+  let first = 0;
+  for (const [index, part] of weight.parts.entries()) {
+    const values = weights.get(part.name)!;
+    const biases = bias && weights.get(bias.parts[index]!.name)!;
+    for (let o = 0; o < part.shape[0]!; o++) {
+      const row = first + widened(o, weight.outputHead);
+      denseBias[row] = biases?.[o] ?? 0;
+      for (let i = 0; i < weight.inputs; i++) {
+        const from = (o * weight.inputs + i) * weight.taps;
+        dense.set(
+          values.subarray(from, from + weight.taps),
+          (row * inputs + widened(i, weight.inputHead)) * weight.taps,
+        );
+      }
+    }
+    first += weight.partChannels[index]!;
+  }
+  return reference.convolution({
+    input,
+    shape: [images, inHeight, inWidth, inputs],
+    weight: dense,
+    outputs,
+    kernel,
+    stride: kernel.stride,
+    before: kernel,
+    output: { height: outHeight, width: outWidth },
+    bias: denseBias,
+  }).values;
+}
+
+function widened(channel: number, head: HeadPadding | undefined): number {
+  return head ? Math.floor(channel / head.width) * head.padded + (channel % head.width) : channel;
+}
+
+function sideBySide(parts: readonly GraphTensor[], valuesOf: Values): Float64Array {
+  const rows = rowsOf(parts[0]!);
+  const width = parts.reduce((sum, part) => sum + channelsOf(part), 0);
+  const values = new Float64Array(rows * width);
+  let first = 0;
+  for (const part of parts) {
+    const own = valuesOf(part);
+    const channels = channelsOf(part);
+    for (let row = 0; row < rows; row++) {
+      values.set(own.subarray(row * channels, (row + 1) * channels), row * width + first);
+    }
+    first += channels;
+  }
+  return values;
+}
