@@ -3,12 +3,13 @@
  */
 import { Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
-import { createJobs } from "../src/engine/jobs.ts";
-import { type GenerationRequest, parseRemoteGeneration } from "../src/engine/request.ts";
+import { createJobs, type JobsOptions, throughJobs } from "../src/engine/jobs.ts";
+import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
 import { createAuthenticator, tokenRoute } from "./auth.ts";
 import { failureOf, type InputSource } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
 import type { Run } from "./generator.ts";
+import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 import { json } from "./json.ts";
 import { checkGeneration, type GenerationLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
@@ -17,7 +18,7 @@ import { openaiImages } from "./openai.ts";
 import type { ServedModel } from "./openai-request.ts";
 import { playground } from "./playground.ts";
 import { type RequestEntry, requestLog } from "./request-log.ts";
-import { sse } from "./sse.ts";
+import { resume, sse } from "./sse.ts";
 import { tracedJobs, tracedRequests } from "./tracing.ts";
 
 export interface AppOptions {
@@ -36,6 +37,8 @@ export interface AppOptions {
   onRequest?: (entry: RequestEntry) => void;
   /** What one request may ask for, and the bytes of its body. */
   limits?: GenerationLimits & { readonly bodyBytes?: number };
+  /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
+  jobs?: JobsOptions<RunEvent>;
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
@@ -43,7 +46,11 @@ export interface AppOptions {
 export function createApp(options: AppOptions): Hono {
   const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest } = options;
   const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
-  const jobs = createJobs(run);
+  const jobs = createJobs(run, {
+    concurrency: 1,
+    queuedEvent: (position): RunEvent => ({ type: "queued", position }),
+    ...options.jobs,
+  });
   const app = new Hono();
   app.use(tracedRequests);
   if (metrics !== undefined) app.use(metrics.requests);
@@ -72,8 +79,15 @@ export function createApp(options: AppOptions): Hono {
   });
   if (metrics !== undefined) app.get("/metrics", metrics.route);
   // Nobody sees previews there, so none are made.
-  app.post("/", json(run, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
-  app.on(["GET", "POST"], "/stream", sse(run, input));
+  app.post(
+    "/",
+    json(throughJobs(jobs), { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }),
+  );
+  app.on(["GET", "POST"], "/stream", sse(jobs, input));
+  app.get("/stream/:job", resume(jobs, { onError }));
+  app.get("/jobs/:job", jobStatus(jobs));
+  app.delete("/jobs/:job", cancelJob(jobs));
+  app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate }));
   app.post("/auth/token", tokenRoute(authenticator));
   if (model !== undefined) {
     const { countTokens } = model;
@@ -100,6 +114,9 @@ const NUMBER_FIELDS = new Set<string>([
   "guidance_scale",
   "num_images",
   "preview_every",
+  "preview_max_fps",
+  "preview_size",
+  "preview_quality",
   "strength",
 ] satisfies (keyof GenerationRequest)[]);
 
@@ -120,6 +137,7 @@ function hello(origin: string): string {
 
 POST /          the finished picture, as JSON
 POST /stream    the picture while it forms, as server-sent events (GET /stream?prompt=… does the same)
+GET  /stream/{job}    the same stream from after Last-Event-ID; DELETE /jobs/{job} cancels
 GET  /health    which model runs, on which adapter
 `;
 }

@@ -1,20 +1,9 @@
-/**
- * The one contract between what runs and how it reaches a client.
- *
- * A run is a function from an input to an async iterable of events: an async generator, a `ReadableStream`, anything
- * `for await` reads. The diffusion pipeline is one; a program's own (a transcription, a map over chunks) is served the
- * same way. A run is told to stop through its signal and ends by returning; it fails by throwing.
- */
+/** Pulling a run at the pace of whoever takes its events. The contract of a run is in `src/engine/run.ts`. */
 import { setImmediate } from "node:timers/promises";
 
-export interface RunContext {
-  /** Aborts when nobody is there any more to read the events. */
-  readonly signal: AbortSignal;
-  /** The job's id, as the client sees it. */
-  readonly requestId: string;
-}
+import type { Run, RunContext } from "../src/engine/run.ts";
 
-export type Run<Input, Event> = (input: Input, context: RunContext) => AsyncIterable<Event>;
+export type { AnyRun, Run, RunContext } from "../src/engine/run.ts";
 
 /**
  * Pulls a run to its end, one event at a time, numbering them from 1. The next event is asked for when `take` has

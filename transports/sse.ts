@@ -1,5 +1,5 @@
 /**
- * A run as server-sent events: `app.post("/stream", sse(run))`. Format: https://html.spec.whatwg.org/#server-sent-events.
+ * A run, or the jobs of a store, as server-sent events: `app.post("/stream", sse(run))`. Format: https://html.spec.whatwg.org/#server-sent-events.
  *
  * What is peculiar here, each for a client that needs it:
  * - The answer is always `text/event-stream`, whatever was accepted; headers leave before the first picture is ready.
@@ -10,17 +10,27 @@
  * - A failed run sends an `error` event and then destroys the connection: a stream that ends cleanly has its result.
  *
  * Nothing is buffered ahead of the socket. Each pull of the response body, which comes when the socket has room, takes
- * the oldest waiting event and only then encodes its picture; previews that nobody could have read are never encoded.
+ * the next event from the job's log and only then encodes its picture; previews that nobody could have read are never
+ * encoded, and what many read is encoded once.
+ *
+ * A stream that broke goes on at `GET /stream/{job}` (`resume`), if the job still runs or its log is held: a job outlives
+ * its last client by the grace period that the client asked for with `?resume_grace_s=`, or, being `?detached=true`, runs
+ * on to its end. A GET that names its job (`request_id`) has a grace period without asking, because `EventSource` comes
+ * back to the same address by itself.
  * (Hono's `streamSSE` swallows write errors and turns a thrown error into a clean end, so it is not used.)
  */
 import { constants as http2 } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context } from "hono";
-import { type Failure, failureOf, failureResponse } from "./failure.ts";
-import { drive, type Run } from "./generator.ts";
+import { HTTPException } from "hono/http-exception";
+import { JobError } from "../src/engine/job-errors.ts";
+import type { LogEntry } from "../src/engine/job-log.ts";
+import { createJobs, type Job, type Jobs } from "../src/engine/jobs.ts";
+import type { AnyRun } from "../src/engine/run.ts";
+import { failureOf, failureResponse } from "./failure.ts";
 import { type InputOptions, inputSource, readInput } from "./input.ts";
-import { createOutbox } from "./outbox.ts";
-import { asciiJson, type Envelope, envelopeOf, errorEvent, idHeaders, slotOf, wireEvent } from "./wire.ts";
+import { previewPace } from "./preview-pace.ts";
+import { asciiJson, type Envelope, envelopeOf, errorEvent, idHeaders, wireEvent } from "./wire.ts";
 
 export interface SseOptions<Input> extends InputOptions<Input> {
   /** Milliseconds of silence after which a comment is sent; proxies give up after 60 s. */
@@ -32,6 +42,10 @@ export interface SseOptions<Input> extends InputOptions<Input> {
   headersWithinMs?: number;
   /** Milliseconds without room in the socket after which a client counts as gone. */
   stalledAfterMs?: number;
+  /** Milliseconds that a job may take, waiting included. */
+  deadlineMs?: number;
+  /** Whose the requests of this client are; a job is shown to nobody else. */
+  ownerOf?: (c: Context) => string | undefined;
   /** Told of every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -49,120 +63,204 @@ const READ_MS = 150;
 
 const HEARTBEAT = new TextEncoder().encode(": ping\n");
 
-/** An event with its number, or the failure that takes the place of the next. */
-type Pending = { readonly id: number } & ({ readonly event: unknown } | { readonly failure: Failure });
+/** Milliseconds that an `EventSource` has to come back to a job that it named. */
+const EVENT_SOURCE_GRACE_MS = 10_000;
+/** Seconds; the longest grace period that a client may ask for. */
+const MAX_GRACE_S = 120;
 
+/** `POST /stream` and `GET /stream?prompt=…`: submits a job and follows it from its beginning. */
 export function sse<Input, Event>(
-  run: Run<Input, Event>,
+  source: AnyRun<Input, Event> | Jobs<Input, Event>,
   options: SseOptions<Input> = {},
 ): (c: Context) => Promise<Response> {
-  const { heartbeatMs = HEARTBEAT_MS, headersWithinMs = HEADERS_WITHIN_MS, onError } = options;
+  const jobs = typeof source === "function" ? createJobs(source) : source;
 
   return async (c) => {
-    // An EventSource that comes back after the end would start the run anew; 204 tells it to stay away.
-    if (c.req.method === "GET" && c.req.header("last-event-id") !== undefined)
-      return new Response(null, { status: 204 });
-
-    let envelope = envelopeOf(undefined);
-    const fail = (error: unknown): Failure => {
-      const failure = failureOf(error, inputSource(c));
-      if (failure.status >= 500) onError?.(error, envelope.requestId);
-      return failure;
-    };
-    let input: Input;
-    try {
-      input = await readInput(c, options);
-    } catch (error) {
-      return failureResponse(fail(error), idHeaders(envelope));
+    if (c.req.method === "GET" && c.req.header("last-event-id") !== undefined) {
+      const known = jobs.get(c.req.query("request_id") ?? "");
+      // An EventSource that comes back would start the run anew; 204 tells it to stay away.
+      if (known === undefined || !mayWatch(c, known, options)) return new Response(null, { status: 204 });
+      return resumed(c, known, options);
     }
-    envelope = envelopeOf(input);
-
-    const gone = new AbortController();
-    const outbox = createOutbox<Pending>();
-    const leave = () => {
-      gone.abort();
-      outbox.abandon();
-    };
-    const client = c.req.raw.signal;
-    if (client.aborted) leave();
-    else client.addEventListener("abort", leave, { once: true });
-
-    const firstWord = new Promise<Failure | undefined>((resolve) => {
-      let last = 0;
-      drive(run, input, { signal: gone.signal, requestId: envelope.requestId }, (event, id) => {
-        resolve(undefined);
-        last = id;
-        return outbox.put({ id, event }, slotOf(event));
-      })
-        .then(
-          () => resolve(undefined),
-          (error: unknown) => {
-            const failure = fail(error);
-            resolve(last === 0 ? failure : undefined);
-            void outbox.put({ id: last + 1, failure });
-          },
-        )
-        .finally(() => outbox.end());
-    });
-    const tooLate = new AbortController();
-    const early = await Promise.race([
-      firstWord,
-      sleep(headersWithinMs, undefined, { signal: tooLate.signal }).catch(() => undefined),
-    ]);
-    tooLate.abort();
-    if (early !== undefined) return failureResponse(early, idHeaders(envelope));
-
-    /** The event as text; a picture that cannot be encoded fails the run like any other error. */
-    const frame = async (pending: Pending): Promise<{ text: string; failed: boolean }> => {
-      if ("failure" in pending) return { text: block(pending.id, errorEvent(pending.failure, envelope)), failed: true };
-      try {
-        return { text: block(pending.id, await wireEvent(pending.event, envelope)), failed: false };
-      } catch (error) {
-        const failure = fail(error);
-        leave();
-        return { text: block(pending.id, errorEvent(failure, envelope)), failed: true };
-      }
-    };
-
-    const encoder = new TextEncoder();
-    let failed = false;
-    let cancelled = false;
-    let stalled: NodeJS.Timeout | undefined;
-    const body = new ReadableStream<Uint8Array>(
-      {
-        async pull(controller) {
-          clearTimeout(stalled);
-          if (failed) return destroy(c, controller);
-          const next = await outbox.take(heartbeatMs);
-          if (next === "ended") {
-            client.removeEventListener("abort", leave);
-            if (!cancelled) controller.close();
-            return;
-          }
-          let bytes = HEARTBEAT;
-          if (next !== "quiet") {
-            const framed = await frame(next.item);
-            failed = framed.failed;
-            bytes = encoder.encode(framed.text);
-          }
-          // The client may have gone while the picture was encoded; a cancelled stream takes nothing more.
-          if (cancelled) return;
-          controller.enqueue(bytes);
-          stalled = setTimeout(() => {
-            leave();
-            void destroy(c, controller, 0);
-          }, options.stalledAfterMs ?? STALLED_AFTER_MS);
-        },
-        cancel() {
-          cancelled = true;
-          clearTimeout(stalled);
-          leave();
-        },
-      },
-      { highWaterMark: 0 },
-    );
-    return new Response(body, { headers: streamHeaders(envelope) });
+    let headers = idHeaders(envelopeOf(undefined));
+    try {
+      const input = await readInput(c, options);
+      const { requestId: id } = envelopeOf(input);
+      headers = idHeaders({ requestId: id });
+      const job = jobs.submit(input, {
+        id,
+        owner: options.ownerOf?.(c),
+        idempotencyKey: c.req.header("idempotency-key"),
+        detached: c.req.query("detached") === "true",
+        graceMs: graceOf(c),
+        deadlineMs: options.deadlineMs,
+      });
+      return await stream(c, job, 0, options);
+    } catch (error) {
+      return refused(c, error, headers, options);
+    }
   };
+}
+
+/** `GET /stream/{job}`: goes on after `Last-Event-ID` (or `?after=`). 204 when all was seen, 410 when the log is gone. */
+export function resume<Input, Event>(
+  jobs: Jobs<Input, Event>,
+  options: SseOptions<Input> = {},
+): (c: Context) => Promise<Response> {
+  return async (c) => {
+    const id = c.req.param("job") ?? "";
+    const headers = /^[\w.:-]{1,128}$/.test(id) ? idHeaders({ requestId: id }) : {};
+    try {
+      const job = jobs.find(id);
+      if (!mayWatch(c, job, options)) throw new JobError("not-found", "There is no such job");
+      return await resumed(c, job, options);
+    } catch (error) {
+      return refused(c, error, headers, options);
+    }
+  };
+}
+
+function mayWatch<Input, Event>(c: Context, job: Job<Input, Event>, { ownerOf }: SseOptions<Input>): boolean {
+  return ownerOf === undefined || job.owner === undefined || ownerOf(c) === job.owner;
+}
+
+function refused<Input>(c: Context, error: unknown, headers: Record<string, string>, { onError }: SseOptions<Input>) {
+  const failure = failureOf(error, inputSource(c));
+  if (failure.status >= 500 && !(error instanceof JobError)) onError?.(error, headers["x-request-id"] ?? "");
+  return failureResponse(failure, headers);
+}
+
+function resumed<Input, Event>(c: Context, job: Job<Input, Event>, options: SseOptions<Input>): Promise<Response> {
+  const asked = c.req.header("last-event-id") ?? c.req.query("after") ?? "0";
+  if (!/^\d{1,15}$/.test(asked)) throw new HTTPException(400, { message: "Last-Event-ID must be a whole number" });
+  const after = Number(asked);
+  if (job.log.ended && after === job.log.lastId) {
+    return Promise.resolve(new Response(null, { status: 204, headers: idHeaders({ requestId: job.id }) }));
+  }
+  return stream(c, job, after, options);
+}
+
+function graceOf(c: Context): number | undefined {
+  const seconds = Number(c.req.query("resume_grace_s") ?? Number.NaN);
+  if (Number.isFinite(seconds)) return Math.min(Math.max(seconds, 0), MAX_GRACE_S) * 1000;
+  return c.req.method === "GET" && c.req.query("request_id") !== undefined ? EVENT_SOURCE_GRACE_MS : undefined;
+}
+
+/** What an entry is as text, made once for all who ask for it in the same form. */
+const frames = new WeakMap<object, Map<string, Promise<{ bytes: Uint8Array<ArrayBuffer>; failed: boolean }>>>();
+/** Forms of one entry that are kept. */
+const MAX_FORMS = 4;
+const encoder = new TextEncoder();
+
+async function stream<Input, Event>(
+  c: Context,
+  job: Job<Input, Event>,
+  after: number,
+  options: SseOptions<Input>,
+): Promise<Response> {
+  const { heartbeatMs = HEARTBEAT_MS, headersWithinMs = HEADERS_WITHIN_MS, onError } = options;
+  const source = inputSource(c);
+  const envelope: Envelope = { ...envelopeOf(job.input), requestId: job.id };
+  const pace = previewPace(envelope.previews.maxFps);
+  const reader = job.watch({ after, holdMs: pace.holdMs });
+  const client = c.req.raw.signal;
+  if (client.aborted) reader.close();
+  else client.addEventListener("abort", reader.close, { once: true });
+
+  if (after === 0) {
+    const early = await refusal(job, headersWithinMs);
+    if (early !== undefined) {
+      reader.close();
+      client.removeEventListener("abort", reader.close);
+      return refused(c, early.error, idHeaders(envelope), options);
+    }
+  }
+
+  /** A picture that cannot be encoded fails the run like any other error. */
+  const make = async (entry: LogEntry<Event>): Promise<{ bytes: Uint8Array<ArrayBuffer>; failed: boolean }> => {
+    let fault: unknown;
+    if ("error" in entry) fault = entry.error;
+    else {
+      try {
+        return { bytes: encoder.encode(block(entry.id, await wireEvent(entry.event, envelope))), failed: false };
+      } catch (error) {
+        fault = error;
+        job.cancel(error);
+      }
+    }
+    const failure = failureOf(fault, source);
+    if (failure.status >= 500) onError?.(fault, job.id);
+    return { bytes: encoder.encode(block(entry.id, errorEvent(failure, envelope))), failed: true };
+  };
+  const form = JSON.stringify([envelope, source]);
+  const frame = (entry: LogEntry<Event>) => {
+    const forms = frames.get(entry) ?? new Map<string, ReturnType<typeof make>>();
+    frames.set(entry, forms);
+    const made = forms.get(form) ?? make(entry);
+    if (forms.size < MAX_FORMS) forms.set(form, made);
+    return made;
+  };
+
+  let failed = false;
+  let cancelled = false;
+  let stalled: NodeJS.Timeout | undefined;
+  const leave = () => {
+    clearTimeout(stalled);
+    client.removeEventListener("abort", reader.close);
+    reader.close();
+  };
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        clearTimeout(stalled);
+        if (failed) {
+          leave();
+          return destroy(c, controller);
+        }
+        const read = await reader.next(heartbeatMs);
+        if (cancelled) return;
+        if (read === "lost") {
+          leave();
+          return destroy(c, controller, 0);
+        }
+        if (read === "ended") {
+          leave();
+          controller.close();
+          return;
+        }
+        let bytes: Uint8Array<ArrayBuffer> = HEARTBEAT;
+        if (read !== "quiet") {
+          const framed = await frame(read);
+          ({ failed, bytes } = framed);
+          if (read.slot !== undefined) pace.sent(read.slot);
+        }
+        // The client may have gone while the picture was encoded; a cancelled stream takes nothing more.
+        if (cancelled) return;
+        controller.enqueue(bytes);
+        stalled = setTimeout(() => {
+          leave();
+          void destroy(c, controller, 0);
+        }, options.stalledAfterMs ?? STALLED_AFTER_MS);
+      },
+      cancel() {
+        cancelled = true;
+        leave();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return new Response(body, { headers: streamHeaders(envelope) });
+}
+
+/** What a job failed with before it had said anything, if it does so in time. */
+async function refusal<Input, Event>(
+  job: Job<Input, Event>,
+  withinMs: number,
+): Promise<{ error: unknown } | undefined> {
+  const ear = job.log.read();
+  const read = await ear.next(withinMs);
+  ear.close();
+  return typeof read !== "string" && "error" in read ? read : undefined;
 }
 
 /** No `Connection`, no `Transfer-Encoding`: HTTP/2 forbids them, and Node throws. */

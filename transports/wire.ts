@@ -20,8 +20,21 @@ import { tracedEncode } from "./tracing.ts";
 export interface Envelope {
   readonly requestId: string;
   readonly inputId: string | undefined;
-  /** The format of result pictures; previews are JPEG. */
+  /** The format of result pictures. */
   readonly format: PictureFormat;
+  /** How previews are made and how often; what is undefined is JPEG, at preview quality, of full size, unlimited. */
+  readonly previews: PreviewWishes;
+}
+
+/** What a client asked of its previews. */
+export interface PreviewWishes {
+  readonly format?: PictureFormat;
+  /** 1..100 */
+  readonly quality?: number;
+  /** Pixels of the longer side, at most. */
+  readonly size?: number;
+  /** Previews a second, at most. */
+  readonly maxFps?: number;
 }
 
 /** A picture in a JSON event. Both `url` and `content_type` are needed for a fal playground to show it. */
@@ -47,20 +60,32 @@ export function asDataUri({ bytes, content_type, width, height }: EncodedPicture
  * Reads from an input what its events are to carry. An input without usable ids gets a fresh `request_id`.
  */
 export function envelopeOf(input: unknown): Envelope {
-  const { request_id, input_id, output_format } = (typeof input === "object" && input !== null ? input : {}) as Record<
-    string,
-    unknown
-  >;
+  const fields = (typeof input === "object" && input !== null ? input : {}) as Record<string, unknown>;
+  const { request_id, input_id } = fields;
+  const number = (name: string, max: number) => {
+    const value = fields[name];
+    return typeof value === "number" && value > 0 && value <= max ? value : undefined;
+  };
   return {
     // It becomes a header, so an input that no schema has checked may not choose it freely.
     requestId: typeof request_id === "string" && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
     inputId: typeof input_id === "string" ? input_id : undefined,
-    format: output_format === "png" || output_format === "webp" ? output_format : "jpeg",
+    format: formatOf(fields.output_format) ?? "jpeg",
+    previews: {
+      format: formatOf(fields.preview_format),
+      quality: number("preview_quality", 100),
+      size: number("preview_size", 4096),
+      maxFps: number("preview_max_fps", 1000),
+    },
   };
 }
 
+function formatOf(value: unknown): PictureFormat | undefined {
+  return value === "png" || value === "webp" || value === "jpeg" ? value : undefined;
+}
+
 /** The headers by which a client learns its job's id, before any event and on errors too. */
-export function idHeaders(envelope: Envelope): Record<string, string> {
+export function idHeaders(envelope: Pick<Envelope, "requestId">): Record<string, string> {
   return { "x-request-id": envelope.requestId, "x-fal-request-id": envelope.requestId };
 }
 
@@ -84,8 +109,11 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
   }
   const { picture, pictures, ...rest } = event as WireEvent;
   const encode = async (one: Picture) => {
-    const preview = rest.type === "preview";
-    const options = preview ? { quality: PREVIEW_QUALITY } : { format: envelope.format, quality: RESULT_QUALITY };
+    const { format, quality = PREVIEW_QUALITY, size } = envelope.previews;
+    const options =
+      rest.type === "preview"
+        ? { format, quality, maxSide: size }
+        : { format: envelope.format, quality: RESULT_QUALITY };
     return carry(await tracedEncode(envelope.requestId, () => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };

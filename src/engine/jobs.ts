@@ -15,7 +15,7 @@ import { setImmediate } from "node:timers/promises";
 import { fingerprint } from "./fingerprint.ts";
 import { JobError } from "./job-errors.ts";
 import { createJobLog, type JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
-import type { Run } from "./run.ts";
+import type { AnyRun, Run } from "./run.ts";
 
 export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
 
@@ -109,7 +109,7 @@ export interface JobsOptions<Event> {
   readonly log?: Partial<LogLimits>;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
-  /** Makes the event that tells a job its place in the line, on admission and when it changes. Default: none. */
+  /** Makes the event that tells a job that has to wait its place in the line, and again when it changes. Default: none. */
   readonly queuedEvent?: (position: number) => Event;
 }
 
@@ -152,7 +152,10 @@ interface Held<Input, Event> {
   expiry?: NodeJS.Timeout;
 }
 
-export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOptions<Event> = {}): Jobs<Input, Event> {
+export function createJobs<Input, Event>(
+  run: AnyRun<Input, Event>,
+  options: JobsOptions<Event> = {},
+): Jobs<Input, Event> {
   const limits = { ...DEFAULTS, ...withoutUndefined(options) };
   const slot = options.slotOf ?? slotOf;
   const { queuedEvent } = options;
@@ -239,6 +242,7 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
     let failure: unknown;
     let update: Record<string, unknown> | undefined;
     let grace: NodeJS.Timeout | undefined;
+    let watchers = 0;
     let settle = () => {};
     const ended = new Promise<void>((resolve) => {
       settle = resolve;
@@ -263,8 +267,8 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
       if (endedAt !== undefined) return false;
       const at = line.indexOf(entry);
       if (at >= 0) line.splice(at, 1);
-      const timedOut = (reason as Error | undefined)?.name === "TimeoutError";
-      end(timedOut ? "failed" : "cancelled", { error: reason });
+      const cancelled = (reason as Error | undefined)?.name === "AbortError";
+      end(cancelled ? "cancelled" : "failed", { error: reason });
       stop.abort(reason);
       if (at >= 0) pump();
       return true;
@@ -306,6 +310,7 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
         const reader = log.read(where);
         if (own !== undefined) graceMs = own;
         clearTimeout(grace);
+        watchers++;
         let open = true;
         return {
           get position() {
@@ -317,7 +322,7 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
             if (!open) return;
             open = false;
             reader.close();
-            if (log.readers > 0 || detached || endedAt !== undefined) return;
+            if (--watchers > 0 || detached || endedAt !== undefined) return;
             if (graceMs <= 0) stopWith(cancelled());
             else grace = setTimeout(() => stopWith(cancelled()), Math.min(graceMs, LONGEST_TIMER)).unref();
           },
@@ -347,7 +352,7 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
           return taken;
         };
         try {
-          for await (const event of run(input, { signal: stop.signal, requestId: id, takeUpdate })) {
+          for await (const event of await run(input, { signal: stop.signal, requestId: id, takeUpdate })) {
             if (stop.signal.aborted) break;
             log.append(event, { slot: slot(event), keep: isResult(event) });
             tell(job, "event", event);
@@ -393,10 +398,6 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
       if (key !== undefined) byKey.set(key, entry);
       tell(job, "submitted");
       line.push(entry);
-      if (queuedEvent !== undefined) {
-        entry.told = line.length - 1;
-        entry.log.append(queuedEvent(entry.told), { slot: "queued" });
-      }
       queue();
       pump();
       return job;
@@ -437,6 +438,29 @@ export function createJobs<Input, Event>(run: Run<Input, Event>, options: JobsOp
       });
       clearTimeout(stop);
     },
+  };
+}
+
+/**
+ * A store as a run: each call submits a job and gives what it says, waiting in line included. For a consumer that knows
+ * runs alone.
+ */
+export function throughJobs<Input, Event>(jobs: Jobs<Input, Event>, options: SubmitOptions = {}): Run<Input, Event> {
+  return async function* (input, { signal }) {
+    const job = jobs.submit(input, { ...options, signal });
+    const reader = job.watch();
+    try {
+      for (;;) {
+        const read = await reader.next(LONGEST_TIMER);
+        if (read === "quiet") continue;
+        if (read === "ended") return;
+        if (read === "lost") throw new JobError("log-gone", "Events of this job are no longer held");
+        if ("error" in read) throw read.error;
+        yield read.event;
+      }
+    } finally {
+      reader.close();
+    }
   };
 }
 

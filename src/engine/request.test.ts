@@ -18,6 +18,7 @@ describe("parseGeneration", () => {
     expect(parseGeneration({ prompt: "a lighthouse" })).toEqual({
       prompt: "a lighthouse",
       negative_prompt: "",
+      generator: "cpu",
       num_images: 1,
       preview_every: 5,
       preview_decoder: "auto",

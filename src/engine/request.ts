@@ -34,6 +34,8 @@ export const LIMITS = {
   /** 2^64 − 1, the largest seed that `torch.Generator.manual_seed` takes. */
   seed: 18446744073709551615n,
   idCharacters: 128,
+  previewFps: 60,
+  minPreviewSize: 16,
 } as const;
 
 /** Steps between two previews when the client does not say. */
@@ -113,6 +115,13 @@ const fields = z.object({
   /** Steps between two previews; 0: none. */
   preview_every: z.int().min(0).max(LIMITS.steps).default(DEFAULT_PREVIEW_EVERY),
   preview_decoder: z.enum(["auto", "linear", "tiny", "full"]).default("auto"),
+  /** Previews a second, at most. Left out: as many as are made and the connection carries. */
+  preview_max_fps: z.number().gt(0).max(LIMITS.previewFps).optional(),
+  /** Pixels of a preview's longer side, at most; larger ones are shrunk. Left out: as they are. */
+  preview_size: z.int().min(LIMITS.minPreviewSize).max(LIMITS.maxSide).optional(),
+  preview_format: z.enum(["jpeg", "png", "webp"]).optional(),
+  /** Of JPEG and WebP. Left out: 70. */
+  preview_quality: z.int().min(1).max(100).optional(),
   loras: z.array(lora).max(LIMITS.loras).default([]),
   /** The picture to start from, which makes it image-to-image: encoded bytes, or a data URI. */
   image: picture.optional(),
@@ -221,6 +230,38 @@ export function parseGeneration(input: unknown): GenerationRequest {
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
   return parsed.data as GenerationRequest;
 }
+
+const updateSchema = fields
+  .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
+  .partial()
+  // Without this, a default would be laid over what the run began with.
+  .extend({ negative_prompt: z.string().max(LIMITS.promptCharacters).optional() });
+
+/** What may be changed while a run is under way, from its next step on. */
+export type GenerationUpdate = z.output<typeof updateSchema>;
+
+/**
+ * Checks a change to a running request. Fields that cannot change any more are refused, unknown ones ignored.
+ *
+ * @throws RequestError naming every field at fault
+ */
+export function parseUpdate(input: unknown): GenerationUpdate {
+  const given = withoutNulls(input);
+  const parsed = updateSchema.safeParse(given, { reportInput: true });
+  const issues = parsed.success ? [] : requestIssues(parsed.error);
+  if (isPlainObject(given)) {
+    issues.push(...nearMisses(given));
+    for (const name of Object.keys(given)) {
+      if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(fields.shape, name) || IDS.has(name)) continue;
+      issues.push({ path: [name], message: "Cannot be changed while the run is under way", type: "value_error" });
+    }
+  }
+  const first = issues[0];
+  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  return parsed.data as GenerationUpdate;
+}
+
+const IDS = new Set(["request_id", "input_id"]);
 
 /** A LoRA's name in the server's folder: no separators, no leading dot, so that it cannot leave the folder. */
 const LORA_NAME = /^[A-Za-z0-9][\w. -]*$/;

@@ -18,4 +18,10 @@ export interface RunContext {
   readonly takeUpdate?: () => Readonly<Record<string, unknown>> | undefined;
 }
 
-export type Run<Input, Event> = (input: Input, context: RunContext) => AsyncIterable<Event> | Iterable<Event>;
+export type Run<Input, Event> = (input: Input, context: RunContext) => AsyncIterable<Event>;
+
+/** All that is taken for a run: what it gives may also come at once (a generator, an array), or be promised. */
+export type AnyRun<Input, Event> = (
+  input: Input,
+  context: RunContext,
+) => AsyncIterable<Event> | Iterable<Event> | Promise<AsyncIterable<Event> | Iterable<Event>>;

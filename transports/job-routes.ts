@@ -1,0 +1,72 @@
+/** What can be done to a job besides watching it: look at it, change it while it runs, cancel it. */
+import type { Context } from "hono";
+import { JobError } from "../src/engine/job-errors.ts";
+import type { Job, Jobs } from "../src/engine/jobs.ts";
+import { failureOf, failureResponse } from "./failure.ts";
+import { type InputOptions, readInput } from "./input.ts";
+import { idHeaders } from "./wire.ts";
+
+export interface JobRouteOptions {
+  /** Whose the requests of this client are; a job of somebody else is not there. */
+  ownerOf?: (c: Context) => string | undefined;
+}
+
+type Handler = (c: Context) => Promise<Response>;
+
+function route<Input, Event>(
+  jobs: Jobs<Input, Event>,
+  { ownerOf }: JobRouteOptions,
+  answer: (job: Job<Input, Event>, c: Context) => Response | Promise<Response>,
+): Handler {
+  return async (c) => {
+    try {
+      const job = jobs.find(c.req.param("job") ?? "");
+      if (ownerOf !== undefined && job.owner !== undefined && ownerOf(c) !== job.owner) {
+        throw new JobError("not-found", "There is no such job");
+      }
+      return await answer(job, c);
+    } catch (error) {
+      return failureResponse(failureOf(error));
+    }
+  };
+}
+
+/** `DELETE /jobs/{job}`: it stops before its next step. 202, or 400 `ALREADY_COMPLETED`. */
+export function cancelJob<Input, Event>(jobs: Jobs<Input, Event>, options: JobRouteOptions = {}): Handler {
+  return route(jobs, options, (job) =>
+    job.cancel()
+      ? Response.json({ status: "CANCELLATION_REQUESTED" }, { status: 202, headers: idHeaders({ requestId: job.id }) })
+      : Response.json({ status: "ALREADY_COMPLETED", detail: "The job has ended already" }, { status: 400 }),
+  );
+}
+
+/** `PATCH /jobs/{job}`: changes from the next step on. 202, or 400 `ALREADY_COMPLETED`. */
+export function updateJob<Input, Event>(
+  jobs: Jobs<Input, Event>,
+  options: JobRouteOptions & InputOptions<Readonly<Record<string, unknown>>>,
+): Handler {
+  return route(jobs, options, async (job, c) => {
+    const change = await readInput(c, options);
+    return job.update(change)
+      ? Response.json({ status: "UPDATE_REQUESTED" }, { status: 202, headers: idHeaders({ requestId: job.id }) })
+      : Response.json({ status: "ALREADY_COMPLETED", detail: "The job has ended already" }, { status: 400 });
+  });
+}
+
+/** `GET /jobs/{job}`: its state and times, without its events. */
+export function jobStatus<Input, Event>(jobs: Jobs<Input, Event>, options: JobRouteOptions = {}): Handler {
+  return route(jobs, options, ({ id, state, position, submittedAt, startedAt, endedAt, log }) =>
+    Response.json(
+      {
+        request_id: id,
+        state,
+        position,
+        submitted_at: new Date(submittedAt).toISOString(),
+        started_at: startedAt === undefined ? null : new Date(startedAt).toISOString(),
+        ended_at: endedAt === undefined ? null : new Date(endedAt).toISOString(),
+        last_event_id: log.lastId,
+      },
+      { headers: idHeaders({ requestId: id }) },
+    ),
+  );
+}
