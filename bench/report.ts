@@ -28,8 +28,13 @@ export interface Ratio {
 }
 
 /** How many times as fast as each peer, by the medians. */
-export function ratio(entries: readonly Entry[], ours: string, peer: string): number | undefined {
-  const [a, b] = [ours, peer].map((name) => entries.find((entry) => entry.name === name)?.timing?.median);
+export function ratio(
+  entries: readonly Entry[],
+  ours: string,
+  peer: string,
+  by: "median" | "cpu" = "median",
+): number | undefined {
+  const [a, b] = [ours, peer].map((name) => entries.find((entry) => entry.name === name)?.timing?.[by]);
   return a !== undefined && b !== undefined ? b / a : undefined;
 }
 
@@ -49,6 +54,7 @@ export function opRatioTable(results: readonly OpResult[]): string {
           ...["ort-webgpu", "ort-web", "tfjs-webgpu", "jax-js", "ort-cpu", "torch-cpu"].map((peer) =>
             times(against(peer)),
           ),
+          times(ratio(entries, name, "ort-webgpu", "cpu")),
           bar ? `${bar[0]}× / ${bar[1]}×` : "",
           verdict,
         ];
@@ -63,6 +69,7 @@ export function opRatioTable(results: readonly OpResult[]): string {
     "jax-js",
     "ORT CPU",
     "PyTorch CPU",
+    "ORT WebGPU by CPU time",
     "bar: require / aim",
     "reached",
   ];

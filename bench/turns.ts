@@ -3,65 +3,90 @@
  * medians of one such run.
  */
 
+/** Milliseconds by the clock, and of CPU time of all threads. */
+export interface Lap {
+  readonly wall: number;
+  readonly cpu: number;
+}
+
 export interface Timing {
   /** Milliseconds of a run. */
   readonly median: number;
   /** The quartiles, as a fraction of the median around it: (q3 − q1) / median. */
   readonly spread: number;
+  /** Median of the CPU time of a run, in ms: on a software GPU the work done, whoever else uses the machine. */
+  readonly cpu: number;
   readonly samples: readonly number[];
 }
 
 export interface Runner {
   readonly name: string;
-  /** Milliseconds of so many runs one after the other. */
-  run(times: number): Promise<number>;
+  /** So many runs one after the other. */
+  run(times: number): Promise<Lap>;
 }
 
 export interface TurnOptions {
   readonly rounds: number;
   /** What a turn of each runner should last at least, in ms: quick ones run several times in theirs. */
   readonly turnMilliseconds: number;
-  /** Ends the rounds early (with at least three), in ms. */
+  /** Ends the rounds early, after `MIN_ROUNDS` or, where a round takes longer than this, after one, in ms. */
   readonly budgetMilliseconds: number;
 }
+
+const MIN_ROUNDS = 3;
+const MAX_TIMES = 200;
 
 /** A runner that fails is left out from then on; its error is in its place. */
 export async function takeTurns(
   runners: readonly Runner[],
   options: TurnOptions,
 ): Promise<Map<string, Timing | Error>> {
-  const samples = new Map<string, number[]>();
+  const laps = new Map<string, Lap[]>(runners.map(({ name }) => [name, []]));
   const failed = new Map<string, Error>();
   const times = new Map<string, number>();
   const run = async (runner: Runner, count: number) => {
     try {
-      return (await runner.run(count)) / count;
+      const { wall, cpu } = await runner.run(count);
+      return { wall: wall / count, cpu: cpu / count };
     } catch (error) {
       failed.set(runner.name, error as Error);
       return undefined;
     }
   };
+  const begun = performance.now();
   for (const runner of runners) {
     const once = await run(runner, 1);
-    if (once !== undefined)
-      times.set(runner.name, Math.min(200, Math.max(1, Math.round(options.turnMilliseconds / once))));
+    if (!once) continue;
+    // A run as long as a turn is a turn; a shorter one tells how many make one.
+    if (once.wall >= options.turnMilliseconds) laps.get(runner.name)!.push(once);
+    times.set(runner.name, Math.min(MAX_TIMES, Math.max(1, Math.round(options.turnMilliseconds / once.wall))));
   }
-  const begun = performance.now();
-  for (let round = 0; round < options.rounds; round++) {
-    if (round >= 3 && performance.now() - begun > options.budgetMilliseconds) break;
+  const firstRound = performance.now() - begun;
+  for (let round = 1; round <= options.rounds; round++) {
+    const late = performance.now() - begun > options.budgetMilliseconds;
+    if (late && (round > MIN_ROUNDS || firstRound > options.budgetMilliseconds)) break;
     for (const runner of runners) {
       if (failed.has(runner.name)) continue;
-      const milliseconds = await run(runner, times.get(runner.name)!);
-      if (milliseconds !== undefined) samples.set(runner.name, [...(samples.get(runner.name) ?? []), milliseconds]);
+      const lap = await run(runner, times.get(runner.name)!);
+      if (lap) laps.get(runner.name)!.push(lap);
     }
   }
-  return new Map(runners.map(({ name }) => [name, failed.get(name) ?? timing(samples.get(name) ?? [])]));
+  // Where the first round was over the budget, those that are quick have had no turn yet.
+  for (const runner of runners) {
+    if (failed.has(runner.name) || laps.get(runner.name)!.length > 0) continue;
+    const lap = await run(runner, times.get(runner.name)!);
+    if (lap) laps.get(runner.name)!.push(lap);
+  }
+  return new Map(runners.map(({ name }) => [name, failed.get(name) ?? timing(laps.get(name)!)]));
 }
 
-export function timing(samples: readonly number[]): Timing {
-  const sorted = [...samples].sort((a, b) => a - b);
+export function timing(laps: readonly Lap[]): Timing {
+  const ascending = (values: number[]) => values.sort((a, b) => a - b);
+  const samples = laps.map(({ wall }) => wall);
+  const sorted = ascending([...samples]);
   const median = quantile(sorted, 0.5);
-  return { median, spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / median, samples };
+  const spread = (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / median;
+  return { median, spread, cpu: quantile(ascending(laps.map(({ cpu }) => cpu)), 0.5), samples };
 }
 
 /** `q` of the sorted values, linearly between neighbours. */

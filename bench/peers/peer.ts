@@ -57,5 +57,5 @@ export type Request =
 
 export type Reply =
   | { readonly ready: string }
-  | { readonly ok: true; readonly milliseconds?: number; readonly note?: string }
+  | { readonly ok: true; readonly milliseconds?: number; readonly cpuMilliseconds?: number; readonly note?: string }
   | { readonly error: string };

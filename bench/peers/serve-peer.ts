@@ -35,8 +35,10 @@ async function answer(request: Request, peer: Peer): Promise<Reply> {
       return { ok: true, ...(prepared.note ? { note: prepared.note } : {}) };
     case "run": {
       const begun = performance.now();
+      const before = process.cpuUsage();
       await prepared!.run(request.times);
-      return { ok: true, milliseconds: performance.now() - begun };
+      const { user, system } = process.cpuUsage(before);
+      return { ok: true, milliseconds: performance.now() - begun, cpuMilliseconds: (user + system) / 1000 };
     }
     case "output":
       writeFileSync(request.file, await prepared!.output());

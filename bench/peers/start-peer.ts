@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { lavapipeDriver, swiftShaderDriver } from "../../src/gpu/software-driver.ts";
+import type { Lap } from "../turns.ts";
 import { REPLY, type Reply, type Request, type Work } from "./peer.ts";
 import type { PeerOptions } from "./serve-peer.ts";
 
@@ -25,8 +26,8 @@ export interface RunningPeer {
   /** Gives the peer's own note. Throws what the peer says is wrong. */
   prepare(work: Work): Promise<string | undefined>;
   output(file: string): Promise<Float32Array>;
-  /** Milliseconds of so many runs. */
-  run(times: number): Promise<number>;
+  /** Milliseconds of so many runs, by the clock and of all the process's threads. */
+  run(times: number): Promise<Lap>;
   release(): Promise<void>;
   stop(): void;
 }
@@ -71,7 +72,10 @@ export async function startPeer(name: PeerName, options: PeerOptions): Promise<R
       const bytes = readFileSync(file);
       return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
     },
-    run: async (times) => (await ask({ method: "run", times })).milliseconds!,
+    async run(times) {
+      const { milliseconds, cpuMilliseconds } = await ask({ method: "run", times });
+      return { wall: milliseconds!, cpu: cpuMilliseconds! };
+    },
     release: async () => void (await ask({ method: "release" })),
     // Some runtimes never come to an end by themselves.
     stop: () => void child.kill("SIGKILL"),
