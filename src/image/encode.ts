@@ -2,7 +2,7 @@
  * Pixels to JPEG, PNG or WebP.
  *
  * libvips does the work on its own threads (sharp), so the event loop goes on serving while a picture is packed.
- * This file does not resize, and knows nothing of data URIs: that is how one transport happens to carry bytes.
+ * It can shrink a picture on the way, as previews want; it knows nothing of data URIs: that is how one transport happens to carry bytes.
  */
 import sharp from "sharp";
 
@@ -35,20 +35,25 @@ const FULL_COLOUR_QUALITY = 90;
  * An opaque picture is stored without alpha. JPEG has none: transparency is laid on white.
  *
  * @param options.quality 1..100 for JPEG and WebP; PNG is exact and ignores it
+ * @param options.maxSide pixels of the longer side; a larger picture is shrunk to it, a smaller one left as it is
  * @throws RangeError when the bytes are not `width * height * 4`
  */
 export async function encodePicture(
   picture: Pixels,
-  options: { format?: PictureFormat; quality?: number } = {},
+  options: { format?: PictureFormat; quality?: number; maxSide?: number } = {},
 ): Promise<EncodedPicture> {
   const { width, height, rgba } = picture;
-  const { format = "jpeg", quality = RESULT_QUALITY } = options;
+  const { format = "jpeg", quality = RESULT_QUALITY, maxSide } = options;
   if (rgba.byteLength !== width * height * 4) {
     throw new RangeError(`a picture of ${width}x${height} has ${width * height * 4} bytes, not ${rgba.byteLength}`);
   }
   let image = sharp(rgba, { raw: { width, height, channels: 4 } });
   if (isOpaque(rgba)) image = image.removeAlpha();
   else if (format === "jpeg") image = image.flatten({ background: "white" });
+
+  if (maxSide !== undefined) {
+    image = image.resize({ width: maxSide, height: maxSide, fit: "inside", withoutEnlargement: true });
+  }
 
   switch (format) {
     case "jpeg":
@@ -63,7 +68,8 @@ export async function encodePicture(
     default:
       format satisfies never;
   }
-  return { bytes: await image.toBuffer(), content_type: `image/${format}`, width, height };
+  const { data, info } = await image.toBuffer({ resolveWithObject: true });
+  return { bytes: data, content_type: `image/${format}`, width: info.width, height: info.height };
 }
 
 function isOpaque(rgba: Uint8Array): boolean {
