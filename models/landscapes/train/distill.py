@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from captioned import Captioned
 from diffusion import ALPHA, SIGMA, coefficients, denoise_step, guided_velocity, trailing_timesteps
 from pipeline import GUIDANCE, Pipeline
-from train_unet import Captioned
 from weights import save_safetensors
 
 RANK = 16

@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from captioned import Captioned
 from dataset import picture_shards, to_tensor
 from networks import LATENT_CHANNELS
 from pipeline import GUIDANCE, Pipeline
-from scenes import ATTRIBUTES, labels
-from train_unet import Captioned, mirrored
+from scenes import ATTRIBUTES, labels, mirrored
 
 SAMPLES = 512
 

@@ -36,6 +36,7 @@ ATTRIBUTES = {
                 "pyramids", "windmill"],
 }
 PLACES = ["left", "center", "right"]
+MIRROR = {"left": "right", "center": "center", "right": "left"}
 BALLOONS = ["red", "blue", "yellow", "rainbow"]
 
 # Each line is drawn from evenly: a repeated subject is drawn more often. Scenes without a subject are few,
@@ -85,6 +86,10 @@ def random_scene(rng):
         scene["subject_place"] = pick(rng, [place for place in PLACES if place != scene["place"]])
     scene["balloon"] = pick(rng, BALLOONS)
     return scene
+
+
+def mirrored(scene):
+    return dict(scene, place=MIRROR[scene["place"]], subject_place=MIRROR[scene["subject_place"]])
 
 
 def labels(scene):

@@ -28,17 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from captions import caption
-from dataset import encoded_shards, load_codes, load_scenes
+from captioned import UNSAID, Captioned
 from diffusion import TIMESTEPS, coefficients
-from latents import LinearLatents
 from networks import TEXT_WIDTH, UNET_CONFIG, TextEncoder, UNet
-from regions import position_weights
-from scenes import SAYABLE, sayable_labels
-from tokenizer import Tokenizer
+from scenes import SAYABLE
 from weights import load_safetensors
 
-EMPTY_CAPTIONS = 0.1
 READER_WEIGHT = 0.03
 READER_RATE = 3e-3
 WARM_UP_STEPS = 200
@@ -47,50 +42,6 @@ LAST_RATE = 0.01  # of the full learning rate
 EMA_DECAY = 0.9985
 LOWEST_DENSITY = 0.4  # of timestep 0; rises linearly to 1.6 at the last one
 VALIDATION = 256  # pictures
-UNSAID = -100  # the label that cross-entropy ignores
-MIRROR = {"left": "right", "right": "left", "center": "center"}
-
-
-def mirrored(scene):
-    return dict(scene, place=MIRROR[scene["place"]], subject_place=MIRROR[scene["subject_place"]])
-
-
-class Captioned:
-    """All encoded shards of a split in memory: latents and, drawn anew each time, captions."""
-
-    def __init__(self, run, split):
-        self.run, self.split = run, split
-        self.scaling_factor = LinearLatents.load(run).scaling_factor
-        self.tokenizer = Tokenizer(Path(run) / "tokenizer")
-        self.shards, self.codes, self.scenes = [], [], []
-        self.refresh()
-
-    def refresh(self):
-        for path in encoded_shards(self.run, self.split):
-            if path not in self.shards:
-                self.shards.append(path)
-                self.codes.append(load_codes(path))
-                self.scenes += load_scenes(path)
-        self.ends = np.cumsum([codes.shape[1] for codes in self.codes])
-
-    def batch(self, indices, mirrors, rng, empty):
-        """-> latents [n, 12, h, w] in f32, ids [n, 32], what the captions can say [n, attributes], and the
-        weight of each position [n, 1, h, w]"""
-        latents, ids, said, scenes = [], [], [], []
-        for index, mirror in zip(indices, mirrors):
-            shard = int(np.searchsorted(self.ends, index, side="right"))
-            codes = self.codes[shard]
-            latents.append(codes[mirror, index - self.ends[shard]])  # index from the shard's end: negative
-            scene = mirrored(self.scenes[index]) if mirror else self.scenes[index]
-            scenes.append(scene)
-            is_empty = rng.random() < empty
-            ids.append(self.tokenizer.encode("" if is_empty else caption(scene, rng)))
-            said.append([UNSAID] * len(SAYABLE) if is_empty else sayable_labels(scene))
-        latents = torch.stack(latents).float() * self.scaling_factor
-        return latents, torch.tensor(ids), torch.tensor(said), position_weights(scenes, *latents.shape[2:])
-
-    def random_batch(self, size, rng, empty=EMPTY_CAPTIONS):
-        return self.batch(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size), rng, empty)
 
 
 def velocity_loss(unet, text, latents, ids, t, noise, weights=1.0):

@@ -1,0 +1,55 @@
+"""What the UNet learns from: the latents of all rendered pictures, each with a caption drawn anew when it is seen,
+and now and then mirrored, with left and right swapped in the caption.
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from captions import caption
+from dataset import encoded_shards, load_codes, load_scenes
+from latents import LinearLatents
+from regions import position_weights
+from scenes import SAYABLE, mirrored, sayable_labels
+from tokenizer import Tokenizer
+
+EMPTY_CAPTIONS = 0.1  # of all, for classifier-free guidance
+UNSAID = -100  # the label that cross-entropy ignores
+
+
+class Captioned:
+    """All encoded shards of a split in memory: latents and, drawn anew each time, captions."""
+
+    def __init__(self, run, split):
+        self.run, self.split = run, split
+        self.scaling_factor = LinearLatents.load(run).scaling_factor
+        self.tokenizer = Tokenizer(Path(run) / "tokenizer")
+        self.shards, self.codes, self.scenes = [], [], []
+        self.refresh()
+
+    def refresh(self):
+        for path in encoded_shards(self.run, self.split):
+            if path not in self.shards:
+                self.shards.append(path)
+                self.codes.append(load_codes(path))
+                self.scenes += load_scenes(path)
+        self.ends = np.cumsum([codes.shape[1] for codes in self.codes])
+
+    def batch(self, indices, mirrors, rng, empty):
+        """-> latents [n, 12, h, w] in f32, ids [n, 32], what the captions can say [n, attributes], and the
+        weight of each position [n, 1, h, w]"""
+        latents, ids, said, scenes = [], [], [], []
+        for index, mirror in zip(indices, mirrors):
+            shard = int(np.searchsorted(self.ends, index, side="right"))
+            codes = self.codes[shard]
+            latents.append(codes[mirror, index - self.ends[shard]])  # index from the shard's end: negative
+            scene = mirrored(self.scenes[index]) if mirror else self.scenes[index]
+            scenes.append(scene)
+            is_empty = rng.random() < empty
+            ids.append(self.tokenizer.encode("" if is_empty else caption(scene, rng)))
+            said.append([UNSAID] * len(SAYABLE) if is_empty else sayable_labels(scene))
+        latents = torch.stack(latents).float() * self.scaling_factor
+        return latents, torch.tensor(ids), torch.tensor(said), position_weights(scenes, *latents.shape[2:])
+
+    def random_batch(self, size, rng, empty=EMPTY_CAPTIONS):
+        return self.batch(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size), rng, empty)
