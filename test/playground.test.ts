@@ -3,8 +3,10 @@
  *
  * Skipped where there is no Chromium. The page is built here, from its sources.
  */
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -19,6 +21,7 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import { createRuntime } from "../src/engine/runtime.ts";
 import { playgroundBuild } from "../tooling/playground-page.ts";
 import { createApp } from "../transports/app.ts";
+import { createAuthenticator } from "../transports/auth.ts";
 import type { Run } from "../transports/generator.ts";
 import { type Listening, listen } from "../transports/listen.ts";
 import { playground } from "../transports/playground.ts";
@@ -49,6 +52,8 @@ if (!existsSync(CHROMIUM)) console.warn(`playground.test.ts is skipped: there is
 
 describe.skipIf(!existsSync(CHROMIUM))("the playground", () => {
   let folder: string;
+  /** The page, as the build makes it. */
+  let built: URL;
   let runtime: Runtime;
   let browser: Browser;
   let server: Listening;
@@ -82,8 +87,8 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "daguerre-page-"));
-    const built = join(folder, "page");
-    await build({ ...playgroundBuild(built), config: false, logLevel: "error" });
+    built = pathToFileURL(join(folder, "page/"));
+    await build({ ...playgroundBuild(join(folder, "page")), config: false, logLevel: "error" });
     runtime = await createRuntime();
     const { defaultWidth, defaultHeight, defaultSteps, defaultGuidanceScale, name } = runtime.model;
     const defaults = {
@@ -93,7 +98,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", () => {
       guidance_scale: defaultGuidanceScale,
     };
     const app = new Hono()
-      .route("/", playground(pathToFileURL(`${built}/`)))
+      .route("/", playground(built))
       .route("/", createApp({ run, health: () => ({ model: name, adapter: runtime.adapter, defaults }) }));
     server = await listen(app, 0, "127.0.0.1");
     browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
@@ -309,6 +314,66 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", () => {
     await page.click("#generate");
     await finished();
     expect(await told("#alert")).toBe("");
+  });
+
+  it("takes a stream up again that broke, from where it broke", async () => {
+    const sockets = new Set<net.Socket>();
+    const cable = net.createServer((near) => {
+      const far = net.connect(server.port, "127.0.0.1");
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        sockets.add(one);
+        one.pipe(other);
+        one.on("error", () => other.destroy());
+        one.on("close", () => sockets.delete(one));
+      }
+    });
+    cable.listen(0, "127.0.0.1");
+    await once(cable, "listening");
+    try {
+      const address = `http://127.0.0.1:${(cable.address() as net.AddressInfo).port}`;
+      await page.goto(address);
+      await page.fill("#prompt", "a lake at dawn");
+      await page.locator("#steps").fill("12");
+      await page.click("#generate");
+      await page.locator("#strip > :nth-child(2)").waitFor(PICTURE);
+      for (const socket of sockets) socket.destroy();
+      await finished();
+      expect(asked.length).toBe(1);
+      const names = await page.locator("#strip > *").allTextContents();
+      expect(names).toEqual([...new Set(names)]);
+      expect(names.length).toBeGreaterThan(6);
+      expect(await told("#alert")).toBe("");
+      strangers.splice(0, strangers.length, ...strangers.filter((url) => !url.startsWith(address)));
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      cable.close();
+    }
+  });
+
+  it("asks for a key where the server wants one", async () => {
+    const authenticator = createAuthenticator({ keys: [{ name: "page", key: "open-sesame" }] });
+    const guarded = new Hono()
+      .route("/", playground(built))
+      .route("/", createApp({ run, health: () => ({ model: "landscapes" }), gate: { authenticator } }));
+    const other = await listen(guarded, 0, "127.0.0.1");
+    try {
+      await page.goto(other.url);
+      strangers.length = 0;
+      await page.fill("#prompt", "a lake");
+      await page.click("#generate");
+      await expectText("[data-fault=key]", /^This server wants a key\./);
+      expect(await focused()).toBe("key");
+      await page.keyboard.type("open-sesame");
+      await page.keyboard.press("Enter");
+      await finished();
+      expect(asked.length).toBe(1);
+      strangers.splice(0, strangers.length, ...strangers.filter((url) => !url.startsWith(other.url)));
+    } finally {
+      await other.close();
+    }
   });
 
   it("works with the keyboard alone", async () => {
