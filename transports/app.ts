@@ -5,7 +5,7 @@ import { Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
 import { createJobs, type JobsOptions, throughJobs } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
-import { createAuthenticator, tokenRoute } from "./auth.ts";
+import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
 import { failureOf, type InputSource } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
 import type { Run } from "./generator.ts";
@@ -17,9 +17,12 @@ import { observedRun } from "./observed-run.ts";
 import { openaiImages } from "./openai.ts";
 import type { ServedModel } from "./openai-request.ts";
 import { playground } from "./playground.ts";
+import { queue } from "./queue.ts";
 import { type RequestEntry, requestLog } from "./request-log.ts";
 import { resume, sse } from "./sse.ts";
-import { tracedJobs, tracedRequests } from "./tracing.ts";
+import { tracedJobs, tracedRequests, traceSubmissions } from "./tracing.ts";
+import type { WebhookPolicy } from "./webhook.ts";
+import { realtime } from "./websocket.ts";
 
 export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
@@ -39,25 +42,29 @@ export interface AppOptions {
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
   jobs?: JobsOptions<RunEvent>;
+  /** Where the queue may post results; left out: nowhere. */
+  webhooks?: WebhookPolicy;
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
 
 export function createApp(options: AppOptions): Hono {
-  const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest } = options;
+  const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest, webhooks } = options;
   const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
     queuedEvent: (position): RunEvent => ({ type: "queued", position }),
     ...options.jobs,
   });
+  traceSubmissions(jobs);
+  metrics?.jobs(jobs);
   const app = new Hono();
   app.use(tracedRequests);
   if (metrics !== undefined) app.use(metrics.requests);
   if (onRequest !== undefined) app.use(requestLog(onRequest, gateOptions?.proxies ?? 0));
   const { authenticator = createAuthenticator({ keys: [] }), ...guarded } = gateOptions ?? {};
-  const open = { corsOrigins: [], proxies: 0, model: model?.name ?? "" };
-  app.use(gate({ ...open, ...guarded, authenticator }));
+  const passed = { corsOrigins: [], proxies: 0, model: model?.name ?? "", ...guarded };
+  app.use(gate({ ...passed, authenticator }));
 
   const allowed = (request: GenerationRequest) => {
     checkGeneration(request, limits, model);
@@ -67,6 +74,7 @@ export function createApp(options: AppOptions): Hono {
     parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
     maxBodyBytes: limits.bodyBytes,
     onError,
+    ownerOf,
   };
 
   // Browsers get the page, where it is built; curl gets words.
@@ -84,10 +92,13 @@ export function createApp(options: AppOptions): Hono {
     json(throughJobs(jobs), { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }),
   );
   app.on(["GET", "POST"], "/stream", sse(jobs, input));
-  app.get("/stream/:job", resume(jobs, { onError }));
-  app.get("/jobs/:job", jobStatus(jobs));
-  app.delete("/jobs/:job", cancelJob(jobs));
-  app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate }));
+  app.get("/stream/:job", resume(jobs, { onError, ownerOf }));
+  const ask = { parse: (raw: unknown) => input.parse(raw, "body"), parseUpdate, onError };
+  app.get("/realtime", realtime(jobs, ask));
+  app.get("/jobs/:job", jobStatus(jobs, { ownerOf }));
+  app.delete("/jobs/:job", cancelJob(jobs, { ownerOf }));
+  app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate, ownerOf }));
+  app.route("/queue", queue(jobs, { ...input, webhooks, trustForwarded: passed.proxies > 0 }));
   app.post("/auth/token", tokenRoute(authenticator));
   if (model !== undefined) {
     const { countTokens } = model;

@@ -8,6 +8,7 @@ import type { Socket } from "node:net";
 import type { Context, MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Jobs } from "../src/engine/jobs.ts";
 import type { Observe } from "./observed-run.ts";
 
 /** What is read at the moment when somebody asks. */
@@ -16,12 +17,12 @@ export interface MetricSources {
 }
 
 export interface Metrics {
-  /** Jobs and their times. */
+  /** The times of a run's steps. */
   readonly observe: Observe<unknown, unknown>;
+  /** Counts the jobs of a store, their times and their previews. */
+  jobs(jobs: Jobs<unknown, unknown>): void;
   /** Counts requests by route and status. */
   readonly requests: MiddlewareHandler;
-  /** A preview that was written to a client, or replaced by a newer one before it could be. */
-  preview(outcome: "sent" | "dropped"): void;
   /** Counts a server's connections, their bytes, and which of them are WebSocket sessions. */
   watch(server: Pick<Server, "on">): void;
   /** `GET /metrics` */
@@ -37,15 +38,33 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
 
-  const jobs = new Gauge({ name: "daguerre_jobs", help: "Jobs, by state", labelNames: ["state"], registers });
-  const queueDepth = new Gauge({ name: "daguerre_queue_depth", help: "Jobs waiting for the device", registers });
+  let store: Jobs<unknown, unknown> | undefined;
+  new Gauge({
+    name: "daguerre_jobs",
+    help: "Jobs that are held, by state",
+    labelNames: ["state"],
+    registers,
+    collect() {
+      for (const [state, count] of Object.entries(store?.counts() ?? {})) this.set({ state }, count);
+    },
+  });
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(value());
+      },
+    });
+  gauge("daguerre_queue_depth", "Jobs that wait for their turn", () => store?.counts().queued ?? 0);
+  gauge("daguerre_job_log_bytes", "Bytes held by the logs of jobs", () => store?.bytes ?? 0);
   const ended = new Counter({
     name: "daguerre_jobs_total",
     help: "Jobs that ended, by how",
     labelNames: ["outcome"],
     registers,
   });
-  for (const state of ["waiting", "running"]) jobs.set({ state }, 0);
   for (const outcome of ["completed", "cancelled", "failed"]) ended.inc({ outcome }, 0);
   const histogram = (name: string, help: string, buckets: number[]) =>
     new Histogram({ name, help, buckets, registers });
@@ -59,11 +78,12 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
   const stepTime = histogram("daguerre_step_seconds", "One denoising step", STEP_BUCKETS);
   const previews = new Counter({
     name: "daguerre_previews_total",
-    help: "Previews, by what became of them",
+    help: "Previews: made, offered (once for each client that watched), sent",
     labelNames: ["outcome"],
     registers,
   });
-  for (const outcome of ["made", "sent", "dropped"]) previews.inc({ outcome }, 0);
+  // What was offered and not sent was dropped for a newer one, or waits to be sent.
+  for (const outcome of ["made", "offered", "sent"]) previews.inc({ outcome }, 0);
   const requests = new Counter({
     name: "daguerre_http_requests_total",
     help: "Requests answered, by route and status",
@@ -81,22 +101,8 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
   const sockets = new Set<Socket>();
   const upgraded = new Set<Socket>();
   const closedBytes = { received: 0, sent: 0 };
-  new Gauge({
-    name: "daguerre_connections",
-    help: "Open connections",
-    registers,
-    collect() {
-      this.set(sockets.size);
-    },
-  });
-  new Gauge({
-    name: "daguerre_sessions",
-    help: "Open WebSocket sessions",
-    registers,
-    collect() {
-      this.set(upgraded.size);
-    },
-  });
+  gauge("daguerre_connections", "Open connections", () => sockets.size);
+  gauge("daguerre_sessions", "Open WebSocket sessions", () => upgraded.size);
   new Counter({
     name: "daguerre_network_bytes_total",
     help: "Bytes on the wire, by direction",
@@ -114,55 +120,46 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
     },
   });
   if (device !== undefined) {
-    const read = (name: string, help: string, value: () => number) =>
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(value());
-        },
-      });
-    read("daguerre_gpu_memory_bytes", "Bytes held on the device", () => device.memoryBytes);
-    read("daguerre_gpu_memory_peak_bytes", "Most bytes ever held on the device", () => device.peakMemoryBytes);
-    read("daguerre_gpu_lost", "1 when the device is lost", () => Number(device.lost));
+    gauge("daguerre_gpu_memory_bytes", "Bytes held on the device", () => device.memoryBytes);
+    gauge("daguerre_gpu_memory_peak_bytes", "Most bytes ever held on the device", () => device.peakMemoryBytes);
+    gauge("daguerre_gpu_lost", "1 when the device is lost", () => Number(device.lost));
   }
 
   return {
-    observe() {
-      const admitted = performance.now();
-      const since = () => (performance.now() - admitted) / 1000;
-      let state = "waiting";
-      let events = 0;
-      let previewed = false;
-      jobs.inc({ state });
-      queueDepth.inc();
-      const leaveQueue = () => {
-        if (state !== "waiting") return;
-        jobs.dec({ state });
-        queueDepth.dec();
-        state = "running";
-        jobs.inc({ state });
-      };
-      return {
-        event(event, _, ms) {
-          const type = (event as { type?: unknown } | null)?.type;
-          if (type !== "queued") leaveQueue();
-          if (++events === 1) firstEvent.observe(since());
-          // The first step's time holds the text encoder and whatever was compiled.
-          if (type === "progress") stepTime.observe(ms / 1000);
-          if (type !== "preview") return;
-          previews.inc({ outcome: "made" });
-          if (!previewed) firstPreview.observe(since());
-          previewed = true;
-        },
-        ended(outcome) {
-          if (state === "waiting") queueDepth.dec();
-          jobs.dec({ state });
-          ended.inc({ outcome });
-          jobTime.observe(since());
-        },
-      };
+    observe: () => ({
+      event(event, _, ms) {
+        // The first step's time holds the text encoder and whatever was compiled.
+        if (typeOf(event) === "progress") stepTime.observe(ms / 1000);
+      },
+    }),
+    jobs(jobs) {
+      store = jobs;
+      const told = new WeakMap<object, { events: number; previews: number }>();
+      jobs.observe((job, change, event) => {
+        const since = () => (Date.now() - job.submittedAt) / 1000;
+        switch (change) {
+          case "submitted":
+            told.set(job, { events: 0, previews: 0 });
+            break;
+          case "event": {
+            const counts = told.get(job);
+            if (counts === undefined) break;
+            if (++counts.events === 1) firstEvent.observe(since());
+            if (typeOf(event) !== "preview") break;
+            if (++counts.previews === 1) firstPreview.observe(since());
+            previews.inc({ outcome: "made" });
+            previews.inc({ outcome: "offered" }, job.log.readers);
+            break;
+          }
+          case "read":
+            if (typeOf(event) === "preview") previews.inc({ outcome: "sent" });
+            break;
+          case "ended":
+            if (job.state !== "queued" && job.state !== "running") ended.inc({ outcome: job.state });
+            jobTime.observe(since());
+            break;
+        }
+      });
     },
     async requests(c, next) {
       const began = performance.now();
@@ -170,9 +167,6 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
       const route = routeOf(c);
       requests.inc({ method: methodOf(c), route, status: c.res.status });
       requestTime.observe({ route }, (performance.now() - began) / 1000);
-    },
-    preview(outcome) {
-      previews.inc({ outcome });
     },
     watch(server) {
       server.on("connection", (socket: Socket) => {
@@ -192,6 +186,10 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
       return new Response(await registry.metrics(), { headers: { "Content-Type": registry.contentType } });
     },
   };
+}
+
+function typeOf(event: unknown): unknown {
+  return (event as { type?: unknown } | null | undefined)?.type;
 }
 
 const METHODS = new Set(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]);

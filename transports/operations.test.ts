@@ -58,7 +58,7 @@ describe("GET /metrics", () => {
 
     const after = await scrape(url);
     expect(after).toMatchObject({
-      'daguerre_jobs{state="waiting"}': 0,
+      'daguerre_jobs{state="queued"}': 0,
       'daguerre_jobs{state="running"}': 0,
       daguerre_queue_depth: 0,
       'daguerre_jobs_total{outcome="completed"}': 2,
@@ -76,6 +76,8 @@ describe("GET /metrics", () => {
     // Twelve steps of two runs, and what the third made before its client left; two previews of the first alone.
     expect(after.daguerre_step_seconds_count).toBeGreaterThan(24);
     expect(after['daguerre_previews_total{outcome="made"}']).toBeGreaterThanOrEqual(2);
+    expect(after['daguerre_previews_total{outcome="sent"}']).toBeGreaterThanOrEqual(2);
+    expect(after['daguerre_previews_total{outcome="offered"}']).toBeGreaterThanOrEqual(2);
     expect(after.daguerre_first_preview_seconds_sum! / after.daguerre_first_preview_seconds_count!).toBeLessThan(0.3);
     expect(after['daguerre_network_bytes_total{direction="sent"}']).toBeGreaterThan(10_000);
     expect(after['daguerre_network_bytes_total{direction="received"}']).toBeGreaterThan(500);

@@ -16,6 +16,7 @@ import {
 } from "@opentelemetry/api";
 import type { MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
+import type { Jobs } from "../src/engine/jobs.ts";
 import type { Observe } from "./observed-run.ts";
 
 const tracer = trace.getTracer("daguerre");
@@ -46,10 +47,23 @@ export const tracedRequests: MiddlewareHandler = (c, next) => {
   });
 };
 
+/** Where each waiting job was submitted, so that its span is inside its request's wherever it is started from. */
+const submitted = new Map<string, TraceContext>();
+
+/** Remembers, for each job, the request that submitted it. */
+export function traceSubmissions(jobs: Jobs<unknown, unknown>): void {
+  jobs.observe((job, change) => {
+    if (change === "submitted" && trace.getSpan(context.active()) !== undefined)
+      submitted.set(job.id, context.active());
+    if (change === "ended") submitted.delete(job.id);
+  });
+}
+
 /** A span for each job, and one inside it for each step and each decoded preview. */
 export const tracedJobs: Observe<unknown, unknown> = (_, { requestId }) => {
-  const span = tracer.startSpan("job", { attributes: { "daguerre.request_id": requestId } });
-  const inside = trace.setSpan(context.active(), span);
+  const parent = submitted.get(requestId) ?? context.active();
+  const span = tracer.startSpan("job", { attributes: { "daguerre.request_id": requestId } }, parent);
+  const inside = trace.setSpan(parent, span);
   if (span.isRecording()) remember(requestId, inside);
   return {
     event(event, began, ms) {

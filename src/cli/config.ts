@@ -60,6 +60,10 @@ export const configSchema = z.strictObject({
     z.int().min(0).max(10).default(0),
     "proxies before this server that write X-Forwarded-For; 0: a client's address is its socket's",
   ),
+  retention_seconds: setting(
+    seconds.default(600),
+    "seconds for which the events and the result of a job that has ended can still be fetched",
+  ),
   shutdown_seconds: setting(
     z.number().min(0).max(86_400).default(10),
     "seconds that running requests get after SIGTERM",
@@ -98,6 +102,10 @@ export const configSchema = z.strictObject({
       steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "denoising steps of a request"),
       images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
       waiting: setting(z.int().min(0).max(100_000).default(64), "requests that may wait for their turn; more are 503"),
+      deadline_seconds: setting(
+        seconds.default(600),
+        "seconds that a request may take, waiting included; then it is stopped",
+      ),
       sessions: setting(positive.default(32), "WebSocket sessions of one key or address at a time"),
       requests_per_minute: setting(
         positive.optional(),

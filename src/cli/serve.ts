@@ -59,6 +59,12 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
       images: limits.images,
       bodyBytes: limits.body_bytes,
     },
+    jobs: {
+      maxQueued: limits.waiting,
+      deadlineMs: limits.deadline_seconds * 1000,
+      retentionMs: config.retention_seconds * 1000,
+    },
+    webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
     // A runtime is only here once its model is loaded; what can end is its device.
     unready: () => (device.lost ? "the device is lost" : undefined),

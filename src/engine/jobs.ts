@@ -66,8 +66,8 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What happens to a job, for metrics, logs and webhooks. */
-export type JobChange = "submitted" | "started" | "event" | "ended";
+/** What happens to a job, for metrics, logs and webhooks; `read` is told for each watcher that takes an event. */
+export type JobChange = "submitted" | "started" | "event" | "read" | "ended";
 export type JobListener<Input, Event> = (job: Job<Input, Event>, change: JobChange, event?: Event) => void;
 
 export interface Jobs<Input, Event> {
@@ -316,7 +316,11 @@ export function createJobs<Input, Event>(
           get position() {
             return reader.position;
           },
-          next: reader.next,
+          async next(withinMs) {
+            const read = await reader.next(withinMs);
+            if (typeof read !== "string" && "event" in read) tell(job, "read", read.event);
+            return read;
+          },
           wake: reader.wake,
           close() {
             if (!open) return;
