@@ -7,10 +7,23 @@ import { type Connection, type Failure, freshId, type RunListener } from "./conn
 import type { Key } from "./key.ts";
 import { failureIn, runEvent } from "./wire-events.ts";
 
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A request that has not ended, and the number of its last event that was seen. */
+interface Open {
+  readonly listener: RunListener;
+  seen: number;
+}
+
+/** Milliseconds before each attempt to take up a session whose connection broke. */
+const ATTEMPTS = [200, 1_000, 3_000];
+
 export function realtimeConnection(address: URL, key: Key): Connection {
-  const listeners = new Map<string, RunListener>();
+  const requests = new Map<string, Open>();
   /** Settles with an open socket; a new one is opened when the last has closed. */
   let socket: Promise<WebSocket> | undefined;
+  /** The session's name, for taking it up again. */
+  let session: string | undefined;
   let closed = false;
 
   function open(): Promise<WebSocket> {
@@ -25,12 +38,17 @@ export function realtimeConnection(address: URL, key: Key): Connection {
   async function connect(): Promise<WebSocket> {
     const url = new URL(address);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    if (session !== undefined) {
+      url.searchParams.set("session", session);
+      url.searchParams.set("after", [...requests].map(([id, { seen }]) => `${id}:${seen}`).join(","));
+    }
     const token = await key.token().catch(() => undefined);
     if (token !== undefined) url.searchParams.set("fal_jwt_token", token);
     const attempt = new WebSocket(url);
     attempt.binaryType = "arraybuffer";
     attempt.addEventListener("message", ({ data }) => {
-      if (data instanceof ArrayBuffer) hear(decode(data) as Record<string, unknown>);
+      if (data instanceof ArrayBuffer) hear(decode(data) as Fields);
+      else control(JSON.parse(String(data)) as Fields);
     });
     const opened = await new Promise<boolean>((resolve) => {
       attempt.addEventListener("open", () => resolve(true), { once: true });
@@ -39,10 +57,20 @@ export function realtimeConnection(address: URL, key: Key): Connection {
     if (!opened) throw await whyNot();
     attempt.addEventListener("close", ({ code, reason }) => {
       socket = undefined;
-      fail(closing(code, reason));
+      const failure = closing(code, reason);
+      if (failure.status === 0 && requests.size > 0 && !closed) void takeUp(failure);
+      else fail(failure);
     });
     if (closed) attempt.close(1000);
     return attempt;
+  }
+
+  async function takeUp(failure: Failure): Promise<void> {
+    for (const wait of ATTEMPTS) {
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      if (closed || (await open().catch(() => undefined)) !== undefined) return;
+    }
+    fail(failure);
   }
 
   /** A browser does not say why an upgrade was refused; the same address asked for without one does. */
@@ -60,30 +88,44 @@ export function realtimeConnection(address: URL, key: Key): Connection {
   }
 
   function fail(failure: Failure): void {
-    const broken = [...listeners.values()];
-    listeners.clear();
-    if (!closed) for (const listener of broken) listener.failed(failure);
+    const broken = [...requests.values()];
+    requests.clear();
+    if (!closed) for (const { listener } of broken) listener.failed(failure);
   }
 
-  function hear(wire: Record<string, unknown>): void {
+  /** Frames about the connection and the session: JSON, as text. */
+  function control({ action, session: name, resumed, request_id }: Fields): void {
+    if (action === "session") {
+      session = String(name);
+      // The server has forgotten the session, and with it what was under way.
+      if (resumed === false) for (const [id, { seen }] of requests) if (seen > 0) drop(id)?.failed(closing(1006, ""));
+    }
+    if (action === "superseded") drop(String(request_id))?.superseded();
+  }
+
+  function drop(id: string): RunListener | undefined {
+    const listener = requests.get(id)?.listener;
+    requests.delete(id);
+    return listener;
+  }
+
+  function hear(wire: Fields): void {
     const id = String(wire.request_id);
-    const listener = listeners.get(id);
-    if (listener === undefined) return;
+    const request = requests.get(id);
+    if (request === undefined) return;
+    request.seen = Math.max(request.seen, Number(wire.event_id) || 0);
     if (wire.type === "error") {
-      listeners.delete(id);
-      const failure = failureIn(wire);
-      // 499 without our having called it off: a newer request took its place.
-      if (failure.status === 499) listener.superseded();
-      else listener.failed(failure);
+      drop(id);
+      request.listener.failed(failureIn(wire));
       return;
     }
     const event = runEvent(wire);
     if (event === undefined) return;
-    if (event.type === "result") listeners.delete(id);
-    listener.event(event);
+    if (event.type === "result") drop(id);
+    request.listener.event(event);
   }
 
-  function send(message: Record<string, unknown>): void {
+  function send(message: Fields): void {
     open().then((ready) => {
       if (ready.readyState === WebSocket.OPEN) ready.send(encode(message, { ignoreUndefined: true }));
     }, fail);
@@ -94,10 +136,10 @@ export function realtimeConnection(address: URL, key: Key): Connection {
   return {
     run(input, listener, { replace }) {
       const request_id = freshId();
-      listeners.set(request_id, listener);
+      requests.set(request_id, { listener, seen: 0 });
       send({ ...input, request_id, interrupt: replace === "interrupt" });
       return () => {
-        if (listeners.delete(request_id)) send({ type: "cancel", request_id });
+        if (drop(request_id) !== undefined) send({ type: "cancel", request_id });
       };
     },
     close() {
