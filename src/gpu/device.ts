@@ -84,6 +84,24 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
   const lanes = usable && KNOWN_LANES.includes(facts.subgroupMinSize ?? 0) ? facts.subgroupMinSize : undefined;
 
+  // Not a race with `watch.lost`: each race would leave a reaction on that promise for as long as the device lives.
+  const awaitingLoss = new Set<() => void>();
+  void watch.lost.then(() => {
+    for (const release of awaitingLoss) release();
+  });
+  const doneOrLost = async (): Promise<void> => {
+    let release = () => {};
+    const lost = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    awaitingLoss.add(release);
+    try {
+      await Promise.race([device.queue.onSubmittedWorkDone(), lost]);
+    } finally {
+      awaitingLoss.delete(release);
+    }
+  };
+
   const self: Gpu & { readonly keptAlive: unknown } = {
     keptAlive: gpu, // collected, it would take the process with it
     device,
@@ -134,6 +152,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       const pipeline = device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
       const scope = device.popErrorScope().then(async (error) => {
         if (!error) return;
+        pipelines.delete(code); // asked for again, it has to fail again
         const info = await module.getCompilationInfo();
         const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
         throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
@@ -150,7 +169,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     },
     async idle() {
       watch.check();
-      await settle(Promise.race([device.queue.onSubmittedWorkDone(), watch.lost]));
+      await settle(doneOrLost());
       watch.check();
     },
     async read(buffer, offset, size) {

@@ -4,8 +4,8 @@ import { describe, expect, test } from "vitest";
 import { fuse } from "./fuse.ts";
 import { Recorder } from "./recorder.ts";
 import type { Convolution, GroupNormApply, Operation, Tensor } from "./tensor.ts";
-import { randomNetwork } from "./testing/graphs.ts";
 import { relativeDifference } from "./testing/closeness.ts";
+import { randomNetwork } from "./testing/graphs.ts";
 import { interpret } from "./testing/interpreter.ts";
 import { weightsFor } from "./testing/run.ts";
 import { normals, random } from "./testing/values.ts";
@@ -71,7 +71,11 @@ test("an activation becomes part of group normalisation", () => {
 test("a resize becomes the way in which the convolution after it reads", () => {
   const operations = fused((g, x) => conv(g, g.upsampleNearest(x, "resize", { height: 9, width: 11 })));
   expect(operations).toMatchObject([
-    { kind: "convolution", picture: { inHeight: 4, inWidth: 5, outHeight: 9, outWidth: 11 }, virtual: { height: 9, width: 11 } },
+    {
+      kind: "convolution",
+      picture: { inHeight: 4, inWidth: 5, outHeight: 9, outWidth: 11 },
+      virtual: { height: 9, width: 11 },
+    },
   ]);
 });
 
@@ -101,7 +105,10 @@ describe("stays as it is", () => {
   });
 
   test("a second activation, a second residual", () => {
-    expect(kinds(fused((g, x) => g.activation(g.activation(conv(g, x), "silu"), "tanh")))).toEqual(["convolution", "elementwise"]);
+    expect(kinds(fused((g, x) => g.activation(g.activation(conv(g, x), "silu"), "tanh")))).toEqual([
+      "convolution",
+      "elementwise",
+    ]);
     expect(kinds(fused((g, x) => g.add(g.add(conv(g, x), x), x)))).toEqual(["convolution", "elementwise"]);
   });
 
@@ -116,7 +123,9 @@ describe("stays as it is", () => {
   });
 
   test("a resize before a layer that takes the picture as rows", () => {
-    const operations = fused((g, x) => g.linear(g.upsampleNearest(x, "resize", { height: 8, width: 10 }), "linear", { outputs: 4 }));
+    const operations = fused((g, x) =>
+      g.linear(g.upsampleNearest(x, "resize", { height: 8, width: 10 }), "linear", { outputs: 4 }),
+    );
     expect(kinds(operations)).toEqual(["upsample-nearest", "convolution"]);
   });
 });
@@ -134,7 +143,13 @@ test.each(Array.from({ length: 120 }, (_, seed) => seed))("network %i gives the 
   const g = randomNetwork(seed, 14);
   const weights = weightsFor(g, random(seed), { deviation: 0.3 });
   const inputs = new Map(
-    [...g.inputs.values()].map((tensor) => [tensor.id, normals(random(tensor.id), tensor.shape.reduce((a, b) => a * b))]),
+    [...g.inputs.values()].map((tensor) => [
+      tensor.id,
+      normals(
+        random(tensor.id),
+        tensor.shape.reduce((a, b) => a * b),
+      ),
+    ]),
   );
   const operations = fuse(g.operations, g.outputs.values());
   expect(operations.length).toBeLessThanOrEqual(g.operations.length);

@@ -10,7 +10,11 @@ import { randomNetwork } from "./testing/graphs.ts";
 const limits: MemoryLimits = { storage: "f32", alignment: 256, maxArenaBytes: 2 ** 20 };
 
 /** Replays a plan on paper: every place remembers whose bytes it holds. */
-function overwritten(operations: readonly Operation[], kept: ReadonlySet<number>, { places, arenas }: MemoryPlan): string[] {
+function overwritten(
+  operations: readonly Operation[],
+  kept: ReadonlySet<number>,
+  { places, arenas }: MemoryPlan,
+): string[] {
   const faults: string[] = [];
   const held = new Map<number, { arena: number; begin: number; end: number }>();
   const check = (id: number, when: string) => {
@@ -23,8 +27,10 @@ function overwritten(operations: readonly Operation[], kept: ReadonlySet<number>
     if (offset % limits.alignment !== 0) faults.push(`${operation.name} begins at ${offset}`);
     if (offset + size > arenas[arena]!) faults.push(`${operation.name} ends beyond its arena`);
     // WebGPU allows no buffer to be read and written in one dispatch.
-    if (reads.some((tensor) => places.get(tensor.id)?.arena === arena)) faults.push(`${operation.name} writes to an arena that it reads`);
-    for (const [id, other] of held) if (other.arena === arena && offset < other.end && other.begin < offset + size) held.delete(id);
+    if (reads.some((tensor) => places.get(tensor.id)?.arena === arena))
+      faults.push(`${operation.name} writes to an arena that it reads`);
+    for (const [id, other] of held)
+      if (other.arena === arena && offset < other.end && other.begin < offset + size) held.delete(id);
     held.set(operation.output.id, { arena, begin: offset, end: offset + size });
   }
   for (const id of kept) check(id, `output ${id} is read`);
@@ -54,12 +60,16 @@ describe.each(Array.from({ length: 60 }, (_, seed) => seed))("network %i", (seed
     expect(total).toBeLessThanOrEqual(all);
     const last = new Map<number, number>();
     operations.forEach((operation, at) => {
-      for (const tensor of [operation.output, ...readsOf(operation)]) last.set(tensor.id, kept.has(tensor.id) ? Infinity : at);
+      for (const tensor of [operation.output, ...readsOf(operation)])
+        last.set(tensor.id, kept.has(tensor.id) ? Infinity : at);
     });
     let most = 0;
     operations.forEach((_, at) => {
       const living = operations.slice(0, at + 1).filter(({ output }) => last.get(output.id)! >= at);
-      most = Math.max(most, living.reduce((sum, { output }) => sum + places.get(output.id)!.size, 0));
+      most = Math.max(
+        most,
+        living.reduce((sum, { output }) => sum + places.get(output.id)!.size, 0),
+      );
     });
     expect(total).toBeGreaterThanOrEqual(most);
   });
@@ -78,5 +88,7 @@ test("a tensor that is over the limit is refused by its layer's name", () => {
   const g = new Recorder();
   const x = g.softmax(g.input("x", [1, 8, 8, 4]), "mid.softmax");
   expect(() => planMemory(g.operations, new Set([x.id]), { ...limits, maxArenaBytes: 1000 })).toThrow(GraphError);
-  expect(() => planMemory(g.operations, new Set([x.id]), { ...limits, maxArenaBytes: 1000 })).toThrow(/^mid\.softmax: .*1024 bytes/);
+  expect(() => planMemory(g.operations, new Set([x.id]), { ...limits, maxArenaBytes: 1000 })).toThrow(
+    /^mid\.softmax: .*1024 bytes/,
+  );
 });

@@ -3,7 +3,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { GraphError, Recorder } from "../recorder.ts";
 import { type Activation, activationCode, type Storage } from "../tensor.ts";
-import { expectClose } from "../testing/closeness.ts";
+import { expectClose, relativeDifference } from "../testing/closeness.ts";
 import { closeAll, openAdapters } from "../testing/devices.ts";
 import { byteOf, elementwise, embedding, exact, geglu, latentToRgb, upsampleNearest } from "../testing/reference.ts";
 import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
@@ -132,6 +132,31 @@ describe.each(devices)("$name", ({ gpu }) => {
       recorder.output("y", recorder.upsampleNearest(recorder.input("x", shape), "resize", { height, width }));
       const { outputs } = await run(gpu, { recorder, storage, inputs: { x: input } });
       expectClose(outputs.y!, exact(upsampleNearest(input, shape, { height, width }).values), storage);
+    });
+
+    test.each([
+      [6, 8],
+      [3, 3],
+      [5, 70],
+      [1, 2],
+    ])("%i and %i channels side by side", async (first, second) => {
+      const [n, h, w] = [2, 5, 9];
+      const source = random(43);
+      const [a, b] = [first, second].map((c) => stored(normals(source, n * h * w * c), storage));
+      const recorder = new Recorder();
+      const joined = recorder.concat(recorder.input("a", [n, h, w, first]), recorder.input("b", [n, h, w, second]));
+      // Where the padding were not zero, the sum over a row's channels would show it.
+      recorder.output("y", joined);
+      recorder.output("sum", recorder.linear(joined, "sum", { outputs: 1, bias: false }));
+      const weights = weightsFor(recorder, source, { adjust: (_, values) => values.fill(1) });
+      const { outputs } = await run(gpu, { recorder, storage, weights, inputs: { a: a!, b: b! } });
+      const rows = Array.from({ length: n * h * w }, (_, row) => [
+        ...a!.subarray(row * first, (row + 1) * first),
+        ...b!.subarray(row * second, (row + 1) * second),
+      ]);
+      expect([...outputs.y!]).toEqual(rows.flat());
+      const sums = rows.map((row) => row.reduce((sum, value) => sum + value, 0));
+      expect(relativeDifference(outputs.sum!, sums)).toBeLessThan(storage === "f32" ? 1e-6 : 1e-3);
     });
 
     test("one row of each image, the last one where the index is beyond it", async () => {

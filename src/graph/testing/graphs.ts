@@ -25,7 +25,7 @@ export function randomNetwork(seed: number, layers: number): Recorder {
 
 function addLayer(g: Recorder, source: Random, name: string, x: Tensor, made: readonly Tensor[], row: Tensor): Tensor {
   const [n, h, w, c] = x.shape as [number, number, number, number];
-  const outputs = source.pick([4, 8, 8, 8, 12]);
+  const outputs = source.pick([4, 8, 8, 8, 12, 6]);
   const alike = made.filter((other) => rowsOf(other) === rowsOf(x) && channelsOf(other) === c && other.shape[1] === h);
   switch (source.integer(0, 13)) {
     case 0:
@@ -44,17 +44,21 @@ function addLayer(g: Recorder, source: Random, name: string, x: Tensor, made: re
     case 7:
       return g.add(x, g.linear(row, name, { outputs: c }), name);
     case 8:
-      return g.groupNorm(x, name, { groups: source.pick([1, 2, 4]), eps: 1e-5 });
+      return g.groupNorm(x, name, { groups: source.pick([1, 2]), eps: 1e-5 });
     case 9: {
       const small = h * w <= 20;
-      return g.upsampleNearest(x, name, small ? { height: h + source.integer(0, h), width: w * 2 } : { height: 4, width: 5 });
+      return g.upsampleNearest(
+        x,
+        name,
+        small ? { height: h + source.integer(0, h), width: w * 2 } : { height: 4, width: 5 },
+      );
     }
     case 10: {
       const other = made.findLast((other) => rowsOf(other) === rowsOf(x) && other.shape[1] === h && other !== x) ?? x;
       const joined = g.concat(x, other);
       return source.uniform() < 0.5
         ? g.conv2d(joined, name, { outputs, padding: 1 })
-        : g.groupNorm(joined, name, { groups: 4, eps: 1e-5 });
+        : g.groupNorm(joined, name, { groups: 2, eps: 1e-5 });
     }
     case 11:
       return g.affine(x, name, { scale: 0.5, shift: 0.25, activation: source.pick(ACTIVATIONS) });
@@ -64,7 +68,11 @@ function addLayer(g: Recorder, source: Random, name: string, x: Tensor, made: re
       const tokens = g.reshape(x, [n, h * w, c]);
       const query = g.linear(tokens, [`${name}.q`, `${name}.k`, `${name}.v`], { outputs: 8, bias: false });
       const view = (offset: number) => ({ tensor: query, offset });
-      const out = g.attention(name, { query: view(0), key: view(8), value: view(16) }, { heads: 1, head: headPadding(8) });
+      const out = g.attention(
+        name,
+        { query: view(0), key: view(8), value: view(16) },
+        { heads: 1, head: headPadding(8) },
+      );
       return g.reshape(out, [n, h, w, 8]);
     }
   }

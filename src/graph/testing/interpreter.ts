@@ -28,7 +28,8 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
     for (const part of parts) {
       const width = channelsOf(part);
       const held = stored(part);
-      for (let row = 0; row < rows; row++) joined.set(held.subarray(row * width, (row + 1) * width), row * channels + first);
+      for (let row = 0; row < rows; row++)
+        joined.set(held.subarray(row * width, (row + 1) * width), row * channels + first);
       first += width;
     }
     return joined;
@@ -72,7 +73,12 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
         return groupNorm(
           read(operation.input),
           { images, pixels, channels, groups: channels / operation.groupChannels },
-          { eps: operation.eps, gamma: weight(operation.gamma), beta: weight(operation.beta), activation: operation.activation },
+          {
+            eps: operation.eps,
+            gamma: weight(operation.gamma),
+            beta: weight(operation.beta),
+            activation: operation.activation,
+          },
         ).values;
       }
       case "layer-norm": {
@@ -82,7 +88,11 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
       }
       case "attention": {
         const { query, key, value, heads, head, causal } = operation;
-        const view = ({ tensor, offset }: typeof query) => ({ values: stored(tensor), row: channelsOf(tensor), offset });
+        const view = ({ tensor, offset }: typeof query) => ({
+          values: stored(tensor),
+          row: channelsOf(tensor),
+          offset,
+        });
         const images = query.tensor.shape[0]!;
         const [queries, keys] = [rowsOf(query.tensor) / images, rowsOf(key.tensor) / images];
         return attention(
@@ -108,6 +118,8 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
       }
       case "softmax":
         return softmax(stored(operation.input), channelsOf(operation.input)).values;
+      case "concatenate":
+        return read({ ...operation.output, concatenated: [operation.first, operation.second] });
       default:
         throw new Error(`${operation.kind} is not interpreted`);
     }
