@@ -2,6 +2,8 @@
 import type { Server, ServerOptions } from "node:http";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
+import { WebSocketServer } from "ws";
+import { isBusy } from "./websocket.ts";
 
 export interface Listening {
   /** `http://127.0.0.1:8080` */
@@ -24,10 +26,14 @@ export interface ConnectionLimits {
   readonly headersMs?: number;
   /** Milliseconds that a whole request may take to arrive. Answers may take as long as they like. */
   readonly requestMs?: number;
+  /** Bytes of a WebSocket message; more closes the connection with 1009. */
+  readonly frameBytes?: number;
   /** Given the server before it listens, to count what goes through it. */
   readonly onServer?: (server: Server) => void;
 }
 
+/** Room for a starting picture of the size that `LIMITS.imageBytes` allows, raw, and the words around it. */
+const FRAME_BYTES = 21 * 1024 * 1024;
 /** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */
@@ -41,7 +47,7 @@ export function listen(
   app: Pick<Hono, "fetch">,
   port: number,
   hostname: string,
-  { connections, headersMs, requestMs, onServer }: ConnectionLimits = {},
+  { connections, headersMs, requestMs, frameBytes = FRAME_BYTES, onServer }: ConnectionLimits = {},
 ): Promise<Listening> {
   const serverOptions: ServerOptions = {
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -49,29 +55,54 @@ export function listen(
     ...(headersMs !== undefined && { headersTimeout: headersMs }),
     ...(requestMs !== undefined && { requestTimeout: requestMs }),
   };
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes });
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch: app.fetch, port, hostname, serverOptions }, (address) => {
-      server.off("error", reject);
-      const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-      resolve({
-        url: `http://${host}:${address.port}`,
-        port: address.port,
-        close: (graceMs = 0) => close(server, graceMs),
-      });
-    }) as Server;
+    const server = serve(
+      { fetch: app.fetch, port, hostname, serverOptions, websocket: { server: sockets } },
+      (address) => {
+        server.off("error", reject);
+        const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+        resolve({
+          url: `http://${host}:${address.port}`,
+          port: address.port,
+          close: (graceMs = 0) => close(server, sockets, graceMs),
+        });
+      },
+    ) as Server;
     if (connections !== undefined) server.maxConnections = connections;
     onServer?.(server);
     server.once("error", reject);
   });
 }
 
-function close(server: Server, graceMs: number): Promise<void> {
+/** WebSocket close code: the service restarts, and its clients may come back. */
+const RESTARTING = 1012;
+/** Milliseconds that a client has to answer a close. */
+const CLOSE_MS = 1_000;
+
+function close(server: Server, sockets: WebSocketServer, graceMs: number): Promise<void> {
+  const restart = (all: boolean) => {
+    for (const socket of sockets.clients) {
+      if (socket.readyState === socket.OPEN && (all || !isBusy(socket))) socket.close(RESTARTING, "restarting");
+    }
+  };
   return new Promise((resolve, reject) => {
-    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+    let ends: NodeJS.Timeout | undefined;
+    const cut = setTimeout(() => {
+      server.closeAllConnections();
+      restart(true);
+      ends = setTimeout(() => {
+        for (const socket of sockets.clients) socket.terminate();
+      }, CLOSE_MS);
+    }, graceMs);
     // A connection that was busy becomes idle later, and its client would keep it for another request.
-    const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
+    const sweep = setInterval(() => {
+      server.closeIdleConnections();
+      restart(false);
+    }, IDLE_SWEEP_MS);
     server.close((error) => {
       clearTimeout(cut);
+      clearTimeout(ends);
       clearInterval(sweep);
       if (error === undefined) resolve();
       else reject(error);
