@@ -16,22 +16,10 @@ export interface Check {
   readonly relative?: number;
   /** The figure that the limit bounds. */
   readonly measured?: number;
-  /** Over the limit, but as near to exact arithmetic as the reference: distances from it, in the limit's measure. */
-  readonly fromExact?: { readonly own: number; readonly reference: number };
+  /** Of a network over its limit: how far rounding its intermediates alone moves the result (`exact.ts`), relatively. */
+  readonly floor?: number;
   /** Why nothing could be measured. */
   readonly note?: string;
-}
-
-/**
- * A check that is over its limit, looked at again with the result in exact arithmetic: it passes where the reference is
- * itself farther from that, so that the limit cannot be met but by rounding as the reference does.
- */
-export function judge(check: Check, actual: ArrayLike<number>, reference: Tensor, exact: Float64Array): Check {
-  if (check.passed || check.limit?.measure !== "relative") return check;
-  const truth = { shape: reference.shape, values: exact };
-  const own = compare("", "", actual, truth, check.limit).relative ?? Number.POSITIVE_INFINITY;
-  const theirs = compare("", "", reference.values, truth, check.limit).relative ?? 0;
-  return { ...check, passed: own <= theirs, fromExact: { own, reference: theirs } };
 }
 
 /** `actual` in the reference's layout. A NaN anywhere, or another count of values, fails. */

@@ -1,9 +1,10 @@
 /**
- * A recorded network in float64, in plain loops: the judge where a result and its reference differ by more than the limit.
+ * A recorded network in float64, in plain loops, and how much it amplifies rounding: the judge where a result and its
+ * reference differ by more than the limit.
  *
  * The reference is float32 too. Some networks amplify its roundings beyond the limit (a LoRA at full strength on random
- * weights, whose attention is then all but hard), and then no other float32 program can agree with it. What can be asked is
- * to be as near to exact arithmetic as the reference is.
+ * weights, whose attention is then all but hard), and then no other program can agree with it to that limit. Such a network
+ * shows itself in exact arithmetic: rounding each intermediate once moves its result. One that was built wrongly does not.
  */
 
 import type { Recorder } from "../../src/graph/recorder.ts";
@@ -14,10 +15,16 @@ import {
   type HeadPadding,
   type Operation,
   rowsOf,
+  type Storage,
   type VectorParameter,
 } from "../../src/graph/tensor.ts";
 import * as reference from "../../src/graph/testing/reference.ts";
-import { type FloatType, toFloat32 } from "../../src/weights/element-types.ts";
+import {
+  type FloatType,
+  float16BitsToFloat32,
+  float32ToFloat16Bits,
+  toFloat32,
+} from "../../src/weights/element-types.ts";
 import { checkTensors } from "../../src/weights/manifest.ts";
 import type { Component } from "../../src/weights/model-directory.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";
@@ -46,26 +53,70 @@ export async function entryValues(entry: TensorEntry): Promise<Float64Array> {
   return Float64Array.from(toFloat32(bytes, entry.dtype as FloatType));
 }
 
-/** The recorder's outputs, channels first. Throws for an operation that no network of the cases has. */
-export function evaluateExactly(
+/** How intermediates are kept. */
+export type Keep = (value: number) => number;
+
+/** How a storage keeps numbers: each rounded once. */
+export const KEPT_AS: Record<Storage, Keep> = {
+  f32: Math.fround,
+  f16: (value) => float16BitsToFloat32(float32ToFloat16Bits(value)),
+};
+
+/**
+ * How far the outputs move when every weight, input and intermediate is rounded to `storage`, and arithmetic stays exact:
+ * the largest difference over the output's largest magnitude, by output.
+ */
+export function roundingFloor(
   recorder: Recorder,
   weights: WeightValues,
   inputs: Readonly<Record<string, Float32Array | Uint32Array>>,
+  storage: Storage,
+): Map<string, number> {
+  const keep = KEPT_AS[storage];
+  // Vectors (biases, norms) are f32 in either storage.
+  const keptWeights = new Map(
+    [...weights].map(([name, values]) => [name, isMatrix(recorder, name) ? values.map(keep) : values]),
+  );
+  const exact = evaluate(recorder, weights, inputs, (value) => value);
+  const rounded = evaluate(recorder, keptWeights, inputs, keep);
+  return new Map([...exact].map(([name, values]) => [name, largestDifference(values, rounded.get(name)!)]));
+}
+
+function isMatrix(recorder: Recorder, name: string): boolean {
+  const owner = [...recorder.parameters.values()].find(({ parts }) => parts.some((part) => part.name === name));
+  return owner !== undefined && owner.kind !== "vector";
+}
+
+function largestDifference(exact: Float64Array, other: Float64Array): number {
+  const largest = exact.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return exact.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i]!)), 0) / largest;
+}
+
+/** The recorder's outputs, channels first, computed in float64. Throws for an operation that no network of the cases has. */
+export function evaluate(
+  recorder: Recorder,
+  weights: WeightValues,
+  inputs: Readonly<Record<string, Float32Array | Uint32Array>>,
+  keep: Keep,
 ): Map<string, Float64Array> {
   const known = new Map<number, Float64Array>();
-  for (const [name, tensor] of recorder.inputs) if (inputs[name]) known.set(tensor.id, Float64Array.from(inputs[name]));
+  for (const [name, tensor] of recorder.inputs) {
+    const given = inputs[name];
+    if (given)
+      known.set(tensor.id, tensor.element === "u32" ? Float64Array.from(given) : Float64Array.from(given, keep));
+  }
   const valuesOf = (tensor: GraphTensor): Float64Array =>
     tensor.concatenated ? sideBySide(tensor.concatenated, valuesOf) : known.get(tensor.id)!;
   for (const operation of recorder.operations) {
-    const values = evaluate(operation, valuesOf, weights);
-    if (values) known.set(operation.output.id, values);
+    const values = compute(operation, valuesOf, weights);
+    if (values) known.set(operation.output.id, values.map(keep));
   }
   return new Map([...recorder.outputs].map(([name, tensor]) => [name, channelsFirst(tensor.shape, valuesOf(tensor))]));
 }
 
 type Values = (tensor: GraphTensor) => Float64Array;
 
-function evaluate(operation: Operation, valuesOf: Values, weights: WeightValues): Float64Array | undefined {
+function compute(operation: Operation, valuesOf: Values, weights: WeightValues): Float64Array | undefined {
   switch (operation.kind) {
     case "convolution":
       return convolution(operation, valuesOf(operation.input), weights);

@@ -3,8 +3,8 @@
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import type { CaseFolder } from "./case-folder.ts";
-import { type Check, compare, equal, judge } from "./comparison.ts";
-import { type Limit, type Limits, limitsOf } from "./limits.ts";
+import { type Check, compare, equal } from "./comparison.ts";
+import { type Limit, type Limits, limitsOf, withinFloor } from "./limits.ts";
 import type { Tensor } from "./tensors.ts";
 
 export interface Kind {
@@ -25,8 +25,8 @@ export interface Bench {
 export interface CompareOptions {
   readonly group?: string;
   readonly by?: string;
-  /** The result in float64. */
-  readonly exact?: Float64Array;
+  /** What rounding alone does to this result. */
+  readonly floor?: number;
 }
 
 /** One case being run. Every tensor of the case is taken as an input or compared; the rest is told. */
@@ -38,7 +38,7 @@ export interface CaseRun {
   /** A tensor that the case gives. Throws where there is none. */
   input(name: string): Tensor;
   optional(name: string): Tensor | undefined;
-  /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart; `exact` decides where it is over the limit. */
+  /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart. */
   compare(name: string, actual: ArrayLike<number>, limit: Limit, options?: CompareOptions): void;
   /** Compares with a figure of `case.json` or of another file of the case. */
   equal(group: string, what: string, actual: ArrayLike<number>, wanted: ArrayLike<number>, limit: Limit): void;
@@ -68,10 +68,10 @@ export function caseRun(folder: CaseFolder, bench: Bench): CaseRun {
     checks,
     input: find,
     optional: (name) => (folder.expected.has(name) ? find(name) : undefined),
-    compare(name, actual, limit, { group = groupOf(name), by, exact } = {}) {
+    compare(name, actual, limit, { group = groupOf(name), by, floor } = {}) {
       const inGroup = name.startsWith(`${group}.`) ? name.slice(group.length + 1) : name;
       const check = compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), limit);
-      checks.push(exact ? judge(check, actual, find(name), exact) : check);
+      checks.push(floor === undefined ? check : { ...check, floor, passed: withinFloor(check, floor, bench.storage) });
     },
     equal(group, what, actual, wanted, limit) {
       checks.push(equal(group, what, actual, wanted, limit));

@@ -2,10 +2,10 @@
 
 import { compile } from "../../src/graph/plan.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
-import type { Tensor as GraphTensor } from "../../src/graph/tensor.ts";
+import type { Tensor as GraphTensor, Storage } from "../../src/graph/tensor.ts";
 import type { ParameterBuffers } from "../../src/graph/weights.ts";
 import { compare } from "./comparison.ts";
-import { evaluateExactly, type WeightValues } from "./exact.ts";
+import { roundingFloor, type WeightValues } from "./exact.ts";
 import type { CaseRun } from "./kind.ts";
 import { channelsFirst } from "./tensors.ts";
 
@@ -17,8 +17,8 @@ export interface NetworkOptions {
   readonly weights: () => Promise<WeightValues>;
 }
 
-/** Beyond this a difference is no rounding, and float64 need not be asked. */
-const MOST_ROUNDING = 1e-2;
+/** Beyond this nobody would call a difference rounding, and it is not asked what rounding does. */
+const MOST_ROUNDING: Record<Storage, number> = { f32: 1e-2, f16: 1 };
 
 /** Runs a network and compares its outputs, each with the tensor of the case that `tensors` has for it. */
 export async function compareNetwork(
@@ -28,14 +28,14 @@ export async function compareNetwork(
   tensors: Readonly<Record<string, string>>,
 ): Promise<void> {
   const outputs = await runNetwork(run, recorder, options);
-  let exact: Map<string, Float64Array> | undefined;
+  let floors: Map<string, number> | undefined;
   for (const [output, name] of Object.entries(tensors)) {
     const actual = outputs.get(output)!;
     const { passed, relative } = compare("", "", actual, run.input(name), run.limits.network);
-    if (!passed && run.bench.storage === "f32" && relative !== undefined && relative < MOST_ROUNDING) {
-      exact ??= evaluateExactly(recorder, await options.weights(), options.inputs);
+    if (!passed && relative !== undefined && relative < MOST_ROUNDING[run.bench.storage]) {
+      floors ??= roundingFloor(recorder, await options.weights(), options.inputs, run.bench.storage);
     }
-    run.compare(name, actual, run.limits.network, { exact: exact?.get(output) });
+    run.compare(name, actual, run.limits.network, { floor: passed ? undefined : floors?.get(output) });
   }
 }
 

@@ -26,20 +26,18 @@ export function caseTable(result: CaseResult): string[] {
   );
   const failures = result.checks
     .filter((check) => !check.passed)
-    .map(({ group, what, note, measured, limit, fromExact }) => {
-      const distances = fromExact
-        ? `; from float64 ${figure(fromExact.own)}, the reference ${figure(fromExact.reference)}`
-        : "";
-      const reason = note ?? `${limit!.measure} ${figure(measured)} over ${limit!.bound}${distances}`;
+    .map(({ group, what, note, measured, limit, floor }) => {
+      const reason =
+        note ??
+        `${limit!.measure} ${figure(measured)} over ${limit!.bound}${floor === undefined ? "" : `; ${roundingText(floor)}`}`;
       return `  FAIL ${[result.name, group, what].filter((part) => part !== "").join(" ")}: ${reason}`;
     });
   const judged = result.checks
-    .filter((check) => check.passed && check.fromExact)
-    .map(({ group, what, relative, fromExact }) => {
-      const { own, reference } = fromExact!;
-      const distances = `the reference is ${figure(reference)} from float64, this is ${figure(own)} from it`;
-      return `  NOTE ${result.name} ${group} ${what}: ${figure(relative)} from the reference; but ${distances}`;
-    });
+    .filter((check) => check.passed && check.floor !== undefined)
+    .map(
+      ({ group, what, relative, floor }) =>
+        `  NOTE ${result.name} ${group} ${what}: ${figure(relative)}; ${roundingText(floor!)}`,
+    );
   return [...lines, ...judged, ...failures];
 }
 
@@ -89,6 +87,10 @@ function line(cells: readonly string[]): string {
     .map((cell, i) => cell.padEnd(WIDTHS[i]!))
     .join(" ")
     .trimEnd();
+}
+
+function roundingText(floor: number): string {
+  return `rounding this network's intermediates once moves its result by ${figure(floor)}`;
 }
 
 function figure(value: number | undefined): string {
