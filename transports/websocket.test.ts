@@ -353,13 +353,9 @@ describe("hostile input", () => {
 });
 
 describe("@fal-ai/client", () => {
-  const Native = globalThis.WebSocket;
-  afterEach(() => {
-    globalThis.WebSocket = Native;
-  });
-
   function falConnect(server: Listening, more: object = {}) {
-    // The client's address is fixed; only its constructor can be pointed elsewhere.
+    // The client's address is fixed; only its constructor can be pointed elsewhere. Node 20 has none of its own, and
+    // the client looks for it again when a socket closes, so it stays.
     globalThis.WebSocket = class extends WebSocket {
       constructor(url: string) {
         const { search } = new URL(url);
@@ -391,7 +387,7 @@ describe("@fal-ai/client", () => {
     await until(() => results.length > 0);
     for (let n = 0; n < 5; n++) connection.send({ prompt: `${n}`, request_id: `b${n}` });
     await until(() => results.some(({ type, prompt }) => type === "result" && prompt === "4"));
-    expect(images[0]).toEqual(Buffer.from([1, 2, 3]));
+    expect([...(images[0] as Uint8Array)]).toEqual([1, 2, 3]);
     expect(results.filter(({ type }) => type === "result").map(({ prompt }) => prompt)).toEqual(["first", "4"]);
     expect(results[0]).toMatchObject({ request_id: "a" });
     expect(errors).toEqual([]);
@@ -408,7 +404,7 @@ describe("@fal-ai/client", () => {
     const { connection, results, errors } = falConnect(server);
     connection.send({ prompt: "bad", request_id: "a" });
     await until(() => errors.length > 0);
-    expect(errors[0]).toMatchObject({ status: 400, message: expect.stringContaining("prompt: prompt: is bad") });
+    expect(errors[0]).toMatchObject({ status: 400, message: "HTTP_422: prompt: is bad" });
     clients.at(-1)!.terminate();
     await until(() => clients.at(-1)!.readyState === WebSocket.CLOSED);
     connection.send({ prompt: "again", request_id: "b" });

@@ -162,6 +162,8 @@ export function createJobs<Input, Event>(
   const held = new Map<string, Held<Input, Event>>();
   const byKey = new Map<string, Held<Input, Event>>();
   const line: Held<Input, Event>[] = [];
+  /** Jobs that have ended, in the order in which they did. */
+  const inOrder = new Set<Held<Input, Event>>();
   const past = new Set<string>();
   const listeners = new Set<JobListener<Input, Event>>();
   let running = 0;
@@ -204,6 +206,7 @@ export function createJobs<Input, Event>(
   /** Forgets a job that has ended. */
   function forget(entry: Held<Input, Event>): void {
     clearTimeout(entry.expiry);
+    inOrder.delete(entry);
     const { id } = entry.job;
     if (held.get(id) === entry) {
       held.delete(id);
@@ -221,10 +224,8 @@ export function createJobs<Input, Event>(
     entry.expiry = setTimeout(() => forget(entry), Math.min(limits.retentionMs, LONGEST_TIMER)).unref();
     let bytes = 0;
     let count = 0;
-    const ended = [...held.values()]
-      .filter(({ job }) => job.endedAt !== undefined)
-      .sort((a, b) => b.job.endedAt! - a.job.endedAt!);
-    for (const older of ended) {
+    inOrder.add(entry);
+    for (const older of [...inOrder].reverse()) {
       bytes += older.log.bytes;
       if (++count > limits.retainedJobs || (bytes > limits.retainedBytes && older !== entry)) forget(older);
     }

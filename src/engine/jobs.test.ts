@@ -1,0 +1,270 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { createJobLog, type LogRead } from "./job-log.ts";
+import { createJobs, type Jobs, throughJobs } from "./jobs.ts";
+import type { RunContext } from "./run.ts";
+
+interface Input {
+  readonly n?: number;
+  readonly ms?: number;
+  readonly prompt?: string;
+}
+type Event = { type: string; n?: number; position?: number };
+
+async function* count({ n = 3, ms = 5 }: Input, { signal }: RunContext): AsyncGenerator<Event> {
+  for (let i = 1; i <= n; i++) {
+    await sleep(ms, undefined, { signal });
+    yield { type: "item", n: i };
+  }
+  yield { type: "result" };
+}
+
+const queuedEvent = (position: number): Event => ({ type: "queued", position });
+
+/** Everything a reader is given, to its end, as text. */
+async function all(reader: { next(ms: number): Promise<LogRead<Event>> }): Promise<string[]> {
+  const out: string[] = [];
+  for (;;) {
+    const read = await reader.next(5_000);
+    if (typeof read === "string") return [...out, read];
+    const told = "error" in read ? (read.error as Error).name : `${read.event.type}${read.event.n ?? ""}`;
+    out.push(`${read.id} ${told}`);
+  }
+}
+
+const state = (jobs: Jobs<Input, Event>, id: string) => jobs.find(id).state;
+
+describe("admission", () => {
+  it("runs so many at once, tells the others their place, and refuses when enough wait", async () => {
+    const jobs = createJobs(count, { concurrency: 1, maxQueued: 2, queuedEvent });
+    const [a, b, c] = ["a", "b", "c"].map((id) => jobs.submit({}, { id, detached: true }));
+    expect([a!.state, b!.state, c!.state]).toEqual(["running", "queued", "queued"]);
+    expect(c!.position).toBe(1);
+    expect(() => jobs.submit({})).toThrow(
+      expect.objectContaining({ code: "queue-full", status: 503, retryAfter: expect.any(Number) }),
+    );
+    await Promise.all([a!.ended, b!.ended, c!.ended]);
+    const places = c!.log.entries.flatMap((entry) => ("event" in entry ? (entry.event.position ?? []) : []));
+    expect(places).toEqual([1, 0]);
+    expect(jobs.counts()).toMatchObject({ completed: 3, running: 0, queued: 0 });
+    expect(b!.startedAt).toBeGreaterThanOrEqual(a!.endedAt!);
+  });
+
+  it("takes no more while it drains, and cancels what is left after the grace", async () => {
+    const jobs = createJobs(count, { concurrency: 1 });
+    const long = jobs.submit({ ms: 10_000 }, { detached: true });
+    const drained = jobs.drain(50);
+    expect(() => jobs.submit({})).toThrow(expect.objectContaining({ code: "draining", status: 503 }));
+    await drained;
+    expect(long.state).toBe("cancelled");
+  });
+
+  it("joins the job of the same idempotency key, refuses another input under it", async () => {
+    const jobs = createJobs(count);
+    const key = { idempotencyKey: "k", detached: true };
+    const first = jobs.submit({ prompt: "x", n: 2 }, { ...key, owner: "me" });
+    expect(jobs.submit({ n: 2, prompt: "x" }, { ...key, owner: "me" })).toBe(first);
+    expect(() => jobs.submit({ prompt: "y" }, { ...key, owner: "me" })).toThrow(
+      expect.objectContaining({ code: "key-reused", status: 422 }),
+    );
+    expect(jobs.submit({ prompt: "y" }, { ...key, owner: "you" })).not.toBe(first);
+    await first.ended;
+    expect(await all(jobs.submit({ prompt: "x", n: 2 }, { ...key, owner: "me" }).watch())).toEqual([
+      "1 item1",
+      "2 item2",
+      "3 result",
+      "ended",
+    ]);
+  });
+
+  it("refuses the id of a job that runs, and of somebody else's; an ended one gives it up", async () => {
+    const jobs = createJobs(count);
+    const job = jobs.submit({}, { id: "a", owner: "me", detached: true });
+    expect(() => jobs.submit({}, { id: "a", owner: "me" })).toThrow(expect.objectContaining({ code: "id-in-use" }));
+    await job.ended;
+    expect(() => jobs.submit({}, { id: "a", owner: "you" })).toThrow(expect.objectContaining({ status: 409 }));
+    expect(jobs.submit({}, { id: "a", owner: "me", detached: true })).not.toBe(job);
+  });
+});
+
+describe("the end of a job", () => {
+  it("comes before its next step when it is cancelled, waiting or running", async () => {
+    const jobs = createJobs(count, { concurrency: 1 });
+    const running = jobs.submit({ n: 1000 }, { detached: true });
+    const waiting = jobs.submit({}, { detached: true });
+    expect(waiting.cancel()).toBe(true);
+    await sleep(20);
+    const said = running.log.lastId;
+    expect(running.cancel()).toBe(true);
+    expect([running.state, waiting.state, running.cancel()]).toEqual(["cancelled", "cancelled", false]);
+    await sleep(30);
+    expect(running.log.lastId).toBe(said + 1);
+    expect((await all(running.watch())).at(-2)).toContain("AbortError");
+  });
+
+  it("comes at its deadline, even of a run that never looks at its signal", async () => {
+    let free = () => {};
+    const jobs = createJobs(
+      async function* (): AsyncGenerator<Event> {
+        await new Promise<void>((resolve) => {
+          free = resolve;
+        });
+      },
+      { concurrency: 1 },
+    );
+    const job = jobs.submit({}, { deadlineMs: 30, detached: true });
+    await job.ended;
+    expect([job.state, (job.error as Error).name]).toEqual(["failed", "TimeoutError"]);
+    // The device is not free before the run has returned.
+    const next = jobs.submit({}, { detached: true });
+    await sleep(20);
+    expect(next.state).toBe("queued");
+    free();
+    await sleep(10);
+    expect(next.state).toBe("running");
+    free();
+  });
+
+  it("comes when the last watcher leaves, after the grace in which one may come back", async () => {
+    const jobs = createJobs(count, { graceMs: 60 });
+    const job = jobs.submit({ n: 1000 }, { id: "a" });
+    const [one, two] = [job.watch(), job.watch()];
+    one.close();
+    await sleep(90);
+    expect(job.state).toBe("running");
+    two.close();
+    await sleep(20);
+    const back = job.watch();
+    await sleep(90);
+    expect(job.state).toBe("running");
+    back.close();
+    await job.ended;
+    expect(job.state).toBe("cancelled");
+  });
+
+  it("is followed by its log until retention has passed, then by 410, and 404 for what never was", async () => {
+    const jobs = createJobs(count, { retentionMs: 40 });
+    const job = jobs.submit({}, { id: "a", detached: true });
+    await job.ended;
+    expect(state(jobs, "a")).toBe("completed");
+    await sleep(70);
+    expect(() => jobs.find("a")).toThrow(expect.objectContaining({ status: 410 }));
+    expect(() => jobs.find("b")).toThrow(expect.objectContaining({ status: 404 }));
+    expect(jobs.bytes).toBe(0);
+  });
+
+  it("holds no more bytes of ended jobs than allowed, the newest longest", async () => {
+    const jobs = createJobs<number, { type: string; bytes: Uint8Array }>(
+      async function* () {
+        yield { type: "result", bytes: new Uint8Array(1_000_000) };
+      },
+      { retainedBytes: 3_500_000 },
+    );
+    for (let n = 0; n < 6; n++) await jobs.submit(n, { id: `${n}`, detached: true }).ended;
+    expect(jobs.list().map(({ id }) => id)).toEqual(["3", "4", "5"]);
+    expect(jobs.bytes).toBeLessThan(3_500_000);
+  });
+});
+
+it("hands changes to the run, laid over each other", async () => {
+  const taken: unknown[] = [];
+  const jobs = createJobs<Input, Event>(async function* (_, { takeUpdate }) {
+    await sleep(10);
+    taken.push(takeUpdate?.(), takeUpdate?.());
+    yield { type: "result" };
+  });
+  const job = jobs.submit({}, { detached: true });
+  job.update({ prompt: "a", n: 1 });
+  job.update({ prompt: "b" });
+  await job.ended;
+  expect(taken).toEqual([{ prompt: "b", n: 1 }, undefined]);
+  expect(job.update({ prompt: "c" })).toBe(false);
+});
+
+it.each([
+  [
+    "a generator",
+    () =>
+      (function* () {
+        yield* [1, 2];
+      })(),
+  ],
+  ["an array", () => [1, 2]],
+  ["a promise of one", async () => [1, 2]],
+  [
+    "a ReadableStream",
+    () =>
+      new ReadableStream({
+        start(c) {
+          c.enqueue(1);
+          c.enqueue(2);
+          c.close();
+        },
+      }),
+  ],
+])("runs %s", async (_, make) => {
+  const out: number[] = [];
+  const run = throughJobs(createJobs<null, number>(make as () => Iterable<number>));
+  for await (const event of run(null, { signal: new AbortController().signal, requestId: "x" })) out.push(event);
+  expect(out).toEqual([1, 2]);
+});
+
+describe("the log", () => {
+  const preview = (n: number) => ({ type: "preview", n, bytes: new Uint8Array(1000) });
+
+  it("replays what was there in full, and skips superseded entries after that", async () => {
+    const log = createJobLog<Event>();
+    for (let n = 1; n <= 3; n++) log.append(preview(n), { slot: "preview" });
+    const late = log.read();
+    const early = log.read({ after: 3 });
+    for (let n = 4; n <= 6; n++) log.append(preview(n), { slot: "preview" });
+    log.append({ type: "result" }, { keep: true });
+    log.end();
+    expect(await all(late)).toEqual(["1 preview1", "2 preview2", "3 preview3", "6 preview6", "7 result", "ended"]);
+    expect(await all(early)).toEqual(["6 preview6", "7 result", "ended"]);
+  });
+
+  it("is bounded: superseded previews go first, the result never", () => {
+    const log = createJobLog<Event>({ bytes: 10_000 });
+    log.append({ type: "result" }, { keep: true });
+    for (let n = 1; n <= 1000; n++) {
+      log.append(preview(n), { slot: "preview" });
+      expect(log.bytes).toBeLessThanOrEqual(10_000);
+    }
+    expect(log.entries[0]).toMatchObject({ id: 1 });
+    expect(log.entries.at(-1)).toMatchObject({ id: 1001 });
+    // Nothing was lost that is not droppable, so any place is good to begin from.
+    expect(log.gone(1)).toBeUndefined();
+  });
+
+  it("loses a reader that is behind what had to go, and refuses one that would begin there", async () => {
+    const log = createJobLog<Event>({ bytes: 10_000 });
+    log.runFree();
+    const slow = log.read();
+    const fast = log.read();
+    for (let n = 1; n <= 100; n++) {
+      log.append({ ...preview(n), type: "item" });
+      await fast.next(0);
+    }
+    expect(await slow.next(0)).toBe("lost");
+    expect(log.gone(5)).toMatchObject({ status: 410 });
+    expect(log.gone(101)).toMatchObject({ status: 400 });
+    expect(log.gone(99)).toBeUndefined();
+    expect(log.bytes).toBeLessThanOrEqual(10_000);
+  });
+
+  it("holds the producer back by its fastest reader", async () => {
+    const log = createJobLog<Event>({ ahead: 4 });
+    log.read();
+    const fast = log.read();
+    for (let n = 1; n <= 4; n++) log.append({ type: "item", n });
+    let room = false;
+    const waits = log.room().then(() => {
+      room = true;
+    });
+    await sleep(5);
+    expect(room).toBe(false);
+    await fast.next(0);
+    await waits;
+  });
+});
