@@ -43,7 +43,7 @@ const turns = {
 };
 
 const { PEER_NAMES, startPeer } = await import("./peers/start-peer.ts");
-const { markdownTable, networkTable, opRatioTable, opsTable, remarks } = await import("./report.ts");
+const { markdownTable, networkTable, opRatioTable, opsTable, remarks, serveTable } = await import("./report.ts");
 type PeerName = (typeof PEER_NAMES)[number];
 type StorageChoice = import("./peers/peer.ts").StorageChoice;
 type RunningPeer = import("./peers/start-peer.ts").RunningPeer;
@@ -124,6 +124,13 @@ if (sections.includes("model")) {
   report["model"] = results.map(({ network, entries }) => ({ name: network.name, bar: network.bar, entries }));
   const named = results.map(({ network, entries }) => ({ name: network.name, entries }));
   console.log(`${networkTable(results)}\n\n${remarks(named)}\n`);
+}
+
+if (sections.includes("serve")) {
+  const { measureServing } = await import("./serve/section.ts");
+  const result = await measureServing({ rounds: turns.rounds, loadMilliseconds: turns.budgetMilliseconds });
+  report["serve"] = result;
+  console.log(`${serveTable(result)}\n`);
 }
 
 if (flags.json) writeFileSync(flags.json, JSON.stringify(report, undefined, 2));

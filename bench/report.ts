@@ -3,6 +3,7 @@
 import type { Entry } from "./compare.ts";
 import type { NetworkResult } from "./model/section.ts";
 import type { OpResult } from "./ops/section.ts";
+import type { ServeResult } from "./serve/section.ts";
 
 export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
@@ -100,6 +101,42 @@ export function networkTable(results: readonly NetworkResult[]): string {
   return markdownTable(
     ["network, ms", ...names, "packed / ORT WebGPU", "packed / ORT CPU", "bars: require / aim"],
     rows,
+  );
+}
+
+export function serveTable(result: ServeResult): string {
+  const percent = (share: number) => `${number(share * 100)}%`;
+  const ms = ({ median, spread }: { median: number; spread: number }) =>
+    `${number(median)} ms ±${Math.round(spread * 50)}%`;
+  const none = result.previews["none"];
+  const previews = Object.entries(result.previews).map(([name, value]) => {
+    if ("error" in value) return [`run with previews: ${name}`, value.error];
+    const cost = none && "median" in none && value !== none ? `, ${percent(value.median / none.median - 1)} more` : "";
+    return [`run with previews: ${name}`, `${ms(value)}${cost}`];
+  });
+  const { busy } = result;
+  return markdownTable(
+    ["serving the built-in model", "measured"],
+    [
+      ["process start to ready", `${number(result.startMilliseconds)} ms`],
+      ["first event", ms(result.firstEvent)],
+      ["first preview", ms(result.firstPreview)],
+      ["result, with a preview each step", ms(result.result)],
+      ...previews,
+      ...result.clients.map(({ clients, picturesAMinute }) => [
+        `${clients} client${clients > 1 ? "s" : ""}`,
+        `${number(picturesAMinute)} pictures a minute`,
+      ]),
+      [
+        "JavaScript thread while the GPU works",
+        busy.threadShare === undefined ? "not measured" : percent(busy.threadShare),
+      ],
+      [
+        "event-loop delay then",
+        `p50 ${number(busy.delayP50)} ms, p99 ${number(busy.delayP99)} ms, at most ${number(busy.delayMax)} ms`,
+      ],
+      ["CPU when idle", percent(result.idleShare)],
+    ],
   );
 }
 
