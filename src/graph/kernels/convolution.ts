@@ -68,6 +68,9 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
 
 /** The rows of a workgroup's tile that `rows` in all are computed fastest with. */
 function subgroupRows(rows: number): number {
-  const costs = SUBGROUP_ROWS.map((tile) => ({ rows: tile.rows, total: Math.ceil(rows / tile.rows) * tile.rows * tile.cost }));
+  const costs = SUBGROUP_ROWS.map((tile) => ({
+    rows: tile.rows,
+    total: Math.ceil(rows / tile.rows) * tile.rows * tile.cost,
+  }));
   return costs.reduce((best, tile) => (tile.total < best.total ? tile : best)).rows;
 }
