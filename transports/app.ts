@@ -6,7 +6,8 @@ import type { RunEvent } from "../src/engine/events.ts";
 import { createJobs, type JobsOptions, throughJobs } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
 import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
-import { failureOf, type InputSource } from "./failure.ts";
+import { docsPage } from "./docs.ts";
+import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
 import type { Run } from "./generator.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
@@ -16,6 +17,7 @@ import type { Metrics } from "./metrics.ts";
 import { observedRun } from "./observed-run.ts";
 import { openaiImages } from "./openai.ts";
 import type { ServedModel } from "./openai-request.ts";
+import { openapiDocument, type RouteDescription } from "./openapi.ts";
 import { playground } from "./playground.ts";
 import { queue } from "./queue.ts";
 import { type RequestEntry, requestLog } from "./request-log.ts";
@@ -95,6 +97,8 @@ export function createApp(options: AppOptions): Hono {
   app.get("/stream/:job", resume(jobs, { onError, ownerOf }));
   const ask = { parse: (raw: unknown) => input.parse(raw, "body"), parseUpdate, onError };
   app.get("/realtime", realtime(jobs, ask));
+  // Who comes without an upgrade is told what is missing.
+  app.get("/realtime", () => failureResponse({ status: 426, detail: "This is a WebSocket" }, { Upgrade: "websocket" }));
   app.get("/jobs/:job", jobStatus(jobs, { ownerOf }));
   app.delete("/jobs/:job", cancelJob(jobs, { ownerOf }));
   app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate, ownerOf }));
@@ -104,6 +108,16 @@ export function createApp(options: AppOptions): Hono {
     const { countTokens } = model;
     app.route("/v1", openaiImages(jobs, { model, countTokens, allowed, maxBodyBytes: limits.bodyBytes, onError }));
   }
+
+  const document = () => {
+    const patterns = new Set(app.routes.map(({ method, path }) => `${method} ${path.replace(/\{[^}]*\}/g, "")}`));
+    const present = ({ method, path }: RouteDescription) =>
+      patterns.has(`${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ":$1")}`);
+    const version = String(health().version ?? "0.0.0");
+    return openapiDocument({ version, secured: authenticator.required, present });
+  };
+  app.get("/openapi.json", (c) => c.json(document()));
+  app.get("/docs", () => docsPage(document()));
 
   app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {

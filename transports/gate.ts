@@ -49,9 +49,7 @@ const RESTART_SECONDS = 5;
 function admission(draining: () => boolean): MiddlewareHandler {
   return async (c, next) => {
     if (!draining() || !isWork(c.req.path, c.req.method)) return next();
-    const response = refusal(c, { status: 503, detail: "The server is restarting", retryAfter: RESTART_SECONDS });
-    response.headers.set("Connection", "close");
-    return response;
+    return refusal(c, { status: 503, detail: "The server is restarting", retryAfter: RESTART_SECONDS });
   };
 }
 

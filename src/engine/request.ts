@@ -231,7 +231,8 @@ export function parseGeneration(input: unknown): GenerationRequest {
   return parsed.data as GenerationRequest;
 }
 
-const updateSchema = fields
+/** What may change while a request runs. */
+export const updateSchema = fields
   .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
   .partial()
   // Without this, a default would be laid over what the run began with.
