@@ -3,7 +3,11 @@
 import { createRuntime } from "daguerre";
 import sharp from "sharp";
 
-const PROMPTS = ["a lighthouse at sunset", "snowy mountains under a full moon", "green hills with a lone tree, blue sky"];
+const PROMPTS = [
+  "a lighthouse at sunset",
+  "snowy mountains under a full moon",
+  "green hills with a lone tree, blue sky",
+];
 const STEPS = 8;
 const SIDE = 160;
 const GAP = 6;
@@ -13,7 +17,13 @@ const tiles = [];
 for (const [row, prompt] of PROMPTS.entries()) {
   let column = 0;
   const place = ({ width, height, rgba }) => {
-    tiles.push({ row, column: column++, image: sharp(rgba, { raw: { width, height, channels: 4 } }).resize(SIDE, SIDE).png() });
+    tiles.push({
+      row,
+      column: column++,
+      image: sharp(rgba, { raw: { width, height, channels: 4 } })
+        .resize(SIDE, SIDE)
+        .png(),
+    });
   };
   const request = { prompt, seed: 11, num_inference_steps: STEPS, preview_every: 1, preview_decoder: "full" };
   for await (const event of runtime.textToImage(request)) {
@@ -28,4 +38,7 @@ const layers = await Promise.all(
   tiles.map(async ({ row, column, image }) => ({ input: await image.toBuffer(), left: size(column), top: size(row) })),
 );
 const canvas = { width: size(STEPS), height: size(PROMPTS.length), channels: 3, background: "#16161a" };
-await sharp({ create: canvas }).composite(layers).jpeg({ quality: 85 }).toFile(new URL("developing.jpg", import.meta.url).pathname);
+await sharp({ create: canvas })
+  .composite(layers)
+  .jpeg({ quality: 85 })
+  .toFile(new URL("developing.jpg", import.meta.url).pathname);

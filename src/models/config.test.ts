@@ -43,7 +43,13 @@ describe("unet/config.json", () => {
 });
 
 describe("text_encoder/config.json", () => {
-  const clip = { vocab_size: 600, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 4 };
+  const clip = {
+    vocab_size: 600,
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+  };
 
   it("knows a projection by its class", () => {
     expect(parseClipTextConfig("text_encoder", clip).withProjection).toBe(false);
