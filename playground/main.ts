@@ -362,6 +362,7 @@ function reshape(): void {
 }
 function connect(): void {
   cancel();
+  document.body.classList.toggle("realtime", realtime());
   connection.close();
   connection = realtime() ? realtimeConnection(beside("realtime"), key) : streamConnection(streams, key);
 }
