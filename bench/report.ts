@@ -1,7 +1,7 @@
 /** Tables for people: Markdown, which reads as well in a terminal. */
 
 import type { Entry } from "./compare.ts";
-import type { NetworkResult } from "./model/section.ts";
+import { type NetworkResult, wholePicture } from "./model/section.ts";
 import type { OpResult } from "./ops/section.ts";
 import type { ServeResult } from "./serve/section.ts";
 
@@ -79,11 +79,14 @@ export function opRatioTable(results: readonly OpResult[]): string {
 
 export function networkTable(results: readonly NetworkResult[]): string {
   const names = [...new Set(results.flatMap(({ entries }) => entries.map((entry) => entry.name)))];
-  const rows = results.map(({ network, entries }) => {
+  const whole = wholePicture(results);
+  const all = results.map(({ network, entries }) => ({ name: network.name, bar: network.bar, entries }));
+  if (whole) all.push({ ...whole, bar: undefined });
+  const rows = all.map(({ name: network, bar: required, entries }) => {
     const of = (name: string) => entries.find((entry) => entry.name === name);
     const ours = of("daguerre packed") ? "daguerre packed" : "daguerre";
     const against = (peer: string) => ratio(entries, ours, peer);
-    const bars = (network.bar ?? []).map((bar) => {
+    const bars = (required ?? []).map((bar) => {
       const reached = against(bar.against);
       const verdict =
         reached === undefined ? "not measured" : reached >= bar.aim ? "aim" : reached >= bar.require ? "yes" : "no";
@@ -91,7 +94,7 @@ export function networkTable(results: readonly NetworkResult[]): string {
     });
     const cell = (entry: Entry | undefined) => (entry ? opCell(entry, 0) : "");
     return [
-      network.name,
+      network,
       ...names.map((name) => cell(of(name))),
       times(against("ort-webgpu")),
       times(against("ort-cpu")),
