@@ -7,12 +7,18 @@
 
 export { type AppOptions, createApp } from "../transports/app.ts";
 export { json } from "../transports/json.ts";
-export { sse } from "../transports/sse.ts";
+export { resume, type SseOptions, sse } from "../transports/sse.ts";
+export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
+export { type WorkerOptions, worker } from "../transports/worker.ts";
 export type { ModelFacts, RunOptions, Runtime, RuntimeOptions } from "./engine/contract.ts";
 export { RequestError } from "./engine/errors.ts";
 export type * from "./engine/events.ts";
+export { JobError } from "./engine/job-errors.ts";
+export { createJobs, type Job, type Jobs, type JobsOptions, throughJobs } from "./engine/jobs.ts";
+export { type MapOptions, map } from "./engine/map.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./engine/request.ts";
-export { parseRemoteGeneration } from "./engine/request.ts";
+export { parseRemoteGeneration, parseUpdate } from "./engine/request.ts";
+export type { AnyRun, Run, RunContext } from "./engine/run.ts";
 export { createRuntime } from "./engine/runtime.ts";
 export type { AdapterChoice, AdapterFacts } from "./gpu/adapter.ts";
 export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./gpu/errors.ts";

@@ -30,9 +30,15 @@ import type { AnyRun } from "../src/engine/run.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { type InputOptions, inputSource, readInput } from "./input.ts";
 import { previewPace } from "./preview-pace.ts";
-import { asciiJson, type Envelope, envelopeOf, errorEvent, idHeaders, wireEvent } from "./wire.ts";
+import { EVENT_STREAM, streamFormat } from "./stream-format.ts";
+import { type Envelope, envelopeOf, errorEvent, idHeaders } from "./wire.ts";
 
 export interface SseOptions<Input> extends InputOptions<Input> {
+  /**
+   * What the answer is made of, if not of server-sent events: `application/x-ndjson`, `text/plain`, or any type of bytes;
+   * see `stream-format.ts`.
+   */
+  contentType?: string;
   /** Milliseconds of silence after which a comment is sent; proxies give up after 60 s. */
   heartbeatMs?: number;
   /**
@@ -60,8 +66,6 @@ const LINGER_MS = 5_000;
  * taken when the connection breaks, so the reader is given the time to take it.
  */
 const READ_MS = 150;
-
-const HEARTBEAT = new TextEncoder().encode(": ping\n");
 
 /** Milliseconds that an `EventSource` has to come back to a job that it named. */
 const EVENT_SOURCE_GRACE_MS = 10_000;
@@ -146,11 +150,16 @@ function graceOf(c: Context): number | undefined {
   return c.req.method === "GET" && c.req.query("request_id") !== undefined ? EVENT_SOURCE_GRACE_MS : undefined;
 }
 
-/** What an entry is as text, made once for all who ask for it in the same form. */
-const frames = new WeakMap<object, Map<string, Promise<{ bytes: Uint8Array<ArrayBuffer>; failed: boolean }>>>();
+interface Framed {
+  /** Undefined: nothing can be said, the connection just breaks off. */
+  readonly bytes: Uint8Array<ArrayBuffer> | undefined;
+  readonly failed: boolean;
+}
+
+/** What an entry is as bytes, made once for all who ask for it in the same form. */
+const frames = new WeakMap<object, Map<string, Promise<Framed>>>();
 /** Forms of one entry that are kept. */
 const MAX_FORMS = 4;
-const encoder = new TextEncoder();
 
 async function stream<Input, Event>(
   c: Context,
@@ -159,6 +168,7 @@ async function stream<Input, Event>(
   options: SseOptions<Input>,
 ): Promise<Response> {
   const { heartbeatMs = HEARTBEAT_MS, headersWithinMs = HEADERS_WITHIN_MS, onError } = options;
+  const { contentType = EVENT_STREAM } = options;
   const source = inputSource(c);
   const envelope: Envelope = { ...envelopeOf(job.input), requestId: job.id };
   const pace = previewPace(envelope.previews.maxFps);
@@ -177,12 +187,13 @@ async function stream<Input, Event>(
   }
 
   /** A picture that cannot be encoded fails the run like any other error. */
-  const make = async (entry: LogEntry<Event>): Promise<{ bytes: Uint8Array<ArrayBuffer>; failed: boolean }> => {
+  const format = streamFormat(contentType);
+  const make = async (entry: LogEntry<Event>): Promise<Framed> => {
     let fault: unknown;
     if ("error" in entry) fault = entry.error;
     else {
       try {
-        return { bytes: encoder.encode(block(entry.id, await wireEvent(entry.event, envelope))), failed: false };
+        return { bytes: await format.event(entry.id, entry.event, envelope), failed: false };
       } catch (error) {
         fault = error;
         job.cancel(error);
@@ -190,11 +201,11 @@ async function stream<Input, Event>(
     }
     const failure = failureOf(fault, source);
     if (failure.status >= 500) onError?.(fault, job.id);
-    return { bytes: encoder.encode(block(entry.id, errorEvent(failure, envelope))), failed: true };
+    return { bytes: format.error(entry.id, errorEvent(failure, envelope)), failed: true };
   };
-  const form = JSON.stringify([envelope, source]);
+  const form = JSON.stringify([contentType, envelope, source]);
   const frame = (entry: LogEntry<Event>) => {
-    const forms = frames.get(entry) ?? new Map<string, ReturnType<typeof make>>();
+    const forms = frames.get(entry) ?? new Map<string, Promise<Framed>>();
     frames.set(entry, forms);
     const made = forms.get(form) ?? make(entry);
     if (forms.size < MAX_FORMS) forms.set(form, made);
@@ -217,7 +228,8 @@ async function stream<Input, Event>(
           leave();
           return destroy(c, controller);
         }
-        const read = await reader.next(heartbeatMs);
+        let read = await reader.next(heartbeatMs);
+        while (read === "quiet" && format.heartbeat === undefined) read = await reader.next(heartbeatMs);
         if (cancelled) return;
         if (read === "lost") {
           leave();
@@ -228,7 +240,7 @@ async function stream<Input, Event>(
           controller.close();
           return;
         }
-        let bytes: Uint8Array<ArrayBuffer> = HEARTBEAT;
+        let bytes = format.heartbeat;
         if (read !== "quiet") {
           const framed = await frame(read);
           ({ failed, bytes } = framed);
@@ -236,7 +248,11 @@ async function stream<Input, Event>(
         }
         // The client may have gone while the picture was encoded; a cancelled stream takes nothing more.
         if (cancelled) return;
-        controller.enqueue(bytes);
+        if (bytes === undefined) {
+          leave();
+          return destroy(c, controller);
+        }
+        if (bytes.byteLength > 0) controller.enqueue(bytes);
         stalled = setTimeout(() => {
           leave();
           void destroy(c, controller, 0);
@@ -249,7 +265,7 @@ async function stream<Input, Event>(
     },
     { highWaterMark: 0 },
   );
-  return new Response(body, { headers: streamHeaders(envelope) });
+  return new Response(body, { headers: streamHeaders(envelope, contentType) });
 }
 
 /** What a job failed with before it had said anything, if it does so in time. */
@@ -264,17 +280,13 @@ async function refusal<Input, Event>(
 }
 
 /** No `Connection`, no `Transfer-Encoding`: HTTP/2 forbids them, and Node throws. */
-function streamHeaders(envelope: Envelope): Record<string, string> {
+function streamHeaders(envelope: Envelope, contentType: string): Record<string, string> {
   return {
-    "Content-Type": "text/event-stream",
+    "Content-Type": contentType,
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
     ...idHeaders(envelope),
   };
-}
-
-function block(id: number, event: unknown): string {
-  return `id: ${id}\ndata: ${asciiJson(event)}\n\n`;
 }
 
 /** The part of Node's response (HTTP/1 and HTTP/2) that ending it by force needs. */

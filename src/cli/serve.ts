@@ -28,10 +28,10 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
   const metrics = createMetrics({ device });
   let draining = false;
   const app = createApp({
-    run: ({ image, ...input }, { signal }) =>
+    run: ({ image, ...input }, { signal, takeUpdate }) =>
       image === undefined
-        ? runtime.textToImage(input, { signal })
-        : runtime.imageToImage({ ...input, image }, { signal }),
+        ? runtime.textToImage(input, { signal, takeUpdate })
+        : runtime.imageToImage({ ...input, image }, { signal, takeUpdate }),
     health: () => ({
       version,
       adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
@@ -75,6 +75,7 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
     connections: limits.connections,
     headersMs: limits.headers_seconds * 1000,
     requestMs: limits.request_seconds * 1000,
+    frameBytes: limits.frame_bytes,
     onServer: metrics.watch,
   });
   write(greeting(runtime, reachable(server.url)));

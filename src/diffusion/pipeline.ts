@@ -101,6 +101,15 @@ export type PipelineEvent =
       readonly warnings: readonly string[];
     };
 
+/** What may change between two steps. */
+export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativePrompt" | "guidanceScale">>;
+
+export interface PipelineOptions {
+  readonly signal?: AbortSignal;
+  /** Asked before each step for what has changed since; the latents stay, so the picture turns towards the new words. */
+  readonly takeUpdate?: () => PipelineUpdate | undefined;
+}
+
 /** Prompts whose conditioning is kept; a few hundred KB each. */
 const MAX_PROMPTS = 64;
 
@@ -110,10 +119,11 @@ const MAX_PROMPTS = 64;
  */
 export async function* generate(
   model: DiffusionModel,
-  request: PipelineRequest,
-  { signal }: { signal?: AbortSignal } = {},
+  asked: PipelineRequest,
+  { signal, takeUpdate }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
   const { gpu, unet, vae } = model;
+  let request = asked;
   const clock = stopwatch();
   signal?.throwIfAborted();
   const shape = denoiserShape(model, request);
@@ -144,6 +154,13 @@ export async function* generate(
     for (const [index, row] of schedule.rows.entries()) {
       signal?.throwIfAborted();
       const step = index + 1;
+      const update = takeUpdate?.();
+      if (update !== undefined) {
+        request = updated(request, update, shape, warnings);
+        const changed = await encodeConditions(model, plans, weights, request, shape.branches === 2);
+        writeConditions(plan, model, request, shape, changed);
+        clock.lap("prompt");
+      }
       writeStep(plan, unet.config, shape, row, request.guidanceScale);
       if (row.drawsNoise) {
         const drawn = noise.randn(latentCount(shape));
@@ -175,6 +192,22 @@ export async function* generate(
     plans.giveBack();
     forget(model, weights);
   }
+}
+
+/** The request with a change laid over it. Whether there is guidance at all is in the plan's shape, and stays. */
+function updated(
+  request: PipelineRequest,
+  update: PipelineUpdate,
+  shape: DenoiserShape,
+  warnings: string[],
+): PipelineRequest {
+  const { guidanceScale = request.guidanceScale } = update;
+  const unguided = shape.branches === 1 && request.guidanceScale <= 1;
+  if (unguided && guidanceScale > 1) {
+    warnings.push("A run that began without guidance goes on without it; guidance_scale was left as it was.");
+    return { ...request, ...update, guidanceScale: request.guidanceScale };
+  }
+  return { ...request, ...update };
 }
 
 /** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */

@@ -4,7 +4,7 @@
  */
 import type { AdapterChoice, AdapterFacts } from "../gpu/adapter.ts";
 import type { RunEvent } from "./events.ts";
-import type { ImageToImageInput, TextToImageInput } from "./request.ts";
+import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
 /** How a runtime is made. */
 export interface RuntimeOptions {
@@ -38,6 +38,8 @@ export interface ModelFacts {
 export interface RunOptions {
   /** Aborting stops the run before its next step. */
   readonly signal?: AbortSignal;
+  /** Asked before each step for what has changed since (see `parseUpdate`), which the run then goes on with. */
+  readonly takeUpdate?: () => GenerationUpdate | undefined;
 }
 
 /** How the device stands at this moment. */

@@ -230,3 +230,22 @@ describe("bad requests", () => {
     expect(error.field).toBe(field);
   });
 });
+
+it("goes on with what was changed between two steps, from there on", async () => {
+  const night = "a starry night over the mountains";
+  const change = (at: number) => {
+    let step = 0;
+    return () => (step++ === at ? { prompt: night, guidance_scale: 3 } : undefined);
+  };
+  const [sunset, halfway, early] = [
+    await resultOf(runtime.textToImage(request)),
+    await resultOf(runtime.textToImage(request, { takeUpdate: change(2) })),
+    await resultOf(runtime.textToImage(request, { takeUpdate: change(0) })),
+  ];
+  const asked = await resultOf(runtime.textToImage({ ...request, prompt: night, guidance_scale: 3 }));
+  expect([sunset.prompt, halfway.prompt, early.prompt]).toEqual([request.prompt, night, night]);
+  // Changed before the first step, it is the other request; changed halfway, it is neither.
+  expect(meanDifference(early.pictures[0]!, asked.pictures[0]!)).toBe(0);
+  expect(meanDifference(halfway.pictures[0]!, asked.pictures[0]!)).toBeGreaterThan(1);
+  expect(meanDifference(halfway.pictures[0]!, sunset.pictures[0]!)).toBeGreaterThan(1);
+});

@@ -13,7 +13,7 @@ import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { decodePicture } from "../image/decode.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { Runtime, RuntimeOptions } from "./contract.ts";
+import type { RunOptions, Runtime, RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loraFiles } from "./lora-files.ts";
@@ -59,11 +59,19 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
   const closing = new AbortController();
   const { defaults } = model;
 
-  async function* run(input: unknown, signal?: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
-    const request = parseGeneration(input);
+  async function* run(input: unknown, { signal, takeUpdate }: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
+    let request = parseGeneration(input);
     const pipelineRequest = await toPipelineRequest(model, request, options);
     const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
     stop.throwIfAborted();
+    const change = () => {
+      const update = takeUpdate?.();
+      if (update === undefined) return undefined;
+      const { prompt = request.prompt, negative_prompt = request.negative_prompt } = update;
+      request = { ...request, prompt, negative_prompt };
+      const { guidance_scale: guidanceScale } = update;
+      return { prompt, negativePrompt: negative_prompt, ...(guidanceScale !== undefined && { guidanceScale }) };
+    };
     const begun = performance.now();
     const turn = queue.join();
     try {
@@ -71,7 +79,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         yield { type: "queued", position };
         await turn.moved(position, stop);
       }
-      for await (const event of generate(model, pipelineRequest, { signal: stop })) {
+      for await (const event of generate(model, pipelineRequest, { signal: stop, takeUpdate: change })) {
         yield toRunEvent(event, request, pipelineRequest, begun);
       }
     } catch (error) {
@@ -102,8 +110,8 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
       },
     },
     countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
-    textToImage: (input, { signal } = {}) => run(input, signal),
-    imageToImage: (input, { signal } = {}) => run(input, signal),
+    textToImage: (input, options = {}) => run(input, options),
+    imageToImage: (input, options = {}) => run(input, options),
     async close() {
       closing.abort(new DOMException("The runtime was closed", "AbortError"));
       // A run that is between two steps notices the signal before it touches the device again.
