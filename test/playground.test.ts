@@ -393,7 +393,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     });
   });
 
-  it("takes a stream up again that broke, from where it broke", async () => {
+  it.each(["stream", "realtime"])("goes on where a broken connection (%s) left off", async (transport) => {
     const sockets = new Set<net.Socket>();
     const cable = net.createServer((near) => {
       const far = net.connect(server.port, "127.0.0.1");
@@ -414,6 +414,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
       await page.goto(address);
       await page.fill("#prompt", "a lake at dawn");
       await page.locator("#steps").fill("12");
+      await page.check(`input[value=${transport}]`);
       await page.click("#generate");
       await page.locator("#strip > :nth-child(2)").waitFor(PICTURE);
       for (const socket of sockets) socket.destroy();
