@@ -28,7 +28,8 @@ export function storages(choice: StorageChoice): { weights: Storage; activations
 
 async function prepareOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork): Promise<Prepared> {
   const values = (name: string) => readTensor(tensors[name]!);
-  const { weights, activations } = storages(storage);
+  // Attention has no weights: what can be packed are its queries, keys and values.
+  const { weights, activations } = storages(storage === "packed" && op.kind === "attention" ? "half" : storage);
   const g = new Recorder();
   g.output("out", record(g, op));
   const entries = new Map<string, TensorEntry>();
