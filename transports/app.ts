@@ -3,6 +3,7 @@
  */
 import { Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
+import { JobError } from "../src/engine/job-errors.ts";
 import { createJobs, type JobsOptions, throughJobs } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
 import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
@@ -95,7 +96,16 @@ export function createApp(options: AppOptions): Hono {
   );
   app.on(["GET", "POST"], "/stream", sse(jobs, input));
   app.get("/stream/:job", resume(jobs, { onError, ownerOf }));
-  const ask = { parse: (raw: unknown) => input.parse(raw, "body"), parseUpdate, onError };
+  // The gate sees a session's upgrade, not what comes over it later.
+  const ask = {
+    parse: (raw: unknown) => {
+      if (guarded.draining?.()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
+      return input.parse(raw, "body");
+    },
+    parseUpdate,
+    onError,
+    ownerOf,
+  };
   app.get("/realtime", realtime(jobs, ask));
   // Who comes without an upgrade is told what is missing.
   app.get("/realtime", () => failureResponse({ status: 426, detail: "This is a WebSocket" }, { Upgrade: "websocket" }));
@@ -127,6 +137,9 @@ export function createApp(options: AppOptions): Hono {
   });
   return app;
 }
+
+/** Seconds after which another process has probably taken over. */
+const RESTART_SECONDS = 5;
 
 function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
