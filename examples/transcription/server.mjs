@@ -1,23 +1,24 @@
 // Split, work, stream: a transcription service. Its generator yields text, and is served like any other.
 import { serve } from "@hono/node-server";
-import { sse } from "daguerre";
+import { map, sse } from "daguerre";
 import { Hono } from "hono";
 import { z } from "zod";
 import { read, readWav, split } from "./listen.mjs";
 
 const input = z.object({ audio: z.string().regex(/^data:audio\/wav;base64,/, "must be a data URI of a WAV file") });
 
-async function* transcribe({ audio }) {
+async function* transcribe({ audio }, { signal }) {
   const recording = readWav(Buffer.from(audio.slice(audio.indexOf(",") + 1), "base64"));
   const words = [];
-  for (const chunk of split(recording)) {
-    const text = read(chunk);
-    words.push(text);
-    yield { type: "word", text, start: seconds(chunk.start), end: seconds(chunk.end) };
+  // Several at a time, in the order of the recording. A listener that asks another service would be awaited here.
+  for await (const word of map(split(recording), hear, { concurrency: 4, signal })) {
+    words.push(word.text);
+    yield { type: "word", ...word };
   }
   yield { type: "result", text: words.join(" "), duration: seconds(recording.samples.length / recording.rate) };
 }
 
+const hear = (chunk) => ({ text: read(chunk), start: seconds(chunk.start), end: seconds(chunk.end) });
 const seconds = (value) => Math.round(value * 100) / 100;
 
 const app = new Hono().post(
