@@ -2,11 +2,13 @@ import { createHash } from "node:crypto";
 import net from "node:net";
 import { SignJWT } from "jose";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import WebSocket from "ws";
 import { gradientRun } from "../test/gradient-run.ts";
 import { type AppOptions, createApp } from "./app.ts";
 import { type ApiKey, createAuthenticator } from "./auth.ts";
 import type { GateOptions } from "./gate.ts";
 import { type Listening, listen } from "./listen.ts";
+import { createMetrics } from "./metrics.ts";
 
 const open: Listening[] = [];
 afterEach(async () => {
@@ -19,7 +21,7 @@ const SECRET = "0123456789abcdef0123456789abcdef";
 
 async function serving(gate: Partial<GateOptions> = {}, options: Partial<AppOptions> = {}) {
   const app = createApp({ run: gradientRun(), health: () => ({}), model: MODEL, gate, ...options });
-  const server = await listen(app, 0, "127.0.0.1");
+  const server = await listen(app, 0, "127.0.0.1", { onServer: options.metrics?.watch });
   open.push(server);
   return server.url;
 }
@@ -198,6 +200,64 @@ describe("pages", () => {
       expect(headers.get("referrer-policy"), path).toBe("no-referrer");
       expect(headers.get("x-powered-by"), path).toBeNull();
     }
+  });
+});
+
+describe("sessions", () => {
+  /** The status that refused the upgrade, or 101; an open session is given back. */
+  const upgrade = (url: string, headers: Record<string, string> = {}, query: string = "") =>
+    new Promise<{ status: number; socket?: WebSocket }>((resolve, reject) => {
+      const socket = new WebSocket(`${url.replace("http", "ws")}/realtime${query}`, { headers });
+      socket.on("open", () => resolve({ status: 101, socket }));
+      socket.on("unexpected-response", (request, response) => {
+        request.destroy();
+        resolve({ status: response.statusCode ?? 0 });
+      });
+      socket.on("error", reject);
+    });
+  const sockets: WebSocket[] = [];
+  const opened = async (...wanted: Parameters<typeof upgrade>) => {
+    const { status, socket } = await upgrade(...wanted);
+    if (socket !== undefined) sockets.push(socket);
+    return status;
+  };
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.terminate();
+  });
+
+  it("are refused before the upgrade without a credential, a scope, or with a foreign origin", async () => {
+    const url = await serving(
+      withKeys(
+        [
+          { name: "a", key: "k" },
+          { name: "b", key: "k-run", scopes: ["run"] },
+        ],
+        { tokenSecret: SECRET },
+      ),
+      // With everything that a server has: a listener too many, and refusals are never answered.
+      { metrics: createMetrics() },
+    );
+    const body = '{"scopes":["realtime"]}';
+    const { token } = (await (await post(`${url}/auth/token`, bearer("k"), body)).json()) as { token: string };
+    expect(await opened(url)).toBe(401);
+    expect(await opened(url, {}, "?fal_jwt_token=x.y.z")).toBe(401);
+    expect(await opened(url, bearer("k-run"))).toBe(403);
+    expect(await opened(url, { ...bearer("k"), origin: "http://evil.example" })).toBe(403);
+    expect(await opened(url, bearer("k"))).toBe(101);
+    expect(await opened(url, { origin: url }, `?fal_jwt_token=${token}`)).toBe(101);
+  });
+
+  it("of one client are counted until their socket is closed", async () => {
+    const url = await serving({ sessions: 2 });
+    expect([await opened(url), await opened(url), await opened(url)]).toEqual([101, 101, 429]);
+    sockets.pop()?.terminate();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect([await opened(url), await opened(url)]).toEqual([101, 429]);
+  });
+
+  it("are not opened while the server is draining", async () => {
+    const url = await serving({ draining: () => true });
+    expect(await opened(url)).toBe(503);
   });
 });
 

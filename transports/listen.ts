@@ -1,5 +1,6 @@
 /** An app on a port of this machine, and its orderly end. */
-import type { Server, ServerOptions } from "node:http";
+import type { IncomingMessage, Server, ServerOptions } from "node:http";
+import type { Duplex } from "node:stream";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
@@ -29,7 +30,7 @@ export interface ConnectionLimits {
   /** Bytes of a WebSocket message; more closes the connection with 1009. */
   readonly frameBytes?: number;
   /** Given the server before it listens, to count what goes through it. */
-  readonly onServer?: (server: Server) => void;
+  readonly onServer?: (server: Server, webSockets: WebSocketServer) => void;
 }
 
 /** Room for a starting picture of the size that `LIMITS.imageBytes` allows, raw, and the words around it. */
@@ -70,9 +71,26 @@ export function listen(
       },
     ) as Server;
     if (connections !== undefined) server.maxConnections = connections;
-    onServer?.(server);
+    refuseOtherUpgrades(server);
+    onServer?.(server, sockets);
     server.once("error", reject);
   });
+}
+
+/**
+ * Closes connections that ask for anything but a WebSocket (`Upgrade: h2c`), which nobody would answer and Node no
+ * longer times. A second `upgrade` listener would do it too, but @hono/node-server answers refused upgrades (401, 403,
+ * 429) only while its own is the only one.
+ */
+function refuseOtherUpgrades(server: Server): void {
+  const emit = server.emit.bind(server) as (name: string, ...given: unknown[]) => boolean;
+  server.emit = ((name: string, ...given: unknown[]) => {
+    const [request, socket] = given as [IncomingMessage, Duplex];
+    if (name !== "upgrade" || request.headers.upgrade?.toLowerCase() === "websocket") return emit(name, ...given);
+    socket.on("error", () => {});
+    socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", () => socket.destroy());
+    return true;
+  }) as typeof server.emit;
 }
 
 /** WebSocket close code: the service restarts, and its clients may come back. */

@@ -24,7 +24,7 @@ export interface Metrics {
   /** Counts requests by route and status. */
   readonly requests: MiddlewareHandler;
   /** Counts a server's connections, their bytes, and which of them are WebSocket sessions. */
-  watch(server: Pick<Server, "on">): void;
+  watch(server: Pick<Server, "on">, webSockets?: { readonly clients: { readonly size: number } }): void;
   /** `GET /metrics` */
   readonly route: (c: Context) => Promise<Response>;
 }
@@ -99,10 +99,10 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
   });
 
   const sockets = new Set<Socket>();
-  const upgraded = new Set<Socket>();
+  let sessions = () => 0;
   const closedBytes = { received: 0, sent: 0 };
   gauge("daguerre_connections", "Open connections", () => sockets.size);
-  gauge("daguerre_sessions", "Open WebSocket sessions", () => upgraded.size);
+  gauge("daguerre_sessions", "Open WebSocket sessions", () => sessions());
   new Counter({
     name: "daguerre_network_bytes_total",
     help: "Bytes on the wire, by direction",
@@ -168,18 +168,15 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
       requests.inc({ method: methodOf(c), route, status: c.res.status });
       requestTime.observe({ route }, (performance.now() - began) / 1000);
     },
-    watch(server) {
+    watch(server, webSockets) {
+      sessions = () => webSockets?.clients.size ?? 0;
       server.on("connection", (socket: Socket) => {
         sockets.add(socket);
         socket.once("close", () => {
           sockets.delete(socket);
-          upgraded.delete(socket);
           closedBytes.received += socket.bytesRead;
           closedBytes.sent += socket.bytesWritten;
         });
-      });
-      server.on("upgrade", (_, socket: Socket) => {
-        if (sockets.has(socket)) upgraded.add(socket);
       });
     },
     async route() {
