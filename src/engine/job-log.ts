@@ -83,6 +83,9 @@ export interface LogLimits {
 
 export const LOG_LIMITS: LogLimits = { bytes: 32 * 2 ** 20, entries: 4096, ahead: 16 };
 
+/** Each may write an event to its socket before the loop comes round again: some 20 µs a reader. */
+const WOKEN_AT_ONCE = 50;
+
 export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Event> {
   const { bytes: maxBytes, entries: maxEntries, ahead: maxAhead } = { ...LOG_LIMITS, ...limits };
   let entries: LogEntry<Event>[] = [];
@@ -108,7 +111,17 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
     bytes += entry.bytes;
     if (entry.slot !== undefined) newest.set(entry.slot, entry.id);
     while (entries.length > 1 && (bytes > maxBytes || entries.length > maxEntries) && evictOne());
-    for (const reader of readers) reader.wake();
+    wakeReaders();
+  }
+
+  /** Readers are woken a few at a time, so that a thousand of them do not keep the event loop to themselves. */
+  function wakeReaders(): void {
+    const all = [...readers];
+    const wakeFrom = (from: number) => {
+      for (const reader of all.slice(from, from + WOKEN_AT_ONCE)) reader.wake();
+      if (from + WOKEN_AT_ONCE < all.length) setImmediate(wakeFrom, from + WOKEN_AT_ONCE);
+    };
+    wakeFrom(0);
   }
 
   /** False when all that is left must stay. */
@@ -245,7 +258,7 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
       if (failure !== undefined) push({ id: lastId + 1, slot: undefined, bytes: ENTRY_BYTES, error: failure.error });
       ended = true;
       makeRoom?.();
-      for (const reader of readers) reader.wake();
+      wakeReaders();
     },
     gone,
     read,
@@ -265,7 +278,7 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
       kept.clear();
       bytes = 0;
       lostId = lastId + 1;
-      for (const reader of readers) reader.wake();
+      wakeReaders();
     },
   };
 }
