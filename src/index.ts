@@ -6,7 +6,13 @@
  */
 
 export { type AppOptions, createApp } from "../transports/app.ts";
+export { type ApiKey, createAuthenticator, ownerOf, principalOf } from "../transports/auth.ts";
+export { type GateOptions, gate } from "../transports/gate.ts";
 export { json } from "../transports/json.ts";
+export { type ConnectionLimits, listen } from "../transports/listen.ts";
+export { createMetrics } from "../transports/metrics.ts";
+export { type OpenAiOptions, openaiImages } from "../transports/openai.ts";
+export { type QueueOptions, queue } from "../transports/queue.ts";
 export { resume, type SseOptions, sse } from "../transports/sse.ts";
 export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
 export { type WorkerOptions, worker } from "../transports/worker.ts";
