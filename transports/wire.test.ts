@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { slotOf } from "../src/engine/jobs.ts";
 import { gradient } from "../test/gradient-run.ts";
-import { asciiJson, envelopeOf, slotOf, wireEvent } from "./wire.ts";
+import { asciiJson, envelopeOf, wireEvent } from "./wire.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
 type Fields = any;

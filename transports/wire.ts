@@ -90,15 +90,6 @@ export function idHeaders(envelope: Pick<Envelope, "requestId">): Record<string,
 }
 
 /**
- * The slot of an event that a newer one of its kind makes worthless, undefined for those that must arrive.
- * See `outbox.ts`.
- */
-export function slotOf(event: unknown): string | undefined {
-  const type = (event as { type?: unknown } | null)?.type;
-  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
-}
-
-/**
  * Encodes the pictures of an event: `picture` becomes `image`; `pictures` becomes `images`, with the first as `image`.
  * Previews are JPEG at preview quality. A value that is not an object travels as `{type: "output", output}`.
  */
