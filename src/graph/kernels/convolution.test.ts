@@ -1,6 +1,7 @@
 /** Convolutions and matrix products against float64, in every form and on every device. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { lower } from "../lower.ts";
 import { headPadding, Recorder } from "../recorder.ts";
 import type { Activation, Tensor } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
@@ -331,26 +332,31 @@ describe.each(devices)("$name", ({ gpu }) => {
   test.skipIf(gpu.lanes === undefined && gpu.facts.kind === "software")(
     "more rows than one dimension of workgroups holds",
     async () => {
-      // 32768 workgroups of 16 rows (subgroups) or 64 (tiles) fill the first dimension.
-      const rows = 32768 * (gpu.lanes ? 16 : 64) + 5;
+      // 32768 workgroups fill the first dimension, of 32 rows (subgroups) or 64 (tiles).
+      const seam = 32768 * (gpu.lanes ? 32 : 64);
+      const rows = seam + 5;
       const recorder = new Recorder();
       recorder.output("y", recorder.linear(recorder.input("x", [rows, 1]), "layer", { outputs: 1 }));
+      const target = {
+        lanes: gpu.lanes,
+        storage: "f32",
+        weights: "f32",
+        maxBindingBytes: gpu.maxBindingBytes,
+      } as const;
+      expect(lower(recorder.operations[0]!, target)[0]!.workgroups).toEqual([32768, 1, 2]);
       const weights = weightsFor(recorder, random(8));
       const input = Float32Array.from({ length: rows }, (_, i) => i % 8191);
-      const { outputs } = await run(gpu, {
-        recorder,
-        storage: "f16",
-        weightStorage: "f16",
-        weights,
-        inputs: { x: input },
-      });
+      const { outputs } = await run(gpu, { recorder, storage: "f32", weights, inputs: { x: input } });
       // Only the ends and the seam are of interest; float64 over all rows would say no more.
-      const weight = onDevice(weights, "layer.weight", "f16");
-      const bias = onDevice(weights, "layer.bias", "f16");
-      for (const first of [0, 32768 * 16 - 40, 32768 * 64 - 40, rows - 40]) {
-        if (first + 40 > rows) continue;
-        const part = stored(input.subarray(first, first + 40), "f16");
-        expectClose(outputs.y!.subarray(first, first + 40), linear(part, [40, 1], weight, 1, bias), "f16");
+      for (const first of [0, seam - 40, rows - 40]) {
+        const of = linear(
+          input.subarray(first, first + 40),
+          [40, 1],
+          weights.get("layer.weight")!.values,
+          1,
+          weights.get("layer.bias")!.values,
+        );
+        expectClose(outputs.y!.subarray(first, first + 40), of, "f32");
       }
     },
   );
