@@ -3,11 +3,7 @@
 import { createRuntime } from "daguerre";
 import sharp from "sharp";
 
-const PROMPTS = [
-  "a lighthouse at sunset",
-  "snowy mountains under a full moon",
-  "green hills with a lone tree, blue sky",
-];
+const PROMPTS = ["a beautiful sunset over the sea", "a foggy forest at dawn", "a full moon over mountains"];
 const STEPS = 8;
 const SIDE = 160;
 const GAP = 6;
