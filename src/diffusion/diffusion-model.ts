@@ -48,6 +48,8 @@ export interface DiffusionModel {
   /** A tiny decoder for previews beside a full one. */
   readonly tiny?: LoadedAutoencoder;
   readonly latentRgb?: LatentRgb;
+  /** The words that the model was taught, where its makers list them (`words.json`). */
+  readonly words?: ReadonlySet<string>;
   readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
   /** An absent negative prompt means zeros rather than the empty prompt. */
   readonly zerosForNoPrompt: boolean;
@@ -147,6 +149,7 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       vae,
       tiny,
       latentRgb: await latentRgbOf(folder, family, vae.latentChannels),
+      words: await readWords(folder),
       scheduler: { className: scheduler.className, config: scheduler.config },
       zerosForNoPrompt: family === "stable-diffusion-xl" && directory.flags.force_zeros_for_empty_prompt !== false,
       defaults: {
@@ -245,6 +248,19 @@ async function readRecommendation(folder: string): Promise<z.infer<typeof recomm
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new ModelConfigError("daguerre.json", issue!.path.join(".") || "(root)", issue!.message);
+}
+
+/** `words.json` in a model folder: the words that it was taught; none for models that know a language. */
+async function readWords(folder: string): Promise<ReadonlySet<string> | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(folder, "words.json"), "utf8");
+  } catch {
+    return undefined;
+  }
+  const parsed = z.object({ words: z.array(z.string()) }).safeParse(parseJson(text));
+  if (!parsed.success) throw new ModelConfigError("words.json", "words", "must be a list of words");
+  return new Set(parsed.data.words.map((word) => word.toLowerCase()));
 }
 
 function parseJson(text: string): unknown {

@@ -9,6 +9,7 @@
 import type { Plan, Range } from "../graph/plan.ts";
 import type { PlanLoan } from "../graph/plan-cache.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
+import type { PromptWord } from "../text/clip-tokenizer.ts";
 import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
 import {
@@ -273,9 +274,10 @@ function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): str
       `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
     );
   }
-  // A word that the vocabulary has only in pieces is one the model was hardly trained on; one letter says nothing.
-  const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1);
-  if (words.length > 0 && words.every(({ pieces }) => pieces.length > 1)) {
+  // Without a list, a word that the vocabulary has only in pieces is one the model was hardly trained on.
+  const knows = ({ word, pieces }: PromptWord) => (model.words ? model.words.has(word) : pieces.length === 1);
+  const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1); // one letter says nothing
+  if (words.length > 0 && !words.some(knows)) {
     warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
   }
   return warnings;

@@ -114,6 +114,9 @@ describe("text to image", () => {
   it("warns of a prompt of which the model knows no word, and of one that is too long", async () => {
     const strange = await resultOf(runtime.textToImage({ ...request, prompt: "zxqv wqrtz" }));
     expect(strange.warnings?.join()).toMatch(/knows no word/);
+    // English, and in the tokenizer's vocabulary, but nothing that the model was taught.
+    const untaught = await resultOf(runtime.textToImage({ ...request, prompt: "the with and" }));
+    expect(untaught.warnings?.join()).toMatch(/knows no word/);
     const long = await resultOf(runtime.textToImage({ ...request, prompt: "a sunset over the sea ".repeat(20) }));
     expect(long.warnings?.join()).toMatch(/left out/);
     expect((await resultOf(runtime.textToImage(request))).warnings).toBeUndefined();
