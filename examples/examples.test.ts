@@ -183,6 +183,8 @@ describe("clients of a server", { timeout: 240_000 }, () => {
       const sent: string[] = [];
       page.on("websocket", (socket) => socket.on("framesent", () => sent.push(socket.url())));
       await page.reload();
+      const status = page.locator("[role=status]");
+      await status.filter({ hasText: /^ready$/ }).waitFor(SOON);
       const box = (await page.locator("canvas").boundingBox())!;
       await page.mouse.move(box.x + 20, box.y + 200);
       await page.mouse.down();
@@ -191,14 +193,10 @@ describe("clients of a server", { timeout: 240_000 }, () => {
         await page.waitForTimeout(20);
       }
       await page.mouse.up();
-      await page.waitForTimeout(300);
-      // The first frame is the session's defaults.
-      const drawings = sent.length - 1;
-      expect(drawings).toBeGreaterThan(2);
-      await page
-        .locator("[role=status]")
-        .filter({ hasText: new RegExp(`^picture ${drawings}$`) })
-        .waitFor(SOON);
+      // The first frame is the session's defaults; each other one is a drawing, and the last of them is answered.
+      const upToDate = async () => (await status.textContent()) === `picture ${sent.length - 1}`;
+      await expect.poll(upToDate, SOON).toBe(true);
+      expect(sent.length).toBeGreaterThan(3);
       expect(await page.evaluate("document.querySelector('img').naturalWidth")).toBe(128);
     });
   });

@@ -158,6 +158,24 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     await page.locator(yes ? "body.busy" : "body:not(.busy)").waitFor(PICTURE);
   };
 
+  /**
+   * Waits until the page has asked for a picture since `before` requests, has had the answer to the newest, and asks for
+   * nothing more: strokes are sent some time after they were drawn, and a picture may be finished before anybody looks.
+   */
+  async function answered(before: number): Promise<void> {
+    const QUIET_MS = 600;
+    let count = before;
+    let since = performance.now();
+    await until(() => {
+      const finished = asked.length > before && asked.at(-1)?.outcome === "finished";
+      if (asked.length !== count || !finished) since = performance.now();
+      count = asked.length;
+      return performance.now() - since > QUIET_MS;
+    }, PICTURE.timeout);
+    await busy(false);
+    await finished();
+  }
+
   /** Mean colour, and how far the darkest and the lightest pixel are apart, of the picture on the plate. */
   function plate() {
     return page.evaluate(async () => {
@@ -236,10 +254,9 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     await page.locator("#strength").fill("0.3");
     const means: number[] = [];
     for (const colour of ["Night", "Snow"]) {
+      const before = asked.length;
       await cover(colour);
-      await busy(true);
-      await busy(false);
-      await finished();
+      await answered(before);
       const { red, green, blue } = await plate();
       means.push((red + green + blue) / 3);
     }
@@ -250,9 +267,9 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     expect(asked.at(-1)?.outcome).toBe("finished");
     expect(means[1]! - means[0]!).toBeGreaterThan(50);
 
+    const before = asked.length;
     await page.click("#undo");
-    await busy(true);
-    await busy(false);
+    await answered(before);
     const { red, green, blue } = await plate();
     expect(means[1]! - (red + green + blue) / 3).toBeGreaterThan(50);
   });
@@ -364,10 +381,9 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
       await page.locator("#strength").fill("0.3");
       const means: number[] = [];
       for (const colour of ["Night", "Snow"]) {
+        const before = asked.length;
         await cover(colour);
-        await busy(true);
-        await busy(false);
-        await finished();
+        await answered(before);
         const { red, green, blue } = await plate();
         means.push((red + green + blue) / 3);
       }
