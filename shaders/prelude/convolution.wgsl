@@ -65,12 +65,12 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   if (params.has_per_image != 0u) {
     value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
   }
-  if (params.has_residual != 0u) {
-    if (params.activation_after_residual == 0u) { value = activate(value, params.activation); }
-    value += widen(residual[index]);
-    if (params.activation_after_residual != 0u) { value = activate(value, params.activation); }
-  } else {
-    value = activate(value, params.activation);
-  }
+  // `activate` stands here once: it is the longest part of the epilogue.
+  let late = params.activation_after_residual != 0u;
+  var added = vec4f(0.0);
+  if (params.has_residual != 0u) { added = widen(residual[index]); }
+  if (late) { value += added; }
+  value = activate(value, params.activation);
+  if (!late) { value += added; }
   out[index] = narrow(value);
 }
