@@ -46,10 +46,11 @@ export interface Gpu {
   /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
-  /** The compute pipeline of a WGSL module with entry point `main`; compiled once for each distinct code. */
-  pipeline(label: string, code: string): GPUComputePipeline;
-  /** Waits until every pipeline that was asked for is compiled. Throws what the compiler said. */
-  pipelinesReady(): Promise<void>;
+  /**
+   * The compute pipeline of a WGSL module with entry point `main`, compiled once for each distinct code, on threads of
+   * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
+   */
+  pipeline(label: string, code: string): Promise<GPUComputePipeline>;
   /** Resolves once all submitted work is done; throws the first error that the device reported for it. */
   idle(): Promise<void>;
   /** A copy of a range of a buffer, in bytes. */
@@ -73,8 +74,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const { adapter, gpu, facts } = await openAdapter(options.adapter);
   const device = await requestDevice(adapter, "daguerre");
   const watch = watchDevice(device);
-  const pipelines = new Map<string, GPUComputePipeline>();
-  let pending: Promise<unknown>[] = [];
+  const pipelines = new Map<string, Promise<GPUComputePipeline>>();
   let bytes = 0;
   let peakBytes = 0;
   let largestBytes = 0;
@@ -147,25 +147,14 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     pipeline(label, code) {
       const known = pipelines.get(code);
       if (known) return known;
-      device.pushErrorScope("validation");
-      const module = device.createShaderModule({ label, code });
-      const pipeline = device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
-      const scope = device.popErrorScope().then(async (error) => {
-        if (!error) return;
+      const compiling = settle(compilePipeline(device, label, code)).catch((error: unknown) => {
         pipelines.delete(code); // asked for again, it has to fail again
-        const info = await module.getCompilationInfo();
-        const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
-        throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
+        watch.check(); // a lost device compiles nothing
+        throw error;
       });
-      scope.catch(() => {}); // told by pipelinesReady
-      pending.push(scope);
-      pipelines.set(code, pipeline);
-      return pipeline;
-    },
-    async pipelinesReady() {
-      const waited = pending;
-      pending = [];
-      await settle(Promise.all(waited));
+      compiling.catch(() => {}); // told to whoever waits for it
+      pipelines.set(code, compiling);
+      return compiling;
     },
     async idle() {
       watch.check();
@@ -200,4 +189,18 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     },
   };
   return self;
+}
+
+/** Throws a typed error with the compiler's lines. */
+async function compilePipeline(device: GPUDevice, label: string, code: string): Promise<GPUComputePipeline> {
+  device.pushErrorScope("validation"); // a module's fault is told again by its pipeline
+  const module = device.createShaderModule({ label, code });
+  device.popErrorScope().catch(() => {});
+  try {
+    return await device.createComputePipelineAsync({ label, layout: "auto", compute: { module, entryPoint: "main" } });
+  } catch (error) {
+    const info = await module.getCompilationInfo();
+    const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
+    throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
+  }
 }

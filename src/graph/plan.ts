@@ -181,8 +181,13 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
         size: binding.size ?? range.size - (binding.offset ?? 0),
       };
     };
+    const pipelines = await pipelinesOf(
+      gpu,
+      lowered.flatMap((entry) => entry.dispatches),
+    );
+    gpu.check();
     const bind = (dispatch: Dispatch): Bound => {
-      const pipeline = gpu.pipeline(dispatch.kernel.name, dispatch.kernel.code);
+      const pipeline = pipelines.get(dispatch.kernel.code)!;
       const group = gpu.device.createBindGroup({
         label: `${label}: ${dispatch.label} (${dispatch.kernel.name})`,
         layout: pipeline.getBindGroupLayout(0),
@@ -195,7 +200,6 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
     };
     const prologue = lowered.filter((entry) => entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
     const replay = lowered.filter((entry) => !entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
-    await gpu.pipelinesReady();
     gpu.check();
 
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
@@ -262,6 +266,13 @@ function prologueOf(operations: readonly Operation[]): (operation: Operation) =>
   }
   // A plan of which everything follows from its constants has no steps left to hoist from: it is all steps.
   return members.size === operations.length ? () => false : (operation) => members.has(operation);
+}
+
+/** The pipelines of these dispatches by their code, compiled beside each other. */
+async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Promise<Map<string, GPUComputePipeline>> {
+  const names = new Map(dispatches.map(({ kernel }) => [kernel.code, kernel.name]));
+  const compiling = [...names].map(async ([code, name]) => [code, await gpu.pipeline(name, code)] as const);
+  return new Map(await Promise.all(compiling));
 }
 
 /** All uniform blocks in one buffer, and where each dispatch finds its own. */

@@ -113,14 +113,14 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
       await gpu.idle();
     }
   };
-  const run = (
+  const run = async (
     packer: Kernel,
     block: ArrayBuffer,
     target: GPUBuffer,
     workgroups: readonly [number, number, number],
   ) => {
     queue.writeBuffer(uniforms, 0, block);
-    const pipeline = gpu.pipeline(packer.name, packer.code);
+    const pipeline = await gpu.pipeline(packer.name, packer.code);
     const group = gpu.device.createBindGroup({
       label: `${label}: ${packer.name}`,
       layout: pipeline.getBindGroupLayout(0),
@@ -164,7 +164,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
             ...[outputHead?.width ?? 0, outputHead?.padded ?? 0, inputHead?.width ?? 0, inputHead?.padded ?? 0],
             width,
           );
-          run(kernels.matrix, block, buffer, workgroups);
+          await run(kernels.matrix, block, buffer, workgroups);
         }
         firstQuad += quads(parameter.partChannels[index]!);
       }
@@ -203,7 +203,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
             first - firstRow,
             width,
           );
-          run(kernels.table, block, buffers[piece]!, workgroups);
+          await run(kernels.table, block, buffers[piece]!, workgroups);
         }
       }
     },

@@ -78,7 +78,6 @@ export async function mergeLoras(
       merger.copy(source, copy);
       for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, copy);
     }
-    await gpu.pipelinesReady();
     await gpu.idle();
   } catch (error) {
     destroy();
@@ -146,7 +145,7 @@ function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
         owned.push(down);
         const up = upload("up", factors.up);
         owned.push(up);
-        const pipeline = gpu.pipeline(merge.name, merge.code);
+        const pipeline = await gpu.pipeline(merge.name, merge.code);
         const group = device.createBindGroup({
           label: `${label}: ${merge.name}`,
           layout: pipeline.getBindGroupLayout(0),
