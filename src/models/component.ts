@@ -6,8 +6,16 @@ import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadParameters } from "./load.ts";
 
-/** How exact a model is to be: `f16` halves the memory of weights and activations. */
+/** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
 export type Precision = "f32" | "f16";
+
+/**
+ * How activations are stored where a model runs at this precision. f16 halves the traffic that a GPU waits for. A software
+ * adapter computes as fast with f32, and f16 would double the error that the weights' own rounding leaves (docs/kernels.md).
+ */
+export function activationStorage(gpu: Gpu, precision: Precision): Storage {
+  return precision === "f16" && gpu.facts.kind === "hardware" ? "f16" : "f32";
+}
 
 /**
  * Loads what a recorded model wants (`Recorder.parameters`) from a component's files.
