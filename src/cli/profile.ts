@@ -40,14 +40,14 @@ export async function profile(options: ProfileOptions, write: (line: string) => 
     write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
 
     const { config, weights } = model.unet;
-    const denoiser = await compileDenoiser(gpu, config, shape, { storage: precision, parameters: weights });
+    const denoiser = await compileDenoiser(gpu, config, shape, { storage: model.activations, parameters: weights });
     write(
       `\none denoising step with guidance: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`,
     );
     report(await measure(denoiser), options.layers, write);
     denoiser.destroy();
 
-    const storage = model.vae.forceUpcast ? "f32" : precision;
+    const storage = model.vae.forceUpcast ? "f32" : model.activations;
     const decoder = await compileDecoder(gpu, model.vae, size, {
       label: "decoder",
       storage,

@@ -140,7 +140,7 @@ export async function* generate(
     signal?.throwIfAborted();
 
     const plan = await plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, () =>
-      compileDenoiser(gpu, unet.config, shape, { storage: model.precision, parameters: weights.unet }),
+      compileDenoiser(gpu, unet.config, shape, { storage: model.activations, parameters: weights.unet }),
     );
     writeConditions(plan, model, request, shape, conditions);
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
@@ -313,7 +313,7 @@ async function conditioningOf(
   if (known) return known;
   const encoderPlans: Plan[] = [];
   for (const encoder of model.encoders) {
-    const options = { precision: model.precision, parameters: weights.encoder(encoder.component) };
+    const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
     const make = () => compileTextEncoder(model.gpu, encoder, options);
     encoderPlans.push(await plans.get(`${weights.key}${encoder.component}`, make));
   }
@@ -427,8 +427,8 @@ async function decodeFully(
   return decodeOnDevice(model.gpu, plan, latents, pixels);
 }
 
-function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["precision"] {
-  return vae.forceUpcast ? "f32" : model.precision;
+function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["activations"] {
+  return vae.forceUpcast ? "f32" : model.activations;
 }
 
 async function readLatents(plan: Plan, shape: DenoiserShape): Promise<Float32Array> {

@@ -11,7 +11,7 @@ export interface RuntimeOptions {
   /** A diffusers folder; left out: the built-in model. */
   readonly model?: string;
   readonly adapter?: AdapterChoice;
-  /** How weights and activations are stored; `auto` is f16 where the adapter computes with it. */
+  /** How weights, and on a hardware GPU activations, are stored; `auto` is f16 where the adapter computes with it. */
   readonly precision?: Precision;
   /** Which of several saved weights to take, such as `fp16`. */
   readonly variant?: string;

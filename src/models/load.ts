@@ -23,6 +23,8 @@ const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
 
 export interface LoadedParameters extends ParameterBuffers {
   readonly bytes: number;
+  /** Reads a parameter once more, in f32; absent where the file has nothing finer than what is stored here. */
+  readonly finer?: (parameter: MatrixParameter) => Promise<LoadedParameters>;
   destroy(): void;
 }
 

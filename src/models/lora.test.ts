@@ -39,14 +39,14 @@ interface Checkpoint {
   readonly values: Map<string, Float32Array>;
 }
 
-/** Values that are exact in f16, so that both storages begin with the same weights. */
-function checkpoint(parameters: readonly Parameter[]): Checkpoint {
+/** By default values that are exact in f16, so that both storages begin with the same weights. */
+function checkpoint(parameters: readonly Parameter[], dtype: "F16" | "F32" = "F16"): Checkpoint {
   const source = random(7);
   const values = new Map<string, Float32Array>();
   const entries = new Map<string, TensorEntry>();
   for (const { name, shape } of parameters.flatMap((parameter) => parameter.parts)) {
     const count = shape.reduce((product, size) => product * size, 1);
-    const drawn = checkpointed(normals(source, count, { deviation: 0.5 }), "F16");
+    const drawn = checkpointed(normals(source, count, { deviation: 0.5 }), dtype);
     values.set(name, drawn);
     entries.set(name, tensorEntry(name, shape, drawn));
   }
@@ -229,6 +229,27 @@ describe.each(["f32", "f16"] as const)("weights stored as %s", (storage) => {
       loaded.destroy();
     }
   });
+});
+
+test("a sum stored as f16 is of the file's own weights, and rounded once", async () => {
+  for (const { gpu } of devices) {
+    const parameters = model();
+    const base = checkpoint(parameters, "F32");
+    const stored = await load(gpu, parameters, base, "f16");
+    const finer = (parameter: MatrixParameter) => load(gpu, [parameter], base, "f32");
+    // Every part of every matrix is changed: what no LoRA touches keeps the rounding that it was loaded with.
+    const deltas = [
+      ...changes(),
+      { delta: change("to_q", [20, 20], { seed: 9, rank: 2, scale: 1 }), scale: 1 },
+      { delta: change("untouched", [5, 6, 1, 1], { seed: 10, rank: 2, scale: 1 }), scale: 1 },
+    ];
+    const before = gpu.memory;
+    const merged = await mergeLoras(gpu, { ...stored, finer }, parameters, deltas, { label: "model with LoRA" });
+    expect(gpu.memory.bytes - before.bytes).toBe(merged.bytes);
+    await compare(gpu, merged, parameters, base, deltas);
+    merged.destroy();
+    stored.destroy();
+  }
 });
 
 test("a change at strength 0 is no change: nothing is copied", async () => {

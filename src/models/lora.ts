@@ -11,7 +11,7 @@
 import loraMerge from "../../shaders/lora_merge.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
-import type { HeadPadding, MatrixParameter, Parameter } from "../graph/tensor.ts";
+import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
@@ -36,7 +36,7 @@ interface Place {
 
 /**
  * `base` with `deltas` added: W + Σ scale · delta.scale · up · down. Deltas may come from several files and name a module
- * several times. `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
+ * several times. The sum is rounded once where the file can be read again (`finer`). `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
  * Throws `WeightsError` "lora-module" for a module that no matrix among `parameters` has, before anything is allocated,
  * and what reading the files throws; GPU errors as typed errors.
  */
@@ -76,7 +76,12 @@ export async function mergeLoras(
       copies.set(parameter.key, copy);
       bytes += copy.size;
       merger.copy(source, copy);
-      for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, copy);
+      const finer = await base.finer?.(parameter);
+      const before = finer
+        ? { buffer: finer.get(parameter)[0]!, storage: finer.storage }
+        : { buffer: source, storage: base.storage };
+      for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, before, copy);
+      finer?.destroy(); // the queue keeps what it still has to read
     }
     await gpu.idle();
   } catch (error) {
@@ -107,8 +112,14 @@ function placesOf(parameters: Iterable<Parameter>): Map<string, Place> {
 
 interface Merger {
   copy(source: GPUBuffer, target: GPUBuffer): void;
-  /** Adds all of a part's changes to its packed weights in `target`. */
-  add(parameter: MatrixParameter, part: number, weighted: readonly WeightedDelta[], target: GPUBuffer): Promise<void>;
+  /** Adds all of a part's changes to its packed weights in `before`, and writes the sums into `target`. */
+  add(
+    parameter: MatrixParameter,
+    part: number,
+    weighted: readonly WeightedDelta[],
+    before: { readonly buffer: GPUBuffer; readonly storage: Storage },
+    target: GPUBuffer,
+  ): Promise<void>;
   close(): void;
 }
 
@@ -129,14 +140,14 @@ function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
       encoder.copyBufferToBuffer(source, 0, target, 0, source.size);
       device.queue.submit([encoder.finish()]);
     },
-    async add(parameter, part, weighted, target) {
+    async add(parameter, part, weighted, before, target) {
       const factors = await stackFactors(parameter, part, weighted);
-      const before = parameter.partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0);
+      const firstQuad = parameter.partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0);
       const packedQuads = quads(parameter.partChannels[part]!);
       const { workgroups, width } = grid(parameter.taps * parameter.inputQuads * packedQuads);
       const block = params(
         ...[parameter.taps, factors.rank, parameter.inputQuads, parameter.outputQuads],
-        ...[before, packedQuads, width],
+        ...[firstQuad, packedQuads, width, before.storage === "f16" ? 1 : 0],
       );
       device.queue.writeBuffer(uniforms, 0, block);
       const owned: GPUBuffer[] = [];
@@ -149,7 +160,7 @@ function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
         const group = device.createBindGroup({
           label: `${label}: ${merge.name}`,
           layout: pipeline.getBindGroupLayout(0),
-          entries: [uniforms, down, up, target].map((buffer, binding) => ({
+          entries: [uniforms, down, up, before.buffer, target].map((buffer, binding) => ({
             binding,
             resource: binding === 0 ? { buffer, size: block.byteLength } : { buffer },
           })),
