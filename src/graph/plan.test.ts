@@ -14,8 +14,8 @@ import { relativeDifference } from "./testing/closeness.ts";
 import { closeAll, openAdapters } from "./testing/devices.ts";
 import { randomNetwork } from "./testing/graphs.ts";
 import { interpret } from "./testing/interpreter.ts";
-import { entriesOf, type Weights, weightsFor } from "./testing/run.ts";
 import type { MemoryRecord } from "./testing/many-runs.ts";
+import { entriesOf, type Weights, weightsFor } from "./testing/run.ts";
 import { normals, random, stored } from "./testing/values.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
