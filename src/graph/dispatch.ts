@@ -9,6 +9,7 @@ import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "te
 import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
 import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
 import type { Parameter, Storage, Tensor } from "./tensor.ts";
+import type { Choose } from "./variants.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
@@ -19,6 +20,8 @@ export interface Target {
   /** How weights are stored. */
   readonly weights: Storage;
   readonly maxBindingBytes: number;
+  /** Overrules which of several variants does an operation. */
+  readonly choose?: Choose;
 }
 
 /** A range of a tensor, in bytes from its start; the whole where no range is given. */

@@ -24,6 +24,7 @@ import {
   type Tensor,
   tensorBytes,
 } from "./tensor.ts";
+import type { Choose } from "./variants.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 export interface CompileOptions {
@@ -34,6 +35,16 @@ export interface CompileOptions {
   readonly parameters: ParameterBuffers;
   /** Tensors over this many bytes are split; what the adapter binds at once where not given. (Tests split small ones.) */
   readonly maxTensorBytes?: number;
+  /** Which variants of kernels to use; what `setChoice` said of this GPU where not given, else the rule of each family. */
+  readonly choose?: Choose;
+}
+
+const choices = new WeakMap<Gpu, Choose>();
+
+/** Has every plan of this GPU that is compiled from now on take its variants by `choose`; undefined: by rule again. */
+export function setChoice(gpu: Gpu, choose: Choose | undefined): void {
+  if (choose) choices.set(gpu, choose);
+  else choices.delete(gpu);
 }
 
 /** A tensor's range of a buffer, in bytes. */
@@ -173,6 +184,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       storage,
       weights: options.parameters.storage,
       maxBindingBytes: gpu.maxBindingBytes,
+      choose: options.choose ?? choices.get(gpu),
     };
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),

@@ -7,7 +7,9 @@ import { Command, Option } from "commander";
 import { adapter } from "../../src/cli/flags.ts";
 import type { AdapterChoice } from "../../src/gpu/adapter.ts";
 import { openGpu } from "../../src/gpu/device.ts";
+import { setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
+import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
 import { activationStorage } from "../../src/models/component.ts";
 import { findCases } from "./case-folder.ts";
 import { allPassed, caseTable, summary, tableHead } from "./report.ts";
@@ -19,6 +21,7 @@ interface Flags {
   readonly storage: Storage;
   readonly activations?: Storage;
   readonly tiled: boolean;
+  readonly kernels?: Variant;
   readonly only?: string;
   readonly intermediates: boolean;
 }
@@ -33,6 +36,7 @@ const program = new Command("conformance")
     new Option("--activations <type>", "instead of what the adapter stores with such weights").choices(["f32", "f16"]),
   )
   .option("--tiled", "the kernels for adapters without subgroups", false)
+  .addOption(new Option("--kernels <variant>", "this variant wherever it can run").choices(VARIANTS))
   .option("--only <text>", "cases whose folder has this in its name")
   .option("--intermediates", "compare the milestones inside networks too", false)
   .parse();
@@ -44,6 +48,7 @@ async function main(paths: readonly string[], flags: Flags): Promise<number> {
   const choice: AdapterChoice = flags.driver ? { prefer: "software", driver: flags.driver } : flags.adapter;
   const gpu = await openGpu({ adapter: choice, withoutSubgroups: flags.tiled });
   const { storage, intermediates, activations = activationStorage(gpu, storage) } = flags;
+  if (flags.kernels) setChoice(gpu, always(flags.kernels));
   const form = gpu.lanes === undefined ? "tiled kernels" : `subgroups of ${gpu.lanes}`;
   print(`${gpu.facts.name}, ${form}, ${storage} storage, ${activations} activations`, "", ...tableHead());
   const results: CaseResult[] = [];

@@ -8,6 +8,7 @@ import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import { type Dispatch, fold, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
+import { convolutionVariant } from "../variants.ts";
 
 // Rows of the subgroup variant, by what they cost beside 32 where none is wasted: CPU time of SD 1.5's layers on lavapipe.
 const SUBGROUP_ROWS = [
@@ -23,9 +24,11 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const { storage, weights, lanes } = target;
   const outQuads = quads(channelsOf(operation.output));
   const rows = picture.images * picture.outHeight * picture.outWidth;
-  const variant = lanes
-    ? { name: "conv2d_subgroup", source: subgroup, rows: subgroupRows(rows), quads: lanes }
-    : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
+  const form = convolutionVariant(operation, target);
+  const variant =
+    form === "subgroup"
+      ? { name: "conv2d_subgroup", source: subgroup, rows: subgroupRows(rows), quads: lanes! }
+      : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
   let firstWeightQuad = 0;
@@ -47,9 +50,9 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
     return {
       kernel: kernel(variant.name, variant.source, storage, {
         weights,
-        subgroups: lanes,
+        subgroups: form === "subgroup" ? lanes : undefined,
         preludes: [convolution],
-        constants: lanes ? { ROWS: variant.rows } : {},
+        constants: form === "subgroup" ? { ROWS: variant.rows } : {},
       }),
       label: operation.name,
       params: block,
