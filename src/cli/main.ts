@@ -56,9 +56,12 @@ function withSettings(command: Command): Command {
 
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
-async function openRuntime({ model, adapter, precision, loraDir }: RuntimeFlags): Promise<Runtime> {
+async function openRuntime(
+  { model, adapter, precision, loraDir }: RuntimeFlags,
+  onProgress?: RuntimeOptions["onProgress"],
+): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir };
+  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir, onProgress };
   return createRuntime(options);
 }
 
@@ -74,14 +77,21 @@ withSettings(program.command("serve"))
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
     const { startTelemetry } = await import("./telemetry.ts");
     const stopTelemetry = await startTelemetry(process.env);
-    const runtime = await openRuntime({
-      model: config.model,
-      adapter: flags.adapter(config.adapter),
-      precision: config.precision,
-      loraDir: config.lora_dir,
-    });
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stdout);
+    const runtime = await openRuntime(
+      {
+        model: config.model,
+        adapter: flags.adapter(config.adapter),
+        precision: config.precision,
+        loraDir: config.lora_dir,
+      },
+      loading.show,
+    );
     const { serve } = await import("./serve.ts");
-    const server = await serve(runtime, config, (text) => process.stdout.write(text)).catch(async (error) => {
+    const write = (text: string) => process.stdout.write(text);
+    const server = await serve(runtime, config, write, loading.end).catch(async (error) => {
+      loading.end();
       await runtime.close();
       throw error;
     });
@@ -153,7 +163,9 @@ withRuntimeFlags(program.command("generate"))
     // What is wrong with the request is said before a model is loaded for it.
     parseGeneration({ ...input, strength: options.strength });
     const { generate } = await import("./generate.ts");
-    const runtime = await openRuntime(options);
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const runtime = await openRuntime(options, loading.show);
     const interrupt = new AbortController();
     const end = () => {
       if (interrupt.signal.aborted) process.exit(INTERRUPTED);
@@ -162,6 +174,11 @@ withRuntimeFlags(program.command("generate"))
     process.on("SIGINT", end);
     process.on("SIGTERM", end);
     try {
+      // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
+      if (options.lora === undefined) {
+        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+      }
+      loading.end();
       await generate(
         runtime,
         {
@@ -177,6 +194,7 @@ withRuntimeFlags(program.command("generate"))
       if (!interrupt.signal.aborted) throw error;
       process.exitCode = INTERRUPTED;
     } finally {
+      loading.end();
       process.off("SIGINT", end);
       process.off("SIGTERM", end);
       await runtime.close();

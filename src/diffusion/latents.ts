@@ -91,8 +91,8 @@ export async function decodeOnDevice(
   const input = plan.range("latents");
   const encoder = gpu.device.createCommandEncoder({ label: plan.label });
   encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
-  plan.encode(encoder);
   gpu.device.queue.submit([encoder.finish()]);
+  await plan.replay();
   const packed = (await plan.read("rgba")) as Uint32Array;
   return { ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) };
 }

@@ -123,7 +123,7 @@ export async function* generate(
   asked: PipelineRequest,
   { signal, takeUpdate }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
-  const { gpu, unet, vae } = model;
+  const { unet, vae } = model;
   let request = asked;
   const clock = stopwatch();
   signal?.throwIfAborted();
@@ -139,9 +139,7 @@ export async function* generate(
     clock.lap("prompt");
     signal?.throwIfAborted();
 
-    const plan = await plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, () =>
-      compileDenoiser(gpu, unet.config, shape, { storage: model.activations, parameters: weights.unet }),
-    );
+    const plan = await denoiserPlan(model, plans, weights, shape);
     writeConditions(plan, model, request, shape, conditions);
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
     const start = request.image
@@ -167,8 +165,7 @@ export async function* generate(
         const drawn = noise.randn(latentCount(shape));
         if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
       }
-      plan.run();
-      await gpu.idle();
+      await plan.replay();
       clock.lap("denoise");
       yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
       if (preview && every > 0 && step % every === 0 && step < steps) {
@@ -192,6 +189,45 @@ export async function* generate(
   } finally {
     plans.giveBack();
     forget(model, weights);
+  }
+}
+
+/** What decides which plans a run needs. */
+export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
+
+/**
+ * Makes all plans that text-to-image of this shape takes, previews included, and runs each of their kernels once, so that
+ * the first run neither compiles nor allocates. `onProgress` counts kernels.
+ * Throws `PipelineError`, GPU errors, and the signal's reason when it is aborted.
+ */
+export async function warmUp(
+  model: DiffusionModel,
+  asked: RunShape,
+  { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
+): Promise<void> {
+  const shape = denoiserShape(model, asked);
+  const weights = await weightsOfRun(model, []);
+  const loan = model.plans.borrow();
+  try {
+    const plans = await Promise.all([
+      ...textEncoderPlans(model, loan, weights),
+      denoiserPlan(model, loan, weights, shape),
+      decoderPlan(model, loan, model.vae, shape),
+      ...(model.tiny ? [decoderPlan(model, loan, model.tiny, shape)] : []),
+      ...(model.latentRgb ? [linearPlan(model, loan, shape)] : []),
+    ]);
+    const total = plans.reduce((sum, plan) => sum + plan.kernels, 0);
+    let done = 0;
+    onProgress?.(done, total);
+    for (const plan of plans) {
+      signal?.throwIfAborted();
+      await plan.warmUp(() => {
+        signal?.throwIfAborted();
+        onProgress?.(++done, total);
+      });
+    }
+  } finally {
+    loan.giveBack();
   }
 }
 
@@ -219,7 +255,7 @@ function forget(model: DiffusionModel, weights: RunWeights): void {
   weights.destroy();
 }
 
-function denoiserShape(model: DiffusionModel, request: PipelineRequest): DenoiserShape {
+function denoiserShape(model: DiffusionModel, request: RunShape): DenoiserShape {
   const { downscale, latentChannels } = model.vae;
   for (const field of ["width", "height"] as const) {
     const size = request[field];
@@ -311,12 +347,7 @@ async function conditioningOf(
   const key = `${weights.key}${prompt}`;
   const known = model.prompts.get(key);
   if (known) return known;
-  const encoderPlans: Plan[] = [];
-  for (const encoder of model.encoders) {
-    const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
-    const make = () => compileTextEncoder(model.gpu, encoder, options);
-    encoderPlans.push(await plans.get(`${weights.key}${encoder.component}`, make));
-  }
+  const encoderPlans = await Promise.all(textEncoderPlans(model, plans, weights));
   const conditioning = await encodePrompt(model.encoders, encoderPlans, prompt);
   model.prompts.set(key, conditioning);
   const [oldest] = model.prompts.keys();
@@ -398,9 +429,7 @@ async function decodeWith(
 ): Promise<Pixels> {
   const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
   if (decoder === "linear") {
-    const plan = await plans.get(`linear ${shape.height}×${shape.width}`, () =>
-      compileLinearPreview(model.gpu, model.latentRgb!, shape),
-    );
+    const plan = await linearPlan(model, plans, shape);
     return decodeOnDevice(model.gpu, plan, first, { width: shape.width, height: shape.height });
   }
   return decodeFully(model, plans, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
@@ -413,18 +442,46 @@ async function decodeFully(
   latents: Range,
   shape: LatentSize,
 ): Promise<Pixels> {
-  const { height, width, channels } = shape;
-  const label = vae === model.tiny ? "tiny decoder" : "decoder";
-  const plan = await plans.get(`${label} ${height}×${width}`, () =>
-    compileDecoder(
-      model.gpu,
-      vae,
-      { height, width, channels },
-      { label, storage: storageOf(model, vae), parameters: vae.weights },
-    ),
-  );
+  const { height, width } = shape;
+  const plan = await decoderPlan(model, plans, vae, shape);
   const pixels = { width: width * vae.downscale, height: height * vae.downscale };
   return decodeOnDevice(model.gpu, plan, latents, pixels);
+}
+
+function denoiserPlan(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  shape: DenoiserShape,
+): Promise<Plan> {
+  const options = { storage: model.activations, parameters: weights.unet };
+  const make = () => compileDenoiser(model.gpu, model.unet.config, shape, options);
+  return plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, make);
+}
+
+function textEncoderPlans(model: DiffusionModel, plans: PlanLoan, weights: RunWeights): Promise<Plan>[] {
+  return model.encoders.map((encoder) => {
+    const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
+    const make = () => compileTextEncoder(model.gpu, encoder, options);
+    return plans.get(`${weights.key}${encoder.component}`, make);
+  });
+}
+
+function linearPlan(model: DiffusionModel, plans: PlanLoan, { height, width, channels }: LatentSize): Promise<Plan> {
+  const make = () => compileLinearPreview(model.gpu, model.latentRgb!, { height, width, channels });
+  return plans.get(`linear ${height}×${width}`, make);
+}
+
+function decoderPlan(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  vae: LoadedAutoencoder,
+  { height, width, channels }: LatentSize,
+): Promise<Plan> {
+  const label = vae === model.tiny ? "tiny decoder" : "decoder";
+  const options = { label, storage: storageOf(model, vae), parameters: vae.weights };
+  const make = () => compileDecoder(model.gpu, vae, { height, width, channels }, options);
+  return plans.get(`${label} ${height}×${width}`, make);
 }
 
 function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["activations"] {
