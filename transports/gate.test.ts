@@ -3,7 +3,7 @@ import net from "node:net";
 import { SignJWT } from "jose";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import WebSocket from "ws";
-import { gradientRun } from "../test/gradient-run.ts";
+import { gradientRun, until } from "../test/gradient-run.ts";
 import { type AppOptions, createApp } from "./app.ts";
 import { type ApiKey, createAuthenticator } from "./auth.ts";
 import type { GateOptions } from "./gate.ts";
@@ -150,6 +150,86 @@ describe("tokens", () => {
   it("are not made without a secret", async () => {
     const url = await serving(withKeys(keys));
     expect(await status(post(`${url}/auth/token`, bearer("k"), "{}"))).toBe(404);
+  });
+});
+
+describe("jobs", () => {
+  it("of a key are nobody else's, however they were started", async () => {
+    const ids: string[] = [];
+    const run = gradientRun();
+    const url = await serving(
+      withKeys([
+        { name: "a", key: "k-a" },
+        { name: "b", key: "k-b" },
+      ]),
+      {
+        run: (input, context) => {
+          ids.push(context.requestId);
+          return run({ ...input, step_ms: 20 }, context);
+        },
+        jobs: { concurrency: 5 },
+      },
+    );
+    const [mine, theirs] = [bearer("k-a"), bearer("k-b")];
+    const input = { prompt: "x", num_inference_steps: 200 };
+    const session = new WebSocket(`${url.replace("http", "ws")}/realtime`, { headers: mine });
+    await new Promise((resolve) => session.once("open", resolve));
+    session.send(JSON.stringify(input));
+    const answers = [
+      post(url, mine, JSON.stringify({ ...input, request_id: "json" })),
+      post(`${url}/stream`, mine, JSON.stringify({ ...input, request_id: "stream" })),
+      post(`${url}/queue/a/b`, mine, JSON.stringify({ ...input, request_id: "queue" })),
+      post(`${url}/v1/images/generations`, mine, '{"prompt":"x","quality":"high"}'),
+    ];
+    await until(() => ids.length === 5);
+    for (const id of ids) {
+      const job = `${url}/jobs/${id}`;
+      for (const [address, method] of [
+        [job, "GET"],
+        [job, "DELETE"],
+        [job, "PATCH"],
+        [`${url}/stream/${id}`, "GET"],
+        [`${url}/queue/a/b/requests/${id}`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/status`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/status/stream`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/cancel`, "PUT"],
+      ] as const) {
+        const body = method === "PATCH" ? '{"prompt":"y"}' : undefined;
+        expect(await status(fetch(address, { method, headers: theirs, body })), `${method} ${address}`).toBe(404);
+      }
+      const taken = post(`${url}/stream`, theirs, JSON.stringify({ prompt: "x", request_id: id }));
+      expect(await status(taken)).toBe(409);
+      expect(await status(fetch(job, { headers: mine }))).toBe(200);
+      expect(await status(fetch(job, { method: "DELETE", headers: mine }))).toBe(202);
+    }
+    expect((await answers[0]!).status).toBe(499);
+    await Promise.all(answers.map(async (answer) => (await answer).text().catch(() => {})));
+    session.close();
+  });
+
+  it("are joined by their key's idempotency key alone", async () => {
+    const ids: string[] = [];
+    const url = await serving(
+      withKeys([
+        { name: "a", key: "k-a" },
+        { name: "b", key: "k-b" },
+      ]),
+      {
+        run: (input, context) => {
+          ids.push(context.requestId);
+          return gradientRun()(input, context);
+        },
+      },
+    );
+    const ask = async (key: string, path: string) => {
+      const answer = await post(url + path, { ...bearer(key), "idempotency-key": "once" });
+      await answer.text();
+      return answer.headers.get("x-request-id");
+    };
+    const first = await ask("k-a", "/");
+    expect(await ask("k-a", "/")).toBe(first);
+    expect(await ask("k-b", "/")).not.toBe(first);
+    expect(ids).toHaveLength(2);
   });
 });
 
