@@ -107,7 +107,7 @@ describe("content types", () => {
       )(c),
     );
     app.get("/array", sse([Uint8Array.of(1), Uint8Array.of(2)], { contentType: "application/octet-stream" }));
-    app.get("/json", (c) => json(new ReadableStream({ start: (to) => (to.enqueue({ n: 7 }), to.close()) }))(c));
+    app.get("/json", (c) => json(ReadableStream.from([{ n: 7 }]))(c));
     app.get("/realtime", realtime([{ type: "item", n: 1 }]));
     const server = await listen(app, 0, "127.0.0.1");
     open.push(server);

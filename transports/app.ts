@@ -1,12 +1,13 @@
 /**
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
 import { JobError } from "../src/engine/job-errors.ts";
 import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
 import type { Run } from "../src/engine/run.ts";
+import { wholeAddress } from "./address.ts";
 import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
 import { docsPage } from "./docs.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
@@ -101,7 +102,7 @@ export function createApp(options: AppOptions): App {
 
   // Browsers get the page, where it is built; curl gets words.
   app.route("/", playground());
-  app.get("/", (c) => c.text(hello(new URL(c.req.url).origin)));
+  app.get("/", (c) => c.text(hello(addressOf(c))));
   app.get("/health", (c) => c.json({ status: "ok", ...health() }));
   app.get("/ready", (c) => {
     const reason = draining() ? "draining" : unready?.();
@@ -188,6 +189,12 @@ function fromQuery(query: Record<string, string>): Record<string, unknown> {
       return [name, Number.isNaN(number) ? text : number];
     }),
   );
+}
+
+/** Where the app is, whatever it is mounted below; no slash at the end. */
+function addressOf(c: Context): string {
+  const { origin, pathname } = wholeAddress(c);
+  return `${origin}${pathname}`.replace(/\/+$/, "");
 }
 
 function hello(origin: string): string {

@@ -1,12 +1,15 @@
 import { createHash } from "node:crypto";
 import net from "node:net";
+import { Hono } from "hono";
 import { SignJWT } from "jose";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import WebSocket from "ws";
 import { gradientRun, until } from "../test/gradient-run.ts";
 import { type AppOptions, createApp } from "./app.ts";
-import { type ApiKey, createAuthenticator } from "./auth.ts";
+import { type ApiKey, createAuthenticator, guard, principalOf } from "./auth.ts";
+import { type Failure, failureResponse } from "./failure.ts";
 import type { GateOptions } from "./gate.ts";
+import { rateLimit } from "./limits.ts";
 import { type Listening, listen } from "./listen.ts";
 import { createMetrics } from "./metrics.ts";
 
@@ -151,6 +154,22 @@ describe("tokens", () => {
     const url = await serving(withKeys(keys));
     expect(await status(post(`${url}/auth/token`, bearer("k"), "{}"))).toBe(404);
   });
+});
+
+it("is usable part by part, in an app of somebody else's", async () => {
+  const refuse = (_: unknown, failure: Failure) => failureResponse(failure);
+  const authenticator = createAuthenticator({ keys: [{ name: "a", key: "k", scopes: ["run"] }] });
+  const app = new Hono();
+  app.use("/pictures/*", guard({ authenticator, scopeOf: () => "run", model: "mine", refuse }));
+  app.use("/pictures/*", rateLimit({ requestsPerMinute: 1, proxies: 0, counts: () => true, refuse }));
+  app.get("/pictures/*", (c) => c.text(principalOf(c).name));
+  app.get("/open", (c) => c.text("open"));
+  const server = await listen(app, 0, "127.0.0.1");
+  open.push(server);
+  expect(await status(fetch(`${server.url}/open`))).toBe(200);
+  expect(await status(fetch(`${server.url}/pictures/1`))).toBe(401);
+  expect(await (await fetch(`${server.url}/pictures/1`, { headers: bearer("k") })).text()).toBe("a");
+  expect(await status(fetch(`${server.url}/pictures/1`, { headers: bearer("k") }))).toBe(429);
 });
 
 describe("jobs", () => {
