@@ -81,8 +81,11 @@ export async function compileLinearPreview(gpu: Gpu, map: LatentRgb, size: Laten
   return plan;
 }
 
-/** Runs a decoder or preview plan on latents that lie on the device. */
-export async function decodeOnDevice(
+/**
+ * Runs a decoder or preview plan on latents that lie on the device. All of it is submitted when this returns: what comes
+ * after may change the latents.
+ */
+export function decodeOnDevice(
   gpu: Gpu,
   plan: Plan,
   latents: Range,
@@ -91,10 +94,11 @@ export async function decodeOnDevice(
   const input = plan.range("latents");
   const encoder = gpu.device.createCommandEncoder({ label: plan.label });
   encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
+  plan.encode(encoder);
   gpu.device.queue.submit([encoder.finish()]);
-  await plan.replay();
-  const packed = (await plan.read("rgba")) as Uint32Array;
-  return { ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) };
+  return plan
+    .read("rgba")
+    .then((packed) => ({ ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) }));
 }
 
 /** A plan from one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */
