@@ -7,7 +7,7 @@
 // The input may be read as if it had been resized by nearest neighbour to virtual_height × virtual_width first.
 // x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
-// layer's output channels, from first_out_quad on; bias and per_image have all of them.
+// layer's output channels, from first_out_quad on; bias and per_image have all of them. Binding 2 is the weights: tiles_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -19,7 +19,6 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
-@group(0) @binding(2) var<storage, read> weights: array<Tile>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(4) var<storage, read> per_image: array<Quad>;
 @group(0) @binding(5) var<storage, read> residual: array<Quad>;
@@ -49,10 +48,9 @@ fn load_input(first: u32, quad: u32) -> vec4f {
   return select(vec4f(0.0), widen(x[select(first, 0u, first == HALO) + quad]), first != HALO);
 }
 
-// Index of the tile of weights at a tap that begins this dispatch's inputs, for one of its output quads.
-fn first_tile(ky: u32, kx: u32, column: u32) -> u32 {
-  let tap = ky * params.kernel_width + kx;
-  return (tap * params.layer_in_quads + params.first_in_quad) * params.layer_out_quads + params.first_out_quad + column;
+// The line of tiles of weights (one tile for each output quad of the layer) that begins this dispatch's inputs at a tap.
+fn first_line(ky: u32, kx: u32) -> u32 {
+  return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
 fn finish(row: u32, column: u32, sum: vec4f) {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { gradient, gradientRun, type RunRecord } from "../../test/gradient-run.ts";
+import { gradient, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
 import type { LoadProgress, Runtime } from "../engine/contract.ts";
 import { parseGeneration } from "../engine/request.ts";
 import { decodePicture } from "../image/decode.ts";
@@ -142,6 +142,58 @@ describe("generate", () => {
 });
 
 describe("serve", () => {
+  const config = (more: object = {}) => configSchema.parse({ port: 0, log_level: "silent", ...more });
+  const asked = async (path: string, url: string, body: object) => {
+    const answer = await fetch(url + path, { method: "POST", body: JSON.stringify({ prompt: "x", ...body }) });
+    let text = "";
+    try {
+      for await (const chunk of answer.body!) text += Buffer.from(chunk);
+    } catch {
+      // A stream that failed ends with its connection.
+    }
+    return { status: answer.status, retry: answer.headers.get("retry-after"), text };
+  };
+
+  it("finishes what it has when it ends, answers probes meanwhile and refuses new work", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const { runtime } = gradientRuntime(record);
+    const server = await serve(runtime, config(), () => {});
+    const queued = (await (
+      await fetch(`${server.url}/queue/a/b`, { method: "POST", body: '{"prompt":"x","num_inference_steps":200}' })
+    ).json()) as { response_url: string; status_url: string };
+    const behind = asked("/stream", server.url, {});
+    await until(() => record.steps > 2);
+    const closed = server.close(60_000);
+    expect((await fetch(`${server.url}/ready`)).status).toBe(503);
+    expect(await asked("/stream", server.url, {})).toMatchObject({ status: 503, retry: "5" });
+    // A job of the queue is nobody's connection, and finished all the same; its client can see it until the end.
+    expect((await fetch(queued.status_url)).status).toBe(202);
+    await closed;
+    expect(record.aborted).toBe(false);
+    expect((await behind).text).toContain('"type":"result"');
+    await expect(fetch(`${server.url}/health`)).rejects.toThrow();
+  });
+
+  it("hands back what it cannot finish in time: the one that runs and those that wait", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const { runtime } = gradientRuntime(record);
+    const server = await serve(runtime, config(), () => {});
+    const running = asked("/stream", server.url, { num_inference_steps: 200, preview_every: 0 });
+    await until(() => record.steps > 2);
+    const waiting = asked("/", server.url, {});
+    await until(async () => (await metric(server.url, "daguerre_queue_depth")) === 1);
+    await server.close(20);
+    expect(record.aborted).toBe(true);
+    expect(await waiting).toMatchObject({ status: 503, retry: "5", text: expect.stringContaining("restarting") });
+    // The stream had begun: its last words are the error, with when to ask again.
+    expect((await running).text).toContain('"status":503,"retry_after":5');
+  });
+
+  async function metric(url: string, name: string): Promise<number> {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    return Number(new RegExp(`^${name} (.+)$`, "m").exec(text)?.[1]);
+  }
+
   it("says what it computes on, and prints an address that answers", async () => {
     const { runtime } = gradientRuntime();
     let said = "";

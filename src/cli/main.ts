@@ -12,6 +12,8 @@ import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { version } from "./version.ts";
 
+/** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
+const LATEST_EXIT_MS = 15_000;
 /** 128 + SIGINT, as shells count. */
 const INTERRUPTED = 130;
 
@@ -100,6 +102,7 @@ withSettings(program.command("serve"))
       if (closing) process.exit(INTERRUPTED);
       closing = true;
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      setTimeout(() => process.exit(1), config.shutdown_seconds * 1000 + LATEST_EXIT_MS).unref();
       server
         .close(config.shutdown_seconds * 1000)
         .then(() => runtime.close())

@@ -32,7 +32,6 @@ export async function serve(
   );
   const { adapter, model, device, countTokens } = runtime;
   const metrics = createMetrics({ device });
-  let draining = false;
   let warming = true;
   const app = createApp({
     run: ({ image, ...input }, { signal, takeUpdate }) =>
@@ -57,7 +56,6 @@ export async function serve(
       requestsPerMinute: limits.requests_per_minute,
       sessions: limits.sessions,
       proxies,
-      draining: () => draining,
     },
     limits: {
       promptCharacters: limits.prompt_characters,
@@ -68,8 +66,16 @@ export async function serve(
     },
     jobs: {
       maxQueued: limits.waiting,
+      maxQueuedBytes: limits.waiting_bytes,
       deadlineMs: limits.deadline_seconds * 1000,
       retentionMs: config.retention_seconds * 1000,
+      retainedJobs: limits.retained_jobs,
+      retainedBytes: limits.retained_bytes,
+      log: { bytes: limits.log_bytes },
+    },
+    resume: {
+      streamSeconds: limits.stream_resume_seconds,
+      sessionMs: limits.session_resume_seconds * 1000,
     },
     webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
@@ -97,13 +103,18 @@ export async function serve(
   if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
   return {
     ...server,
-    close(graceMs) {
-      draining = true;
+    async close(graceMs = 0) {
       log.info("draining");
-      return server.close(graceMs);
+      const until = performance.now() + graceMs;
+      // The port stays open meanwhile: probes are told, results are fetched, and what is refused is told when to ask again.
+      await app.drain(graceMs);
+      await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
     },
   };
 }
+
+/** Milliseconds that what jobs said last has to reach their clients. */
+const LAST_WORDS_MS = 1_000;
 
 const OPEN_TO_ALL = `
 Everybody who reaches this address may use it: set auth.keys (docs/configuration.md), or put a gateway before it.

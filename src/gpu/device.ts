@@ -20,14 +20,22 @@ export const BufferUsage = {
   STORAGE: 128,
   QUERY_RESOLVE: 512,
 } as const;
+const TextureUsage = { COPY_SRC: 1, COPY_DST: 2, STORAGE_BINDING: 8 } as const;
 const MAP_MODE_READ = 1;
 
-/** Bytes on the device, by what they are for. */
+export interface TextureShape {
+  readonly width: number;
+  readonly height: number;
+  readonly format: "rgba32float" | "rgba32uint";
+}
+
+/** Bytes on the device, of buffers and textures. */
 export interface GpuMemory {
   readonly bytes: number;
   readonly peakBytes: number;
+  /** How many there are, textures among them. */
   readonly buffers: number;
-  /** Of the largest buffer there has been. */
+  /** Of the largest there has been. */
   readonly largestBytes: number;
 }
 
@@ -47,6 +55,9 @@ export interface Gpu {
   /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
+  /** A 2D texture of 16 bytes a texel, for kernels to read and to copy to and from. The owner destroys it. */
+  createTexture(label: string, shape: TextureShape): GPUTexture;
+  destroyTexture(texture: GPUTexture): void;
   /**
    * The compute pipeline of a WGSL module with entry point `main`, compiled once for each distinct code, on threads of
    * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
@@ -84,7 +95,20 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   let bytes = 0;
   let peakBytes = 0;
   let largestBytes = 0;
-  const live = new Map<GPUBuffer, number>();
+  const live = new Map<GPUBuffer | GPUTexture, number>();
+  const account = (made: GPUBuffer | GPUTexture, size: number) => {
+    live.set(made, size);
+    bytes += size;
+    peakBytes = Math.max(peakBytes, bytes);
+    largestBytes = Math.max(largestBytes, size);
+  };
+  const release = (made: GPUBuffer | GPUTexture) => {
+    const size = live.get(made);
+    if (size === undefined) return;
+    live.delete(made);
+    bytes -= size;
+    made.destroy();
+  };
 
   const fixed = facts.subgroupMinSize !== undefined && facts.subgroupMinSize === facts.subgroupMaxSize;
   const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
@@ -137,19 +161,17 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
         );
       }
       const buffer = device.createBuffer({ label, size: padded, usage });
-      live.set(buffer, padded);
-      bytes += padded;
-      peakBytes = Math.max(peakBytes, bytes);
-      largestBytes = Math.max(largestBytes, padded);
+      account(buffer, padded);
       return buffer;
     },
-    destroyBuffer(buffer) {
-      const size = live.get(buffer);
-      if (size === undefined) return;
-      live.delete(buffer);
-      bytes -= size;
-      buffer.destroy();
+    destroyBuffer: release,
+    createTexture(label, { width, height, format }) {
+      const usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.STORAGE_BINDING;
+      const texture = device.createTexture({ label, size: { width, height }, format, usage });
+      account(texture, width * height * 16);
+      return texture;
     },
+    destroyTexture: release,
     pipeline(label, code) {
       const known = pipelines.get(code);
       if (known) return known;
@@ -192,7 +214,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     },
     check: () => watch.check(),
     close() {
-      for (const buffer of [...live.keys()]) self.destroyBuffer(buffer);
+      for (const made of [...live.keys()]) release(made);
       pipelines.clear();
       device.destroy();
     },

@@ -8,7 +8,7 @@ import storageF16 from "../../shaders/prelude/storage_f16.wgsl" with { type: "te
 import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "text" };
 import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
 import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
-import type { Parameter, Storage, Tensor } from "./tensor.ts";
+import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
 import type { Choose } from "./variants.ts";
 
 /** The adapter and the choices that kernels are made for. */
@@ -20,6 +20,8 @@ export interface Target {
   /** How weights are stored. */
   readonly weights: Storage;
   readonly maxBindingBytes: number;
+  /** Whether a matrix is held as a texture; buffers only, where not given. */
+  readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
   readonly choose?: Choose;
 }

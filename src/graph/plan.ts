@@ -184,6 +184,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       storage,
       weights: options.parameters.storage,
       maxBindingBytes: gpu.maxBindingBytes,
+      textured: (matrix) => options.parameters.texture?.(matrix) !== undefined,
       choose: options.choose ?? choices.get(gpu),
     };
     const lowered = ordered.map((operation) => ({
@@ -196,9 +197,13 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       own,
     );
 
-    const resource = (binding: Binding): GPUBufferBinding => {
+    const resource = (binding: Binding): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
-      if ("parameter" in binding) return { buffer: options.parameters.get(binding.parameter)[binding.piece ?? 0]! };
+      if ("parameter" in binding) {
+        const { parameter, piece = 0 } = binding;
+        const texture = parameter.kind === "matrix" ? options.parameters.texture?.(parameter) : undefined;
+        return texture ? texture.createView() : { buffer: options.parameters.get(parameter)[piece]! };
+      }
       const range = rangeOf(binding.tensor);
       return {
         buffer: range.buffer,

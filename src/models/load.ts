@@ -12,7 +12,7 @@ import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, type Kernel, kernel, params } from "../graph/dispatch.ts";
 import type { MatrixParameter, Parameter, Storage, TableParameter, VectorParameter } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
-import { type ParameterBuffers, parameterBytes, tablePieces } from "../graph/weights.ts";
+import { matrixTexture, type ParameterBuffers, parameterBytes, tablePieces, tilesToTexture } from "../graph/weights.ts";
 import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 
@@ -48,9 +48,12 @@ export async function loadParameters(
   options: LoadOptions,
 ): Promise<LoadedParameters> {
   const buffers = new Map<string, GPUBuffer[]>();
+  const textures = new Map<string, GPUTexture>();
   const destroy = () => {
     for (const list of buffers.values()) for (const buffer of list) gpu.destroyBuffer(buffer);
+    for (const texture of textures.values()) gpu.destroyTexture(texture);
     buffers.clear();
+    textures.clear();
   };
   const uploader = createUploader(gpu, options);
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
@@ -63,9 +66,17 @@ export async function loadParameters(
       buffers.set(parameter.key, list);
       bytes += list.reduce((sum, buffer) => sum + buffer.size, 0);
       const parts = parameter.parts.map((part) => tensors.get(part.name)!);
-      if (parameter.kind === "matrix") await uploader.matrix(parameter, parts, list[0]!);
-      else if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
-      else await uploader.vector(parameter, parts, list[0]!);
+      if (parameter.kind === "matrix") {
+        await uploader.matrix(parameter, parts, list[0]!);
+        const texture = matrixTexture(gpu, parameter, options.storage);
+        if (texture) {
+          textures.set(parameter.key, tilesToTexture(gpu, label, list[0]!, texture));
+          gpu.destroyBuffer(list[0]!); // the queue keeps what it still has to read
+          buffers.set(parameter.key, []);
+        }
+      }
+      if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
+      if (parameter.kind === "vector") await uploader.vector(parameter, parts, list[0]!);
       done += parts.reduce((sum, part) => sum + part.byteLength, 0);
       options.onProgress?.(done, total);
     }
@@ -76,7 +87,13 @@ export async function loadParameters(
   } finally {
     uploader.close();
   }
-  return { storage: options.storage, bytes, get: (parameter) => buffers.get(parameter.key)!, destroy };
+  return {
+    storage: options.storage,
+    bytes,
+    get: (parameter) => buffers.get(parameter.key)!,
+    texture: (matrix) => textures.get(matrix.key),
+    destroy,
+  };
 }
 
 interface Uploader {

@@ -8,6 +8,7 @@ import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { tensorEntry } from "../graph/testing/checkpoint.ts";
 import { closeAll, openAdapters, type TestDevice } from "../graph/testing/devices.ts";
 import { checkpointed, normals, random } from "../graph/testing/values.ts";
+import { tilesInBuffer } from "../graph/weights.ts";
 import { toFloat32 } from "../weights/element-types.ts";
 import type { LoraDelta } from "../weights/lora.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
@@ -121,9 +122,10 @@ async function reference(
 
 /** What the device holds: every packed weight, and where part `part` has its weight `[o, i, tap]` among them. */
 async function packedWeights(gpu: Gpu, weights: LoadedParameters, parameter: MatrixParameter) {
-  const [buffer] = weights.get(parameter);
+  const tiles = tilesInBuffer(gpu, "test", weights, parameter);
   const count = parameter.taps * parameter.inputQuads * parameter.outputQuads * 16;
-  const bytes = await gpu.read(buffer!, 0, count * (weights.storage === "f16" ? 2 : 4));
+  const bytes = await gpu.read(tiles.buffer, 0, count * (weights.storage === "f16" ? 2 : 4));
+  tiles.release();
   const values = weights.storage === "f16" ? toFloat32(bytes, "F16") : new Float32Array(bytes.buffer, 0, count);
   const widened = (channel: number, head?: { width: number; padded: number }) =>
     head ? Math.floor(channel / head.width) * head.padded + (channel % head.width) : channel;
@@ -220,7 +222,9 @@ describe.each(["f32", "f16"] as const)("weights stored as %s", (storage) => {
       expect(gpu.memory.bytes - before.bytes).toBe(merged.bytes);
       for (const parameter of parameters) {
         const touched = parameter.kind === "matrix" && parameter.key !== "untouched.weight";
-        expect(merged.get(parameter)[0] === loaded.get(parameter)[0], parameter.key).toBe(!touched);
+        const held = (by: LoadedParameters) =>
+          (parameter.kind === "matrix" && by.texture?.(parameter)) || by.get(parameter)[0];
+        expect(held(merged) === held(loaded), parameter.key).toBe(!touched);
       }
       merged.destroy();
       expect(gpu.memory.bytes).toBe(before.bytes);

@@ -13,6 +13,7 @@ import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
 import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
+import { matrixTexture, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
@@ -63,25 +64,37 @@ export async function mergeLoras(
   }
 
   const copies = new Map<string, GPUBuffer>();
+  const textures = new Map<string, GPUTexture>();
   const destroy = () => {
     for (const buffer of copies.values()) gpu.destroyBuffer(buffer);
+    for (const texture of textures.values()) gpu.destroyTexture(texture);
     copies.clear();
+    textures.clear();
   };
   const merger = createMerger(gpu, base, options.label);
   let bytes = 0;
   try {
     for (const [parameter, parts] of changes) {
-      const [source] = base.get(parameter) as [GPUBuffer];
-      const copy = gpu.createBuffer(`${options.label}: ${parameter.key}`, source.size);
+      const label = `${options.label}: ${parameter.key}`;
+      const source = tilesInBuffer(gpu, label, base, parameter);
+      const copy = gpu.createBuffer(label, source.buffer.size);
       copies.set(parameter.key, copy);
       bytes += copy.size;
-      merger.copy(source, copy);
+      merger.copy(source.buffer, copy);
       const finer = await base.finer?.(parameter);
-      const before = finer
-        ? { buffer: finer.get(parameter)[0]!, storage: finer.storage }
-        : { buffer: source, storage: base.storage };
+      const exact = finer && tilesInBuffer(gpu, label, finer, parameter);
+      const before = { buffer: (exact ?? source).buffer, storage: (finer ?? base).storage };
       for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, before, copy);
-      finer?.destroy(); // the queue keeps what it still has to read
+      // The queue keeps what it still has to read.
+      exact?.release();
+      finer?.destroy();
+      source.release();
+      const texture = matrixTexture(gpu, parameter, base.storage);
+      if (texture) {
+        textures.set(parameter.key, tilesToTexture(gpu, label, copy, texture));
+        copies.delete(parameter.key);
+        gpu.destroyBuffer(copy);
+      }
     }
     await gpu.idle();
   } catch (error) {
@@ -97,6 +110,7 @@ export async function mergeLoras(
       const copy = copies.get(parameter.key);
       return copy ? [copy] : base.get(parameter);
     },
+    texture: (matrix) => textures.get(matrix.key) ?? base.texture?.(matrix),
     destroy,
   };
 }
