@@ -213,6 +213,17 @@ withRuntimeFlags(program.command("profile"))
     await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
   });
 
+withRuntimeFlags(program.command("tune"))
+  .description("time the kernels that could do each layer of a model on this GPU, and use the fastest from then on")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--again", "time what is remembered, too", false)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+    const { tuneModel } = await import("./tune.ts");
+    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
+      process.stdout.write(`${line}\n`),
+    );
+  });
+
 program
   .command("doctor")
   .description("what this machine offers to compute on, what is missing, and how to mend it")

@@ -123,7 +123,7 @@ export async function* generate(
   asked: PipelineRequest,
   { signal, takeUpdate }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
-  const { unet, vae } = model;
+  const { unet } = model;
   let request = asked;
   const clock = stopwatch();
   signal?.throwIfAborted();
@@ -150,6 +150,7 @@ export async function* generate(
 
     const steps = schedule.rows.length;
     const every = preview ? (request.previewEvery ?? 0) : 0;
+    let shown: Decoding | undefined;
     for (const [index, row] of schedule.rows.entries()) {
       signal?.throwIfAborted();
       const step = index + 1;
@@ -165,14 +166,23 @@ export async function* generate(
         const drawn = noise.randn(latentCount(shape));
         if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
       }
-      await plan.replay();
+      const replay = plan.replay();
+      replay.catch(() => {}); // told below, unless nobody asks for more
+      if (preview && shown) {
+        // Read, and packed by whoever asked, while the device is at the next step.
+        const picture = await shown.picture;
+        clock.lap("preview");
+        yield { type: "preview", step: step - 1, steps, decoder: preview, picture };
+        signal?.throwIfAborted();
+        shown = undefined;
+      }
+      await replay;
       clock.lap("denoise");
       yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
       if (preview && every > 0 && step % every === 0 && step < steps) {
         signal?.throwIfAborted();
-        const picture = await decodeWith(model, plans, preview, plan.range("denoised"), shape);
+        shown = await startDecoding(model, plans, preview, plan.range("denoised"), shape);
         clock.lap("preview");
-        yield { type: "preview", step, steps, decoder: preview, picture };
       }
     }
 
@@ -182,7 +192,8 @@ export async function* generate(
       const latents = plan.range("latents");
       const size = latentBytes(shape);
       const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
-      pictures.push(await decodeFully(model, plans, vae, own, shape));
+      const { picture } = await startDecoding(model, plans, "full", own, shape);
+      pictures.push(await picture);
     }
     clock.lap("decode");
     yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
@@ -419,33 +430,28 @@ async function noisedPicture(
   return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
 }
 
-/** A picture of the first image's latents by the decoder asked for. */
-async function decodeWith(
+/** A picture on its way: everything is submitted, and the latents may change. */
+interface Decoding {
+  readonly picture: Promise<Pixels>;
+}
+
+/** Begins a picture of the first image's latents by the decoder asked for. */
+async function startDecoding(
   model: DiffusionModel,
   plans: PlanLoan,
   decoder: Decoder,
   latents: Range,
   shape: LatentSize,
-): Promise<Pixels> {
-  const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
-  if (decoder === "linear") {
-    const plan = await linearPlan(model, plans, shape);
-    return decodeOnDevice(model.gpu, plan, first, { width: shape.width, height: shape.height });
-  }
-  return decodeFully(model, plans, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
-}
-
-async function decodeFully(
-  model: DiffusionModel,
-  plans: PlanLoan,
-  vae: LoadedAutoencoder,
-  latents: Range,
-  shape: LatentSize,
-): Promise<Pixels> {
+): Promise<Decoding> {
   const { height, width } = shape;
-  const plan = await decoderPlan(model, plans, vae, shape);
-  const pixels = { width: width * vae.downscale, height: height * vae.downscale };
-  return decodeOnDevice(model.gpu, plan, latents, pixels);
+  const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
+  const vae = decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
+  const isLinear = decoder === "linear";
+  const plan = await (isLinear ? linearPlan(model, plans, shape) : decoderPlan(model, plans, vae, shape));
+  const scale = isLinear ? 1 : vae.downscale;
+  const picture = decodeOnDevice(model.gpu, plan, first, { width: width * scale, height: height * scale });
+  picture.catch(() => {}); // told to whoever waits for it
+  return { picture };
 }
 
 function denoiserPlan(

@@ -11,6 +11,7 @@ import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-
 import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { useTuning } from "../graph/tuning-cache.ts";
 import { decodePicture } from "../image/decode.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./contract.ts";
@@ -36,6 +37,7 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
+    await useTuning(gpu);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,

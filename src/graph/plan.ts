@@ -40,6 +40,11 @@ export interface CompileOptions {
   readonly choose?: Choose;
 }
 
+/** What a recorder has recorded. */
+export type Recorded = Readonly<
+  Pick<Recorder, "inputs" | "states" | "outputs"> & { readonly operations: readonly Operation[] }
+>;
+
 const choices = new WeakMap<Gpu, Choose>();
 
 /** Has every plan of this GPU that is compiled from now on take its variants by `choose`; undefined: by rule again. */
@@ -117,7 +122,7 @@ interface Arrangement {
 
 function arrange(
   gpu: MemoryFacts,
-  recorder: Recorder,
+  recorder: Recorded,
   options: Pick<CompileOptions, "storage" | "maxTensorBytes">,
 ): Arrangement {
   const { storage } = options;
@@ -143,12 +148,31 @@ function arrange(
  * Bytes of activations that a plan of what `recorder` recorded will take, without making it.
  * Throws `GraphError` where a tensor does not fit.
  */
-export function arenaBytes(gpu: MemoryFacts, recorder: Recorder, storage: Storage): number {
+export function arenaBytes(gpu: MemoryFacts, recorder: Recorded, storage: Storage): number {
   return arrange(gpu, recorder, { storage }).memory.arenas.reduce((sum, size) => sum + size, 0);
 }
 
+/** The operations of a plan as they will run: fused, and split where they are too large. */
+export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage: Storage): readonly Operation[] {
+  return arrange(gpu, recorder, { storage }).ordered;
+}
+
+/** What kernels are chosen for where a plan with these parameters is compiled on this GPU. */
+export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose?: Choose): Target {
+  return {
+    lanes: gpu.lanes,
+    storage,
+    weights: parameters.storage,
+    maxBindingBytes: gpu.maxBindingBytes,
+    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
+    winograd: parameters.transformed !== undefined,
+    textured: (matrix) => parameters.texture?.(matrix) !== undefined,
+    choose: choose ?? choices.get(gpu),
+  };
+}
+
 /** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
-export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
+export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
   const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
 
@@ -183,16 +207,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       return range;
     };
 
-    const target: Target = {
-      lanes: gpu.lanes,
-      storage,
-      weights: options.parameters.storage,
-      maxBindingBytes: gpu.maxBindingBytes,
-      maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
-      winograd: options.parameters.transformed !== undefined,
-      textured: (matrix) => options.parameters.texture?.(matrix) !== undefined,
-      choose: options.choose ?? choices.get(gpu),
-    };
+    const target = targetOf(gpu, storage, options.parameters, options.choose);
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),
       dispatches: lower(operation, target),

@@ -25,7 +25,7 @@ export const VARIANTS: readonly Variant[] = [...new Set([...CONVOLUTION_VARIANTS
 export type Varied = Convolution | Attention;
 
 /** Picks one of `candidates`, of which the first is the rule's own choice; that stays where anything else is given. */
-export type Choose = (operation: Varied, candidates: readonly Variant[]) => Variant | undefined;
+export type Choose = (operation: Varied, candidates: readonly Variant[], target: Target) => Variant | undefined;
 
 /** Always the variant of this name, where it can do the operation. */
 export function always(name: Variant): Choose {
@@ -77,7 +77,7 @@ export function attentionVariant(operation: Attention, target: Target): Attentio
   return chosen(operation, attentionVariants(operation, target), target);
 }
 
-function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], { choose }: Target): V {
-  const choice = choose?.(operation, candidates);
+function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], target: Target): V {
+  const choice = target.choose?.(operation, candidates, target);
   return candidates.find((candidate) => candidate === choice) ?? candidates[0]!;
 }
