@@ -53,6 +53,8 @@ export interface SessionOptions<Input> {
 export interface Session {
   /** Requests that run, wait, or have outputs that were not sent. */
   readonly busy: boolean;
+  /** The ids of the requests that it knows: those that wait or run, and ended ones whose outputs are held. */
+  readonly requests: readonly string[];
   /** Bytes of requests that wait for their turn. */
   readonly waitingBytes: number;
   /** Takes a message that was decoded from a frame. */
@@ -299,6 +301,9 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
         waiting.length > 0 ||
         [...active.values()].some(({ reader, job }) => reader !== undefined || job.endedAt === undefined)
       );
+    },
+    get requests() {
+      return [...active.keys(), ...waiting.map(({ requestId }) => requestId)];
     },
     get waitingBytes() {
       return waitingBytes();

@@ -195,9 +195,9 @@ async function stream<Input, Event>(
   const form = JSON.stringify([contentType, envelope, source]);
   const frame = (entry: LogEntry<Event>) => {
     const forms = frames.get(entry) ?? new Map<string, Promise<Framed>>();
-    frames.set(entry, forms);
     const made = forms.get(form) ?? make(entry);
-    if (forms.size < MAX_FORMS) forms.set(form, made);
+    // Where nobody else follows the job it is not kept.
+    if (job.log.readers > 1 && forms.size < MAX_FORMS) frames.set(entry, forms.set(form, made));
     return made;
   };
 

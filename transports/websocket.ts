@@ -168,6 +168,8 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
           session: token,
           resumed: opened.resumed,
           resume_within_s: graceMs / 1000,
+          // What was sent while the connection broke may not have come.
+          requests: session.requests,
         });
         session.attach(line, opened.resumed ? afterOf(c.req.query("after") ?? "") : undefined);
       },

@@ -16,6 +16,8 @@ struct Params {
   layer_in_quads: u32, layer_out_quads: u32, accumulate: u32, has_bias: u32,
   has_per_image: u32, has_residual: u32, activation: u32, activation_after_residual: u32,
   grid_width: u32,
+  first_tile: u32, tile_count: u32, tile_stride: u32,                       // Winograd's tiles: tile_corner
+  tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -32,6 +34,12 @@ fn output_pixel(row: u32) -> Pixel {
   let m = min(row, params.rows - 1u);
   let line = m / params.out_width;
   return Pixel(line / params.out_height, line % params.out_height, m % params.out_width);
+}
+
+// The output pixel in the upper left corner of a tile of tile_side × tile_side pixels.
+fn tile_corner(tile: u32) -> Pixel {
+  let line = tile / params.tiles_wide;
+  return Pixel(line / params.tiles_high, line % params.tiles_high * params.tile_side, tile % params.tiles_wide * params.tile_side);
 }
 
 // Index of the first quad of the input pixel that `pixel` sees at tap (ky, kx), or HALO outside the picture.

@@ -387,6 +387,26 @@ page, \`/health\`, \`/ready\`, \`/openapi.json\` and \`/docs\` need a credential
 Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(", ")}. A key without \`scopes\` has all of them, one without \`models\` may use
 all models.
 
+## Memory
+
+Whatever a client does, what it can make the server hold has a bound, and something happens at it:
+
+- Events are held once, in their job's log: \`limits.log_bytes\` a job, \`limits.retained_bytes\` for all that have ended. A job
+  that several follow holds what its events were encoded to as well. At the bound replaced previews go first, then the
+  oldest events; who still wanted those is cut off, and told 410 when coming back.
+- A client that reads slowly or not at all: over a stream, one encoded event beyond what its socket takes; over a WebSocket,
+  one for each request under way, 256 KiB of previews, and 1 MiB of answers, above which nothing more is read from it.
+  Newer previews take the place of those that it has not taken. After 2 minutes without a byte taken a stream is cut off;
+  a WebSocket, at the second ping without an answer (40 s).
+- Requests that wait: \`limits.waiting\` and \`limits.waiting_bytes\`, then 503; those that wait within a session 64 MiB, then
+  the oldest is superseded, and 256 MiB in all sessions, then 503.
+
+## Shutdown
+
+At SIGTERM or SIGINT \`/ready\` becomes 503 and new work is refused with 503 and \`Retry-After\`, while the port stays open. What
+runs or waits has \`shutdown_seconds\` to finish; what is left then ends with an error of status 503, so that its client asks
+again, elsewhere. Sessions are closed with 1012.
+
 ## Traces
 
 Where \`OTEL_EXPORTER_OTLP_ENDPOINT\` is set, and \`@opentelemetry/sdk-trace-node\` and \`@opentelemetry/exporter-trace-otlp-http\`

@@ -8,7 +8,7 @@
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
-import type { Binding, Dispatch, Target } from "./dispatch.ts";
+import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
 import { fuse } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
@@ -16,6 +16,7 @@ import { GraphError, type Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
 import {
   channelsOf,
+  type MatrixParameter,
   type Operation,
   quads,
   readsOf,
@@ -163,6 +164,8 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
     storage,
     weights: parameters.storage,
     maxBindingBytes: gpu.maxBindingBytes,
+    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
+    winograd: parameters.transformed !== undefined,
     textured: (matrix) => parameters.texture?.(matrix) !== undefined,
     choose: choose ?? choices.get(gpu),
   };
@@ -174,6 +177,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
 
   const owned: GPUBuffer[] = [];
+  const textures: GPUTexture[] = [];
   const own = (name: string, size: number, usage?: number) => {
     const buffer = gpu.createBuffer(`${label}: ${name}`, size, usage);
     owned.push(buffer);
@@ -182,7 +186,9 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const external = new Map<number, Range>();
   const destroy = () => {
     for (const buffer of owned) gpu.destroyBuffer(buffer);
+    for (const texture of textures) gpu.destroyTexture(texture);
     owned.length = 0;
+    textures.length = 0;
   };
 
   try {
@@ -212,8 +218,18 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       own,
     );
 
-    const resource = (binding: Binding): GPUBufferBinding | GPUTextureView => {
+    const bindings = lowered.flatMap(({ dispatches }) => dispatches).flatMap((dispatch) => dispatch.bindings);
+    const scratch = scratchTextures(bindings, (name, shape) => {
+      const texture = gpu.createTexture(`${label}: ${name}`, { ...shape, format: "rgba32float" });
+      textures.push(texture);
+      return texture;
+    });
+    const transformed = await transformedWeights(bindings, options.parameters);
+
+    const resource = (binding: Exclude<Binding, "unused">): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
+      if ("scratch" in binding) return scratch.get(binding.scratch.name)!.createView();
+      if ("winograd" in binding) return transformed.get(binding.winograd)!.createView();
       if ("parameter" in binding) {
         const { parameter, piece = 0 } = binding;
         const texture = parameter.kind === "matrix" ? options.parameters.texture?.(parameter) : undefined;
@@ -238,7 +254,9 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
         layout: pipeline.getBindGroupLayout(0),
         entries: [
           { binding: 0, resource: uniforms(dispatch) },
-          ...dispatch.bindings.map((binding, index) => ({ binding: index + 1, resource: resource(binding) })),
+          ...dispatch.bindings.flatMap((binding, index) =>
+            binding === "unused" ? [] : [{ binding: index + 1, resource: resource(binding) }],
+          ),
         ],
       });
       return { pipeline, group, dispatch };
@@ -261,7 +279,8 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     const plan: Plan = {
       label,
       get bytes() {
-        return owned.reduce((sum, buffer) => sum + buffer.size, 0);
+        const buffers = owned.reduce((sum, buffer) => sum + buffer.size, 0);
+        return buffers + textures.reduce((sum, { width, height }) => sum + width * height * 16, 0);
       },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
@@ -338,6 +357,33 @@ function prologueOf(operations: readonly Operation[]): (operation: Operation) =>
   }
   // A plan of which everything follows from its constants has no steps left to hoist from: it is all steps.
   return members.size === operations.length ? () => false : (operation) => members.has(operation);
+}
+
+/** A texture for each name of scratch, as large as the largest of that name. */
+function scratchTextures(
+  bindings: readonly Binding[],
+  create: (name: string, shape: { width: number; height: number }) => GPUTexture,
+): Map<Scratch["name"], GPUTexture> {
+  const shapes = new Map<Scratch["name"], { width: number; height: number }>();
+  for (const binding of bindings) {
+    if (typeof binding === "string" || !("scratch" in binding)) continue;
+    const { name, width, height } = binding.scratch;
+    const known = shapes.get(name) ?? { width: 0, height: 0 };
+    shapes.set(name, { width: Math.max(known.width, width), height: Math.max(known.height, height) });
+  }
+  return new Map([...shapes].map(([name, shape]) => [name, create(name, shape)]));
+}
+
+async function transformedWeights(
+  bindings: readonly Binding[],
+  parameters: ParameterBuffers,
+): Promise<Map<MatrixParameter, GPUTexture>> {
+  const textures = new Map<MatrixParameter, GPUTexture>();
+  for (const binding of bindings) {
+    if (typeof binding === "string" || !("winograd" in binding) || textures.has(binding.winograd)) continue;
+    textures.set(binding.winograd, await parameters.transformed!(binding.winograd));
+  }
+  return textures;
 }
 
 /** The pipelines of these dispatches by their code, compiled beside each other. */

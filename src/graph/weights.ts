@@ -14,6 +14,8 @@ export interface ParameterBuffers {
   readonly storage: Storage;
   get(parameter: Parameter): readonly GPUBuffer[];
   texture?(matrix: MatrixParameter): GPUTexture | undefined;
+  /** The weights of a 3 × 3 convolution transformed for Winograd's form, in f32; made when first asked for. */
+  transformed?(matrix: MatrixParameter): Promise<GPUTexture>;
 }
 
 /** The texture that a matrix's tiles fill line by line: a line for each tap and input quad, as they lie in a buffer. */
@@ -35,10 +37,35 @@ const TEXEL_BYTES = 16;
  */
 export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storage): MatrixTexture | undefined {
   if (gpu.facts.driver !== "lavapipe" || gpu.lanes === undefined) return;
-  const bytesPerRow = matrix.outputQuads * 4 * weightQuadBytes(storage);
-  const [width, height] = [bytesPerRow / TEXEL_BYTES, matrix.taps * matrix.inputQuads];
-  const limit = gpu.device.limits.maxTextureDimension2D;
-  if (bytesPerRow % COPY_ALIGNMENT !== 0 || Math.max(width, height) > limit) return;
+  return tilesTexture(matrix, matrix.taps, storage, gpu.device.limits.maxTextureDimension2D);
+}
+
+/** Winograd's F(4×4, 3×3): pixels along the side of a tile, and frequencies, which stand where the taps of a convolution do. */
+export const WINOGRAD_SIDE = 4;
+export const WINOGRAD_FREQUENCIES = 36;
+
+/**
+ * The texture that holds the weights of a 3 × 3 convolution transformed for Winograd's form: in f32 whatever the weights are
+ * stored as, so four or eight times as large. Undefined where no texture can, or no buffer on the way to it: on lavapipe,
+ * more than 930,000 pairs of channels.
+ */
+export function transformedTexture(
+  matrix: MatrixParameter,
+  limits: { readonly maxBindingBytes: number; readonly maxTextureDimension: number },
+): MatrixTexture | undefined {
+  const texture = tilesTexture(matrix, WINOGRAD_FREQUENCIES, "f32", limits.maxTextureDimension);
+  return texture && texture.bytesPerRow * texture.height <= limits.maxBindingBytes ? texture : undefined;
+}
+
+function tilesTexture(
+  { outputQuads, inputQuads }: MatrixParameter,
+  taps: number,
+  storage: Storage,
+  maxDimension: number,
+): MatrixTexture | undefined {
+  const bytesPerRow = outputQuads * 4 * weightQuadBytes(storage);
+  const [width, height] = [bytesPerRow / TEXEL_BYTES, taps * inputQuads];
+  if (bytesPerRow % COPY_ALIGNMENT !== 0 || Math.max(width, height) > maxDimension) return;
   return { width, height, bytesPerRow, format: storage === "f32" ? "rgba32float" : "rgba32uint" };
 }
 

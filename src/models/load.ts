@@ -15,6 +15,7 @@ import { quads } from "../graph/tensor.ts";
 import { matrixTexture, type ParameterBuffers, parameterBytes, tablePieces, tilesToTexture } from "../graph/weights.ts";
 import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
+import { createTransformedWeights } from "./transformed-weights.ts";
 
 /** Bytes read from disk at a time. */
 const PIECE_BYTES = 16 * 2 ** 20;
@@ -87,12 +88,20 @@ export async function loadParameters(
   } finally {
     uploader.close();
   }
-  return {
+  const held = {
     storage: options.storage,
+    get: (parameter: Parameter) => buffers.get(parameter.key)!,
+    texture: (matrix: MatrixParameter) => textures.get(matrix.key),
+  };
+  const transformed = createTransformedWeights(gpu, options.label, held);
+  return {
+    ...held,
     bytes,
-    get: (parameter) => buffers.get(parameter.key)!,
-    texture: (matrix) => textures.get(matrix.key),
-    destroy,
+    transformed: transformed.get,
+    destroy() {
+      transformed.destroy();
+      destroy();
+    },
   };
 }
 

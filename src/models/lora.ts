@@ -19,6 +19,7 @@ import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 import type { LoadedParameters } from "./load.ts";
+import { createTransformedWeights } from "./transformed-weights.ts";
 
 /** A resolved change, and how strongly it counts. */
 export interface WeightedDelta {
@@ -103,15 +104,27 @@ export async function mergeLoras(
   } finally {
     merger.close();
   }
-  return {
+  const held = {
     storage: base.storage,
-    bytes,
-    get(parameter) {
+    get(parameter: Parameter) {
       const copy = copies.get(parameter.key);
       return copy ? [copy] : base.get(parameter);
     },
-    texture: (matrix) => textures.get(matrix.key) ?? base.texture?.(matrix),
-    destroy,
+    texture: (matrix: MatrixParameter) => textures.get(matrix.key) ?? base.texture?.(matrix),
+  };
+  const own = createTransformedWeights(gpu, options.label, held);
+  const { transformed } = base;
+  const changed = new Set([...changes.keys()].map(({ key }) => key)); // a plan's parameters are objects of their own
+  return {
+    ...held,
+    bytes,
+    ...(transformed && {
+      transformed: (matrix: MatrixParameter) => (changed.has(matrix.key) ? own.get(matrix) : transformed(matrix)),
+    }),
+    destroy() {
+      own.destroy();
+      destroy();
+    },
   };
 }
 
