@@ -9,7 +9,7 @@
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
-import { fuse } from "./fuse.ts";
+import { fuse, joinGroupNorms } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import { GraphError, type Recorder } from "./recorder.ts";
@@ -25,7 +25,7 @@ import {
   type Tensor,
   tensorBytes,
 } from "./tensor.ts";
-import type { Choose } from "./variants.ts";
+import { type Choose, groupNormVariant } from "./variants.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 export interface CompileOptions {
@@ -93,7 +93,7 @@ interface Bound {
 }
 
 /** What of a GPU decides how tensors lie in memory. */
-type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment">;
+type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment" | "lanes">;
 
 /** The operations as they will run, the prologue's first, and where their tensors lie. */
 interface Arrangement {
@@ -105,12 +105,15 @@ interface Arrangement {
 function arrange(
   gpu: MemoryFacts,
   recorder: Recorder,
-  options: Pick<CompileOptions, "storage" | "maxTensorBytes">,
+  options: Pick<CompileOptions, "storage" | "maxTensorBytes" | "choose">,
 ): Arrangement {
-  const { storage } = options;
+  const { storage, choose } = options;
   const outputs = new Set(recorder.outputs.values());
   const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
-  const operations = split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes });
+  const operations = joinGroupNorms(
+    split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes }),
+    (norm) => groupNormVariant(norm, { lanes: gpu.lanes, storage, choose }) === "joined",
+  );
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
   const steps = ordered.filter((operation) => !isPrologue(operation));
@@ -137,7 +140,8 @@ export function arenaBytes(gpu: MemoryFacts, recorder: Recorder, storage: Storag
 /** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
 export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
-  const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
+  const choose = options.choose ?? choices.get(gpu);
+  const { ordered, isPrologue, memory } = arrange(gpu, recorder, { ...options, choose });
 
   const owned: GPUBuffer[] = [];
   const textures: GPUTexture[] = [];
@@ -178,7 +182,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
       winograd: options.parameters.transformed !== undefined,
       textured: (matrix) => options.parameters.texture?.(matrix) !== undefined,
-      choose: options.choose ?? choices.get(gpu),
+      choose,
     };
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),
