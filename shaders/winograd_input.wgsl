@@ -2,7 +2,7 @@
 //
 //   transformed[frequency, tile, i] = Bᵀ d B,   d: the POINTS × POINTS inputs that OUTPUTS × OUTPUTS outputs see
 //
-// A texel is a quad of input channels; a row of texels is a tile at a frequency: row = frequency · tile_stride + tile.
+// A texel is a quad of input channels. Frequency (i, j) of a tile: columns from i · layer_in_quads on, row j · tile_stride + tile.
 // One invocation transforms one quad of one tile; tiles count from first_tile over images, rows and columns. The loop over
 // rows is a loop on purpose: 36 loads of a buffer one after the other are more code than an instruction cache holds.
 @group(0) @binding(7) var transformed: texture_storage_2d<rgba32float, write>;
@@ -27,8 +27,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   for (var i = 0u; i < POINTS; i++) {
     for (var j = 0u; j < POINTS; j++) {
-      let row = (i * POINTS + j) * params.tile_stride + tile;
-      textureStore(transformed, vec2u(params.first_in_quad + quad, row), sum[i][j]);
+      let column = i * params.layer_in_quads + params.first_in_quad + quad;
+      textureStore(transformed, vec2u(column, j * params.tile_stride + tile), sum[i][j]);
     }
   }
 }

@@ -16,7 +16,7 @@ struct Params {
   layer_in_quads: u32, layer_out_quads: u32, accumulate: u32, has_bias: u32,
   has_per_image: u32, has_residual: u32, activation: u32, activation_after_residual: u32,
   grid_width: u32,
-  first_tile: u32, tile_count: u32, tile_stride: u32,                       // Winograd's tiles: tile_corner
+  first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
