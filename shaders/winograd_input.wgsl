@@ -15,10 +15,14 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (tile >= params.tile_count) { return; }
   let corner = tile_corner(params.first_tile + tile);
 
+  // Divisions are dear: once a column, not once a load.
+  var columns: array<u32, POINTS>;
+  for (var x = 0u; x < POINTS; x++) { columns[x] = source_column(corner, x); }
   var sum: array<array<vec4f, POINTS>, POINTS>;
   for (var y = 0u; y < POINTS; y++) {
+    let row = source_row(corner, y);
     var d: array<vec4f, POINTS>;
-    for (var x = 0u; x < POINTS; x++) { d[x] = load_input(input_quad(corner, y, x), quad); }
+    for (var x = 0u; x < POINTS; x++) { d[x] = load_input(source_quad(corner.image, row, columns[x]), quad); }
     let along_x = input_transform(d);
     let along_y = INPUT_COLUMNS[y];
     for (var i = 0u; i < POINTS; i++) {
