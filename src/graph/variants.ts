@@ -7,25 +7,33 @@
  */
 
 import type { Target } from "./dispatch.ts";
-import type { Attention, Convolution } from "./tensor.ts";
+import { type Attention, type Convolution, channelsOf, type GroupNormApply, partsOf, tensorBytes } from "./tensor.ts";
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
 export const CONVOLUTION_VARIANTS = ["winograd", "subgroup", "tiled"] as const;
 export const ATTENTION_VARIANTS = ["subgroup", "tiled"] as const;
+/** One dispatch, or one for the statistics and one for the rest. */
+export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
 
 export type ConvolutionVariant = (typeof CONVOLUTION_VARIANTS)[number];
 export type AttentionVariant = (typeof ATTENTION_VARIANTS)[number];
-export type Variant = ConvolutionVariant | AttentionVariant;
+export type GroupNormVariant = (typeof GROUP_NORM_VARIANTS)[number];
+export type Variant = ConvolutionVariant | AttentionVariant | GroupNormVariant;
 
 /** All names, of whatever family. */
-export const VARIANTS: readonly Variant[] = [...new Set([...CONVOLUTION_VARIANTS, ...ATTENTION_VARIANTS])];
+export const VARIANTS: readonly Variant[] = [
+  ...new Set([...CONVOLUTION_VARIANTS, ...ATTENTION_VARIANTS, ...GROUP_NORM_VARIANTS]),
+];
 
 /** The operations that have variants. */
-export type Varied = Convolution | Attention;
+export type Varied = Convolution | Attention | GroupNormApply;
+
+/** What a choice may depend on besides the operation; of weights, where it has a matrix. */
+export type ChoiceTarget = Pick<Target, "storage"> & Partial<Pick<Target, "weights" | "textured">>;
 
 /** Picks one of `candidates`, of which the first is the rule's own choice; that stays where anything else is given. */
-export type Choose = (operation: Varied, candidates: readonly Variant[], target: Target) => Variant | undefined;
+export type Choose = (operation: Varied, candidates: readonly Variant[], target: ChoiceTarget) => Variant | undefined;
 
 /** Always the variant of this name, where it can do the operation. */
 export function always(name: Variant): Choose {
@@ -69,6 +77,33 @@ export function attentionVariants(_: Attention, { lanes }: Target): readonly Att
   return lanes === undefined ? ["tiled"] : ["subgroup", "tiled"];
 }
 
+/** The variants that can do a group norm on this adapter, by rule the best first. Never empty. */
+export function groupNormVariants(
+  operation: GroupNormApply,
+  { lanes, storage }: Pick<Target, "lanes" | "storage">,
+): readonly GroupNormVariant[] {
+  const { input, statistics } = operation;
+  const isWhole = channelsOf(input) === channelsOf(statistics.input) && partsOf(input).length <= 2;
+  if (lanes === undefined || !isWhole) return ["apart"];
+  const unitBytes = (tensorBytes(input, storage) / input.shape[0]!) * (groupNormUnit(operation) / channelsOf(input));
+  return unitBytes <= MAX_UNIT_BYTES ? ["joined", "apart"] : ["apart", "joined"];
+}
+
+// What a workgroup of the joined form goes over three times has to stay in the cache of a core.
+const MAX_UNIT_BYTES = 2 ** 19;
+
+/** Channels of the fewest whole groups that are whole quads. */
+export function groupNormUnit({ groupChannels }: GroupNormApply): number {
+  return [1, 2, 4].map((groups) => groups * groupChannels).find((channels) => channels % 4 === 0)!;
+}
+
+export function groupNormVariant(
+  operation: GroupNormApply,
+  target: Pick<Target, "lanes" | "storage" | "choose">,
+): GroupNormVariant {
+  return chosen(operation, groupNormVariants(operation, target), target);
+}
+
 export function convolutionVariant(operation: Convolution, target: Target): ConvolutionVariant {
   return chosen(operation, convolutionVariants(operation, target), target);
 }
@@ -77,7 +112,11 @@ export function attentionVariant(operation: Attention, target: Target): Attentio
   return chosen(operation, attentionVariants(operation, target), target);
 }
 
-function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], target: Target): V {
+function chosen<V extends Variant>(
+  operation: Varied,
+  candidates: readonly V[],
+  target: ChoiceTarget & Pick<Target, "choose">,
+): V {
   const choice = target.choose?.(operation, candidates, target);
   return candidates.find((candidate) => candidate === choice) ?? candidates[0]!;
 }
