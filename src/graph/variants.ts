@@ -62,8 +62,8 @@ function canWinograd({ weight, kernel }: Convolution, target: Target): boolean {
 const WINOGRAD_MIN_QUADS = 8;
 // Rows of tiles that a product takes at a time, whether or not there are as many.
 const WINOGRAD_ROWS = 16;
-// What the transforms cost for each channel of a pixel, in products of the direct form. Measured on lavapipe.
-const TRANSFORM_COST = 40;
+// What the transforms cost for each channel of a pixel, in products of the direct form: 102 to 111 on lavapipe.
+const TRANSFORM_COST = 110;
 
 /** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
 function savesByWinograd({ weight, picture }: Convolution): boolean {
@@ -86,7 +86,7 @@ export function attentionVariants(operation: Attention, target: Target): readonl
   const rows = Math.max(rowsOf(query.tensor), rowsOf(key.tensor));
   const fits = rows <= maxTextureDimension && (3 * heads * head.padded) / 4 <= maxTextureDimension;
   if (!fits || head.padded / 4 > MAX_HEAD_QUADS_A_LANE * lanes) return ["subgroup", "tiled"];
-  const many = rowsOf(key.tensor) / images >= MANY_KEYS;
+  const many = rowsOf(key.tensor) / images >= MANY_KEYS && lanes >= MANY_LANES;
   return many ? ["textured", "subgroup", "tiled"] : ["subgroup", "textured", "tiled"];
 }
 
@@ -94,6 +94,8 @@ export function attentionVariants(operation: Attention, target: Target): readonl
 const MAX_HEAD_QUADS_A_LANE = 3;
 // With fewer, a dispatch that copies the operands first does not pay.
 const MANY_KEYS = 256;
+// With the four of SwiftShader it never does.
+const MANY_LANES = 8;
 
 /** The variants that can do a group norm on this adapter, by rule the best first. Never empty. */
 export function groupNormVariants(
