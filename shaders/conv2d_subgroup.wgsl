@@ -1,11 +1,13 @@
 // Convolution and matrix product as an outer product inside one subgroup: the form for software adapters, where a
 // subgroup is a vector register and workgroup memory and barriers are dear (see docs/kernels.md).
 //
-// One workgroup is one subgroup and owns ROWS output pixels × 4·LANES output channels. For four input channels at a
-// time, lane l loads the quad of the pixels it owns (l, l + LANES, …) and its own tile of weights; each pixel's quad
-// is then broadcast and accumulated. No element is loaded twice.
+// One workgroup is one subgroup and owns ROWS output pixels × QUADS·LANES quads of output channels. For four input channels
+// at a time, lane l loads its own tiles of weights (columns l and l + LANES) and the quads of the pixels it owns (l,
+// l + LANES, …); each pixel's quad is then broadcast and accumulated. No element is loaded twice.
 //
-// ROWS is 8, 16 or 32: the more, the fewer loads for each product, and the more of them wasted where there are few rows.
+// A load is far more code than a product here, and code that outgrows the instruction cache is what limits the size of a
+// tile: hence 16 pixels × 2 quads a lane, and 8 × 2 or 32 × 1 where pixels or channels are few. Weights are loaded before
+// the input: a load from a texture is a call, over which no register lives.
 const OWNED = (ROWS + LANES - 1u) / LANES;  // pixels whose input one lane loads: 8, 4, 2 or 1
 
 fn multiply(a: vec4f, b: Outer) -> vec4f {
@@ -18,8 +20,10 @@ fn main(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let column = workgroup.y * LANES + lane;
-  let weight_column = min(column, params.out_quads - 1u);
+  let column0 = workgroup.y * QUADS * LANES + lane;
+  let column1 = column0 + LANES;
+  let weights0 = params.first_out_quad + min(column0, params.out_quads - 1u);
+  let weights1 = params.first_out_quad + min(column1, params.out_quads - 1u);
 
   let owned = lane % ROWS;
   let pixel0 = output_pixel(first_row + owned);
@@ -31,11 +35,12 @@ fn main(
   let pixel6 = output_pixel(first_row + owned + 6u * LANES);
   let pixel7 = output_pixel(first_row + owned + 7u * LANES);
 
-  var sum: array<vec4f, ROWS>;
-  var a: array<vec4f, OWNED>;
+  var sum0: array<vec4f, ROWS>;
+  var sum1: array<vec4f, ROWS>;
+  var input: array<vec4f, OWNED>;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
-      var tile = first_tile(ky, kx, weight_column);
+      var line = first_line(ky, kx);
       let source0 = input_quad(pixel0, ky, kx);
       var source1 = 0u;
       var source2 = 0u;
@@ -53,90 +58,131 @@ fn main(
         source7 = input_quad(pixel7, ky, kx);
       }
       for (var k = 0u; k < params.in_quads; k++) {
-        let b = unpack_tile(weights[tile]);
-        tile += params.layer_out_quads;
-        a[0] = load_input(source0, k);
-        if (OWNED > 1u) { a[1u % OWNED] = load_input(source1, k); }
-        if (OWNED > 2u) { a[2u % OWNED] = load_input(source2, k); a[3u % OWNED] = load_input(source3, k); }
+        let b0 = weight_tile(line, weights0);
+        var b1 = b0;
+        if (QUADS > 1u) { b1 = weight_tile(line, weights1); }
+        line++;
+        input[0] = load_input(source0, k);
+        if (OWNED > 1u) { input[1u % OWNED] = load_input(source1, k); }
+        if (OWNED > 2u) { input[2u % OWNED] = load_input(source2, k); input[3u % OWNED] = load_input(source3, k); }
         if (OWNED > 4u) {
-          a[4u % OWNED] = load_input(source4, k);
-          a[5u % OWNED] = load_input(source5, k);
-          a[6u % OWNED] = load_input(source6, k);
-          a[7u % OWNED] = load_input(source7, k);
+          input[4u % OWNED] = load_input(source4, k);
+          input[5u % OWNED] = load_input(source5, k);
+          input[6u % OWNED] = load_input(source6, k);
+          input[7u % OWNED] = load_input(source7, k);
         }
-        sum[0u % ROWS] += multiply(subgroupBroadcast(a[0u / LANES % OWNED], 0u % LANES), b);
-        sum[1u % ROWS] += multiply(subgroupBroadcast(a[1u / LANES % OWNED], 1u % LANES), b);
-        sum[2u % ROWS] += multiply(subgroupBroadcast(a[2u / LANES % OWNED], 2u % LANES), b);
-        sum[3u % ROWS] += multiply(subgroupBroadcast(a[3u / LANES % OWNED], 3u % LANES), b);
-        sum[4u % ROWS] += multiply(subgroupBroadcast(a[4u / LANES % OWNED], 4u % LANES), b);
-        sum[5u % ROWS] += multiply(subgroupBroadcast(a[5u / LANES % OWNED], 5u % LANES), b);
-        sum[6u % ROWS] += multiply(subgroupBroadcast(a[6u / LANES % OWNED], 6u % LANES), b);
-        sum[7u % ROWS] += multiply(subgroupBroadcast(a[7u / LANES % OWNED], 7u % LANES), b);
+        var a: vec4f;
+        a = subgroupBroadcast(input[0u / LANES % OWNED], 0u % LANES);
+        sum0[0u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[0u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[1u / LANES % OWNED], 1u % LANES);
+        sum0[1u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[1u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[2u / LANES % OWNED], 2u % LANES);
+        sum0[2u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[2u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[3u / LANES % OWNED], 3u % LANES);
+        sum0[3u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[3u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[4u / LANES % OWNED], 4u % LANES);
+        sum0[4u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[4u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[5u / LANES % OWNED], 5u % LANES);
+        sum0[5u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[5u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[6u / LANES % OWNED], 6u % LANES);
+        sum0[6u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[6u % ROWS] += multiply(a, b1); }
+        a = subgroupBroadcast(input[7u / LANES % OWNED], 7u % LANES);
+        sum0[7u % ROWS] += multiply(a, b0);
+        if (QUADS > 1u) { sum1[7u % ROWS] += multiply(a, b1); }
         if (ROWS > 8u) {
-          sum[8u % ROWS] += multiply(subgroupBroadcast(a[8u / LANES % OWNED], 8u % LANES), b);
-          sum[9u % ROWS] += multiply(subgroupBroadcast(a[9u / LANES % OWNED], 9u % LANES), b);
-          sum[10u % ROWS] += multiply(subgroupBroadcast(a[10u / LANES % OWNED], 10u % LANES), b);
-          sum[11u % ROWS] += multiply(subgroupBroadcast(a[11u / LANES % OWNED], 11u % LANES), b);
-          sum[12u % ROWS] += multiply(subgroupBroadcast(a[12u / LANES % OWNED], 12u % LANES), b);
-          sum[13u % ROWS] += multiply(subgroupBroadcast(a[13u / LANES % OWNED], 13u % LANES), b);
-          sum[14u % ROWS] += multiply(subgroupBroadcast(a[14u / LANES % OWNED], 14u % LANES), b);
-          sum[15u % ROWS] += multiply(subgroupBroadcast(a[15u / LANES % OWNED], 15u % LANES), b);
+          a = subgroupBroadcast(input[8u / LANES % OWNED], 8u % LANES);
+          sum0[8u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[8u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[9u / LANES % OWNED], 9u % LANES);
+          sum0[9u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[9u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[10u / LANES % OWNED], 10u % LANES);
+          sum0[10u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[10u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[11u / LANES % OWNED], 11u % LANES);
+          sum0[11u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[11u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[12u / LANES % OWNED], 12u % LANES);
+          sum0[12u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[12u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[13u / LANES % OWNED], 13u % LANES);
+          sum0[13u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[13u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[14u / LANES % OWNED], 14u % LANES);
+          sum0[14u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[14u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[15u / LANES % OWNED], 15u % LANES);
+          sum0[15u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[15u % ROWS] += multiply(a, b1); }
         }
         if (ROWS > 16u) {
-          sum[16u % ROWS] += multiply(subgroupBroadcast(a[16u / LANES % OWNED], 16u % LANES), b);
-          sum[17u % ROWS] += multiply(subgroupBroadcast(a[17u / LANES % OWNED], 17u % LANES), b);
-          sum[18u % ROWS] += multiply(subgroupBroadcast(a[18u / LANES % OWNED], 18u % LANES), b);
-          sum[19u % ROWS] += multiply(subgroupBroadcast(a[19u / LANES % OWNED], 19u % LANES), b);
-          sum[20u % ROWS] += multiply(subgroupBroadcast(a[20u / LANES % OWNED], 20u % LANES), b);
-          sum[21u % ROWS] += multiply(subgroupBroadcast(a[21u / LANES % OWNED], 21u % LANES), b);
-          sum[22u % ROWS] += multiply(subgroupBroadcast(a[22u / LANES % OWNED], 22u % LANES), b);
-          sum[23u % ROWS] += multiply(subgroupBroadcast(a[23u / LANES % OWNED], 23u % LANES), b);
-          sum[24u % ROWS] += multiply(subgroupBroadcast(a[24u / LANES % OWNED], 24u % LANES), b);
-          sum[25u % ROWS] += multiply(subgroupBroadcast(a[25u / LANES % OWNED], 25u % LANES), b);
-          sum[26u % ROWS] += multiply(subgroupBroadcast(a[26u / LANES % OWNED], 26u % LANES), b);
-          sum[27u % ROWS] += multiply(subgroupBroadcast(a[27u / LANES % OWNED], 27u % LANES), b);
-          sum[28u % ROWS] += multiply(subgroupBroadcast(a[28u / LANES % OWNED], 28u % LANES), b);
-          sum[29u % ROWS] += multiply(subgroupBroadcast(a[29u / LANES % OWNED], 29u % LANES), b);
-          sum[30u % ROWS] += multiply(subgroupBroadcast(a[30u / LANES % OWNED], 30u % LANES), b);
-          sum[31u % ROWS] += multiply(subgroupBroadcast(a[31u / LANES % OWNED], 31u % LANES), b);
+          a = subgroupBroadcast(input[16u / LANES % OWNED], 16u % LANES);
+          sum0[16u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[16u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[17u / LANES % OWNED], 17u % LANES);
+          sum0[17u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[17u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[18u / LANES % OWNED], 18u % LANES);
+          sum0[18u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[18u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[19u / LANES % OWNED], 19u % LANES);
+          sum0[19u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[19u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[20u / LANES % OWNED], 20u % LANES);
+          sum0[20u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[20u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[21u / LANES % OWNED], 21u % LANES);
+          sum0[21u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[21u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[22u / LANES % OWNED], 22u % LANES);
+          sum0[22u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[22u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[23u / LANES % OWNED], 23u % LANES);
+          sum0[23u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[23u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[24u / LANES % OWNED], 24u % LANES);
+          sum0[24u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[24u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[25u / LANES % OWNED], 25u % LANES);
+          sum0[25u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[25u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[26u / LANES % OWNED], 26u % LANES);
+          sum0[26u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[26u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[27u / LANES % OWNED], 27u % LANES);
+          sum0[27u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[27u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[28u / LANES % OWNED], 28u % LANES);
+          sum0[28u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[28u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[29u / LANES % OWNED], 29u % LANES);
+          sum0[29u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[29u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[30u / LANES % OWNED], 30u % LANES);
+          sum0[30u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[30u % ROWS] += multiply(a, b1); }
+          a = subgroupBroadcast(input[31u / LANES % OWNED], 31u % LANES);
+          sum0[31u % ROWS] += multiply(a, b0);
+          if (QUADS > 1u) { sum1[31u % ROWS] += multiply(a, b1); }
         }
       }
     }
   }
-  finish(first_row + 0u, column, sum[0u % ROWS]);
-  finish(first_row + 1u, column, sum[1u % ROWS]);
-  finish(first_row + 2u, column, sum[2u % ROWS]);
-  finish(first_row + 3u, column, sum[3u % ROWS]);
-  finish(first_row + 4u, column, sum[4u % ROWS]);
-  finish(first_row + 5u, column, sum[5u % ROWS]);
-  finish(first_row + 6u, column, sum[6u % ROWS]);
-  finish(first_row + 7u, column, sum[7u % ROWS]);
-  if (ROWS > 8u) {
-    finish(first_row + 8u, column, sum[8u % ROWS]);
-    finish(first_row + 9u, column, sum[9u % ROWS]);
-    finish(first_row + 10u, column, sum[10u % ROWS]);
-    finish(first_row + 11u, column, sum[11u % ROWS]);
-    finish(first_row + 12u, column, sum[12u % ROWS]);
-    finish(first_row + 13u, column, sum[13u % ROWS]);
-    finish(first_row + 14u, column, sum[14u % ROWS]);
-    finish(first_row + 15u, column, sum[15u % ROWS]);
-  }
-  if (ROWS > 16u) {
-    finish(first_row + 16u, column, sum[16u % ROWS]);
-    finish(first_row + 17u, column, sum[17u % ROWS]);
-    finish(first_row + 18u, column, sum[18u % ROWS]);
-    finish(first_row + 19u, column, sum[19u % ROWS]);
-    finish(first_row + 20u, column, sum[20u % ROWS]);
-    finish(first_row + 21u, column, sum[21u % ROWS]);
-    finish(first_row + 22u, column, sum[22u % ROWS]);
-    finish(first_row + 23u, column, sum[23u % ROWS]);
-    finish(first_row + 24u, column, sum[24u % ROWS]);
-    finish(first_row + 25u, column, sum[25u % ROWS]);
-    finish(first_row + 26u, column, sum[26u % ROWS]);
-    finish(first_row + 27u, column, sum[27u % ROWS]);
-    finish(first_row + 28u, column, sum[28u % ROWS]);
-    finish(first_row + 29u, column, sum[29u % ROWS]);
-    finish(first_row + 30u, column, sum[30u % ROWS]);
-    finish(first_row + 31u, column, sum[31u % ROWS]);
+  // A loop of a length that no compiler knows: unrolled, the epilogue ROWS times over is most of the kernel's code, and
+  // lavapipe compiles it for half a minute instead of a second. Indexed by the loop, `done` lies in memory; sum does not.
+  var done0 = sum0;
+  var done1 = sum1;
+  let count = min(ROWS, params.rows - first_row);
+  for (var i = 0u; i < count * QUADS; i++) {
+    let row = i / QUADS;
+    let second = i % QUADS == 1u;
+    finish(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
   }
 }

@@ -26,12 +26,12 @@ fn main(
   let weight_step = index / 64u;
   let weight_column = index % 16u;
   let weight_row = (index / 16u) % 4u;
-  let weight_quad = min(first_column + weight_column, params.out_quads - 1u);
+  let weight_quad = params.first_out_quad + min(first_column + weight_column, params.out_quads - 1u);
 
   var sum: array<vec4f, 4>;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
-      let tile = first_tile(ky, kx, weight_quad);
+      let line = first_line(ky, kx);
       let source = input_quad(pixel, ky, kx);
       for (var k = 0u; k < params.in_quads; k += STEP_QUADS) {
         var quad = vec4f(0.0);
@@ -39,7 +39,7 @@ fn main(
         staged_input[input_row][input_step] = quad;
         var row = vec4f(0.0);
         if (k + weight_step < params.in_quads) {
-          let outer = unpack_tile(weights[tile + (k + weight_step) * params.layer_out_quads]);
+          let outer = weight_tile(line + k + weight_step, weight_quad);
           row = select(select(outer.row0, outer.row1, weight_row == 1u), select(outer.row2, outer.row3, weight_row == 3u), weight_row > 1u);
         }
         staged_weights[weight_step][weight_column][weight_row] = row;

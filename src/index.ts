@@ -31,7 +31,7 @@ export type { JobRequestOptions, Source } from "../transports/source.ts";
 export { resume, type SseOptions, sse } from "../transports/sse.ts";
 export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
 export { type WorkerOptions, worker } from "../transports/worker.ts";
-export type { ModelFacts, RunOptions, Runtime, RuntimeOptions } from "./engine/contract.ts";
+export type { LoadProgress, ModelFacts, RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./engine/contract.ts";
 export { RequestError } from "./engine/errors.ts";
 export type * from "./engine/events.ts";
 export { JobError } from "./engine/job-errors.ts";

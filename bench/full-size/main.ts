@@ -20,7 +20,7 @@ import { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { type Autoencoder, autoencoder } from "../../src/models/autoencoder.ts";
 import { parseClipTextConfig, poolingPosition } from "../../src/models/clip.ts";
-import { loadComponent } from "../../src/models/component.ts";
+import { activationStorage, loadComponent } from "../../src/models/component.ts";
 import type { LoadedParameters } from "../../src/models/load.ts";
 import { parseUnetConfig, timestepSinusoids } from "../../src/models/unet.ts";
 import { type Component, type ModelDirectory, openModelDirectory } from "../../src/weights/model-directory.ts";
@@ -32,7 +32,7 @@ import { recordTextEncoder, wantedParameters } from "./wanted-parameters.ts";
 
 const USAGE = `npm run bench:full-size -- ${Object.keys(ARCHITECTURES).join("|")} [options]
   --size N        side of the picture in pixels, a multiple of 64 (default: 512, and 1024 too for sdxl)
-  --precision P   f16 or f32: how weights and activations are stored (default f16; the decoder's activations are f32)
+  --precision P   f16 or f32: how weights are stored (default f16)
   --adapter A     auto, hardware or software (default auto)
   --repeat        a second step where the first took long too (kernels are compiled during the first)
   --dir DIR       where the weights are written and deleted again (default: the system's temporary folder)`;
@@ -49,6 +49,7 @@ interface Settings {
   readonly architecture: Architecture;
   readonly sides: readonly number[];
   readonly storage: Storage;
+  readonly activations: Storage;
   readonly repeat: boolean;
 }
 
@@ -128,7 +129,7 @@ function fits(gpu: Gpu, bytes: number): boolean {
 }
 
 async function encodeText(gpu: Gpu, directory: ModelDirectory, settings: Settings): Promise<Conditioning[]> {
-  const { architecture, storage } = settings;
+  const { architecture, activations: storage } = settings;
   const tokens = 77;
   const prompts = [0, 1].map((prompt) => {
     const words = randomValues(`prompt ${prompt}`, 20, { deviation: 9000, mean: 25_000 });
@@ -181,7 +182,7 @@ async function denoise(
   prompts: readonly Conditioning[],
   settings: Settings,
 ): Promise<void> {
-  const { architecture, storage } = settings;
+  const { architecture, activations: storage } = settings;
   const component = directory.component("unet")!;
   const config = parseUnetConfig(component.config);
   const parameters = await load(gpu, component, settings);
@@ -225,7 +226,7 @@ async function decode(gpu: Gpu, directory: ModelDirectory, settings: Settings): 
   const component = directory.component("vae")!;
   const coder = autoencoder(component);
   const parameters = await load(gpu, component, settings);
-  const storage = coder.forceUpcast ? "f32" : settings.storage;
+  const storage = coder.forceUpcast ? "f32" : settings.activations;
   for (const side of settings.sides) {
     const size = { height: side / coder.downscale, width: side / coder.downscale, channels: coder.latentChannels };
     const what = `  vae decode ${side}²`;
@@ -332,6 +333,7 @@ async function main(): Promise<void> {
       architecture,
       sides: side ? [side] : architecture.sides,
       storage,
+      activations: activationStorage(gpu, storage),
       repeat: values.repeat,
     });
   } finally {

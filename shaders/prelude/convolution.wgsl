@@ -7,7 +7,7 @@
 // The input may be read as if it had been resized by nearest neighbour to virtual_height × virtual_width first.
 // x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
-// layer's output channels, from first_out_quad on; bias and per_image have all of them.
+// layer's output channels, from first_out_quad on; bias and per_image have all of them. Binding 2 is the weights: tiles_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -16,10 +16,11 @@ struct Params {
   layer_in_quads: u32, layer_out_quads: u32, accumulate: u32, has_bias: u32,
   has_per_image: u32, has_residual: u32, activation: u32, activation_after_residual: u32,
   grid_width: u32,
+  first_tile: u32, tile_count: u32, tile_stride: u32,                       // Winograd's tiles: tile_corner
+  tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
-@group(0) @binding(2) var<storage, read> weights: array<Tile>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(4) var<storage, read> per_image: array<Quad>;
 @group(0) @binding(5) var<storage, read> residual: array<Quad>;
@@ -33,6 +34,12 @@ fn output_pixel(row: u32) -> Pixel {
   let m = min(row, params.rows - 1u);
   let line = m / params.out_width;
   return Pixel(line / params.out_height, line % params.out_height, m % params.out_width);
+}
+
+// The output pixel in the upper left corner of a tile of tile_side × tile_side pixels.
+fn tile_corner(tile: u32) -> Pixel {
+  let line = tile / params.tiles_wide;
+  return Pixel(line / params.tiles_high, line % params.tiles_high * params.tile_side, tile % params.tiles_wide * params.tile_side);
 }
 
 // Index of the first quad of the input pixel that `pixel` sees at tap (ky, kx), or HALO outside the picture.
@@ -49,10 +56,9 @@ fn load_input(first: u32, quad: u32) -> vec4f {
   return select(vec4f(0.0), widen(x[select(first, 0u, first == HALO) + quad]), first != HALO);
 }
 
-// Index of the tile of weights at a tap that begins this dispatch's inputs, for one of its output quads.
-fn first_tile(ky: u32, kx: u32, column: u32) -> u32 {
-  let tap = ky * params.kernel_width + kx;
-  return (tap * params.layer_in_quads + params.first_in_quad) * params.layer_out_quads + params.first_out_quad + column;
+// The line of tiles of weights (one tile for each output quad of the layer) that begins this dispatch's inputs at a tap.
+fn first_line(ky: u32, kx: u32) -> u32 {
+  return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
 fn finish(row: u32, column: u32, sum: vec4f) {
@@ -65,12 +71,12 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   if (params.has_per_image != 0u) {
     value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
   }
-  if (params.has_residual != 0u) {
-    if (params.activation_after_residual == 0u) { value = activate(value, params.activation); }
-    value += widen(residual[index]);
-    if (params.activation_after_residual != 0u) { value = activate(value, params.activation); }
-  } else {
-    value = activate(value, params.activation);
-  }
+  // `activate` stands here once: it is the longest part of the epilogue.
+  let late = params.activation_after_residual != 0u;
+  var added = vec4f(0.0);
+  if (params.has_residual != 0u) { added = widen(residual[index]); }
+  if (late) { value += added; }
+  value = activate(value, params.activation);
+  if (!late) { value += added; }
   out[index] = narrow(value);
 }

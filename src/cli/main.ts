@@ -58,9 +58,12 @@ function withSettings(command: Command): Command {
 
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
-async function openRuntime({ model, adapter, precision, loraDir }: RuntimeFlags): Promise<Runtime> {
+async function openRuntime(
+  { model, adapter, precision, loraDir }: RuntimeFlags,
+  onProgress?: RuntimeOptions["onProgress"],
+): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir };
+  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir, onProgress };
   return createRuntime(options);
 }
 
@@ -76,14 +79,21 @@ withSettings(program.command("serve"))
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
     const { startTelemetry } = await import("./telemetry.ts");
     const stopTelemetry = await startTelemetry(process.env);
-    const runtime = await openRuntime({
-      model: config.model,
-      adapter: flags.adapter(config.adapter),
-      precision: config.precision,
-      loraDir: config.lora_dir,
-    });
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stdout);
+    const runtime = await openRuntime(
+      {
+        model: config.model,
+        adapter: flags.adapter(config.adapter),
+        precision: config.precision,
+        loraDir: config.lora_dir,
+      },
+      loading.show,
+    );
     const { serve } = await import("./serve.ts");
-    const server = await serve(runtime, config, (text) => process.stdout.write(text)).catch(async (error) => {
+    const write = (text: string) => process.stdout.write(text);
+    const server = await serve(runtime, config, write, loading.end).catch(async (error) => {
+      loading.end();
       await runtime.close();
       throw error;
     });
@@ -156,7 +166,9 @@ withRuntimeFlags(program.command("generate"))
     // What is wrong with the request is said before a model is loaded for it.
     parseGeneration({ ...input, strength: options.strength });
     const { generate } = await import("./generate.ts");
-    const runtime = await openRuntime(options);
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const runtime = await openRuntime(options, loading.show);
     const interrupt = new AbortController();
     const end = () => {
       if (interrupt.signal.aborted) process.exit(INTERRUPTED);
@@ -165,6 +177,11 @@ withRuntimeFlags(program.command("generate"))
     process.on("SIGINT", end);
     process.on("SIGTERM", end);
     try {
+      // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
+      if (options.lora === undefined) {
+        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+      }
+      loading.end();
       await generate(
         runtime,
         {
@@ -180,6 +197,7 @@ withRuntimeFlags(program.command("generate"))
       if (!interrupt.signal.aborted) throw error;
       process.exitCode = INTERRUPTED;
     } finally {
+      loading.end();
       process.off("SIGINT", end);
       process.off("SIGTERM", end);
       await runtime.close();
@@ -193,6 +211,17 @@ withRuntimeFlags(program.command("profile"))
   .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
     const { profile } = await import("./profile.ts");
     await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+  });
+
+withRuntimeFlags(program.command("tune"))
+  .description("time the kernels that could do each layer of a model on this GPU, and use the fastest from then on")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--again", "time what is remembered, too", false)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+    const { tuneModel } = await import("./tune.ts");
+    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
+      process.stdout.write(`${line}\n`),
+    );
   });
 
 program

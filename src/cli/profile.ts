@@ -7,6 +7,7 @@ import { builtInModel, precisionOn } from "../engine/runtime.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
 import { openGpu } from "../gpu/device.ts";
 import type { KernelTime, Plan } from "../graph/plan.ts";
+import { useTuning } from "../graph/tuning-cache.ts";
 
 export interface ProfileOptions {
   /** A diffusers folder; without it the built-in model. */
@@ -26,6 +27,7 @@ const WARM_UP = 2;
 export async function profile(options: ProfileOptions, write: (line: string) => void): Promise<void> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
+    await useTuning(gpu);
     const precision = precisionOn(gpu, options.precision);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), { precision });
     const { width, height } = options.size ?? model.defaults;
@@ -40,14 +42,14 @@ export async function profile(options: ProfileOptions, write: (line: string) => 
     write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
 
     const { config, weights } = model.unet;
-    const denoiser = await compileDenoiser(gpu, config, shape, { storage: precision, parameters: weights });
+    const denoiser = await compileDenoiser(gpu, config, shape, { storage: model.activations, parameters: weights });
     write(
       `\none denoising step with guidance: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`,
     );
     report(await measure(denoiser), options.layers, write);
     denoiser.destroy();
 
-    const storage = model.vae.forceUpcast ? "f32" : precision;
+    const storage = model.vae.forceUpcast ? "f32" : model.activations;
     const decoder = await compileDecoder(gpu, model.vae, size, {
       label: "decoder",
       storage,

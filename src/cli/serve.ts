@@ -13,12 +13,18 @@ import { version } from "./version.ts";
 const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
 
 /**
- * Serves `runtime` and prints, once it answers, what it computes on and a line to try it with. Requests, and errors that
- * clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
+ * Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
+ * errors that clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
  *
- * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used
+ * @param onReady called before that is printed
+ * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
  */
-export async function serve(runtime: Runtime, config: Config, write: (text: string) => unknown): Promise<Listening> {
+export async function serve(
+  runtime: Runtime,
+  config: Config,
+  write: (text: string) => unknown,
+  onReady?: () => void,
+): Promise<Listening> {
   const { limits, auth, proxies } = config;
   const log = pino(
     { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
@@ -26,6 +32,7 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
   );
   const { adapter, model, device, countTokens } = runtime;
   const metrics = createMetrics({ device });
+  let warming = true;
   const app = createApp({
     run: ({ image, ...input }, { signal, takeUpdate }) =>
       image === undefined
@@ -72,8 +79,7 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
     },
     webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
-    // A runtime is only here once its model is loaded; what can end is its device.
-    unready: () => (device.lost ? "the device is lost" : undefined),
+    unready: () => (device.lost ? "the device is lost" : warming ? "kernels are being compiled" : undefined),
     onRequest: (entry) => log.info(entry, "request"),
     onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),
   });
@@ -84,6 +90,15 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
     frameBytes: limits.frame_bytes,
     onServer: metrics.watch,
   });
+  // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
+  try {
+    await runtime.warmUp();
+  } catch (error) {
+    await server.close(0);
+    throw error;
+  }
+  warming = false;
+  onReady?.();
   write(greeting(runtime, reachable(server.url)));
   if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
   return {

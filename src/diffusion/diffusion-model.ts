@@ -9,9 +9,9 @@ import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
 import { createPlanCache, type PlanCache } from "../graph/plan-cache.ts";
 import { Recorder } from "../graph/recorder.ts";
-import type { Parameter } from "../graph/tensor.ts";
+import type { Parameter, Storage } from "../graph/tensor.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
-import { loadComponent, type Precision } from "../models/component.ts";
+import { activationStorage, loadComponent, type Precision } from "../models/component.ts";
 import { ModelConfigError } from "../models/config.ts";
 import type { LoadedParameters } from "../models/load.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
@@ -37,7 +37,8 @@ export interface DiffusionModel {
   readonly name: string;
   readonly family: Family;
   readonly gpu: Gpu;
-  readonly precision: Precision;
+  /** How activations are stored, but for an autoencoder that is to be upcast. */
+  readonly activations: Storage;
   readonly encoders: readonly TextEncoder[];
   readonly unet: {
     readonly config: UnetConfig;
@@ -66,6 +67,8 @@ export interface DiffusionModel {
 
 export interface LoadModelOptions {
   readonly precision: Precision;
+  /** Instead of what `activationStorage` says of the precision. */
+  readonly activations?: Storage;
   /** Which of several saved weights: `fp16`. */
   readonly variant?: string;
   /** A folder with an AutoencoderTiny for previews (TAESD). */
@@ -143,7 +146,7 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       name: recommended.name ?? basename(folder),
       family,
       gpu,
-      precision,
+      activations: options.activations ?? activationStorage(gpu, precision),
       encoders,
       unet: { config: unetConfig, weights: unetWeights, parameters },
       vae,

@@ -8,6 +8,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { compile, type Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
+import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { loadComponent, type Precision } from "../models/component.ts";
@@ -56,13 +57,9 @@ export async function loadTextEncoder(
 export function compileTextEncoder(
   gpu: Gpu,
   encoder: TextEncoder,
-  options: { precision: Precision; parameters: ParameterBuffers },
+  options: { storage: Storage; parameters: ParameterBuffers },
 ): Promise<Plan> {
-  return compile(gpu, encoder.recorder, {
-    label: encoder.component,
-    storage: options.precision,
-    parameters: options.parameters,
-  });
+  return compile(gpu, encoder.recorder, { label: encoder.component, ...options });
 }
 
 function record(config: ClipTextConfig, tokens: number, hidden: TextEncoder["hidden"]): Recorder {

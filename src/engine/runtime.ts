@@ -8,12 +8,13 @@
 import { randomInt } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
-import { generate, PipelineError, type PipelineEvent, type PipelineRequest } from "../diffusion/pipeline.ts";
+import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { useTuning } from "../graph/tuning-cache.ts";
 import { decodePicture } from "../image/decode.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { RunOptions, Runtime, RuntimeOptions } from "./contract.ts";
+import type { RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loraFiles } from "./lora-files.ts";
@@ -36,10 +37,12 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
+    await useTuning(gpu);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
+      onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     return runtimeOf(gpu, model, options);
   } catch (error) {
@@ -89,6 +92,29 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
     }
   }
 
+  async function warm({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+    const turn = queue.join();
+    try {
+      for (let position = turn.position; position > 0; position = turn.position) {
+        await turn.moved(position, closing.signal);
+      }
+      const shape = {
+        width: width ?? defaults.width,
+        height: height ?? defaults.height,
+        guidanceScale: guidance_scale ?? defaults.guidanceScale,
+        images: num_images,
+      };
+      await warmUp(model, shape, {
+        signal: closing.signal,
+        onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
+      });
+    } catch (error) {
+      throw toRequestError(error);
+    } finally {
+      turn.leave();
+    }
+  }
+
   return {
     adapter: gpu.facts,
     model: {
@@ -109,6 +135,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         return gpu.memory.peakBytes;
       },
     },
+    warmUp: warm,
     countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
     textToImage: (input, options = {}) => run(input, options),
     imageToImage: (input, options = {}) => run(input, options),

@@ -5,6 +5,7 @@
  * WebGPU reports late come out of `submit`'s promise and `read` as typed errors (`errors.ts`).
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
 import { GpuOutOfMemoryError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
@@ -19,14 +20,22 @@ export const BufferUsage = {
   STORAGE: 128,
   QUERY_RESOLVE: 512,
 } as const;
+const TextureUsage = { COPY_SRC: 1, COPY_DST: 2, STORAGE_BINDING: 8 } as const;
 const MAP_MODE_READ = 1;
 
-/** Bytes on the device, by what they are for. */
+export interface TextureShape {
+  readonly width: number;
+  readonly height: number;
+  readonly format: "rgba32float" | "rgba32uint";
+}
+
+/** Bytes on the device, of buffers and textures. */
 export interface GpuMemory {
   readonly bytes: number;
   readonly peakBytes: number;
+  /** How many there are, textures among them. */
   readonly buffers: number;
-  /** Of the largest buffer there has been. */
+  /** Of the largest there has been. */
   readonly largestBytes: number;
 }
 
@@ -46,14 +55,23 @@ export interface Gpu {
   /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
-  /** The compute pipeline of a WGSL module with entry point `main`; compiled once for each distinct code. */
-  pipeline(label: string, code: string): GPUComputePipeline;
-  /** Waits until every pipeline that was asked for is compiled. Throws what the compiler said. */
-  pipelinesReady(): Promise<void>;
-  /** Resolves once all submitted work is done; throws the first error that the device reported for it. */
-  idle(): Promise<void>;
-  /** A copy of a range of a buffer, in bytes. */
-  read(buffer: GPUBuffer, offset: number, size: number): Promise<Uint8Array>;
+  /** A 2D texture of 16 bytes a texel, for kernels to read and to copy to and from. The owner destroys it. */
+  createTexture(label: string, shape: TextureShape): GPUTexture;
+  destroyTexture(texture: GPUTexture): void;
+  /**
+   * The compute pipeline of a WGSL module with entry point `main`, compiled once for each distinct code, on threads of
+   * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
+   */
+  pipeline(label: string, code: string): Promise<GPUComputePipeline>;
+  /**
+   * Resolves once all submitted work is done; throws the first error that the device reported for it. `likely`: the work
+   * will hardly be done before, in ms; until then the device is not asked, and the thread is free.
+   */
+  idle(likely?: number): Promise<void>;
+  /** A copy of a range of a buffer, in bytes; by way of `staging` where it is given (`stagingBuffer`) and not in use. */
+  read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array>;
+  /** A buffer that reads of up to `size` bytes go by way of. The owner destroys it. */
+  stagingBuffer(label: string, size: number): GPUBuffer;
   /** Throws what the device has reported since the last time. */
   check(): void;
   close(): void;
@@ -73,12 +91,24 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const { adapter, gpu, facts } = await openAdapter(options.adapter);
   const device = await requestDevice(adapter, "daguerre");
   const watch = watchDevice(device);
-  const pipelines = new Map<string, GPUComputePipeline>();
-  let pending: Promise<unknown>[] = [];
+  const pipelines = new Map<string, Promise<GPUComputePipeline>>();
   let bytes = 0;
   let peakBytes = 0;
   let largestBytes = 0;
-  const live = new Map<GPUBuffer, number>();
+  const live = new Map<GPUBuffer | GPUTexture, number>();
+  const account = (made: GPUBuffer | GPUTexture, size: number) => {
+    live.set(made, size);
+    bytes += size;
+    peakBytes = Math.max(peakBytes, bytes);
+    largestBytes = Math.max(largestBytes, size);
+  };
+  const release = (made: GPUBuffer | GPUTexture) => {
+    const size = live.get(made);
+    if (size === undefined) return;
+    live.delete(made);
+    bytes -= size;
+    made.destroy();
+  };
 
   const fixed = facts.subgroupMinSize !== undefined && facts.subgroupMinSize === facts.subgroupMaxSize;
   const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
@@ -131,55 +161,45 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
         );
       }
       const buffer = device.createBuffer({ label, size: padded, usage });
-      live.set(buffer, padded);
-      bytes += padded;
-      peakBytes = Math.max(peakBytes, bytes);
-      largestBytes = Math.max(largestBytes, padded);
+      account(buffer, padded);
       return buffer;
     },
-    destroyBuffer(buffer) {
-      const size = live.get(buffer);
-      if (size === undefined) return;
-      live.delete(buffer);
-      bytes -= size;
-      buffer.destroy();
+    destroyBuffer: release,
+    createTexture(label, { width, height, format }) {
+      const usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.STORAGE_BINDING;
+      const texture = device.createTexture({ label, size: { width, height }, format, usage });
+      account(texture, width * height * 16);
+      return texture;
     },
+    destroyTexture: release,
     pipeline(label, code) {
       const known = pipelines.get(code);
       if (known) return known;
-      device.pushErrorScope("validation");
-      const module = device.createShaderModule({ label, code });
-      const pipeline = device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
-      const scope = device.popErrorScope().then(async (error) => {
-        if (!error) return;
+      const compiling = settle(compilePipeline(device, label, code)).catch((error: unknown) => {
         pipelines.delete(code); // asked for again, it has to fail again
-        const info = await module.getCompilationInfo();
-        const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
-        throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
+        watch.check(); // a lost device compiles nothing
+        throw error;
       });
-      scope.catch(() => {}); // told by pipelinesReady
-      pending.push(scope);
-      pipelines.set(code, pipeline);
-      return pipeline;
+      compiling.catch(() => {}); // told to whoever waits for it
+      pipelines.set(code, compiling);
+      return compiling;
     },
-    async pipelinesReady() {
-      const waited = pending;
-      pending = [];
-      await settle(Promise.all(waited));
-    },
-    async idle() {
+    async idle(likely = 0) {
       watch.check();
+      if (likely > 1) await sleep(likely);
       await settle(doneOrLost());
       watch.check();
     },
-    async read(buffer, offset, size) {
-      const staging = self.createBuffer("read-back", size, BufferUsage.MAP_READ | BufferUsage.COPY_DST);
+    stagingBuffer: (label, size) => self.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST),
+    async read(buffer, offset, size, given) {
+      const isFree = given?.mapState === "unmapped";
+      const staging = isFree ? given : self.stagingBuffer("read-back", size);
       try {
         const encoder = device.createCommandEncoder({ label: "read-back" });
         encoder.copyBufferToBuffer(buffer, offset, staging, 0, Math.ceil(size / 4) * 4);
         device.queue.submit([encoder.finish()]);
         try {
-          await settle(staging.mapAsync(MAP_MODE_READ));
+          await settle(staging.mapAsync(MAP_MODE_READ, 0, Math.ceil(size / 4) * 4));
         } catch (error) {
           watch.check();
           throw toGpuError(error, "read-back");
@@ -189,15 +209,29 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
         staging.unmap();
         return copy;
       } finally {
-        self.destroyBuffer(staging);
+        if (!isFree) self.destroyBuffer(staging);
       }
     },
     check: () => watch.check(),
     close() {
-      for (const buffer of [...live.keys()]) self.destroyBuffer(buffer);
+      for (const made of [...live.keys()]) release(made);
       pipelines.clear();
       device.destroy();
     },
   };
   return self;
+}
+
+/** Throws a typed error with the compiler's lines. */
+async function compilePipeline(device: GPUDevice, label: string, code: string): Promise<GPUComputePipeline> {
+  device.pushErrorScope("validation"); // a module's fault is told again by its pipeline
+  const module = device.createShaderModule({ label, code });
+  device.popErrorScope().catch(() => {});
+  try {
+    return await device.createComputePipelineAsync({ label, layout: "auto", compute: { module, entryPoint: "main" } });
+  } catch (error) {
+    const info = await module.getCompilationInfo();
+    const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
+    throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
+  }
 }

@@ -8,7 +8,8 @@ import storageF16 from "../../shaders/prelude/storage_f16.wgsl" with { type: "te
 import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "text" };
 import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
 import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
-import type { Parameter, Storage, Tensor } from "./tensor.ts";
+import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
+import type { Choose } from "./variants.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
@@ -19,6 +20,13 @@ export interface Target {
   /** How weights are stored. */
   readonly weights: Storage;
   readonly maxBindingBytes: number;
+  readonly maxTextureDimension: number;
+  /** Whether weights can be had transformed for Winograd's convolution. */
+  readonly winograd?: boolean;
+  /** Whether a matrix is held as a texture; buffers only, where not given. */
+  readonly textured?: (matrix: MatrixParameter) => boolean;
+  /** Overrules which of several variants does an operation. */
+  readonly choose?: Choose;
 }
 
 /** A range of a tensor, in bytes from its start; the whole where no range is given. */
@@ -34,8 +42,22 @@ export interface ParameterBinding {
   readonly piece?: number;
 }
 
-/** Where a kernel has an input that this dispatch does not use. */
-export type Binding = TensorBinding | ParameterBinding | "blank";
+/** A texture that dispatches pass to those right after them; all of one name share one, as large as any of them asks. */
+export interface Scratch {
+  readonly name: "transformed" | "products";
+  readonly width: number;
+  readonly height: number;
+}
+
+/** "blank": an input of the kernel that this dispatch does not use; "unused": a number that the kernel has nothing at. */
+export type Binding =
+  | TensorBinding
+  | ParameterBinding
+  | { readonly scratch: Scratch }
+  /** The weights of a 3 × 3 convolution, transformed. */
+  | { readonly winograd: MatrixParameter }
+  | "blank"
+  | "unused";
 
 export interface Kernel {
   readonly name: string;

@@ -8,7 +8,7 @@
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
-import type { Binding, Dispatch, Target } from "./dispatch.ts";
+import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
 import { fuse } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
@@ -16,6 +16,7 @@ import { GraphError, type Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
 import {
   channelsOf,
+  type MatrixParameter,
   type Operation,
   quads,
   readsOf,
@@ -24,6 +25,7 @@ import {
   type Tensor,
   tensorBytes,
 } from "./tensor.ts";
+import type { Choose } from "./variants.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 export interface CompileOptions {
@@ -34,6 +36,21 @@ export interface CompileOptions {
   readonly parameters: ParameterBuffers;
   /** Tensors over this many bytes are split; what the adapter binds at once where not given. (Tests split small ones.) */
   readonly maxTensorBytes?: number;
+  /** Which variants of kernels to use; what `setChoice` said of this GPU where not given, else the rule of each family. */
+  readonly choose?: Choose;
+}
+
+/** What a recorder has recorded. */
+export type Recorded = Readonly<
+  Pick<Recorder, "inputs" | "states" | "outputs"> & { readonly operations: readonly Operation[] }
+>;
+
+const choices = new WeakMap<Gpu, Choose>();
+
+/** Has every plan of this GPU that is compiled from now on take its variants by `choose`; undefined: by rule again. */
+export function setChoice(gpu: Gpu, choose: Choose | undefined): void {
+  if (choose) choices.set(gpu, choose);
+  else choices.delete(gpu);
 }
 
 /** A tensor's range of a buffer, in bytes. */
@@ -52,7 +69,7 @@ export interface KernelTime {
 
 export interface Plan {
   readonly label: string;
-  /** Bytes of arenas, inputs and states that this plan owns. */
+  /** Bytes that this plan owns: arenas, inputs, states, and a buffer for each result that was read. */
   readonly bytes: number;
   readonly arenaBytes: number;
   /** Dispatches of a replay, the prologue's apart. */
@@ -67,12 +84,25 @@ export interface Plan {
   encode(encoder: GPUCommandEncoder): void;
   /** Replays and submits; does not wait. */
   run(): void;
+  /** Replays, and resolves once the device is done. Throws what it reported. */
+  replay(): Promise<void>;
+  /** Kernels in it, each compiled once. */
+  readonly kernels: number;
+  /**
+   * Dispatches one workgroup of each kernel, one after the other: drivers that compile a kernel when it first runs do so
+   * now. What it leaves in the arenas nothing reads. Before the first replay. `onKernel` is told of each one done.
+   */
+  warmUp(onKernel?: () => void): Promise<void>;
   /** Replays once with a timestamp around each dispatch. Throws `GraphError` where the adapter has no timestamps. */
   profile(): Promise<KernelTime[]>;
   /** An output (or state) as f32 `[…, channels]` without padding, or u32. */
   read(name: string): Promise<Float32Array | Uint32Array>;
   destroy(): void;
 }
+
+/** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
+const RECENT = 4;
+const SURELY_BUSY = 0.9;
 
 interface Bound {
   readonly pipeline: GPUComputePipeline;
@@ -92,7 +122,7 @@ interface Arrangement {
 
 function arrange(
   gpu: MemoryFacts,
-  recorder: Recorder,
+  recorder: Recorded,
   options: Pick<CompileOptions, "storage" | "maxTensorBytes">,
 ): Arrangement {
   const { storage } = options;
@@ -118,16 +148,36 @@ function arrange(
  * Bytes of activations that a plan of what `recorder` recorded will take, without making it.
  * Throws `GraphError` where a tensor does not fit.
  */
-export function arenaBytes(gpu: MemoryFacts, recorder: Recorder, storage: Storage): number {
+export function arenaBytes(gpu: MemoryFacts, recorder: Recorded, storage: Storage): number {
   return arrange(gpu, recorder, { storage }).memory.arenas.reduce((sum, size) => sum + size, 0);
 }
 
+/** The operations of a plan as they will run: fused, and split where they are too large. */
+export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage: Storage): readonly Operation[] {
+  return arrange(gpu, recorder, { storage }).ordered;
+}
+
+/** What kernels are chosen for where a plan with these parameters is compiled on this GPU. */
+export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose?: Choose): Target {
+  return {
+    lanes: gpu.lanes,
+    storage,
+    weights: parameters.storage,
+    maxBindingBytes: gpu.maxBindingBytes,
+    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
+    winograd: parameters.transformed !== undefined,
+    textured: (matrix) => parameters.texture?.(matrix) !== undefined,
+    choose: choose ?? choices.get(gpu),
+  };
+}
+
 /** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
-export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
+export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
   const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
 
   const owned: GPUBuffer[] = [];
+  const textures: GPUTexture[] = [];
   const own = (name: string, size: number, usage?: number) => {
     const buffer = gpu.createBuffer(`${label}: ${name}`, size, usage);
     owned.push(buffer);
@@ -136,7 +186,9 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
   const external = new Map<number, Range>();
   const destroy = () => {
     for (const buffer of owned) gpu.destroyBuffer(buffer);
+    for (const texture of textures) gpu.destroyTexture(texture);
     owned.length = 0;
+    textures.length = 0;
   };
 
   try {
@@ -155,12 +207,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       return range;
     };
 
-    const target: Target = {
-      lanes: gpu.lanes,
-      storage,
-      weights: options.parameters.storage,
-      maxBindingBytes: gpu.maxBindingBytes,
-    };
+    const target = targetOf(gpu, storage, options.parameters, options.choose);
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),
       dispatches: lower(operation, target),
@@ -171,9 +218,23 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       own,
     );
 
-    const resource = (binding: Binding): GPUBufferBinding => {
+    const bindings = lowered.flatMap(({ dispatches }) => dispatches).flatMap((dispatch) => dispatch.bindings);
+    const scratch = scratchTextures(bindings, (name, shape) => {
+      const texture = gpu.createTexture(`${label}: ${name}`, { ...shape, format: "rgba32float" });
+      textures.push(texture);
+      return texture;
+    });
+    const transformed = await transformedWeights(bindings, options.parameters);
+
+    const resource = (binding: Exclude<Binding, "unused">): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
-      if ("parameter" in binding) return { buffer: options.parameters.get(binding.parameter)[binding.piece ?? 0]! };
+      if ("scratch" in binding) return scratch.get(binding.scratch.name)!.createView();
+      if ("winograd" in binding) return transformed.get(binding.winograd)!.createView();
+      if ("parameter" in binding) {
+        const { parameter, piece = 0 } = binding;
+        const texture = parameter.kind === "matrix" ? options.parameters.texture?.(parameter) : undefined;
+        return texture ? texture.createView() : { buffer: options.parameters.get(parameter)[piece]! };
+      }
       const range = rangeOf(binding.tensor);
       return {
         buffer: range.buffer,
@@ -181,21 +242,27 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
         size: binding.size ?? range.size - (binding.offset ?? 0),
       };
     };
+    const pipelines = await pipelinesOf(
+      gpu,
+      lowered.flatMap((entry) => entry.dispatches),
+    );
+    gpu.check();
     const bind = (dispatch: Dispatch): Bound => {
-      const pipeline = gpu.pipeline(dispatch.kernel.name, dispatch.kernel.code);
+      const pipeline = pipelines.get(dispatch.kernel.code)!;
       const group = gpu.device.createBindGroup({
         label: `${label}: ${dispatch.label} (${dispatch.kernel.name})`,
         layout: pipeline.getBindGroupLayout(0),
         entries: [
           { binding: 0, resource: uniforms(dispatch) },
-          ...dispatch.bindings.map((binding, index) => ({ binding: index + 1, resource: resource(binding) })),
+          ...dispatch.bindings.flatMap((binding, index) =>
+            binding === "unused" ? [] : [{ binding: index + 1, resource: resource(binding) }],
+          ),
         ],
       });
       return { pipeline, group, dispatch };
     };
     const prologue = lowered.filter((entry) => entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
     const replay = lowered.filter((entry) => !entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
-    await gpu.pipelinesReady();
     gpu.check();
 
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
@@ -206,10 +273,15 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       return tensor;
     };
     let prologueDue = prologue.length > 0;
+    let recent: readonly number[] = [];
+    const stagings = new Map<string, GPUBuffer>();
 
     const plan: Plan = {
       label,
-      bytes: owned.reduce((sum, buffer) => sum + buffer.size, 0),
+      get bytes() {
+        const buffers = owned.reduce((sum, buffer) => sum + buffer.size, 0);
+        return buffers + textures.reduce((sum, { width, height }) => sum + width * height * 16, 0);
+      },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
       write(name, values) {
@@ -235,11 +307,34 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
         plan.encode(encoder);
         gpu.device.queue.submit([encoder.finish({ label })]);
       },
+      async replay() {
+        const begun = performance.now();
+        plan.run();
+        await gpu.idle(recent.length === 0 ? 0 : SURELY_BUSY * Math.min(...recent));
+        recent = [...recent.slice(1 - RECENT), performance.now() - begun];
+      },
+      kernels: pipelines.size,
+      async warmUp(onKernel) {
+        const firsts = new Map([...prologue, ...replay].map((bound) => [bound.pipeline, bound]));
+        for (const bound of firsts.values()) {
+          const encoder = gpu.device.createCommandEncoder({ label: `${label} warm-up` });
+          const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
+          encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
+          pass.end();
+          gpu.device.queue.submit([encoder.finish()]);
+          await gpu.idle();
+          onKernel?.();
+        }
+      },
       profile: () => profile(gpu, label, [...prologue, ...replay]),
       async read(name) {
         const tensor = find(name);
         const range = rangeOf(tensor);
-        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, tensorBytes(tensor, storage)), storage);
+        const size = tensorBytes(tensor, storage);
+        const staging = stagings.get(name) ?? gpu.stagingBuffer(`${label}: read-back of ${name}`, size);
+        if (!stagings.has(name)) owned.push(staging);
+        stagings.set(name, staging);
+        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, size, staging), storage);
       },
       destroy,
     };
@@ -262,6 +357,40 @@ function prologueOf(operations: readonly Operation[]): (operation: Operation) =>
   }
   // A plan of which everything follows from its constants has no steps left to hoist from: it is all steps.
   return members.size === operations.length ? () => false : (operation) => members.has(operation);
+}
+
+/** A texture for each name of scratch, as large as the largest of that name. */
+function scratchTextures(
+  bindings: readonly Binding[],
+  create: (name: string, shape: { width: number; height: number }) => GPUTexture,
+): Map<Scratch["name"], GPUTexture> {
+  const shapes = new Map<Scratch["name"], { width: number; height: number }>();
+  for (const binding of bindings) {
+    if (typeof binding === "string" || !("scratch" in binding)) continue;
+    const { name, width, height } = binding.scratch;
+    const known = shapes.get(name) ?? { width: 0, height: 0 };
+    shapes.set(name, { width: Math.max(known.width, width), height: Math.max(known.height, height) });
+  }
+  return new Map([...shapes].map(([name, shape]) => [name, create(name, shape)]));
+}
+
+async function transformedWeights(
+  bindings: readonly Binding[],
+  parameters: ParameterBuffers,
+): Promise<Map<MatrixParameter, GPUTexture>> {
+  const textures = new Map<MatrixParameter, GPUTexture>();
+  for (const binding of bindings) {
+    if (typeof binding === "string" || !("winograd" in binding) || textures.has(binding.winograd)) continue;
+    textures.set(binding.winograd, await parameters.transformed!(binding.winograd));
+  }
+  return textures;
+}
+
+/** The pipelines of these dispatches by their code, compiled beside each other. */
+async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Promise<Map<string, GPUComputePipeline>> {
+  const names = new Map(dispatches.map(({ kernel }) => [kernel.code, kernel.name]));
+  const compiling = [...names].map(async ([code, name]) => [code, await gpu.pipeline(name, code)] as const);
+  return new Map(await Promise.all(compiling));
 }
 
 /** All uniform blocks in one buffer, and where each dispatch finds its own. */

@@ -4,12 +4,97 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { type Parameter, quads, type Storage, type TableParameter } from "./tensor.ts";
+import { type MatrixParameter, type Parameter, quads, type Storage, type TableParameter } from "./tensor.ts";
 
-/** Buffers of the parameters of one component, by `Parameter.key`. A table has a buffer for each piece. */
+/**
+ * Buffers of the parameters of one component, by `Parameter.key`. A table has a buffer for each piece; a matrix that is held
+ * as a texture has none.
+ */
 export interface ParameterBuffers {
   readonly storage: Storage;
   get(parameter: Parameter): readonly GPUBuffer[];
+  texture?(matrix: MatrixParameter): GPUTexture | undefined;
+  /** The weights of a 3 × 3 convolution transformed for Winograd's form, in f32; made when first asked for. */
+  transformed?(matrix: MatrixParameter): Promise<GPUTexture>;
+}
+
+/** The texture that a matrix's tiles fill line by line: a line for each tap and input quad, as they lie in a buffer. */
+export interface MatrixTexture {
+  readonly width: number;
+  readonly height: number;
+  readonly format: "rgba32float" | "rgba32uint";
+  readonly bytesPerRow: number;
+}
+
+// WebGPU copies between buffers and textures in rows of a multiple of this many bytes.
+const COPY_ALIGNMENT = 256;
+const TEXEL_BYTES = 16;
+
+/**
+ * The texture that holds a matrix, undefined where a buffer does. lavapipe loads a texel for the lanes of a subgroup in
+ * half the time that it takes for as much of a buffer, whose bounds it checks lane by lane and component by component
+ * (docs/kernels.md). Elsewhere buffers are as fast, and every form of the kernels can read them.
+ */
+export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storage): MatrixTexture | undefined {
+  if (gpu.facts.driver !== "lavapipe" || gpu.lanes === undefined) return;
+  return tilesTexture(matrix, matrix.taps, storage, gpu.device.limits.maxTextureDimension2D);
+}
+
+/** Winograd's F(4×4, 3×3): pixels along the side of a tile, and frequencies, which stand where the taps of a convolution do. */
+export const WINOGRAD_SIDE = 4;
+export const WINOGRAD_FREQUENCIES = 36;
+
+/**
+ * The texture that holds the weights of a 3 × 3 convolution transformed for Winograd's form: in f32 whatever the weights are
+ * stored as, so four or eight times as large. Undefined where no texture can, or no buffer on the way to it: on lavapipe,
+ * more than 930,000 pairs of channels.
+ */
+export function transformedTexture(
+  matrix: MatrixParameter,
+  limits: { readonly maxBindingBytes: number; readonly maxTextureDimension: number },
+): MatrixTexture | undefined {
+  const texture = tilesTexture(matrix, WINOGRAD_FREQUENCIES, "f32", limits.maxTextureDimension);
+  return texture && texture.bytesPerRow * texture.height <= limits.maxBindingBytes ? texture : undefined;
+}
+
+function tilesTexture(
+  { outputQuads, inputQuads }: MatrixParameter,
+  taps: number,
+  storage: Storage,
+  maxDimension: number,
+): MatrixTexture | undefined {
+  const bytesPerRow = outputQuads * 4 * weightQuadBytes(storage);
+  const [width, height] = [bytesPerRow / TEXEL_BYTES, taps * inputQuads];
+  if (bytesPerRow % COPY_ALIGNMENT !== 0 || Math.max(width, height) > maxDimension) return;
+  return { width, height, bytesPerRow, format: storage === "f32" ? "rgba32float" : "rgba32uint" };
+}
+
+/** A matrix's tiles from a buffer into a texture of its own. */
+export function tilesToTexture(gpu: Gpu, label: string, buffer: GPUBuffer, shape: MatrixTexture): GPUTexture {
+  const texture = gpu.createTexture(label, shape);
+  const { width, height, bytesPerRow } = shape;
+  const encoder = gpu.device.createCommandEncoder({ label });
+  encoder.copyBufferToTexture({ buffer, bytesPerRow, rowsPerImage: height }, { texture }, { width, height });
+  gpu.device.queue.submit([encoder.finish({ label })]);
+  return texture;
+}
+
+/** A matrix's tiles in a buffer, copied there where a texture holds them; `release` when done with it. */
+export function tilesInBuffer(
+  gpu: Gpu,
+  label: string,
+  parameters: ParameterBuffers,
+  matrix: MatrixParameter,
+): { readonly buffer: GPUBuffer; release(): void } {
+  const texture = parameters.texture?.(matrix);
+  if (!texture) return { buffer: parameters.get(matrix)[0]!, release() {} };
+  const { width, height } = texture;
+  const bytesPerRow = width * TEXEL_BYTES;
+  const buffer = gpu.createBuffer(label, bytesPerRow * height);
+  const encoder = gpu.device.createCommandEncoder({ label });
+  encoder.copyTextureToBuffer({ texture }, { buffer, bytesPerRow, rowsPerImage: height }, { width, height });
+  gpu.device.queue.submit([encoder.finish({ label })]);
+  return { buffer, release: () => gpu.destroyBuffer(buffer) }; // the queue keeps what it still has to read
 }
 
 /** Bytes of four neighbouring weights. */

@@ -1,13 +1,21 @@
 /** Loading one component of a model folder: its parameters checked against the file, then streamed to the device. */
 
 import type { Gpu } from "../gpu/device.ts";
-import type { Parameter, Storage } from "../graph/tensor.ts";
+import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadParameters } from "./load.ts";
 
-/** How exact a model is to be: `f16` halves the memory of weights and activations. */
+/** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
 export type Precision = "f32" | "f16";
+
+/**
+ * How activations are stored where a model runs at this precision. f16 halves the traffic that a GPU waits for. A software
+ * adapter computes as fast with f32, and f16 would double the error that the weights' own rounding leaves (docs/kernels.md).
+ */
+export function activationStorage(gpu: Gpu, precision: Precision): Storage {
+  return precision === "f16" && gpu.facts.kind === "hardware" ? "f16" : "f32";
+}
 
 /**
  * Loads what a recorded model wants (`Recorder.parameters`) from a component's files.
@@ -21,18 +29,41 @@ export async function loadComponent(
   parameters: readonly Parameter[],
   options: { precision: Precision; onProgress?: (done: number, total: number) => void },
 ): Promise<LoadedParameters> {
-  const weights = await component.weights();
+  const { tensors, halves, close } = await openTensors(component, parameters);
   try {
-    const expected = parameters.flatMap((parameter) => parameter.parts);
-    const tensors = checkTensors(weights, expected, { component: component.name });
-    const halves = [...tensors.values()].every((tensor) => tensor.dtype === "F16");
     const storage: Storage = options.precision === "f16" || halves ? "f16" : "f32";
-    return await loadParameters(gpu, parameters, tensors, {
+    const loaded = await loadParameters(gpu, parameters, tensors, {
       label: component.name,
       storage,
       onProgress: options.onProgress,
     });
+    if (storage === "f32" || halves) return loaded;
+    return { ...loaded, finer: (parameter) => loadFiner(gpu, component, parameter) };
   } finally {
-    await weights.close();
+    await close();
+  }
+}
+
+/** One parameter in f32, of a component whose files have been checked as a whole. */
+async function loadFiner(gpu: Gpu, component: Component, parameter: MatrixParameter): Promise<LoadedParameters> {
+  const { tensors, close } = await openTensors(component, [parameter], () => true);
+  try {
+    return await loadParameters(gpu, [parameter], tensors, { label: component.name, storage: "f32" });
+  } finally {
+    await close();
+  }
+}
+
+/** The tensors that `parameters` are made of, checked; `ignore` says which others may stand in the files. */
+async function openTensors(component: Component, parameters: readonly Parameter[], ignore?: (name: string) => boolean) {
+  const weights = await component.weights();
+  const close = () => weights.close();
+  try {
+    const expected = parameters.flatMap((parameter) => parameter.parts);
+    const tensors = checkTensors(weights, expected, { component: component.name, ignore });
+    return { tensors, halves: [...tensors.values()].every(({ dtype }) => dtype === "F16"), close };
+  } catch (error) {
+    await close();
+    throw error;
   }
 }

@@ -8,7 +8,7 @@ import { tensorEntry } from "../graph/testing/checkpoint.ts";
 import { closeAll, openAdapters } from "../graph/testing/devices.ts";
 import { entriesOf, type Weights, weightsFor } from "../graph/testing/run.ts";
 import { random, stored } from "../graph/testing/values.ts";
-import { tablePieces } from "../graph/weights.ts";
+import { tablePieces, tilesInBuffer } from "../graph/weights.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { loadParameters } from "./load.ts";
 
@@ -77,7 +77,9 @@ async function check(gpu: Gpu, recorder: Recorder, weights: Weights, storage: St
   for (const parameter of parameters) {
     const buffers = loaded.get(parameter);
     if (parameter.kind === "matrix") {
-      expectSame(await values(gpu, buffers[0]!, storage), packedMatrix(parameter, weights, storage), parameter.key);
+      const tiles = tilesInBuffer(gpu, "test", loaded, parameter);
+      expectSame(await values(gpu, tiles.buffer, storage), packedMatrix(parameter, weights, storage), parameter.key);
+      tiles.release();
     } else if (parameter.kind === "vector") {
       expectSame(await values(gpu, buffers[0]!, "f32"), packedVector(parameter, weights), parameter.key);
     } else {

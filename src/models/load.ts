@@ -12,9 +12,10 @@ import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, type Kernel, kernel, params } from "../graph/dispatch.ts";
 import type { MatrixParameter, Parameter, Storage, TableParameter, VectorParameter } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
-import { type ParameterBuffers, parameterBytes, tablePieces } from "../graph/weights.ts";
+import { matrixTexture, type ParameterBuffers, parameterBytes, tablePieces, tilesToTexture } from "../graph/weights.ts";
 import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
+import { createTransformedWeights } from "./transformed-weights.ts";
 
 /** Bytes read from disk at a time. */
 const PIECE_BYTES = 16 * 2 ** 20;
@@ -23,6 +24,8 @@ const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
 
 export interface LoadedParameters extends ParameterBuffers {
   readonly bytes: number;
+  /** Reads a parameter once more, in f32; absent where the file has nothing finer than what is stored here. */
+  readonly finer?: (parameter: MatrixParameter) => Promise<LoadedParameters>;
   destroy(): void;
 }
 
@@ -46,9 +49,12 @@ export async function loadParameters(
   options: LoadOptions,
 ): Promise<LoadedParameters> {
   const buffers = new Map<string, GPUBuffer[]>();
+  const textures = new Map<string, GPUTexture>();
   const destroy = () => {
     for (const list of buffers.values()) for (const buffer of list) gpu.destroyBuffer(buffer);
+    for (const texture of textures.values()) gpu.destroyTexture(texture);
     buffers.clear();
+    textures.clear();
   };
   const uploader = createUploader(gpu, options);
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
@@ -61,9 +67,17 @@ export async function loadParameters(
       buffers.set(parameter.key, list);
       bytes += list.reduce((sum, buffer) => sum + buffer.size, 0);
       const parts = parameter.parts.map((part) => tensors.get(part.name)!);
-      if (parameter.kind === "matrix") await uploader.matrix(parameter, parts, list[0]!);
-      else if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
-      else await uploader.vector(parameter, parts, list[0]!);
+      if (parameter.kind === "matrix") {
+        await uploader.matrix(parameter, parts, list[0]!);
+        const texture = matrixTexture(gpu, parameter, options.storage);
+        if (texture) {
+          textures.set(parameter.key, tilesToTexture(gpu, label, list[0]!, texture));
+          gpu.destroyBuffer(list[0]!); // the queue keeps what it still has to read
+          buffers.set(parameter.key, []);
+        }
+      }
+      if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
+      if (parameter.kind === "vector") await uploader.vector(parameter, parts, list[0]!);
       done += parts.reduce((sum, part) => sum + part.byteLength, 0);
       options.onProgress?.(done, total);
     }
@@ -74,7 +88,21 @@ export async function loadParameters(
   } finally {
     uploader.close();
   }
-  return { storage: options.storage, bytes, get: (parameter) => buffers.get(parameter.key)!, destroy };
+  const held = {
+    storage: options.storage,
+    get: (parameter: Parameter) => buffers.get(parameter.key)!,
+    texture: (matrix: MatrixParameter) => textures.get(matrix.key),
+  };
+  const transformed = createTransformedWeights(gpu, options.label, held);
+  return {
+    ...held,
+    bytes,
+    transformed: transformed.get,
+    destroy() {
+      transformed.destroy();
+      destroy();
+    },
+  };
 }
 
 interface Uploader {
@@ -113,14 +141,14 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
       await gpu.idle();
     }
   };
-  const run = (
+  const run = async (
     packer: Kernel,
     block: ArrayBuffer,
     target: GPUBuffer,
     workgroups: readonly [number, number, number],
   ) => {
     queue.writeBuffer(uniforms, 0, block);
-    const pipeline = gpu.pipeline(packer.name, packer.code);
+    const pipeline = await gpu.pipeline(packer.name, packer.code);
     const group = gpu.device.createBindGroup({
       label: `${label}: ${packer.name}`,
       layout: pipeline.getBindGroupLayout(0),
@@ -164,7 +192,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
             ...[outputHead?.width ?? 0, outputHead?.padded ?? 0, inputHead?.width ?? 0, inputHead?.padded ?? 0],
             width,
           );
-          run(kernels.matrix, block, buffer, workgroups);
+          await run(kernels.matrix, block, buffer, workgroups);
         }
         firstQuad += quads(parameter.partChannels[index]!);
       }
@@ -203,7 +231,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
             first - firstRow,
             width,
           );
-          run(kernels.table, block, buffers[piece]!, workgroups);
+          await run(kernels.table, block, buffers[piece]!, workgroups);
         }
       }
     },

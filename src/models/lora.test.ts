@@ -8,6 +8,7 @@ import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { tensorEntry } from "../graph/testing/checkpoint.ts";
 import { closeAll, openAdapters, type TestDevice } from "../graph/testing/devices.ts";
 import { checkpointed, normals, random } from "../graph/testing/values.ts";
+import { tilesInBuffer } from "../graph/weights.ts";
 import { toFloat32 } from "../weights/element-types.ts";
 import type { LoraDelta } from "../weights/lora.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
@@ -39,14 +40,14 @@ interface Checkpoint {
   readonly values: Map<string, Float32Array>;
 }
 
-/** Values that are exact in f16, so that both storages begin with the same weights. */
-function checkpoint(parameters: readonly Parameter[]): Checkpoint {
+/** By default values that are exact in f16, so that both storages begin with the same weights. */
+function checkpoint(parameters: readonly Parameter[], dtype: "F16" | "F32" = "F16"): Checkpoint {
   const source = random(7);
   const values = new Map<string, Float32Array>();
   const entries = new Map<string, TensorEntry>();
   for (const { name, shape } of parameters.flatMap((parameter) => parameter.parts)) {
     const count = shape.reduce((product, size) => product * size, 1);
-    const drawn = checkpointed(normals(source, count, { deviation: 0.5 }), "F16");
+    const drawn = checkpointed(normals(source, count, { deviation: 0.5 }), dtype);
     values.set(name, drawn);
     entries.set(name, tensorEntry(name, shape, drawn));
   }
@@ -121,9 +122,10 @@ async function reference(
 
 /** What the device holds: every packed weight, and where part `part` has its weight `[o, i, tap]` among them. */
 async function packedWeights(gpu: Gpu, weights: LoadedParameters, parameter: MatrixParameter) {
-  const [buffer] = weights.get(parameter);
+  const tiles = tilesInBuffer(gpu, "test", weights, parameter);
   const count = parameter.taps * parameter.inputQuads * parameter.outputQuads * 16;
-  const bytes = await gpu.read(buffer!, 0, count * (weights.storage === "f16" ? 2 : 4));
+  const bytes = await gpu.read(tiles.buffer, 0, count * (weights.storage === "f16" ? 2 : 4));
+  tiles.release();
   const values = weights.storage === "f16" ? toFloat32(bytes, "F16") : new Float32Array(bytes.buffer, 0, count);
   const widened = (channel: number, head?: { width: number; padded: number }) =>
     head ? Math.floor(channel / head.width) * head.padded + (channel % head.width) : channel;
@@ -220,7 +222,9 @@ describe.each(["f32", "f16"] as const)("weights stored as %s", (storage) => {
       expect(gpu.memory.bytes - before.bytes).toBe(merged.bytes);
       for (const parameter of parameters) {
         const touched = parameter.kind === "matrix" && parameter.key !== "untouched.weight";
-        expect(merged.get(parameter)[0] === loaded.get(parameter)[0], parameter.key).toBe(!touched);
+        const held = (by: LoadedParameters) =>
+          (parameter.kind === "matrix" && by.texture?.(parameter)) || by.get(parameter)[0];
+        expect(held(merged) === held(loaded), parameter.key).toBe(!touched);
       }
       merged.destroy();
       expect(gpu.memory.bytes).toBe(before.bytes);
@@ -229,6 +233,27 @@ describe.each(["f32", "f16"] as const)("weights stored as %s", (storage) => {
       loaded.destroy();
     }
   });
+});
+
+test("a sum stored as f16 is of the file's own weights, and rounded once", async () => {
+  for (const { gpu } of devices) {
+    const parameters = model();
+    const base = checkpoint(parameters, "F32");
+    const stored = await load(gpu, parameters, base, "f16");
+    const finer = (parameter: MatrixParameter) => load(gpu, [parameter], base, "f32");
+    // Every part of every matrix is changed: what no LoRA touches keeps the rounding that it was loaded with.
+    const deltas = [
+      ...changes(),
+      { delta: change("to_q", [20, 20], { seed: 9, rank: 2, scale: 1 }), scale: 1 },
+      { delta: change("untouched", [5, 6, 1, 1], { seed: 10, rank: 2, scale: 1 }), scale: 1 },
+    ];
+    const before = gpu.memory;
+    const merged = await mergeLoras(gpu, { ...stored, finer }, parameters, deltas, { label: "model with LoRA" });
+    expect(gpu.memory.bytes - before.bytes).toBe(merged.bytes);
+    await compare(gpu, merged, parameters, base, deltas);
+    merged.destroy();
+    stored.destroy();
+  }
 });
 
 test("a change at strength 0 is no change: nothing is copied", async () => {

@@ -11,13 +11,15 @@
 import loraMerge from "../../shaders/lora_merge.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
-import type { HeadPadding, MatrixParameter, Parameter } from "../graph/tensor.ts";
+import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
+import { matrixTexture, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 import type { LoadedParameters } from "./load.ts";
+import { createTransformedWeights } from "./transformed-weights.ts";
 
 /** A resolved change, and how strongly it counts. */
 export interface WeightedDelta {
@@ -36,7 +38,7 @@ interface Place {
 
 /**
  * `base` with `deltas` added: W + Σ scale · delta.scale · up · down. Deltas may come from several files and name a module
- * several times. `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
+ * several times. The sum is rounded once where the file can be read again (`finer`). `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
  * Throws `WeightsError` "lora-module" for a module that no matrix among `parameters` has, before anything is allocated,
  * and what reading the files throws; GPU errors as typed errors.
  */
@@ -63,22 +65,38 @@ export async function mergeLoras(
   }
 
   const copies = new Map<string, GPUBuffer>();
+  const textures = new Map<string, GPUTexture>();
   const destroy = () => {
     for (const buffer of copies.values()) gpu.destroyBuffer(buffer);
+    for (const texture of textures.values()) gpu.destroyTexture(texture);
     copies.clear();
+    textures.clear();
   };
   const merger = createMerger(gpu, base, options.label);
   let bytes = 0;
   try {
     for (const [parameter, parts] of changes) {
-      const [source] = base.get(parameter) as [GPUBuffer];
-      const copy = gpu.createBuffer(`${options.label}: ${parameter.key}`, source.size);
+      const label = `${options.label}: ${parameter.key}`;
+      const source = tilesInBuffer(gpu, label, base, parameter);
+      const copy = gpu.createBuffer(label, source.buffer.size);
       copies.set(parameter.key, copy);
       bytes += copy.size;
-      merger.copy(source, copy);
-      for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, copy);
+      merger.copy(source.buffer, copy);
+      const finer = await base.finer?.(parameter);
+      const exact = finer && tilesInBuffer(gpu, label, finer, parameter);
+      const before = { buffer: (exact ?? source).buffer, storage: (finer ?? base).storage };
+      for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, before, copy);
+      // The queue keeps what it still has to read.
+      exact?.release();
+      finer?.destroy();
+      source.release();
+      const texture = matrixTexture(gpu, parameter, base.storage);
+      if (texture) {
+        textures.set(parameter.key, tilesToTexture(gpu, label, copy, texture));
+        copies.delete(parameter.key);
+        gpu.destroyBuffer(copy);
+      }
     }
-    await gpu.pipelinesReady();
     await gpu.idle();
   } catch (error) {
     destroy();
@@ -86,14 +104,27 @@ export async function mergeLoras(
   } finally {
     merger.close();
   }
-  return {
+  const held = {
     storage: base.storage,
-    bytes,
-    get(parameter) {
+    get(parameter: Parameter) {
       const copy = copies.get(parameter.key);
       return copy ? [copy] : base.get(parameter);
     },
-    destroy,
+    texture: (matrix: MatrixParameter) => textures.get(matrix.key) ?? base.texture?.(matrix),
+  };
+  const own = createTransformedWeights(gpu, options.label, held);
+  const { transformed } = base;
+  const changed = new Set([...changes.keys()].map(({ key }) => key)); // a plan's parameters are objects of their own
+  return {
+    ...held,
+    bytes,
+    ...(transformed && {
+      transformed: (matrix: MatrixParameter) => (changed.has(matrix.key) ? own.get(matrix) : transformed(matrix)),
+    }),
+    destroy() {
+      own.destroy();
+      destroy();
+    },
   };
 }
 
@@ -108,8 +139,14 @@ function placesOf(parameters: Iterable<Parameter>): Map<string, Place> {
 
 interface Merger {
   copy(source: GPUBuffer, target: GPUBuffer): void;
-  /** Adds all of a part's changes to its packed weights in `target`. */
-  add(parameter: MatrixParameter, part: number, weighted: readonly WeightedDelta[], target: GPUBuffer): Promise<void>;
+  /** Adds all of a part's changes to its packed weights in `before`, and writes the sums into `target`. */
+  add(
+    parameter: MatrixParameter,
+    part: number,
+    weighted: readonly WeightedDelta[],
+    before: { readonly buffer: GPUBuffer; readonly storage: Storage },
+    target: GPUBuffer,
+  ): Promise<void>;
   close(): void;
 }
 
@@ -130,14 +167,14 @@ function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
       encoder.copyBufferToBuffer(source, 0, target, 0, source.size);
       device.queue.submit([encoder.finish()]);
     },
-    async add(parameter, part, weighted, target) {
+    async add(parameter, part, weighted, before, target) {
       const factors = await stackFactors(parameter, part, weighted);
-      const before = parameter.partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0);
+      const firstQuad = parameter.partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0);
       const packedQuads = quads(parameter.partChannels[part]!);
       const { workgroups, width } = grid(parameter.taps * parameter.inputQuads * packedQuads);
       const block = params(
         ...[parameter.taps, factors.rank, parameter.inputQuads, parameter.outputQuads],
-        ...[before, packedQuads, width],
+        ...[firstQuad, packedQuads, width, before.storage === "f16" ? 1 : 0],
       );
       device.queue.writeBuffer(uniforms, 0, block);
       const owned: GPUBuffer[] = [];
@@ -146,11 +183,11 @@ function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
         owned.push(down);
         const up = upload("up", factors.up);
         owned.push(up);
-        const pipeline = gpu.pipeline(merge.name, merge.code);
+        const pipeline = await gpu.pipeline(merge.name, merge.code);
         const group = device.createBindGroup({
           label: `${label}: ${merge.name}`,
           layout: pipeline.getBindGroupLayout(0),
-          entries: [uniforms, down, up, target].map((buffer, binding) => ({
+          entries: [uniforms, down, up, before.buffer, target].map((buffer, binding) => ({
             binding,
             resource: binding === 0 ? { buffer, size: block.byteLength } : { buffer },
           })),

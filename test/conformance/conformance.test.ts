@@ -36,7 +36,7 @@ async function softwareGpu(): Promise<Gpu> {
   }
 }
 
-const bench = (intermediates = false) => ({ gpu, storage: "f32", intermediates }) as const;
+const bench = (intermediates = false) => ({ gpu, storage: "f32", activations: "f32", intermediates }) as const;
 
 const failures = ({ checks }: CaseResult) => checks.filter((check) => !check.passed);
 
@@ -58,9 +58,11 @@ describe("cases of set A", () => {
     expect(allPassed([result])).toBe(true);
   });
 
-  test.each(["unet-sd15", "clip-l", "vae-kl", "taesd"])("%s in f16 storage", async (folder) => {
+  test.each(["unet-sd15", "clip-l", "vae-kl", "taesd"])("%s with weights and activations in f16", async (folder) => {
     const path = fixturePath(`conformance/${folder}`);
-    expect(failures(await runCase(path, { gpu, storage: "f16", intermediates: false }))).toEqual([]);
+    expect(failures(await runCase(path, { gpu, storage: "f16", activations: "f16", intermediates: false }))).toEqual(
+      [],
+    );
   });
 
   test("a folder of cases is all its cases", async () => {

@@ -63,22 +63,21 @@ export const KEPT_AS: Record<Storage, Keep> = {
 };
 
 /**
- * How far the outputs move when every weight, input and intermediate is rounded to `storage`, and arithmetic stays exact:
- * the largest difference over the output's largest magnitude, by output.
+ * How far the outputs move when every weight is rounded to `storage`, every input and intermediate to `activations`, and
+ * arithmetic stays exact: the largest difference over the output's largest magnitude, by output.
  */
 export function roundingFloor(
   recorder: Recorder,
   weights: WeightValues,
   inputs: Readonly<Record<string, Float32Array | Uint32Array>>,
-  storage: Storage,
+  { storage, activations }: { storage: Storage; activations: Storage },
 ): Map<string, number> {
-  const keep = KEPT_AS[storage];
   // Vectors (biases, norms) are f32 in either storage.
   const keptWeights = new Map(
-    [...weights].map(([name, values]) => [name, isMatrix(recorder, name) ? values.map(keep) : values]),
+    [...weights].map(([name, values]) => [name, isMatrix(recorder, name) ? values.map(KEPT_AS[storage]) : values]),
   );
   const exact = evaluate(recorder, weights, inputs, (value) => value);
-  const rounded = evaluate(recorder, keptWeights, inputs, keep);
+  const rounded = evaluate(recorder, keptWeights, inputs, KEPT_AS[activations]);
   return new Map([...exact].map(([name, values]) => [name, largestDifference(values, rounded.get(name)!)]));
 }
 

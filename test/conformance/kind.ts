@@ -16,8 +16,9 @@ export interface Kind {
 
 export interface Bench {
   readonly gpu: Gpu;
-  /** Of activations, and of weights. */
+  /** Of weights. */
   readonly storage: Storage;
+  readonly activations: Storage;
   /** Whether to compare the milestones inside networks too. */
   readonly intermediates: boolean;
 }

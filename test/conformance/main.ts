@@ -7,7 +7,10 @@ import { Command, Option } from "commander";
 import { adapter } from "../../src/cli/flags.ts";
 import type { AdapterChoice } from "../../src/gpu/adapter.ts";
 import { openGpu } from "../../src/gpu/device.ts";
+import { setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
+import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
+import { activationStorage } from "../../src/models/component.ts";
 import { findCases } from "./case-folder.ts";
 import { allPassed, caseTable, summary, tableHead } from "./report.ts";
 import { type CaseResult, runCase } from "./run-case.ts";
@@ -16,7 +19,9 @@ interface Flags {
   readonly adapter: AdapterChoice;
   readonly driver?: "lavapipe" | "swiftshader";
   readonly storage: Storage;
+  readonly activations?: Storage;
   readonly tiled: boolean;
+  readonly kernels?: Variant;
   readonly only?: string;
   readonly intermediates: boolean;
 }
@@ -26,8 +31,12 @@ const program = new Command("conformance")
   .argument("<dir...>", "a case, or a folder of cases")
   .option("--adapter <name>", "auto, hardware, software, or part of an adapter's name", adapter, adapter("auto"))
   .addOption(new Option("--driver <name>", "the software driver").choices(["lavapipe", "swiftshader"]))
-  .addOption(new Option("--storage <type>", "of weights and activations").choices(["f32", "f16"]).default("f32"))
+  .addOption(new Option("--storage <type>", "of weights").choices(["f32", "f16"]).default("f32"))
+  .addOption(
+    new Option("--activations <type>", "instead of what the adapter stores with such weights").choices(["f32", "f16"]),
+  )
   .option("--tiled", "the kernels for adapters without subgroups", false)
+  .addOption(new Option("--kernels <variant>", "this variant wherever it can run").choices(VARIANTS))
   .option("--only <text>", "cases whose folder has this in its name")
   .option("--intermediates", "compare the milestones inside networks too", false)
   .parse();
@@ -38,11 +47,13 @@ async function main(paths: readonly string[], flags: Flags): Promise<number> {
   if (cases.length === 0) throw new Error(`no case has '${flags.only}' in its name`);
   const choice: AdapterChoice = flags.driver ? { prefer: "software", driver: flags.driver } : flags.adapter;
   const gpu = await openGpu({ adapter: choice, withoutSubgroups: flags.tiled });
+  const { storage, intermediates, activations = activationStorage(gpu, storage) } = flags;
+  if (flags.kernels) setChoice(gpu, always(flags.kernels));
   const form = gpu.lanes === undefined ? "tiled kernels" : `subgroups of ${gpu.lanes}`;
-  print(`${gpu.facts.name}, ${form}, ${flags.storage} storage`, "", ...tableHead());
+  print(`${gpu.facts.name}, ${form}, ${storage} storage, ${activations} activations`, "", ...tableHead());
   const results: CaseResult[] = [];
   for (const path of cases) {
-    const result = await runCase(path, { gpu, storage: flags.storage, intermediates: flags.intermediates });
+    const result = await runCase(path, { gpu, storage, activations, intermediates });
     results.push(result);
     print(...caseTable(result));
   }

@@ -33,7 +33,7 @@ export async function compareNetwork(
     const actual = outputs.get(output)!;
     const { passed, relative } = compare("", "", actual, run.input(name), run.limits.network);
     if (!passed && relative !== undefined && relative < MOST_ROUNDING[run.bench.storage]) {
-      floors ??= roundingFloor(recorder, await options.weights(), options.inputs, run.bench.storage);
+      floors ??= roundingFloor(recorder, await options.weights(), options.inputs, run.bench);
     }
     run.compare(name, actual, run.limits.network, { floor: passed ? undefined : floors?.get(output) });
   }
@@ -45,7 +45,7 @@ export async function runNetwork(
   recorder: Recorder,
   options: NetworkOptions,
 ): Promise<Map<string, Float64Array>> {
-  const { gpu, storage } = run.bench;
+  const { gpu, activations: storage } = run.bench;
   const plan = await compile(gpu, recorder, { label: options.label, storage, parameters: options.parameters });
   try {
     for (const [name, values] of Object.entries(options.inputs)) plan.write(name, values);

@@ -38,18 +38,30 @@ class Captioned:
     def batch(self, indices, mirrors, rng, empty):
         """-> latents [n, 12, h, w] in f32, ids [n, 32], what the captions can say [n, attributes], and the
         weight of each position [n, 1, h, w]"""
-        latents, ids, said, scenes = [], [], [], []
+        latents = []
         for index, mirror in zip(indices, mirrors):
             shard = int(np.searchsorted(self.ends, index, side="right"))
-            codes = self.codes[shard]
-            latents.append(codes[mirror, index - self.ends[shard]])  # index from the shard's end: negative
-            scene = mirrored(self.scenes[index]) if mirror else self.scenes[index]
-            scenes.append(scene)
+            latents.append(self.codes[shard][mirror, index - self.ends[shard]])  # from the shard's end: negative
+        latents = torch.stack(latents).float() * self.scaling_factor
+        scenes = self.seen(indices, mirrors)
+        ids, said = self.captions(scenes, rng, empty)
+        return latents, ids, said, position_weights(scenes, *latents.shape[2:])
+
+    def seen(self, indices, mirrors):
+        return [mirrored(self.scenes[i]) if mirror else self.scenes[i] for i, mirror in zip(indices, mirrors)]
+
+    def captions(self, scenes, rng, empty):
+        """-> ids [n, 32], what the captions can say [n, attributes]"""
+        ids, said = [], []
+        for scene in scenes:
             is_empty = rng.random() < empty
             ids.append(self.tokenizer.encode("" if is_empty else caption(scene, rng)))
             said.append([UNSAID] * len(SAYABLE) if is_empty else sayable_labels(scene))
-        latents = torch.stack(latents).float() * self.scaling_factor
-        return latents, torch.tensor(ids), torch.tensor(said), position_weights(scenes, *latents.shape[2:])
+        return torch.tensor(ids), torch.tensor(said)
+
+    def random_captions(self, size, rng):
+        scenes = self.seen(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size))
+        return self.captions(scenes, rng, 0.0)
 
     def random_batch(self, size, rng, empty=EMPTY_CAPTIONS):
         return self.batch(rng.integers(0, len(self.scenes), size), rng.integers(0, 2, size), rng, empty)

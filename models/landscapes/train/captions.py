@@ -60,6 +60,7 @@ WEATHERS = {
 WHERE = {"left": "on the left", "center": "in the center", "right": "on the right"}
 OPENINGS = ["", "", "", "", "", "a beautiful ", "a beautiful ", "a stunning ", "a painting of ", "a picture of ",
             "a view of ", "a photo of ", "a drawing of "]
+THOROUGH = 0.5  # of all captions leave nothing unsaid but the subject's place: what is said is learned, what is not is noise
 PRAISE = ("a beautiful ", "a stunning ")  # these need a noun without an article after them
 
 # Words that the tokenizer keeps whole although no caption has them (yet).
@@ -73,14 +74,16 @@ def caption(scene, rng):
     chance = lambda probability: rng.random() < probability
     time, weather, body, subject = scene["time"], scene["weather"], scene["body"], scene["subject"]
 
+    thorough = chance(THOROUGH)
+    says = lambda probability: thorough or chance(probability)
     place = choose(PLACES[scene["terrain"]])
-    palette = scene["palette"] if chance(0.6) else ""
-    adjective = choose(ADJECTIVES[weather]) if chance(0.85) else ""
+    palette = scene["palette"] if says(0.6) else ""
+    adjective = choose(ADJECTIVES[weather]) if says(0.85) else ""
     body_words = ""
-    if body != "none" and chance(0.88):
-        body_words = choose(BODIES[body]) + (f" {WHERE[scene['place']]}" if chance(0.75) else "")
+    if body != "none" and says(0.88):
+        body_words = choose(BODIES[body]) + (f" {WHERE[scene['place']]}" if says(0.75) else "")
     subject_words = ""
-    if subject != "none" and chance(0.97):
+    if subject != "none" and says(0.97):
         colour = "colorful" if scene["balloon"] == "rainbow" else scene["balloon"]
         subject_words = choose(SUBJECTS[subject]).format(colour)
         if subject != "pyramids" and chance(0.5):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from arithmetic import autocast
 from captioned import Captioned
 from diffusion import ALPHA, SIGMA, coefficients, denoise_step, guided_velocity, trailing_timesteps
 from pipeline import GUIDANCE, Pipeline
@@ -126,7 +127,7 @@ class Distiller:
         timesteps = torch.full((len(latents),), t, device=self.device)
         alpha, sigma = coefficients(timesteps, latents)
         x = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+        with autocast(self.device):
             with torch.no_grad():
                 conditioning = self.text(ids)
                 empty = self.text(torch.tensor([self.data.tokenizer.encode("")], device=self.device))

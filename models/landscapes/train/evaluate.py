@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from arithmetic import autocast
 from captioned import Captioned
 from dataset import picture_shards, to_tensor
 from networks import LATENT_CHANNELS
@@ -89,7 +90,7 @@ def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
         indices, mirrors = rng.integers(0, len(data.scenes), batch), rng.integers(0, 2, batch)
         x = latents_of(data, indices, mirrors)
         x = (x + noise * rng.random() * torch.randn_like(x)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast("cpu"):
             _, heads = classifier(x)
         target = truth[mirrors, indices]
         loss = sum(F.cross_entropy(logits.float(), target[:, i]) for i, logits in enumerate(heads))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from arithmetic import autocast
 from dataset import to_pixels
 from diffusion import sample
 from networks import LATENT_CHANNELS, Autoencoder, TextEncoder, UNet
@@ -38,7 +39,7 @@ SHEET_PROMPTS = [
 
 
 class Pipeline:
-    """Weights as stored (f16), arithmetic in f32, or in bf16 where `bf16` is set."""
+    """Weights as stored (f16), arithmetic in f32, or in bf16 where `bf16` is set and the machine has it."""
 
     def __init__(self, folder, bf16=False, device="cpu"):
         folder = Path(folder)
@@ -70,7 +71,7 @@ class Pipeline:
         for first in range(0, len(prompts), batch):
             part = prompts[first:first + batch]
             x = noise[first:first + batch].to(self.device).contiguous(memory_format=torch.channels_last)
-            with torch.no_grad(), torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16):
+            with torch.no_grad(), autocast(self.device, self.bf16):
                 conditioning, empty = self.embed(part), self.embed([""] * len(part))
                 out.append(sample(self.unet, x, conditioning, empty, steps, guidance).float().cpu())
         return torch.cat(out)

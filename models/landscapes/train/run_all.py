@@ -17,9 +17,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # minutes on one thread of a CPU with AMX; a stage that learns takes what it is given
 FULL = {"shards": 40, "valid": 2, "pictures": 1000, "captions": 20000, "decoder": 10, "encoder": 5, "classifier": 12,
-        "unet": 340, "distill": 20, "batch": 48}
+        "reading": 5, "unet": 340, "distill": 20, "batch": 48}
 SMOKE = {"shards": 1, "valid": 1, "pictures": 64, "captions": 200, "decoder": 0.05, "encoder": 0.05,
-         "classifier": 0.05, "unet": 0.1, "distill": 0.1, "batch": 8}
+         "classifier": 0.05, "reading": 0.05, "unet": 0.1, "distill": 0.1, "batch": 8}
 
 
 def stages(run, out, size, init, workers):
@@ -38,7 +38,8 @@ def stages(run, out, size, init, workers):
     yield "train_autoencoder.py", ["decoder", "--run", run, "--minutes", size["decoder"], *begin]
     yield "train_autoencoder.py", ["encoder", "--run", run, "--minutes", size["encoder"], *begin]
     yield "evaluate.py", ["classifier", "--run", run, "--minutes", size["classifier"]]
-    yield "train_unet.py", ["--run", run, "--minutes", size["unet"], "--batch", size["batch"], *begin]
+    yield "train_unet.py", ["--run", run, "--minutes", size["unet"], "--reading-minutes", size["reading"],
+                            "--batch", size["batch"], *begin]
     yield "export.py", ["--run", run, "--out", out]
     yield "latents.py", ["preview", "--run", run, "--out", f"{out}/latent_rgb.json"]
     yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"], "--batch", min(32, size["batch"])]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from arithmetic import autocast
 from dataset import picture_shards, to_tensor
 from latents import LinearLatents
 from networks import Autoencoder
@@ -59,13 +60,13 @@ def picture_loss(y, x):
 def decoder_loss(autoencoder, linear, x):
     codes = linear.encode(x)
     codes = (codes + torch.randn_like(codes) * CODE_NOISE).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+    with autocast(x.device):
         y = autoencoder.decoder(codes)
     return picture_loss(y.float(), x)
 
 
 def encoder_loss(autoencoder, linear, x):
-    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+    with autocast(x.device):
         codes = autoencoder.encoder(x)
     return ((codes.float() - linear.encode(x)) ** 2).mean()
 

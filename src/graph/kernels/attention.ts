@@ -5,6 +5,7 @@ import tiled from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
 import attention from "../../../shaders/prelude/attention.wgsl" with { type: "text" };
 import { type Dispatch, kernel, params, type Target } from "../dispatch.ts";
 import { type Attention, channelsOf, quads, rowsOf } from "../tensor.ts";
+import { attentionVariant } from "../variants.ts";
 
 const QUERIES_A_LANE = 4;
 const TILED_QUERIES = 64;
@@ -14,13 +15,15 @@ export function lowerAttention(operation: Attention, target: Target): Dispatch[]
   const images = query.tensor.shape[0]!;
   const queries = rowsOf(query.tensor) / images;
   const keys = rowsOf(key.tensor) / images;
-  const variant = target.lanes
-    ? { name: "attention_subgroup", source: subgroup, queries: target.lanes * QUERIES_A_LANE }
-    : { name: "attention_tiled", source: tiled, queries: TILED_QUERIES };
+  const form = attentionVariant(operation, target);
+  const variant =
+    form === "subgroup"
+      ? { name: "attention_subgroup", source: subgroup, queries: target.lanes! * QUERIES_A_LANE }
+      : { name: "attention_tiled", source: tiled, queries: TILED_QUERIES };
   return [
     {
       kernel: kernel(variant.name, variant.source, target.storage, {
-        subgroups: target.lanes,
+        subgroups: form === "subgroup" ? target.lanes : undefined,
         preludes: [attention],
         constants: { HEAD_QUADS: head.padded / 4 },
       }),

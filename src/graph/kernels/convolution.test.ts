@@ -9,6 +9,7 @@ import { closeAll, openDevices } from "../testing/devices.ts";
 import { convolution, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
 import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
+import { always } from "../variants.ts";
 
 interface Case {
   readonly shape: readonly [n: number, h: number, w: number, c: number];
@@ -223,6 +224,56 @@ describe.each(devices)("$name", ({ gpu }) => {
     }
   });
 
+  const winograd: { name: string; shape: Case["shape"]; outputs: number; parts?: number; resized?: boolean }[] = [
+    { name: "whole tiles", shape: [1, 8, 8, 32], outputs: 64 },
+    { name: "odd sizes, a batch", shape: [3, 7, 9, 37], outputs: 96 },
+    { name: "a picture smaller than a tile", shape: [2, 3, 1, 40], outputs: 32 },
+    { name: "two sources", shape: [2, 6, 11, 36], outputs: 64, parts: 2 },
+    { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 64, resized: true },
+  ];
+  test.skipIf(gpu.lanes === undefined).each(winograd)("Winograd: $name", async ({ shape, outputs, parts, resized }) => {
+    for (const { storage, weightStorage } of STORAGES) {
+      const values = random(11);
+      const [n, h, w, c] = shape;
+      const size = resized ? { height: 2 * h, width: 2 * w - 1 } : { height: h, width: w };
+      const recorder = new Recorder();
+      const first = parts === 2 ? 12 : c;
+      let x: Tensor = recorder.input("a", [n, h, w, first]);
+      if (parts === 2) x = recorder.concat(x, recorder.input("b", [n, h, w, c - first]));
+      if (resized) x = recorder.upsampleNearest(x, "resize", size);
+      let y = recorder.conv2d(x, "conv", { outputs, padding: 1 });
+      y = recorder.add(y, recorder.input("row", [n, outputs]));
+      y = recorder.add(y, recorder.input("residual", [n, size.height, size.width, outputs]));
+      recorder.output("y", recorder.activation(y, "silu"));
+      const weights = weightsFor(recorder, values, {
+        type: weightStorage === "f16" ? "F16" : "F32",
+        deviation: (9 * c) ** -0.5,
+      });
+      const a = stored(normals(values, n * h * w * first), storage);
+      const b = stored(normals(values, n * h * w * (c - first)), storage);
+      const row = stored(normals(values, n * outputs), storage);
+      const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
+      const inputs = { a, row, residual, ...(parts === 2 ? { b } : {}) };
+      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs, choose: always("winograd") });
+      expect(ran.dispatches).toBe((parts ?? 1) + 2);
+      const of = {
+        ...geometry({ shape, outputs, kernel: 3, stride: 1, padding: PADDINGS[1]! }),
+        ...(resized ? { resized: size } : {}),
+        output: size,
+        input: parts === 2 ? concatenated([a, first], [b, c - first]) : a,
+        weight: onDevice(weights, "conv.weight", weightStorage),
+        bias: onDevice(weights, "conv.bias", weightStorage),
+      };
+      const reference = convolution({ ...of, perImage: row, residual, activation: "silu" });
+      // The transforms' own roundings are relative to a tile's typical value, not to a sum that happens to be small.
+      const scale = Math.sqrt(reference.values.reduce((sum, value) => sum + value ** 2, 0) / reference.values.length);
+      reference.bound.forEach((bound, i) => {
+        reference.bound[i] = bound + scale * 1e-5;
+      });
+      expectClose(ran.outputs.y!, reference, storage);
+    }
+  });
+
   // Rows of 1 × 1 convolutions over pictures one pixel high: linear layers.
   test.each([
     { shape: [1, 1], outputs: [1] },
@@ -342,6 +393,7 @@ describe.each(devices)("$name", ({ gpu }) => {
         storage: "f32",
         weights: "f32",
         maxBindingBytes: gpu.maxBindingBytes,
+        maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
       } as const;
       expect(lower(recorder.operations[0]!, target)[0]!.workgroups).toEqual([32768, 1, 2]);
       const weights = weightsFor(recorder, random(8));

@@ -1,55 +1,69 @@
 /**
- * Convolutions and linear layers: `shaders/conv2d_*.wgsl`. An input in several parts is one dispatch a part, each adding to
+ * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`). An input in several parts is one dispatch a part, each adding to
  * what the one before left in the output.
  */
 
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
+import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
+import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import { type Dispatch, fold, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
+import { convolutionVariant } from "../variants.ts";
+import { lowerWinograd } from "./winograd.ts";
 
-// Rows of the subgroup variant, by what they cost beside 32 where none is wasted: CPU time of SD 1.5's layers on lavapipe.
-const SUBGROUP_ROWS = [
-  { rows: 32, cost: 1 },
-  { rows: 16, cost: 1.15 },
-  { rows: 8, cost: 1.5 },
-] as const;
+// What a subgroup of the subgroup variant owns: so many pixels × so many quads of output channels a lane. `cost` is CPU time
+// on lavapipe where no pixel and no channel of it is wasted, beside the best. A load from a buffer is so much code that two
+// quads a lane outgrow the instruction cache.
+const SUBGROUP_TILES = {
+  texture: [
+    { rows: 16, quads: 2, cost: 1 },
+    { rows: 32, quads: 1, cost: 1.3 },
+    { rows: 8, quads: 2, cost: 1.4 },
+  ],
+  buffer: [
+    { rows: 32, quads: 1, cost: 1 },
+    { rows: 16, quads: 1, cost: 1.15 },
+    { rows: 8, quads: 1, cost: 1.5 },
+  ],
+} as const;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
 
 export function lowerConvolution(operation: Convolution, target: Target): Dispatch[] {
-  const { picture, virtual, kernel: window, weight, bias, perImage, residual } = operation;
+  const form = convolutionVariant(operation, target);
+  if (form === "winograd") return lowerWinograd(operation, target);
+  const { picture, weight, bias, perImage, residual } = operation;
   const { storage, weights, lanes } = target;
   const outQuads = quads(channelsOf(operation.output));
   const rows = picture.images * picture.outHeight * picture.outWidth;
-  const variant = lanes
-    ? { name: "conv2d_subgroup", source: subgroup, rows: subgroupRows(rows), quads: lanes }
+  const held = target.textured?.(weight) ? "texture" : "buffer";
+  const tile = form === "subgroup" ? subgroupTile(rows, outQuads, lanes!, held) : undefined;
+  const variant = tile
+    ? { name: "conv2d_subgroup", source: subgroup, rows: tile.rows, quads: tile.quads * lanes! }
     : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
-  let firstWeightQuad = 0;
+  let firstInQuad = 0;
   return parts.map((input, part): Dispatch => {
     const isLast = part === parts.length - 1;
-    const inQuads = quads(channelsOf(input));
-    const block = params(
-      ...[picture.inHeight, picture.inWidth, inQuads, firstWeightQuad],
-      ...[virtual.height, virtual.width, picture.outHeight, picture.outWidth],
-      ...[rows, outQuads, operation.firstOutputQuad, window.stride],
-      ...[window.height, window.width, window.top, window.left],
-      ...[weight.inputQuads, weight.outputQuads, part > 0, isLast && bias !== undefined],
-      ...[isLast && perImage !== undefined, isLast && residual !== undefined],
-      ...[isLast ? activationCode[operation.activation] : activationCode.none, operation.activationAfterResidual],
-      width,
-    );
-    firstWeightQuad += inQuads;
+    const block = convolutionParams(operation, {
+      input,
+      firstInQuad,
+      accumulate: part > 0,
+      epilogue: isLast,
+      gridWidth: width,
+    });
+    firstInQuad += quads(channelsOf(input));
     const epilogue = (tensor: Tensor | undefined) => (isLast && tensor ? { tensor } : "blank");
     return {
       kernel: kernel(variant.name, variant.source, storage, {
         weights,
-        subgroups: lanes,
-        preludes: [convolution],
-        constants: lanes ? { ROWS: variant.rows } : {},
+        subgroups: tile && lanes,
+        preludes: [convolution, TILES[held][weights]],
+        constants: tile ? { ROWS: tile.rows, QUADS: tile.quads } : {},
       }),
       label: operation.name,
       params: block,
@@ -66,11 +80,47 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   });
 }
 
-/** The rows of a workgroup's tile that `rows` in all are computed fastest with. */
-function subgroupRows(rows: number): number {
-  const costs = SUBGROUP_ROWS.map((tile) => ({
-    rows: tile.rows,
-    total: Math.ceil(rows / tile.rows) * tile.rows * tile.cost,
+interface ParamsOptions {
+  /** The part of the input that this dispatch reads, and the input channel of the layer that it begins with, in quads. */
+  readonly input: Tensor;
+  readonly firstInQuad: number;
+  /** Adds to what is in the output already. */
+  readonly accumulate: boolean;
+  /** Ends with the layer's epilogue. */
+  readonly epilogue: boolean;
+  readonly gridWidth: number;
+  readonly tiles?: { first: number; count: number; stride: number; high: number; wide: number; side: number };
+}
+
+/** The parameters of `shaders/prelude/convolution.wgsl`. */
+export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
+  const { picture, virtual, kernel: window, weight } = operation;
+  const { input, firstInQuad, accumulate, epilogue, gridWidth, tiles } = options;
+  const rows = picture.images * picture.outHeight * picture.outWidth;
+  return params(
+    ...[picture.inHeight, picture.inWidth, quads(channelsOf(input)), firstInQuad],
+    ...[virtual.height, virtual.width, picture.outHeight, picture.outWidth],
+    ...[rows, quads(channelsOf(operation.output)), operation.firstOutputQuad, window.stride],
+    ...[window.height, window.width, window.top, window.left],
+    ...[weight.inputQuads, weight.outputQuads, accumulate, epilogue && operation.bias !== undefined],
+    ...[epilogue && operation.perImage !== undefined, epilogue && operation.residual !== undefined],
+    ...[activationCode[epilogue ? operation.activation : "none"], operation.activationAfterResidual],
+    ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
+    ...[tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
+  );
+}
+
+const TILES = {
+  buffer: { f32: tilesBuffer, f16: tilesBuffer },
+  texture: { f32: tilesTextureF32, f16: tilesTextureF16 },
+} as const;
+
+/** The tile that costs least for so many rows and output quads. */
+function subgroupTile(rows: number, outQuads: number, lanes: number, held: "texture" | "buffer") {
+  const up = (count: number, unit: number) => Math.ceil(count / unit) * unit;
+  const costs = SUBGROUP_TILES[held].map((tile) => ({
+    tile,
+    total: up(rows, tile.rows) * up(outQuads, tile.quads * lanes) * tile.cost,
   }));
-  return costs.reduce((best, tile) => (tile.total < best.total ? tile : best)).rows;
+  return costs.reduce((best, next) => (next.total < best.total ? next : best)).tile;
 }

@@ -6,6 +6,7 @@ import type { FloatType } from "../../weights/element-types.ts";
 import { compile } from "../plan.ts";
 import type { Recorder } from "../recorder.ts";
 import type { Parameter, Storage } from "../tensor.ts";
+import type { Choose } from "../variants.ts";
 import { tensorEntry } from "./checkpoint.ts";
 import { checkpointed, type Distribution, normals, type Random, stored } from "./values.ts";
 
@@ -55,6 +56,8 @@ export interface Run {
   readonly inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
   /** Inputs of a second run, whose results are the ones that are given. */
   readonly then?: Readonly<Record<string, Float32Array | Uint32Array>>;
+  /** Overrules which variants of kernels run. */
+  readonly choose?: Choose;
   /** States to read back as well. */
   readonly states?: readonly string[];
 }
@@ -72,7 +75,7 @@ export async function run(gpu: Gpu, of: Run): Promise<Ran> {
     storage: of.weightStorage ?? storage,
   });
   try {
-    const plan = await compile(gpu, recorder, { label: "test", storage, parameters: loaded });
+    const plan = await compile(gpu, recorder, { label: "test", storage, parameters: loaded, choose: of.choose });
     try {
       for (const [name, values] of Object.entries(of.inputs)) plan.write(name, values);
       plan.run();

@@ -105,7 +105,7 @@ async function decodeAsPipeline(
   parameters: LoadedParameters,
   latents: Tensor,
 ): Promise<number[]> {
-  const { gpu, storage } = run.bench;
+  const { gpu, activations: storage } = run.bench;
   const [images, channels, height, width] = latents.shape as [number, number, number, number];
   const options = { label: "decoder", storage, parameters, keepPicture: true };
   const plan = await compileDecoder(gpu, coder, { height, width, channels }, options);

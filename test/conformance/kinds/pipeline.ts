@@ -28,7 +28,13 @@ export const pipelineKind: Kind = {
           const folder = join(run.folder.path, facts.model ?? (run.folder.facts.model as string | undefined) ?? ".");
           const known = models.get(folder);
           const watched =
-            known ?? watch(await loadDiffusionModel(run.bench.gpu, folder, { precision: run.bench.storage }));
+            known ??
+            watch(
+              await loadDiffusionModel(run.bench.gpu, folder, {
+                precision: run.bench.storage,
+                activations: run.bench.activations,
+              }),
+            );
           models.set(folder, watched);
           watched.clear();
           await compareRun(run, watched, name, facts);
@@ -236,13 +242,13 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
 }
 
 async function picture({ run, watched, shape, steps, pictures, check, has }: Finished): Promise<void> {
-  const { vae, precision } = watched.model;
+  const { vae, activations } = watched.model;
   const { images, channels, height, width } = shape;
   const final = steps.at(-1)!.latents;
   check("decoder_input", () => final.map((value) => value / vae.scalingFactor + vae.shiftFactor));
   check("image_u8", () => pictures, "picture");
   if (!has("image_raw")) return;
-  const storage = vae.forceUpcast ? "f32" : precision;
+  const storage = vae.forceUpcast ? "f32" : activations;
   const options = { label: "raw decoder", storage, parameters: vae.weights, keepPicture: true } as const;
   const plan = await compileDecoder(run.bench.gpu, vae, { height, width, channels }, options);
   try {

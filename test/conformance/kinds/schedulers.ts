@@ -105,7 +105,7 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
   const models = run.input(name("model_outputs"));
   const device = deviceStepper(run, await planOf(run, start.shape, plans));
   // The model's output is f16 where the plan stores f16; latents and coefficients are f32 always.
-  const deviceLimit = run.bench.storage === "f16" ? limits.network : limits.scheduler;
+  const deviceLimit = run.bench.activations === "f16" ? limits.network : limits.scheduler;
   for (const [by, step, limit] of [
     ["CPU", hostStepper(schedule), limits.scheduler],
     ["GPU", device, deviceLimit],
@@ -202,8 +202,8 @@ async function planOf({ bench }: CaseRun, shape: readonly number[], plans: Map<s
   const rows = g.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
   g.output("scaled", g.modelInput(latents, rows, 1, "model_input"));
   g.output("denoised", g.schedulerStep({ latents, model, noise, history, rows }, "scheduler"));
-  const parameters = { storage: bench.storage, get: () => [] };
-  const plan = await compile(bench.gpu, g, { label: "scheduler", storage: bench.storage, parameters });
+  const storage = bench.activations;
+  const plan = await compile(bench.gpu, g, { label: "scheduler", storage, parameters: { storage, get: () => [] } });
   plans.set(shape.join(), plan);
   return plan;
 }

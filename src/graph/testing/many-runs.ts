@@ -1,5 +1,5 @@
 /**
- * A program: replays a small plan a thousand times, and prints as JSON what memory did. A process of its own, because a test
+ * A program: replays a small plan three thousand times, and prints as JSON what memory did. A process of its own, because a test
  * runner's heap grows and shrinks by more than a leak would. Wants `--expose-gc`; argument: the driver, or none.
  */
 
@@ -9,7 +9,7 @@ import type { SoftwareDriver } from "../../gpu/software-driver.ts";
 import { compile } from "../plan.ts";
 import { Recorder } from "../recorder.ts";
 
-const RUNS = 1000;
+const RUNS = 3000;
 
 /** What memory did, before and after. */
 export interface MemoryRecord {
@@ -26,7 +26,7 @@ const g = new Recorder();
 const x = g.input("x", [1, 8, 8, 4]);
 g.output("y", g.softmax(g.affine(x, "affine", { scale: 2 }), "softmax"));
 const plan = await compile(gpu, g, {
-  label: "thousand runs",
+  label: "many runs",
   storage: "f32",
   parameters: { storage: "f32", get: () => [] },
 });

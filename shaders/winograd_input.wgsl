@@ -1,0 +1,34 @@
+// Winograd convolution, first of three: the tiles of the input, transformed.
+//
+//   transformed[frequency, tile, i] = Bᵀ d B,   d: the POINTS × POINTS inputs that OUTPUTS × OUTPUTS outputs see
+//
+// A texel is a quad of input channels; a row of texels is a tile at a frequency: row = frequency · tile_stride + tile.
+// One invocation transforms one quad of one tile; tiles count from first_tile over images, rows and columns. The loop over
+// rows is a loop on purpose: 36 loads of a buffer one after the other are more code than an instruction cache holds.
+@group(0) @binding(7) var transformed: texture_storage_2d<rgba32float, write>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let index = id.x + id.y * params.grid_width * 64u;
+  let quad = index % params.in_quads;
+  let tile = index / params.in_quads;
+  if (tile >= params.tile_count) { return; }
+  let corner = tile_corner(params.first_tile + tile);
+
+  var sum: array<array<vec4f, POINTS>, POINTS>;
+  for (var y = 0u; y < POINTS; y++) {
+    var d: array<vec4f, POINTS>;
+    for (var x = 0u; x < POINTS; x++) { d[x] = load_input(input_quad(corner, y, x), quad); }
+    let along_x = input_transform(d);
+    let along_y = INPUT_COLUMNS[y];
+    for (var i = 0u; i < POINTS; i++) {
+      for (var j = 0u; j < POINTS; j++) { sum[i][j] += along_y[i] * along_x[j]; }
+    }
+  }
+  for (var i = 0u; i < POINTS; i++) {
+    for (var j = 0u; j < POINTS; j++) {
+      let row = (i * POINTS + j) * params.tile_stride + tile;
+      textureStore(transformed, vec2u(params.first_in_quad + quad, row), sum[i][j]);
+    }
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * 3 × 3 convolutions by Winograd's minimal filtering (Lavin & Gray 2015, arXiv 1509.09308): `shaders/winograd_*.wgsl`.
+ *
+ * Three steps: tiles of the input are transformed, multiplied with transformed weights frequency by frequency, and
+ * transformed back. What lies between them are textures that all such convolutions of a plan share; a large picture goes
+ * through them in parts.
+ */
+
+import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import tilesTexture from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
+import winograd from "../../../shaders/prelude/winograd.wgsl" with { type: "text" };
+import winogradInput from "../../../shaders/winograd_input.wgsl" with { type: "text" };
+import winogradOutput from "../../../shaders/winograd_output.wgsl" with { type: "text" };
+import winogradProduct from "../../../shaders/winograd_product.wgsl" with { type: "text" };
+import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
+import { type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
+import { WINOGRAD_FREQUENCIES as FREQUENCIES, WINOGRAD_SIDE } from "../weights.ts";
+import { convolutionParams } from "./convolution.ts";
+
+// Rows and quads a lane of winograd_product.wgsl.
+const PRODUCT_ROWS = 16;
+const PRODUCT_QUADS = 2;
+
+// Of a texture between two steps: enough tiles to fill the adapter, few enough to stay in its caches.
+const MAX_SCRATCH_BYTES = 32 * 2 ** 20;
+const TEXEL_BYTES = 16;
+
+/** `operation` is one that `convolutionVariants` offers this form for. */
+export function lowerWinograd(operation: Convolution, target: Target): Dispatch[] {
+  const { picture, weight, perImage, residual, bias } = operation;
+  const { storage } = target;
+  const lanes = target.lanes!;
+  const outQuads = quads(channelsOf(operation.output));
+  const tilesHigh = Math.ceil(picture.outHeight / WINOGRAD_SIDE);
+  const tilesWide = Math.ceil(picture.outWidth / WINOGRAD_SIDE);
+  const tiles = picture.images * tilesHigh * tilesWide;
+  const most = Math.min(
+    target.maxTextureDimension / FREQUENCIES,
+    MAX_SCRATCH_BYTES / (FREQUENCIES * Math.max(weight.inputQuads, outQuads) * TEXEL_BYTES),
+  );
+  const rowsAtOnce = Math.max(PRODUCT_ROWS, Math.floor(most / PRODUCT_ROWS) * PRODUCT_ROWS);
+  const parts = Math.ceil(tiles / rowsAtOnce);
+  const stride = Math.ceil(tiles / parts / PRODUCT_ROWS) * PRODUCT_ROWS;
+  const scratch = (name: Scratch["name"], width: number): Scratch => ({ name, width, height: FREQUENCIES * stride });
+  const transformed = scratch("transformed", weight.inputQuads);
+  const products = scratch("products", outQuads);
+  const prelude = [convolution, winograd];
+  const block = (input: Tensor, first: number, count: number, firstInQuad: number, epilogue: boolean, width: number) =>
+    convolutionParams(operation, {
+      input,
+      firstInQuad,
+      accumulate: false,
+      epilogue,
+      gridWidth: width,
+      tiles: { first, count, stride, high: tilesHigh, wide: tilesWide, side: WINOGRAD_SIDE },
+    });
+
+  const dispatches: Dispatch[] = [];
+  for (let first = 0; first < tiles; first += stride) {
+    const count = Math.min(stride, tiles - first);
+    let firstInQuad = 0;
+    for (const input of partsOf(operation.input)) {
+      const inQuads = quads(channelsOf(input));
+      const { workgroups, width } = grid(count * inQuads);
+      dispatches.push({
+        kernel: kernel("winograd_input", winogradInput, storage, { preludes: prelude }),
+        label: operation.name,
+        params: block(input, first, count, firstInQuad, false, width),
+        bindings: [{ tensor: input }, "unused", "unused", "unused", "unused", "unused", { scratch: transformed }],
+        workgroups,
+      });
+      firstInQuad += inQuads;
+    }
+    dispatches.push({
+      kernel: kernel("winograd_product", winogradProduct, "f32", {
+        weights: "f32",
+        subgroups: lanes,
+        preludes: [tilesTexture],
+      }),
+      label: operation.name,
+      params: params(weight.inputQuads, outQuads, operation.firstOutputQuad, stride),
+      bindings: [{ scratch: transformed }, { winograd: weight }, { scratch: products }],
+      workgroups: [Math.ceil(count / PRODUCT_ROWS), Math.ceil(outQuads / (PRODUCT_QUADS * lanes)), FREQUENCIES],
+    });
+    const { workgroups, width } = grid(count * outQuads);
+    const epilogue = (tensor: Tensor | undefined) => (tensor ? ({ tensor } as const) : "blank");
+    dispatches.push({
+      kernel: kernel("winograd_output", winogradOutput, storage, { preludes: prelude }),
+      label: operation.name,
+      params: block(operation.output, first, count, 0, true, width),
+      bindings: [
+        "unused",
+        "unused",
+        bias ? { parameter: bias } : "blank",
+        epilogue(perImage),
+        epilogue(residual),
+        { tensor: operation.output },
+        { scratch: products },
+      ],
+      workgroups,
+    });
+  }
+  return dispatches;
+}

@@ -1,0 +1,83 @@
+/**
+ * The variants of the heavy families of kernels, and which one does an operation.
+ *
+ * What *can* do an operation follows from the operation and the adapter; what *should* is a rule, namely the first of the
+ * candidates, which whoever has timed them on this adapter overrules with `Target.choose` (a tuner, or a test that forces
+ * one variant after the other). All candidates give the same result, within the rounding of f32.
+ */
+
+import type { Target } from "./dispatch.ts";
+import type { Attention, Convolution } from "./tensor.ts";
+import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
+
+/** Of convolutions, and of linear layers, which are convolutions too. */
+export const CONVOLUTION_VARIANTS = ["winograd", "subgroup", "tiled"] as const;
+export const ATTENTION_VARIANTS = ["subgroup", "tiled"] as const;
+
+export type ConvolutionVariant = (typeof CONVOLUTION_VARIANTS)[number];
+export type AttentionVariant = (typeof ATTENTION_VARIANTS)[number];
+export type Variant = ConvolutionVariant | AttentionVariant;
+
+/** All names, of whatever family. */
+export const VARIANTS: readonly Variant[] = [...new Set([...CONVOLUTION_VARIANTS, ...ATTENTION_VARIANTS])];
+
+/** The operations that have variants. */
+export type Varied = Convolution | Attention;
+
+/** Picks one of `candidates`, of which the first is the rule's own choice; that stays where anything else is given. */
+export type Choose = (operation: Varied, candidates: readonly Variant[], target: Target) => Variant | undefined;
+
+/** Always the variant of this name, where it can do the operation. */
+export function always(name: Variant): Choose {
+  return (_, candidates) => candidates.find((candidate) => candidate === name);
+}
+
+/** The variants that can do a convolution on this adapter, by rule the best first. Never empty. */
+export function convolutionVariants(operation: Convolution, target: Target): readonly ConvolutionVariant[] {
+  if (target.lanes === undefined) return ["tiled"];
+  if (!canWinograd(operation, target)) return ["subgroup", "tiled"];
+  return savesByWinograd(operation) ? ["winograd", "subgroup", "tiled"] : ["subgroup", "winograd", "tiled"];
+}
+
+function canWinograd({ weight, kernel }: Convolution, target: Target): boolean {
+  const square = kernel.height === 3 && kernel.width === 3 && kernel.stride === 1;
+  const wide = Math.min(weight.inputQuads, weight.outputQuads) >= WINOGRAD_MIN_QUADS;
+  return target.winograd === true && square && wide && transformedTexture(weight, target) !== undefined;
+}
+
+// With fewer channels than 32 the transforms always cost more than they save.
+const WINOGRAD_MIN_QUADS = 8;
+// Rows of tiles that a product takes at a time, whether or not there are as many.
+const WINOGRAD_ROWS = 16;
+// What the transforms cost for each channel of a pixel, in products of the direct form. Measured on lavapipe.
+const TRANSFORM_COST = 40;
+
+/** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
+function savesByWinograd({ weight, picture }: Convolution): boolean {
+  const [inputs, outputs] = [weight.inputQuads * 4, weight.outputQuads * 4];
+  const pixels = picture.images * picture.outHeight * picture.outWidth;
+  const tiles =
+    picture.images * Math.ceil(picture.outHeight / WINOGRAD_SIDE) * Math.ceil(picture.outWidth / WINOGRAD_SIDE);
+  const rows = Math.ceil(tiles / WINOGRAD_ROWS) * WINOGRAD_ROWS;
+  const direct = pixels * 9 * inputs * outputs;
+  const transformed = rows * WINOGRAD_FREQUENCIES * inputs * outputs + pixels * (inputs + outputs) * TRANSFORM_COST;
+  return transformed < direct;
+}
+
+/** The variants that can do an attention on this adapter, by rule the best first. Never empty. */
+export function attentionVariants(_: Attention, { lanes }: Target): readonly AttentionVariant[] {
+  return lanes === undefined ? ["tiled"] : ["subgroup", "tiled"];
+}
+
+export function convolutionVariant(operation: Convolution, target: Target): ConvolutionVariant {
+  return chosen(operation, convolutionVariants(operation, target), target);
+}
+
+export function attentionVariant(operation: Attention, target: Target): AttentionVariant {
+  return chosen(operation, attentionVariants(operation, target), target);
+}
+
+function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], target: Target): V {
+  const choice = target.choose?.(operation, candidates, target);
+  return candidates.find((candidate) => candidate === choice) ?? candidates[0]!;
+}

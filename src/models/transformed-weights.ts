@@ -1,0 +1,95 @@
+/**
+ * Weights of 3 × 3 convolutions transformed for Winograd's form (`shaders/winograd_weights.wgsl`), beside the weights
+ * themselves: made when a plan first asks for them, and kept for the next.
+ */
+
+import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" };
+import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
+import { BufferUsage, type Gpu } from "../gpu/device.ts";
+import { grid, kernel, params } from "../graph/dispatch.ts";
+import type { MatrixParameter } from "../graph/tensor.ts";
+import { type ParameterBuffers, tilesInBuffer, tilesToTexture, transformedTexture } from "../graph/weights.ts";
+
+export interface TransformedWeights {
+  /** Throws GPU errors as typed errors. */
+  get(matrix: MatrixParameter): Promise<GPUTexture>;
+  destroy(): void;
+}
+
+/** Transformed weights of what `parameters` hold; whoever makes this destroys it with them. */
+export function createTransformedWeights(gpu: Gpu, label: string, parameters: ParameterBuffers): TransformedWeights {
+  const made = new Map<string, GPUTexture>();
+  const making = new Map<string, Promise<GPUTexture>>();
+  let destroyed = false;
+  const make = async (matrix: MatrixParameter): Promise<GPUTexture> => {
+    try {
+      const texture = await transform(gpu, `${label}: ${matrix.key} transformed`, parameters, matrix);
+      if (destroyed) gpu.destroyTexture(texture);
+      else made.set(matrix.key, texture);
+      return texture;
+    } finally {
+      making.delete(matrix.key);
+    }
+  };
+  return {
+    async get(matrix) {
+      const known = made.get(matrix.key);
+      if (known) return known;
+      const begun = making.get(matrix.key) ?? make(matrix);
+      if (!made.has(matrix.key)) making.set(matrix.key, begun);
+      return begun;
+    },
+    destroy() {
+      destroyed = true;
+      for (const texture of made.values()) gpu.destroyTexture(texture);
+      made.clear();
+    },
+  };
+}
+
+async function transform(
+  gpu: Gpu,
+  label: string,
+  parameters: ParameterBuffers,
+  matrix: MatrixParameter,
+): Promise<GPUTexture> {
+  const { storage } = parameters;
+  const limits = {
+    maxBindingBytes: gpu.maxBindingBytes,
+    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
+  };
+  const shape = transformedTexture(matrix, limits)!;
+  const code = kernel("winograd_weights", winogradWeights, "f32", {
+    weights: storage,
+    preludes: [winograd],
+  });
+  const pipeline = await gpu.pipeline(code.name, code.code);
+  const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
+  const block = params(matrix.inputQuads, matrix.outputQuads, width);
+  const source = tilesInBuffer(gpu, label, parameters, matrix);
+  const owned = [
+    gpu.createBuffer(label, block.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST),
+    gpu.createBuffer(label, shape.bytesPerRow * shape.height),
+  ] as const;
+  try {
+    const [uniforms, target] = owned;
+    gpu.device.queue.writeBuffer(uniforms, 0, block);
+    const group = gpu.device.createBindGroup({
+      label,
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [uniforms, source.buffer, target].map((buffer, binding) => ({ binding, resource: { buffer } })),
+    });
+    const encoder = gpu.device.createCommandEncoder({ label });
+    const pass = encoder.beginComputePass({ label });
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...workgroups);
+    pass.end();
+    gpu.device.queue.submit([encoder.finish({ label })]);
+    return tilesToTexture(gpu, label, target, shape);
+  } finally {
+    // The queue keeps what it still has to read.
+    source.release();
+    for (const buffer of owned) gpu.destroyBuffer(buffer);
+  }
+}
