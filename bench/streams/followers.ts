@@ -42,7 +42,8 @@ export async function followers({ sse, websocket, seconds }: Load): Promise<void
       }
       yield { type: "result" };
     },
-    { retentionMs: 5_000 },
+    // Logs that are full after some seconds, so that what grows later is something else.
+    { retentionMs: 5_000, log: { bytes: 2 ** 20 } },
   );
   const app = new Hono();
   app.get("/stream/:job", resume(jobs));
