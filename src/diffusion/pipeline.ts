@@ -24,7 +24,7 @@ import {
   toNchw,
   toNhwc,
 } from "./latents.ts";
-import { type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
+import { fewStepWeights, type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
@@ -59,6 +59,8 @@ export interface PipelineRequest {
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
   readonly loras?: readonly LoraRequest[];
+  /** With the model's few-step variant, and `loras` besides. */
+  readonly fewStep?: boolean;
   /** Another scheduler than the model's own, by class; `config` where it is not the model's own configuration. */
   readonly scheduler?: { readonly className: string; readonly config?: Readonly<Record<string, unknown>> };
   /** DDIM's η. */
@@ -132,7 +134,7 @@ export async function* generate(
   const preview = previewDecoder(model, request);
   const warnings = promptWarnings(model, request);
 
-  const weights = await weightsOfRun(model, request.loras ?? []);
+  const weights = await weightsFor(model, request);
   const plans = model.plans.borrow();
   try {
     const conditions = await encodeConditions(model, plans, weights, request, shape.branches === 2);
@@ -258,9 +260,16 @@ function updated(
   return { ...request, ...update };
 }
 
+function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
+  if (!fewStep) return weightsOfRun(model, loras);
+  if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
+  if (loras.length === 0) return fewStepWeights(model, model.fewStep);
+  return weightsOfRun(model, [{ path: model.fewStep.path, scale: 1 }, ...loras]);
+}
+
 /** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */
 function forget(model: DiffusionModel, weights: RunWeights): void {
-  if (weights.key === "") return;
+  if (weights.lasting) return;
   model.plans.drop(weights.key);
   for (const prompt of [...model.prompts.keys()]) if (prompt.startsWith(weights.key)) model.prompts.delete(prompt);
   weights.destroy();
