@@ -85,7 +85,7 @@ describe("tune", () => {
     if (lines.at(-1) === "no shape that more than one kernel can do") return; // an adapter without subgroups
     const rows = lines.filter((line) => line.includes("→ "));
     expect(rows.length).toBeGreaterThan(20);
-    for (const row of rows) expect(row).toMatch(/ (conv|attention) .* \d+ × {2}(\w[\w-]* [\d.]+ {2})+→ \w/);
+    for (const row of rows) expect(row).toMatch(/ (conv|attention|group norm) .* \d+ × {2}(\w[\w-]* [\d.]+ {2})+→ \w/);
     expect(lines[1]).toContain(`${rows.length} shapes`);
     expect(await readdir(join(folder, "daguerre", "tuning"))).toHaveLength(1);
     expect((await run()).at(-1)).toMatch(/every shape is remembered/);

@@ -15,6 +15,7 @@ import { RESUME } from "../../transports/source.ts";
 import { LOG_LIMITS } from "../engine/job-log.ts";
 import { JOB_DEFAULTS } from "../engine/jobs.ts";
 import { LIMITS } from "../engine/request.ts";
+import { parseBytes } from "./flags.ts";
 
 /** Facts about a setting that its type does not tell. */
 interface SettingFacts {
@@ -54,6 +55,18 @@ export const configSchema = z.strictObject({
   }),
   adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
   precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
+  max_gpu_memory: setting(
+    z
+      .union([z.int().min(1), z.string()])
+      .transform((value, context) => {
+        const bytes = typeof value === "number" ? value : parseBytes(value);
+        if (bytes !== undefined && bytes > 0) return bytes;
+        context.addIssue({ code: "custom", message: "must be bytes, or an amount as 512MiB or 6GiB" });
+        return z.NEVER;
+      })
+      .optional(),
+    "device memory that may be used, in bytes or as 6GiB; less than the model takes: its parts take turns; left out: all",
+  ),
   lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { path: true }),
   cors_origins: setting(
     z.array(z.string()).default([]),

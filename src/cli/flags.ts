@@ -18,6 +18,21 @@ export function size(text: string): { width: number; height: number } {
   return { width: Number(match[1]), height: Number(match[2]) };
 }
 
+/** Bytes: `6442450944`, `512MiB`, `6GiB`, `1.5GiB`. */
+export function bytes(text: string): number {
+  const value = parseBytes(text);
+  if (value === undefined) throw new InvalidArgumentError("An amount of memory is bytes, or as 512MiB or 6GiB.");
+  return value;
+}
+
+/** Undefined for what is no amount. */
+export function parseBytes(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?) ?(|[KMG]iB?|[KMG]B?)$/i.exec(text.trim());
+  if (match === null) return undefined;
+  const unit = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 }[match[2]!.slice(0, 1).toLowerCase()]!;
+  return Math.floor(Number(match[1]) * unit);
+}
+
 /** `FILE` or `FILE:0.8`, added to those given before. */
 export function lora(
   text: string,

@@ -22,6 +22,7 @@ interface RuntimeFlags {
   model?: string;
   adapter?: AdapterChoice;
   precision?: Precision;
+  maxGpuMemory?: number;
   loraDir?: string;
 }
 
@@ -60,11 +61,11 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, adapter, precision, loraDir }: RuntimeFlags,
+  { model, adapter, precision, maxGpuMemory, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir, onProgress };
+  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, loraFolder: loraDir, onProgress };
   return createRuntime(options);
 }
 
@@ -87,6 +88,7 @@ withSettings(program.command("serve"))
         model: config.model,
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
+        maxGpuMemory: config.max_gpu_memory,
         loraDir: config.lora_dir,
       },
       loading.show,
@@ -142,6 +144,7 @@ withRuntimeFlags(program.command("generate"))
   .option("--negative <prompt>", "what it should not be")
   .option("--steps <number>", "denoising steps", flags.number)
   .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
+  .option("--max-gpu-memory <bytes>", "device memory that may be used, as 6GiB", flags.bytes)
   .option("--seed <number>", "the same seed gives the same picture")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--images <number>", "how many", flags.number)

@@ -13,7 +13,7 @@ import type { Parameter, Storage } from "../graph/tensor.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
 import { activationStorage, loadComponent, type Precision } from "../models/component.ts";
 import { ModelConfigError } from "../models/config.ts";
-import type { LoadedParameters } from "../models/load.ts";
+import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
 import {
@@ -25,13 +25,14 @@ import {
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import type { RunWeights } from "./lora.ts";
+import { type ResidentComponent, withRoom } from "./residency.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
 
 export type Family = "stable-diffusion" | "stable-diffusion-xl" | "latent-consistency";
 
 /** An autoencoder with its weights. */
 export interface LoadedAutoencoder extends Autoencoder {
-  readonly weights: LoadedParameters;
+  readonly weights: StreamedWeights;
 }
 
 /** A LoRA in the model's folder with which a few unguided steps are enough, such as `train/distill.py` makes. */
@@ -53,7 +54,7 @@ export interface DiffusionModel {
   readonly encoders: readonly TextEncoder[];
   readonly unet: {
     readonly config: UnetConfig;
-    readonly weights: LoadedParameters;
+    readonly weights: StreamedWeights;
     readonly parameters: readonly Parameter[];
   };
   readonly vae: LoadedAutoencoder;
@@ -73,6 +74,7 @@ export interface DiffusionModel {
   };
   readonly fewStep?: FewStep;
   readonly plans: PlanCache;
+  readonly components: readonly ResidentComponent[];
   readonly prompts: Map<string, TextConditioning>;
   destroy(): void;
 }
@@ -116,21 +118,25 @@ const FEW_STEP = { file: "few-step/pytorch_lora_weights.safetensors", steps: 4, 
 
 /**
  * Loads a diffusers folder onto the device.
- * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`: a folder is untrusted, and each names file and reason.
+ * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`: a folder is untrusted, and each names file and reason;
+ * `MemoryLimitError` where one component alone is over the GPU's limit.
  */
 export async function loadDiffusionModel(gpu: Gpu, folder: string, options: LoadModelOptions): Promise<DiffusionModel> {
   const { precision } = options;
   const directory = await openModelDirectory(folder, { variant: options.variant });
   const family = familyOf(directory);
-  const loaded: LoadedParameters[] = [];
-  const keep = <T extends LoadedParameters>(parameters: T): T => {
-    loaded.push(parameters);
-    return parameters;
+  const plans = createPlanCache(options.maxPlanBytes ?? DEFAULT_PLAN_BYTES);
+  const components: ResidentComponent[] = [];
+  const residency = { components, plans };
+  /** Loads a component; one that was loaded before gives way where there is no room for both. */
+  const keep: KeepWeights = async (planKeys, load) => {
+    const weights = await withRoom(residency, [], load);
+    components.push({ weights, plans: planKeys });
+    return weights;
   };
   const progress = (component: string) => (done: number, total: number) => options.onProgress?.(component, done, total);
   try {
-    const encoders = await loadEncoders(gpu, directory, family, options, progress);
-    loaded.push(...encoders.map((encoder) => encoder.parameters));
+    const encoders = await loadEncoders(gpu, directory, family, { ...options, keep }, progress);
 
     const unetComponent = required(directory, "unet");
     const unetConfig = parseUnetConfig(unetComponent.config);
@@ -140,19 +146,19 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       throw new ModelConfigError("unet", "cross_attention_dim", reason);
     }
     const parameters = unetParameters(unetConfig);
-    const unetWeights = keep(
-      await loadComponent(gpu, unetComponent, parameters, { precision, onProgress: progress("unet") }),
+    const unetWeights = await keep(["unet "], () =>
+      loadComponent(gpu, unetComponent, parameters, { precision, onProgress: progress("unet") }),
     );
-    const vae = await loadAutoencoder(gpu, required(directory, "vae"), precision, progress("vae"));
-    keep(vae.weights);
+    const loadVae = (component: Component, name: string, planKeys: readonly string[]) =>
+      loadAutoencoder(gpu, component, { precision, onProgress: progress(name), keep, planKeys });
+    const vae = await loadVae(required(directory, "vae"), "vae", ["decoder ", "encoder "]);
     if (vae.latentChannels !== unetConfig.out_channels) {
       const reason = `is ${unetConfig.out_channels}, but the vae has ${vae.latentChannels} latent channels`;
       throw new ModelConfigError("unet", "out_channels", reason);
     }
     const tiny = options.tinyAutoencoder
-      ? await loadAutoencoder(gpu, await openComponentFolder(options.tinyAutoencoder), precision, progress("tiny vae"))
+      ? await loadVae(await openComponentFolder(options.tinyAutoencoder), "tiny vae", ["tiny decoder "])
       : undefined;
-    if (tiny) keep(tiny.weights);
 
     const recommended = await readRecommendation(folder);
     const fewStep = await fewStepOf(folder, recommended);
@@ -160,7 +166,6 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
     const sampleSize = unetConfig.sample_size;
     const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
     const scheduler = required(directory, "scheduler");
-    const plans = createPlanCache(options.maxPlanBytes ?? DEFAULT_PLAN_BYTES);
     return {
       name: recommended.name ?? basename(folder),
       family,
@@ -182,6 +187,7 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       },
       fewStep,
       plans,
+      components,
       prompts: new Map(),
       destroy() {
         plans.drop("");
@@ -189,14 +195,17 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
           (weights) => weights.destroy(),
           () => {},
         );
-        for (const weights of loaded) weights.destroy();
+        for (const { weights } of components) weights.destroy();
       },
     };
   } catch (error) {
-    for (const weights of loaded) weights.destroy();
+    for (const { weights } of components) weights.destroy();
     throw error;
   }
 }
+
+/** Loads weights and keeps them, under how the keys of their plans begin. */
+type KeepWeights = (planKeys: readonly string[], load: () => Promise<StreamedWeights>) => Promise<StreamedWeights>;
 
 function familyOf(directory: ModelDirectory): Family {
   if (directory.pipelineClass.startsWith("StableDiffusionXL")) return "stable-diffusion-xl";
@@ -214,7 +223,7 @@ async function loadEncoders(
   gpu: Gpu,
   directory: ModelDirectory,
   family: Family,
-  { precision }: LoadModelOptions,
+  { precision, keep }: LoadModelOptions & { readonly keep: KeepWeights },
   progress: (component: string) => (done: number, total: number) => void,
 ): Promise<TextEncoder[]> {
   const xl = family === "stable-diffusion-xl";
@@ -225,13 +234,18 @@ async function loadEncoders(
     if (!component && name === "text_encoder" && xl) continue; // the refiner has only the second
     const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).folder);
     const hidden = xl ? "last-but-one" : "last";
-    encoders.push(
-      await loadTextEncoder(gpu, component ?? required(directory, name), tokenizer, {
+    const load = () =>
+      loadTextEncoder(gpu, component ?? required(directory, name), tokenizer, {
         hidden,
         precision,
         onProgress: progress(name),
-      }),
-    );
+      });
+    let encoder: TextEncoder | undefined;
+    await keep([name], async () => {
+      encoder = await load();
+      return encoder.parameters;
+    });
+    encoders.push(encoder!);
   }
   return encoders;
 }
@@ -253,14 +267,22 @@ function unetParameters(config: UnetConfig): Parameter[] {
 async function loadAutoencoder(
   gpu: Gpu,
   component: Component,
-  precision: Precision,
-  onProgress: (done: number, total: number) => void,
+  {
+    keep,
+    planKeys,
+    ...options
+  }: {
+    readonly precision: Precision;
+    readonly onProgress: (done: number, total: number) => void;
+    readonly keep: KeepWeights;
+    readonly planKeys: readonly string[];
+  },
 ): Promise<LoadedAutoencoder> {
   const coder = autoencoder(component);
   const g = new Recorder();
   coder.decode(g, g.input("latents", [1, 8, 8, coder.latentChannels]));
   coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
-  const weights = await loadComponent(gpu, component, [...g.parameters.values()], { precision, onProgress });
+  const weights = await keep(planKeys, () => loadComponent(gpu, component, [...g.parameters.values()], options));
   return { ...coder, weights };
 }
 

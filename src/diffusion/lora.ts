@@ -10,6 +10,7 @@ import { mergeLoras } from "../models/lora.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
 import type { DiffusionModel, FewStep } from "./diffusion-model.ts";
+import { type Residency, withRoom } from "./residency.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
@@ -21,6 +22,8 @@ export interface LoraRequest {
 export interface RunWeights {
   /** Set apart in plan and prompt keys; empty for the model's own weights. */
   readonly key: string;
+  /** What may give way while it runs: nothing of a model whose weights a run's own build on. */
+  readonly residency: Residency;
   readonly unet: ParameterBuffers;
   /** By the encoder's component. */
   encoder(component: string): ParameterBuffers;
@@ -33,10 +36,12 @@ let runs = 0;
 
 /**
  * The weights of the model's few-step variant, which are merged at its first use and then the model's: a realtime session
- * that merged them for each picture would do little else.
+ * that merged them for each picture would do little else. Where memory is limited they are a run's, as any LoRA's are: the
+ * model's own weights, on which they build, must be free to give way.
  * Throws `WeightsError` where the file does not fit this model.
  */
 export function fewStepWeights(model: DiffusionModel, { path, merged }: FewStep): Promise<RunWeights> {
+  if (model.gpu.maxBytes !== undefined) return weightsOfRun(model, [{ path, scale: 1 }]);
   merged.weights ??= weightsOfRun(model, [{ path, scale: 1 }]).then(
     (weights) => ({ ...weights, lasting: true }),
     (error) => {
@@ -55,8 +60,14 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
   const encoders = new Map(model.encoders.map((encoder) => [encoder.component, encoder]));
   if (loras.length === 0) {
     const encoder = (component: string) => encoders.get(component)!.parameters;
-    return { key: "", unet: model.unet.weights, encoder, lasting: true, destroy() {} };
+    return { key: "", residency: model, unet: model.unet.weights, encoder, lasting: true, destroy() {} };
   }
+  const residency: Residency = { components: [], plans: model.plans };
+  await withRoom(
+    residency,
+    [model.unet.weights, ...model.encoders.map(({ parameters }) => parameters)],
+    async () => {},
+  );
   const components = new Map<LoraComponent, { base: LoadedParameters; parameters: readonly Parameter[] }>([
     ["unet", { base: model.unet.weights, parameters: model.unet.parameters }],
     ...model.encoders.map((encoder): [LoraComponent, { base: LoadedParameters; parameters: readonly Parameter[] }] => [
@@ -89,12 +100,14 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
         return file.resolve(name, modules.get(name)!, options).map((delta) => ({ delta, scale }));
       });
       if (deltas.length === 0) continue;
-      merged.set(name, await mergeLoras(model.gpu, base, parameters, deltas, { label: `${name} with LoRA` }));
+      const merge = () => mergeLoras(model.gpu, base, parameters, deltas, { label: `${name} with LoRA` });
+      merged.set(name, await withRoom(residency, [], merge));
     }
     runs += 1;
     return {
       key: `lora ${runs} `,
       lasting: false,
+      residency,
       unet: merged.get("unet") ?? model.unet.weights,
       encoder: (component) => merged.get(component as LoraComponent) ?? encoders.get(component)!.parameters,
       destroy,

@@ -6,11 +6,14 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
-import type { Plan, Range } from "../graph/plan.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { MemoryLimitError } from "../gpu/errors.ts";
+import { arenaBytes, type Plan, type Range } from "../graph/plan.ts";
 import type { PlanLoan } from "../graph/plan-cache.ts";
+import { quads } from "../graph/tensor.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
-import { compileDenoiser, type DenoiserShape, writeStep } from "./denoiser.ts";
+import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
 import {
   compileDecoder,
@@ -21,12 +24,14 @@ import {
   type LatentSize,
   latentBytes,
   type Pixels,
+  recordDecoder,
   toNchw,
   toNhwc,
 } from "./latents.ts";
 import { fewStepWeights, type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
+import { withRoom } from "./residency.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
 import type { Schedule } from "./schedulers/schedule.ts";
 import { compileTextEncoder, encodePrompt, type TextConditioning, zeroConditioning } from "./text-conditioning.ts";
@@ -125,29 +130,32 @@ export async function* generate(
   asked: PipelineRequest,
   { signal, takeUpdate }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
-  const { unet } = model;
+  const { gpu, unet } = model;
   let request = asked;
   const clock = stopwatch();
   signal?.throwIfAborted();
   const shape = denoiserShape(model, request);
   const schedule = scheduleOf(model, request);
-  const preview = previewDecoder(model, request);
+  let preview = previewDecoder(model, request);
   const warnings = promptWarnings(model, request);
 
   const weights = await weightsFor(model, request);
   const plans = model.plans.borrow();
+  let kept: GPUBuffer | undefined;
   try {
     const conditions = await encodeConditions(model, plans, weights, request, shape.branches === 2);
     clock.lap("prompt");
     signal?.throwIfAborted();
 
-    const plan = await denoiserPlan(model, plans, weights, shape);
-    writeConditions(plan, model, request, shape, conditions);
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
     const start = request.image
-      ? await noisedPicture(model, plans, request, shape, schedule, noise)
+      ? await noisedPicture(model, plans, weights, request, shape, schedule, noise)
       : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
+    plans.giveBack(); // what was used so far may give way to the denoiser
+    const plan = await denoiserPlan(model, plans, weights, shape);
+    writeConditions(plan, model, request, shape, conditions);
     plan.write("latents", toDeviceOrder(start, shape));
+    if (preview) preview = await affordable(model, plans, weights, preview, shape, warnings);
     clock.lap("start");
 
     const steps = schedule.rows.length;
@@ -158,9 +166,17 @@ export async function* generate(
       const step = index + 1;
       const update = takeUpdate?.();
       if (update !== undefined) {
-        request = updated(request, update, shape, warnings);
-        const changed = await encodeConditions(model, plans, weights, request, shape.branches === 2);
-        writeConditions(plan, model, request, shape, changed);
+        const wanted = updated(request, update, shape, warnings);
+        const changed = await encodeConditions(model, plans, weights, wanted, shape.branches === 2).catch((error) => {
+          if (!(error instanceof MemoryLimitError)) throw error;
+          warnings.push(
+            "The prompt stayed: text encoder and denoiser do not both fit into the memory that may be used.",
+          );
+        });
+        if (changed) {
+          request = wanted;
+          writeConditions(plan, model, request, shape, changed);
+        }
         clock.lap("prompt");
       }
       writeStep(plan, unet.config, shape, row, request.guidanceScale);
@@ -183,27 +199,89 @@ export async function* generate(
       yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
       if (preview && every > 0 && step % every === 0 && step < steps) {
         signal?.throwIfAborted();
-        shown = await startDecoding(model, plans, preview, plan.range("denoised"), shape);
+        shown = await startDecoding(model, plans, weights, preview, plan.range("denoised"), shape);
         clock.lap("preview");
       }
     }
 
     signal?.throwIfAborted();
+    // A copy, since denoiser and decoder may not both find room.
+    const latents = plan.range("latents");
+    const size = latentBytes(shape);
+    kept = gpu.createBuffer("a run's latents", size * shape.images);
+    copyLatents(gpu, latents, kept, size * shape.images);
+    plans.giveBack();
     const pictures: Pixels[] = [];
     for (let image = 0; image < shape.images; image++) {
-      const latents = plan.range("latents");
-      const size = latentBytes(shape);
-      const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
-      const { picture } = await startDecoding(model, plans, "full", own, shape);
+      const own = { buffer: kept, offset: image * size, size };
+      const { picture } = await startDecoding(model, plans, weights, "full", own, shape);
       pictures.push(await picture);
     }
     clock.lap("decode");
-    yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
+    const final = kept;
+    const readFinal = () => readKeptLatents(gpu, final, shape);
+    yield { type: "result", pictures, latents: readFinal, timings: clock.times(), warnings };
+  } catch (error) {
+    throw error instanceof MemoryLimitError ? tooLarge(model, request, error) : error;
   } finally {
     plans.giveBack();
+    if (kept) gpu.destroyBuffer(kept);
     forget(model, weights);
   }
 }
+
+/** The decoder of previews, or none where it does not find room beside the denoiser. */
+async function affordable(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  decoder: Decoder,
+  shape: DenoiserShape,
+  warnings: string[],
+): Promise<Decoder | undefined> {
+  try {
+    await previewPlan(model, plans, weights, decoder, shape);
+    return decoder;
+  } catch (error) {
+    if (!(error instanceof MemoryLimitError)) throw error;
+    warnings.push(
+      `There are no previews: their decoder (${decoder}) and the denoiser do not both fit into ${limitOf(error)}.`,
+    );
+    return undefined;
+  }
+}
+
+function limitOf({ limit }: MemoryLimitError): string {
+  return `the ${Math.floor(limit / 2 ** 20)} MiB of device memory that may be used`;
+}
+
+/** What to tell whoever asked for a picture that does not fit, with the largest of its proportions that does. */
+function tooLarge(model: DiffusionModel, request: RunShape, error: MemoryLimitError): PipelineError {
+  const { width, height } = request;
+  const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
+  const fits = largestThatFits(model, request, error.limit);
+  const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
+  return new PipelineError("width", `${several} of ${width}x${height} does not fit into ${limitOf(error)}${hope}`);
+}
+
+function largestThatFits(model: DiffusionModel, request: RunShape, limit: number) {
+  const { gpu, unet, vae, activations } = model;
+  const unit = 64; // every model's size is a multiple of it
+  const longer = Math.max(request.width, request.height);
+  for (let side = Math.ceil(longer / unit) * unit - unit; side >= unit; side -= unit) {
+    const [width, height] = [request.width, request.height].map((pixels) =>
+      Math.max(unit, Math.round((pixels * side) / longer / unit) * unit),
+    ) as [number, number];
+    const shape = denoiserShape(model, { ...request, width, height });
+    const step = unet.weights.bytes + arenaBytes(gpu, recordDenoiser(unet.config, shape), activations);
+    const decoding = vae.weights.bytes + arenaBytes(gpu, recordDecoder(vae, shape), storageOf(model, vae));
+    if (Math.max(step, decoding) * ESTIMATE_MARGIN < limit) return { width, height };
+  }
+  return undefined;
+}
+
+/** Inputs, scratch and read-back of a plan, and transformed weights, which come on top of what is estimated. */
+const ESTIMATE_MARGIN = 1.25;
 
 /** What decides which plans a run needs. */
 export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
@@ -221,24 +299,36 @@ export async function warmUp(
   const shape = denoiserShape(model, asked);
   const weights = await weightsOfRun(model, []);
   const loan = model.plans.borrow();
+  const { tiny, vae, latentRgb } = model;
+  const phases: (() => Promise<Plan>[])[] = [
+    () => textEncoderPlans(model, loan, weights),
+    () => [denoiserPlan(model, loan, weights, shape)],
+    () => [
+      decoderPlan(model, loan, weights, vae, shape),
+      ...(latentRgb ? [linearPlan(model, loan, weights, shape)] : []),
+    ],
+    () => (tiny ? [decoderPlan(model, loan, weights, tiny, shape)] : []),
+  ];
+  // With room for all they are compiled beside each other; else one phase of a run after the other, as it will be run.
+  const together = model.gpu.maxBytes === undefined ? [() => phases.flatMap((make) => make())] : phases;
+  let done = 0;
+  let total = 0;
   try {
-    const plans = await Promise.all([
-      ...textEncoderPlans(model, loan, weights),
-      denoiserPlan(model, loan, weights, shape),
-      decoderPlan(model, loan, model.vae, shape),
-      ...(model.tiny ? [decoderPlan(model, loan, model.tiny, shape)] : []),
-      ...(model.latentRgb ? [linearPlan(model, loan, shape)] : []),
-    ]);
-    const total = plans.reduce((sum, plan) => sum + plan.kernels, 0);
-    let done = 0;
-    onProgress?.(done, total);
-    for (const plan of plans) {
-      signal?.throwIfAborted();
-      await plan.warmUp(() => {
+    for (const make of together) {
+      const plans = await Promise.all(make());
+      total += plans.reduce((sum, plan) => sum + plan.kernels, 0);
+      onProgress?.(done, total);
+      for (const plan of plans) {
         signal?.throwIfAborted();
-        onProgress?.(++done, total);
-      });
+        await plan.warmUp(() => {
+          signal?.throwIfAborted();
+          onProgress?.(++done, total);
+        });
+      }
+      loan.giveBack();
     }
+  } catch (error) {
+    throw error instanceof MemoryLimitError ? tooLarge(model, asked, error) : error;
   } finally {
     loan.giveBack();
   }
@@ -260,11 +350,19 @@ function updated(
   return { ...request, ...update };
 }
 
-function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
-  if (!fewStep) return weightsOfRun(model, loras);
-  if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
-  if (loras.length === 0) return fewStepWeights(model, model.fewStep);
-  return weightsOfRun(model, [{ path: model.fewStep.path, scale: 1 }, ...loras]);
+/** The weights of a run. Throws `PipelineError` where a LoRA does not find room beside the model. */
+async function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
+  if (fewStep && model.fewStep === undefined) {
+    throw new PipelineError("few_step", "this model has no few-step variant");
+  }
+  try {
+    if (!fewStep) return await weightsOfRun(model, loras);
+    if (loras.length === 0) return await fewStepWeights(model, model.fewStep!);
+    return await weightsOfRun(model, [{ path: model.fewStep!.path, scale: 1 }, ...loras]);
+  } catch (error) {
+    if (!(error instanceof MemoryLimitError)) throw error;
+    throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
+  }
 }
 
 /** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */
@@ -415,6 +513,7 @@ function addedConditions(width: number, { pooled }: TextConditioning, request: P
 async function noisedPicture(
   model: DiffusionModel,
   plans: PlanLoan,
+  weights: RunWeights,
   request: PipelineRequest,
   shape: DenoiserShape,
   schedule: Schedule,
@@ -422,8 +521,9 @@ async function noisedPicture(
 ): Promise<Float32Array> {
   const { vae, gpu } = model;
   const size = { height: request.height, width: request.width };
-  const plan = await plans.get(`encoder ${size.height}×${size.width}`, () =>
-    compileEncoder(gpu, vae, size, { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights }),
+  const options = { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights };
+  const plan = await withRoom(weights.residency, [vae.weights], () =>
+    plans.get(`encoder ${size.height}×${size.width}`, () => compileEncoder(gpu, vae, size, options)),
   );
   const { mean, logVariance } = await encodePixels(plan, vae, request.image!);
   const count = mean.length;
@@ -448,19 +548,32 @@ interface Decoding {
 async function startDecoding(
   model: DiffusionModel,
   plans: PlanLoan,
+  weights: RunWeights,
   decoder: Decoder,
   latents: Range,
   shape: LatentSize,
 ): Promise<Decoding> {
-  const { height, width } = shape;
   const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
-  const vae = decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
-  const isLinear = decoder === "linear";
-  const plan = await (isLinear ? linearPlan(model, plans, shape) : decoderPlan(model, plans, vae, shape));
-  const scale = isLinear ? 1 : vae.downscale;
-  const picture = decodeOnDevice(model.gpu, plan, first, { width: width * scale, height: height * scale });
+  const plan = await previewPlan(model, plans, weights, decoder, shape);
+  const scale = decoder === "linear" ? 1 : decoderOf(model, decoder).downscale;
+  const picture = decodeOnDevice(model.gpu, plan, first, { width: shape.width * scale, height: shape.height * scale });
   picture.catch(() => {}); // told to whoever waits for it
   return { picture };
+}
+
+function decoderOf(model: DiffusionModel, decoder: "tiny" | "full"): LoadedAutoencoder {
+  return decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
+}
+
+function previewPlan(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  decoder: Decoder,
+  shape: LatentSize,
+): Promise<Plan> {
+  if (decoder === "linear") return linearPlan(model, plans, weights, shape);
+  return decoderPlan(model, plans, weights, decoderOf(model, decoder), shape);
 }
 
 function denoiserPlan(
@@ -471,32 +584,40 @@ function denoiserPlan(
 ): Promise<Plan> {
   const options = { storage: model.activations, parameters: weights.unet };
   const make = () => compileDenoiser(model.gpu, model.unet.config, shape, options);
-  return plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, make);
+  const key = `${weights.key}unet ${JSON.stringify(shape)}`;
+  return withRoom(weights.residency, [model.unet.weights], () => plans.get(key, make));
 }
 
 function textEncoderPlans(model: DiffusionModel, plans: PlanLoan, weights: RunWeights): Promise<Plan>[] {
+  const all = model.encoders.map(({ parameters }) => parameters);
   return model.encoders.map((encoder) => {
     const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
     const make = () => compileTextEncoder(model.gpu, encoder, options);
-    return plans.get(`${weights.key}${encoder.component}`, make);
+    return withRoom(weights.residency, all, () => plans.get(`${weights.key}${encoder.component}`, make));
   });
 }
 
-function linearPlan(model: DiffusionModel, plans: PlanLoan, { height, width, channels }: LatentSize): Promise<Plan> {
+function linearPlan(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  { height, width, channels }: LatentSize,
+): Promise<Plan> {
   const make = () => compileLinearPreview(model.gpu, model.latentRgb!, { height, width, channels });
-  return plans.get(`linear ${height}×${width}`, make);
+  return withRoom(weights.residency, [], () => plans.get(`linear ${height}×${width}`, make));
 }
 
 function decoderPlan(
   model: DiffusionModel,
   plans: PlanLoan,
+  weights: RunWeights,
   vae: LoadedAutoencoder,
   { height, width, channels }: LatentSize,
 ): Promise<Plan> {
   const label = vae === model.tiny ? "tiny decoder" : "decoder";
   const options = { label, storage: storageOf(model, vae), parameters: vae.weights };
   const make = () => compileDecoder(model.gpu, vae, { height, width, channels }, options);
-  return plans.get(`${label} ${height}×${width}`, make);
+  return withRoom(weights.residency, [vae.weights], () => plans.get(`${label} ${height}×${width}`, make));
 }
 
 function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["activations"] {
@@ -506,6 +627,24 @@ function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionMode
 async function readLatents(plan: Plan, shape: DenoiserShape): Promise<Float32Array> {
   const values = (await plan.read("latents")) as Float32Array;
   return toNchw(values, shape.images, shape.channels, shape.height * shape.width);
+}
+
+/** The copy that outlives the denoiser's plan: f32 `[n, h, w, quads of c]`. */
+async function readKeptLatents(gpu: Gpu, kept: GPUBuffer, shape: DenoiserShape): Promise<Float32Array> {
+  const { images, channels, height, width } = shape;
+  const padded = new Float32Array((await gpu.read(kept, 0, latentBytes(shape) * images)).buffer);
+  const stride = quads(channels) * 4;
+  const values = new Float32Array(latentCount(shape));
+  for (let row = 0; row < images * height * width; row++) {
+    values.set(padded.subarray(row * stride, row * stride + channels), row * channels);
+  }
+  return toNchw(values, images, channels, height * width);
+}
+
+function copyLatents(gpu: Gpu, from: Range, to: GPUBuffer, size: number): void {
+  const encoder = gpu.device.createCommandEncoder({ label: "latents" });
+  encoder.copyBufferToBuffer(from.buffer, from.offset, to, 0, size);
+  gpu.device.queue.submit([encoder.finish()]);
 }
 
 function toDeviceOrder(values: Float32Array, shape: DenoiserShape): Float32Array {

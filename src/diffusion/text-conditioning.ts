@@ -12,7 +12,7 @@ import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { loadComponent, type Precision } from "../models/component.ts";
-import type { LoadedParameters } from "../models/load.ts";
+import type { StreamedWeights } from "../models/streamed-weights.ts";
 import type { ClipTokenizer } from "../text/clip-tokenizer.ts";
 import type { Component } from "../weights/model-directory.ts";
 
@@ -31,7 +31,7 @@ export interface TextEncoder {
   readonly component: string;
   readonly config: ClipTextConfig;
   readonly tokenizer: ClipTokenizer;
-  readonly parameters: LoadedParameters;
+  readonly parameters: StreamedWeights;
   /** The recorded parameters, for LoRA. */
   readonly recorder: Recorder;
   readonly hidden: "last" | "last-but-one";

@@ -13,6 +13,11 @@ export interface RuntimeOptions {
   readonly adapter?: AdapterChoice;
   /** How weights, and on a hardware GPU activations, are stored; `auto` is f16 where the adapter computes with it. */
   readonly precision?: Precision;
+  /**
+   * Bytes of device memory that may be used; left out: all there are. Where they are fewer than the model takes, its
+   * components take turns on the device, at the price of loading them again for each run.
+   */
+  readonly maxGpuMemory?: number;
   /** Which of several saved weights to take, such as `fp16`. */
   readonly variant?: string;
   /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */

@@ -32,10 +32,10 @@ export function builtInModel(): string {
 /**
  * Opens a GPU and loads a model onto it.
  * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError` or `TokenizerError` for a folder
- * that is not a model we can run.
+ * that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const gpu = await openGpu({ adapter: options.adapter });
+  const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
   try {
     await useTuning(gpu);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {

@@ -7,7 +7,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
-import { GpuOutOfMemoryError, toGpuError } from "./errors.ts";
+import { GpuOutOfMemoryError, MemoryLimitError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
 import { settle } from "./waiting.ts";
 
@@ -50,9 +50,14 @@ export interface Gpu {
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
   readonly memory: GpuMemory;
+  /** Bytes that buffers and textures may take together; undefined: what the device has. */
+  readonly maxBytes: number | undefined;
   /** The device is gone for good. */
   readonly lost: boolean;
-  /** A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding among them. The owner destroys it. */
+  /**
+   * A zeroed buffer of at least `size` bytes. Throws `GpuOutOfMemoryError` beyond the adapter's limits, that of a binding
+   * among them, and `MemoryLimitError` beyond `maxBytes`. The owner destroys it.
+   */
   createBuffer(label: string, size: number, usage?: number): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
   /** A 2D texture of 16 bytes a texel, for kernels to read and to copy to and from. The owner destroys it. */
@@ -79,6 +84,8 @@ export interface Gpu {
 
 export interface OpenOptions {
   adapter?: AdapterChoice;
+  /** Most bytes that buffers and textures may take together. */
+  maxBytes?: number;
   /** Pretends that subgroups are absent, so that the workgroup-tiled kernels run (tests, comparisons). */
   withoutSubgroups?: boolean;
 }
@@ -96,6 +103,12 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   let peakBytes = 0;
   let largestBytes = 0;
   const live = new Map<GPUBuffer | GPUTexture, number>();
+  const { maxBytes } = options;
+  const admit = (label: string, size: number) => {
+    if (maxBytes === undefined || bytes + size <= maxBytes) return;
+    const reason = `${size} bytes beside the ${bytes} in use are over the limit of ${maxBytes}`;
+    throw new MemoryLimitError(`${label}: ${reason}`, size, maxBytes);
+  };
   const account = (made: GPUBuffer | GPUTexture, size: number) => {
     live.set(made, size);
     bytes += size;
@@ -144,6 +157,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     get memory() {
       return { bytes, peakBytes, buffers: live.size, largestBytes };
     },
+    maxBytes,
     get lost() {
       return watch.loss !== undefined;
     },
@@ -160,6 +174,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
           `${label}: a storage buffer of ${padded} bytes is over the ${self.maxBindingBytes} that this adapter binds at once`,
         );
       }
+      admit(label, padded);
       const buffer = device.createBuffer({ label, size: padded, usage });
       account(buffer, padded);
       return buffer;
@@ -167,6 +182,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     destroyBuffer: release,
     createTexture(label, { width, height, format }) {
       const usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.STORAGE_BINDING;
+      admit(label, width * height * 16);
       const texture = device.createTexture({ label, size: { width, height }, format, usage });
       account(texture, width * height * 16);
       return texture;

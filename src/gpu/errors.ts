@@ -54,6 +54,19 @@ export class GpuOutOfMemoryError extends GpuError {
   }
 }
 
+/** It would have been more than this program was told to use: nothing was allocated. */
+export class MemoryLimitError extends GpuOutOfMemoryError {
+  /** Bytes that were asked for, and that may be used in all. */
+  readonly wanted: number;
+  readonly limit: number;
+
+  constructor(message: string, wanted: number, limit: number) {
+    super(message, { labels: [] });
+    this.wanted = wanted;
+    this.limit = limit;
+  }
+}
+
 /** The driver gave up on something valid, such as a shader it cannot compile. */
 export class GpuInternalError extends GpuError {
   constructor(message: string, options: { labels?: readonly ObjectLabel[]; cause?: unknown } = {}) {

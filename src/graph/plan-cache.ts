@@ -16,6 +16,10 @@ export interface PlanCache {
   borrow(): PlanLoan;
   /** Gives up every plan whose key begins with `prefix`. None of them may be in use. */
   drop(prefix: string): void;
+  /** Gives up those of them that are not in use; whether there were any. */
+  dropUnused(prefix: string): boolean;
+  /** Whether a plan whose key begins with `prefix` is in use. */
+  isUsed(prefix: string): boolean;
   readonly bytes: number;
   readonly size: number;
 }
@@ -64,6 +68,17 @@ export function createPlanCache(maxBytes: number): PlanCache {
         plan.destroy();
       }
     },
+    dropUnused(prefix) {
+      let dropped = false;
+      for (const [key, plan] of plans) {
+        if (!key.startsWith(prefix) || users.has(plan)) continue;
+        plans.delete(key);
+        plan.destroy();
+        dropped = true;
+      }
+      return dropped;
+    },
+    isUsed: (prefix) => [...plans].some(([key, plan]) => key.startsWith(prefix) && users.has(plan)),
     get bytes() {
       return bytes();
     },

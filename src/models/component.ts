@@ -1,10 +1,13 @@
 /** Loading one component of a model folder: its parameters checked against the file, then streamed to the device. */
 
 import type { Gpu } from "../gpu/device.ts";
+import { MemoryLimitError } from "../gpu/errors.ts";
 import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
+import { parameterBytes } from "../graph/weights.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadParameters } from "./load.ts";
+import { type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
 
 /** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
 export type Precision = "f32" | "f16";
@@ -21,17 +24,33 @@ export function activationStorage(gpu: Gpu, precision: Precision): Storage {
  * Loads what a recorded model wants (`Recorder.parameters`) from a component's files.
  *
  * Weights are stored as f16 where `precision` asks for it or where the file has nothing finer, else as f32.
- * Throws `WeightsError` naming file, tensor and reason before anything is allocated.
+ * Throws `WeightsError` naming file, tensor and reason, and `MemoryLimitError` for what can never fit, before anything is
+ * allocated.
  */
-export async function loadComponent(
+export function loadComponent(
   gpu: Gpu,
   component: Component,
   parameters: readonly Parameter[],
-  options: { precision: Precision; onProgress?: (done: number, total: number) => void },
+  options: LoadComponentOptions,
+): Promise<StreamedWeights> {
+  return streamedWeights(() => loadOnce(gpu, component, parameters, options));
+}
+
+interface LoadComponentOptions {
+  readonly precision: Precision;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+async function loadOnce(
+  gpu: Gpu,
+  component: Component,
+  parameters: readonly Parameter[],
+  options: LoadComponentOptions,
 ): Promise<LoadedParameters> {
   const { tensors, halves, close } = await openTensors(component, parameters);
   try {
     const storage: Storage = options.precision === "f16" || halves ? "f16" : "f32";
+    checkLimit(gpu, component.name, parameters, storage);
     const loaded = await loadParameters(gpu, parameters, tensors, {
       label: component.name,
       storage,
@@ -42,6 +61,24 @@ export async function loadComponent(
   } finally {
     await close();
   }
+}
+
+/** Throws where a component alone is over the limit, and says whether its other precision would not be. */
+function checkLimit(gpu: Gpu, name: string, parameters: readonly Parameter[], storage: Storage): void {
+  if (gpu.maxBytes === undefined) return;
+  const limit = gpu.maxBytes;
+  const bytesIn = (as: Storage) =>
+    parameters.flatMap((parameter) => parameterBytes(parameter, as, gpu)).reduce((sum, size) => sum + size, 0);
+  const wanted = bytesIn(storage);
+  if (wanted <= limit) return;
+  const halved = bytesIn("f16");
+  const mebibytes = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+  const hope =
+    storage === "f16"
+      ? ""
+      : `; in f16 it takes ${mebibytes(halved)}${halved <= limit ? " (--precision f16)" : ", which is too much as well"}`;
+  const message = `the weights of ${name} take ${mebibytes(wanted)} of device memory in ${storage}, and ${mebibytes(limit)} may be used (max_gpu_memory)${hope}`;
+  throw new MemoryLimitError(message, wanted, limit);
 }
 
 /** One parameter in f32, of a component whose files have been checked as a whole. */

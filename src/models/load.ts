@@ -56,7 +56,8 @@ export async function loadParameters(
     buffers.clear();
     textures.clear();
   };
-  const uploader = createUploader(gpu, options);
+  const longest = [...tensors.values()].reduce((most, tensor) => Math.max(most, tensor.byteLength), 4);
+  const uploader = createUploader(gpu, options, Math.min(PIECE_BYTES, Math.ceil(longest / 4) * 4));
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   let done = 0;
   let bytes = 0;
@@ -112,15 +113,15 @@ interface Uploader {
   close(): void;
 }
 
-function createUploader(gpu: Gpu, { label, storage }: LoadOptions): Uploader {
+function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: number): Uploader {
   const { queue } = gpu.device;
   const kernels = {
     matrix: kernel("pack_weights", packWeights, "f32", { weights: storage, preludes: [checkpoint] }),
     table: kernel("pack_table", packTable, "f32", { weights: storage, preludes: [checkpoint] }),
   };
+  let host = new Uint8Array(pieceBytes);
+  let staging = gpu.createBuffer(`${label}: staging`, pieceBytes);
   const uniforms = gpu.createBuffer(`${label}: packing`, 64, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
-  let host = new Uint8Array(PIECE_BYTES);
-  let staging = gpu.createBuffer(`${label}: staging`, PIECE_BYTES);
   let submitted = 0;
 
   /** Reads rows of a tensor into the staging buffer. */

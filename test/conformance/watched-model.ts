@@ -32,6 +32,8 @@ export function watch(model: DiffusionModel): Watched {
       return { get: async (key, make) => watched(await loan.get(key, make)), giveBack: () => loan.giveBack() };
     },
     drop: (prefix) => model.plans.drop(prefix),
+    dropUnused: (prefix) => model.plans.dropUnused(prefix),
+    isUsed: (prefix) => model.plans.isUsed(prefix),
     get bytes() {
       return model.plans.bytes;
     },
