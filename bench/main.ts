@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [ops|model|serve] [--only TEXT] [--peers a,b] [--driver lavapipe|swiftshader] [--rounds N] [--json FILE]`
+ * `npm run bench -- [ops|model|start|previews|serve] [--only TEXT] [--peers a,b] [--driver lavapipe|swiftshader] [--rounds N] [--json FILE]`
  *
  * Side-by-side measurements. Never part of a test run: figures depend on the machine, ratios in one run are what counts.
  */
@@ -9,12 +9,9 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import type { Contender, Entry } from "./compare.ts";
 
-const SECTIONS = ["ops", "model", "serve"] as const;
-
-if (!existsSync(new URL("node_modules", import.meta.url))) {
-  console.error("The peers are not installed. Run: (cd bench && npm install --ignore-scripts)");
-  process.exit(1);
-}
+const SECTIONS = ["ops", "model", "start", "previews", "serve"] as const;
+/** Those in which there are peers. */
+const COMPARING = ["ops", "model"];
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -35,6 +32,10 @@ if (unknown.length > 0) {
   process.exit(1);
 }
 const sections = positionals.length > 0 ? positionals : SECTIONS;
+if (sections.some((name) => COMPARING.includes(name)) && !existsSync(new URL("node_modules", import.meta.url))) {
+  console.error("The peers are not installed. Run: (cd bench && npm install --ignore-scripts)");
+  process.exit(1);
+}
 const wanted = (name: string) => !flags.only || name.toLowerCase().includes(flags.only.toLowerCase());
 const turns = {
   rounds: Number(flags.rounds),
@@ -43,7 +44,7 @@ const turns = {
 };
 
 const { PEER_NAMES, startPeer } = await import("./peers/start-peer.ts");
-const { markdownTable, networkTable, opRatioTable, opsTable, remarks, serveTable } = await import("./report.ts");
+const { markdownTable, previewTable, serveTable, startTable } = await import("./tables.ts");
 type PeerName = (typeof PEER_NAMES)[number];
 type StorageChoice = import("./peers/peer.ts").StorageChoice;
 type RunningPeer = import("./peers/start-peer.ts").RunningPeer;
@@ -94,6 +95,7 @@ async function start(names: readonly PeerName[]): Promise<{ contenders: Contende
 console.log(`${report["date"]} · ${report["machine"]} · Node ${process.version}\n`);
 
 if (sections.includes("ops")) {
+  const { opRatioTable, opsTable, remarks } = await import("./report.ts");
   const { OP_CASES } = await import("./ops/cases.ts");
   const { measureOp } = await import("./ops/section.ts");
   const { contenders, stop } = await start(peerNames);
@@ -111,6 +113,7 @@ if (sections.includes("ops")) {
 }
 
 if (sections.includes("model")) {
+  const { networkTable, remarks } = await import("./report.ts");
   const { NETWORKS } = await import("./model/networks.ts");
   const { measureNetwork } = await import("./model/section.ts");
   const { contenders, stop } = await start(peerNames.filter((name) => NETWORK_PEERS.includes(name)));
@@ -124,6 +127,20 @@ if (sections.includes("model")) {
   report["model"] = results.map(({ network, entries }) => ({ name: network.name, bar: network.bar, entries }));
   const named = results.map(({ network, entries }) => ({ name: network.name, entries }));
   console.log(`${networkTable(results)}\n\n${remarks(named)}\n`);
+}
+
+if (sections.includes("start")) {
+  const { measureStart } = await import("./start/section.ts");
+  const result = await measureStart({ rounds: turns.rounds });
+  report["start"] = result;
+  console.log(`${startTable(result)}\n`);
+}
+
+if (sections.includes("previews")) {
+  const { measurePreviews } = await import("./previews/section.ts");
+  const result = await measurePreviews({ rounds: turns.rounds });
+  report["previews"] = result;
+  console.log(`${previewTable(result)}\n`);
 }
 
 if (sections.includes("serve")) {

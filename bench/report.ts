@@ -1,14 +1,9 @@
-/** Tables for people: Markdown, which reads as well in a terminal. */
+/** Tables of what is compared with peers. */
 
 import type { Entry } from "./compare.ts";
 import { type NetworkResult, wholePicture } from "./model/section.ts";
 import type { OpResult } from "./ops/section.ts";
-import type { ServeResult } from "./serve/section.ts";
-
-export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(header), line(header.map(() => "---")), ...rows.map(line)].join("\n");
-}
+import { markdownTable, number } from "./tables.ts";
 
 export function opsTable(results: readonly OpResult[]): string {
   const names = results[0]?.entries.map((entry) => entry.name) ?? [];
@@ -107,42 +102,6 @@ export function networkTable(results: readonly NetworkResult[]): string {
   );
 }
 
-export function serveTable(result: ServeResult): string {
-  const percent = (share: number) => `${number(share * 100)}%`;
-  const ms = ({ median, spread }: { median: number; spread: number }) =>
-    `${number(median)} ms ±${Math.round(spread * 50)}%`;
-  const none = result.previews["none"];
-  const previews = Object.entries(result.previews).map(([name, value]) => {
-    if ("error" in value) return [`run with previews: ${name}`, value.error];
-    const cost = none && "median" in none && value !== none ? `, ${percent(value.median / none.median - 1)} more` : "";
-    return [`run with previews: ${name}`, `${ms(value)}${cost}`];
-  });
-  const { busy } = result;
-  return markdownTable(
-    ["serving the built-in model", "measured"],
-    [
-      ["process start to ready", `${number(result.startMilliseconds)} ms`],
-      ["first event", ms(result.firstEvent)],
-      ["first preview", ms(result.firstPreview)],
-      ["result, with a preview each step", ms(result.result)],
-      ...previews,
-      ...result.clients.map(({ clients, picturesAMinute }) => [
-        `${clients} client${clients > 1 ? "s" : ""}`,
-        `${number(picturesAMinute)} pictures a minute`,
-      ]),
-      [
-        "JavaScript thread while the GPU works",
-        busy.threadShare === undefined ? "not measured" : percent(busy.threadShare),
-      ],
-      [
-        "event-loop delay then",
-        `p50 ${number(busy.delayP50)} ms, p99 ${number(busy.delayP99)} ms, at most ${number(busy.delayMax)} ms`,
-      ],
-      ["CPU when idle", percent(result.idleShare)],
-    ],
-  );
-}
-
 /** Errors, spread and notes: what a table has no room for. */
 export function remarks(results: readonly { name: string; entries: readonly Entry[] }[]): string {
   const lines: string[] = [];
@@ -170,10 +129,6 @@ export function remarks(results: readonly { name: string; entries: readonly Entr
     );
   }
   return lines.join("\n");
-}
-
-export function number(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toPrecision(2);
 }
 
 export function times(value: number | undefined): string {

@@ -5,18 +5,33 @@
  *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
  */
 
-export { type AppOptions, createApp } from "../transports/app.ts";
-export { type ApiKey, createAuthenticator, ownerOf, principalOf } from "../transports/auth.ts";
+export { type App, type AppOptions, createApp } from "../transports/app.ts";
+export {
+  type ApiKey,
+  type Authenticator,
+  createAuthenticator,
+  type GuardOptions,
+  guard,
+  ownerOf,
+  type Principal,
+  principalOf,
+  tokenRoute,
+} from "../transports/auth.ts";
+export { type Failure, failureResponse } from "../transports/failure.ts";
 export { type GateOptions, gate } from "../transports/gate.ts";
+export { cancelJob, jobStatus, updateJob } from "../transports/job-routes.ts";
 export { json } from "../transports/json.ts";
-export { type ConnectionLimits, listen } from "../transports/listen.ts";
-export { createMetrics } from "../transports/metrics.ts";
+export { type RateOptions, rateLimit, type SessionOptions, sessionLimit } from "../transports/limits.ts";
+export { type ConnectionLimits, type Listening, listen } from "../transports/listen.ts";
+export { createMetrics, type Metrics } from "../transports/metrics.ts";
+export { type Mounted, type MountOptions, mount } from "../transports/mount.ts";
 export { type OpenAiOptions, openaiImages } from "../transports/openai.ts";
 export { type QueueOptions, queue } from "../transports/queue.ts";
+export type { JobRequestOptions, Source } from "../transports/source.ts";
 export { resume, type SseOptions, sse } from "../transports/sse.ts";
 export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
 export { type WorkerOptions, worker } from "../transports/worker.ts";
-export type { ModelFacts, RunOptions, Runtime, RuntimeOptions } from "./engine/contract.ts";
+export type { LoadProgress, ModelFacts, RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./engine/contract.ts";
 export { RequestError } from "./engine/errors.ts";
 export type * from "./engine/events.ts";
 export { JobError } from "./engine/job-errors.ts";

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
-import type { RunContext } from "../transports/generator.ts";
+import type { RunContext } from "../src/engine/run.ts";
 
 export interface GradientInput {
   prompt: string;
@@ -70,9 +70,9 @@ export function gradient(side: number, brightness: number): Picture {
 }
 
 /** Waits until `condition` holds; fails after `withinMs`. */
-export async function until(condition: () => boolean, withinMs = 5_000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, withinMs = 5_000): Promise<void> {
   const end = performance.now() + withinMs;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > end) throw new Error(`still not so after ${withinMs} ms: ${condition}`);
     await sleep(5);
   }

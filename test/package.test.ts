@@ -75,7 +75,40 @@ describe("the installed package", () => {
        // @ts-expect-error: a prompt is required
        runtime.textToImage({});`,
     );
-    const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck", "use.ts"];
+    await writeFile(
+      join(project, "routes.ts"),
+      `import { createServer } from "node:http";
+       import { Hono } from "hono";
+       import { cancelJob, createApp, createJobs, createRuntime, json, map, mount, realtime, resume, type RunContext, sse } from "daguerre";
+       async function* generate({ words }: { words: string[] }, { signal }: RunContext) {
+         yield* map(words, async (word) => ({ type: "word", word: word.toUpperCase() }), { signal });
+       }
+       const app = new Hono();
+       app.post("/stream", sse(generate));
+       app.post("/text", sse(["a", "b"], { contentType: "text/plain" }));
+       app.post("/", json(generate, { parse: (raw) => raw as { words: string[] } }));
+       app.get("/realtime", realtime(generate));
+       const jobs = createJobs(generate, { concurrency: 2 });
+       app.post("/jobs", sse(jobs)).get("/stream/:job", resume(jobs)).delete("/jobs/:job", cancelJob(jobs));
+       const runtime = await createRuntime();
+       const whole = createApp({ run: (input, { signal }) => runtime.textToImage(input, { signal }), health: () => ({}) });
+       const mounted = mount(whole, "/pictures");
+       createServer(mounted.request).on("upgrade", mounted.upgrade);
+       await whole.drain(1_000);
+       // @ts-expect-error: a number is not something to read events from
+       sse(7);`,
+    );
+    const options = [
+      "--noEmit",
+      "--strict",
+      "--module",
+      "nodenext",
+      "--target",
+      "es2022",
+      "--skipLibCheck",
+      "use.ts",
+      "routes.ts",
+    ];
     const tsc = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node", ...options];
     await run(join(root, "node_modules/.bin/tsc"), tsc, { cwd: project });
   });

@@ -4,13 +4,17 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { createFalClient } from "@fal-ai/client";
+import { decode } from "@msgpack/msgpack";
 import { Hono } from "hono";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { map } from "../src/engine/map.ts";
 import type { AnyRun } from "../src/engine/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
+import { json } from "./json.ts";
 import { type Listening, listen } from "./listen.ts";
 import { type SseOptions, sse } from "./sse.ts";
+import { realtime } from "./websocket.ts";
 import { worker } from "./worker.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
@@ -88,6 +92,39 @@ describe("content types", () => {
       ),
     );
     expect([...new Uint8Array(await bytes.arrayBuffer())]).toEqual([0, 255, 1, 255, 2, 255]);
+  });
+
+  it("a generator, an array or a ReadableStream is served as it is, over each transport", async () => {
+    const app = new Hono();
+    async function* words() {
+      yield* ["a", "b"];
+    }
+    app.get("/stream", (c) => sse(words(), { contentType: "text/plain" })(c));
+    app.get("/map", (c) =>
+      sse(
+        map([1, 2, 3], (n) => `${n * n} `),
+        { contentType: "text/plain" },
+      )(c),
+    );
+    app.get("/array", sse([Uint8Array.of(1), Uint8Array.of(2)], { contentType: "application/octet-stream" }));
+    app.get("/json", (c) => json(ReadableStream.from([{ n: 7 }]))(c));
+    app.get("/realtime", realtime([{ type: "item", n: 1 }]));
+    const server = await listen(app, 0, "127.0.0.1");
+    open.push(server);
+    const text = async (path: string) => (await fetch(server.url + path)).text();
+    for (let time = 0; time < 2; time++) {
+      expect(await text("/stream")).toBe("ab");
+      expect(await text("/map")).toBe("1 4 9 ");
+      expect(await text("/array")).toBe("\u0001\u0002");
+      expect(JSON.parse(await text("/json"))).toMatchObject({ n: 7 });
+    }
+    const socket = new WebSocket(`${server.url.replace("http", "ws")}/realtime`);
+    const got: Fields[] = [];
+    socket.on("message", (data: Buffer, binary) => binary && got.push(decode(data)));
+    socket.on("open", () => socket.send("{}"));
+    await until(() => got.length === 1);
+    expect(got[0]).toMatchObject({ type: "item", n: 1 });
+    socket.terminate();
   });
 
   it("map goes straight into a response", async () => {

@@ -1,16 +1,17 @@
 /**
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
 import { JobError } from "../src/engine/job-errors.ts";
-import { createJobs, type JobsOptions, throughJobs } from "../src/engine/jobs.ts";
+import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
+import type { Run } from "../src/engine/run.ts";
+import { wholeAddress } from "./address.ts";
 import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
 import { docsPage } from "./docs.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
-import type { Run } from "./generator.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 import { json } from "./json.ts";
 import { checkGeneration, type GenerationLimits } from "./limits.ts";
@@ -45,14 +46,31 @@ export interface AppOptions {
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
   jobs?: JobsOptions<RunEvent>;
+  /** How long jobs wait for clients whose connection broke. */
+  resume?: {
+    /** Seconds that the client of a stream may ask for, at most. */
+    readonly streamSeconds?: number;
+    /** Milliseconds that a realtime session waits. */
+    readonly sessionMs?: number;
+  };
   /** Where the queue may post results; left out: nowhere. */
   webhooks?: WebhookPolicy;
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
 
-export function createApp(options: AppOptions): Hono {
+/** An app as any of Hono's, and its orderly end. */
+export type App = Hono & {
+  /**
+   * Refuses new work from now on, and settles when no job is left or, those left after `graceMs` having been handed back
+   * to their clients, shortly after. Answers and sessions stay open; closing the server is the next thing to do.
+   */
+  drain(graceMs?: number): Promise<void>;
+};
+
+export function createApp(options: AppOptions): App {
   const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest, webhooks } = options;
+  const { resume: patience = {} } = options;
   const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
@@ -67,7 +85,9 @@ export function createApp(options: AppOptions): Hono {
   if (onRequest !== undefined) app.use(requestLog(onRequest, gateOptions?.proxies ?? 0));
   const { authenticator = createAuthenticator({ keys: [] }), ...guarded } = gateOptions ?? {};
   const passed = { corsOrigins: [], proxies: 0, model: model?.name ?? "", ...guarded };
-  app.use(gate({ ...passed, authenticator }));
+  let ending = false;
+  const draining = () => ending || (guarded.draining?.() ?? false);
+  app.use(gate({ ...passed, authenticator, draining }));
 
   const allowed = (request: GenerationRequest) => {
     checkGeneration(request, limits, model);
@@ -82,29 +102,27 @@ export function createApp(options: AppOptions): Hono {
 
   // Browsers get the page, where it is built; curl gets words.
   app.route("/", playground());
-  app.get("/", (c) => c.text(hello(new URL(c.req.url).origin)));
+  app.get("/", (c) => c.text(hello(addressOf(c))));
   app.get("/health", (c) => c.json({ status: "ok", ...health() }));
   app.get("/ready", (c) => {
-    const reason = guarded.draining?.() ? "draining" : unready?.();
+    const reason = draining() ? "draining" : unready?.();
     return reason === undefined ? c.json({ status: "ready" }) : c.json({ status: "unready", reason }, 503);
   });
   if (metrics !== undefined) app.get("/metrics", metrics.route);
   // Nobody sees previews there, so none are made.
-  app.post(
-    "/",
-    json(throughJobs(jobs), { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }),
-  );
-  app.on(["GET", "POST"], "/stream", sse(jobs, input));
+  app.post("/", json(jobs, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
+  app.on(["GET", "POST"], "/stream", sse(jobs, { ...input, maxGraceS: patience.streamSeconds }));
   app.get("/stream/:job", resume(jobs, { onError, ownerOf }));
   // The gate sees a session's upgrade, not what comes over it later.
   const ask = {
     parse: (raw: unknown) => {
-      if (guarded.draining?.()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
+      if (draining()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
       return input.parse(raw, "body");
     },
     parseUpdate,
     onError,
     ownerOf,
+    graceMs: patience.sessionMs,
   };
   app.get("/realtime", realtime(jobs, ask));
   // Who comes without an upgrade is told what is missing.
@@ -135,7 +153,12 @@ export function createApp(options: AppOptions): Hono {
     if (failure.status >= 500) onError?.(error);
     return refusal(c, failure);
   });
-  return app;
+  return Object.assign(app, {
+    drain(graceMs?: number) {
+      ending = true;
+      return jobs.drain(graceMs);
+    },
+  });
 }
 
 /** Seconds after which another process has probably taken over. */
@@ -162,10 +185,17 @@ const NUMBER_FIELDS = new Set<string>([
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(query).map(([name, text]) => {
+      if (name === "few_step" && (text === "true" || text === "false")) return [name, text === "true"];
       const number = NUMBER_FIELDS.has(name) && text.trim() !== "" ? Number(text) : Number.NaN;
       return [name, Number.isNaN(number) ? text : number];
     }),
   );
+}
+
+/** Where the app is, whatever it is mounted below; no slash at the end. */
+function addressOf(c: Context): string {
+  const { origin, pathname } = wholeAddress(c);
+  return `${origin}${pathname}`.replace(/\/+$/, "");
 }
 
 function hello(origin: string): string {

@@ -1,12 +1,15 @@
 import { createHash } from "node:crypto";
 import net from "node:net";
+import { Hono } from "hono";
 import { SignJWT } from "jose";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import WebSocket from "ws";
-import { gradientRun } from "../test/gradient-run.ts";
+import { gradientRun, until } from "../test/gradient-run.ts";
 import { type AppOptions, createApp } from "./app.ts";
-import { type ApiKey, createAuthenticator } from "./auth.ts";
+import { type ApiKey, createAuthenticator, guard, principalOf } from "./auth.ts";
+import { type Failure, failureResponse } from "./failure.ts";
 import type { GateOptions } from "./gate.ts";
+import { rateLimit } from "./limits.ts";
 import { type Listening, listen } from "./listen.ts";
 import { createMetrics } from "./metrics.ts";
 
@@ -150,6 +153,102 @@ describe("tokens", () => {
   it("are not made without a secret", async () => {
     const url = await serving(withKeys(keys));
     expect(await status(post(`${url}/auth/token`, bearer("k"), "{}"))).toBe(404);
+  });
+});
+
+it("is usable part by part, in an app of somebody else's", async () => {
+  const refuse = (_: unknown, failure: Failure) => failureResponse(failure);
+  const authenticator = createAuthenticator({ keys: [{ name: "a", key: "k", scopes: ["run"] }] });
+  const app = new Hono();
+  app.use("/pictures/*", guard({ authenticator, scopeOf: () => "run", model: "mine", refuse }));
+  app.use("/pictures/*", rateLimit({ requestsPerMinute: 1, proxies: 0, counts: () => true, refuse }));
+  app.get("/pictures/*", (c) => c.text(principalOf(c).name));
+  app.get("/open", (c) => c.text("open"));
+  const server = await listen(app, 0, "127.0.0.1");
+  open.push(server);
+  expect(await status(fetch(`${server.url}/open`))).toBe(200);
+  expect(await status(fetch(`${server.url}/pictures/1`))).toBe(401);
+  expect(await (await fetch(`${server.url}/pictures/1`, { headers: bearer("k") })).text()).toBe("a");
+  expect(await status(fetch(`${server.url}/pictures/1`, { headers: bearer("k") }))).toBe(429);
+});
+
+describe("jobs", () => {
+  it("of a key are nobody else's, however they were started", async () => {
+    const ids: string[] = [];
+    const run = gradientRun();
+    const url = await serving(
+      withKeys([
+        { name: "a", key: "k-a" },
+        { name: "b", key: "k-b" },
+      ]),
+      {
+        run: (input, context) => {
+          ids.push(context.requestId);
+          return run({ ...input, step_ms: 20 }, context);
+        },
+        jobs: { concurrency: 5 },
+      },
+    );
+    const [mine, theirs] = [bearer("k-a"), bearer("k-b")];
+    const input = { prompt: "x", num_inference_steps: 200 };
+    const session = new WebSocket(`${url.replace("http", "ws")}/realtime`, { headers: mine });
+    await new Promise((resolve) => session.once("open", resolve));
+    session.send(JSON.stringify(input));
+    const answers = [
+      post(url, mine, JSON.stringify({ ...input, request_id: "json" })),
+      post(`${url}/stream`, mine, JSON.stringify({ ...input, request_id: "stream" })),
+      post(`${url}/queue/a/b`, mine, JSON.stringify({ ...input, request_id: "queue" })),
+      post(`${url}/v1/images/generations`, mine, '{"prompt":"x","quality":"high"}'),
+    ];
+    await until(() => ids.length === 5);
+    for (const id of ids) {
+      const job = `${url}/jobs/${id}`;
+      for (const [address, method] of [
+        [job, "GET"],
+        [job, "DELETE"],
+        [job, "PATCH"],
+        [`${url}/stream/${id}`, "GET"],
+        [`${url}/queue/a/b/requests/${id}`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/status`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/status/stream`, "GET"],
+        [`${url}/queue/a/b/requests/${id}/cancel`, "PUT"],
+      ] as const) {
+        const body = method === "PATCH" ? '{"prompt":"y"}' : undefined;
+        expect(await status(fetch(address, { method, headers: theirs, body })), `${method} ${address}`).toBe(404);
+      }
+      const taken = post(`${url}/stream`, theirs, JSON.stringify({ prompt: "x", request_id: id }));
+      expect(await status(taken)).toBe(409);
+      expect(await status(fetch(job, { headers: mine }))).toBe(200);
+      expect(await status(fetch(job, { method: "DELETE", headers: mine }))).toBe(202);
+    }
+    expect((await answers[0]!).status).toBe(499);
+    await Promise.all(answers.map(async (answer) => (await answer).text().catch(() => {})));
+    session.close();
+  });
+
+  it("are joined by their key's idempotency key alone", async () => {
+    const ids: string[] = [];
+    const url = await serving(
+      withKeys([
+        { name: "a", key: "k-a" },
+        { name: "b", key: "k-b" },
+      ]),
+      {
+        run: (input, context) => {
+          ids.push(context.requestId);
+          return gradientRun()(input, context);
+        },
+      },
+    );
+    const ask = async (key: string, path: string) => {
+      const answer = await post(url + path, { ...bearer(key), "idempotency-key": "once" });
+      await answer.text();
+      return answer.headers.get("x-request-id");
+    };
+    const first = await ask("k-a", "/");
+    expect(await ask("k-a", "/")).toBe(first);
+    expect(await ask("k-b", "/")).not.toBe(first);
+    expect(ids).toHaveLength(2);
   });
 });
 

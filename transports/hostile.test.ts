@@ -2,9 +2,13 @@
  * What a server may be sent that nobody means well by, over every way in: an answer in the documented form or a closed
  * connection, nothing of the inside in any of it, and a server that still works.
  */
+import type { IncomingMessage } from "node:http";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { decode, ExtData, encode } from "@msgpack/msgpack";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { z } from "zod";
 import { gradientRun } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
 import { type Listening, listen } from "./listen.ts";
@@ -33,6 +37,7 @@ beforeAll(async () => {
   server = await listen(app, 0, "127.0.0.1", {
     headersMs: 500,
     requestMs: 1_000,
+    frameBytes: 256 * 1024,
     connections: 200,
     onServer: metrics.watch,
   });
@@ -137,6 +142,64 @@ function hostileBody(random: () => number): string {
   return JSON.stringify(random() < 0.1 ? hostileValue(random) : fields);
 }
 
+/** What a session may say: an event, and a frame about the session. */
+const FrameEvent = z.looseObject({
+  type: z.enum(["queued", "progress", "preview", "result", "error"]),
+  // What was asked with is given back, even where it is refused for that.
+  request_id: z.string().max(128),
+});
+const ControlFrame = z.union([
+  z.looseObject({ type: z.literal("x-fal-message"), action: z.enum(["session", "superseded", "not-found"]) }),
+  z.looseObject({ type: z.literal("x-fal-error"), error: z.string().regex(/^HTTP_\d{3}$/), reason: z.string().min(1) }),
+]);
+
+function hostileFrame(random: () => number): Uint8Array | string {
+  const pick = <T>(...values: T[]): T => values[Math.floor(random() * values.length)] as T;
+  const request = () => ({
+    type: pick<unknown>(undefined, undefined, "request", "cancel", "update", "defaults", "surprise", 7),
+    request_id: pick<unknown>("r", "r2", "", "x".repeat(300), 7, undefined, null),
+    prompt: pick<unknown>("x", "x", "x", undefined, 3),
+    num_inference_steps: pick<unknown>(1, 2, 1, 0, "many"),
+    interrupt: pick<unknown>(true, false, undefined, "yes"),
+    mode: pick<unknown>("queue", "latest", undefined, {}),
+    image_bytes: pick<unknown>(undefined, undefined, Uint8Array.of(1, 2, 3), "http://169.254.169.254/", 7),
+  });
+  const fields = () => {
+    const made: Record<string, unknown> = request();
+    if (random() < 0.3) made[pick(...FIELDS, "__proto__", "toString", "image_bytes")] = hostileValue(random);
+    return made;
+  };
+  const packed = () => encode(fields(), { ignoreUndefined: random() < 0.5 });
+  switch (Math.floor(random() * 10)) {
+    case 0:
+      return Uint8Array.from({ length: Math.floor(random() * 60) }, () => random() * 256);
+    case 1: {
+      const frame = packed();
+      return frame.slice(0, Math.floor(random() * frame.length));
+    }
+    case 2: {
+      const frame = Uint8Array.from(packed());
+      for (let hits = 0; hits < 3; hits++) frame[Math.floor(random() * frame.length)] = random() * 256;
+      return frame;
+    }
+    case 3:
+      // Lengths that lie, in each of their forms.
+      return Uint8Array.of(pick(0xc4, 0xc5, 0xc6, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf), 255, 255, 255, 255, 0x61);
+    case 4:
+      return pick<Uint8Array>(
+        encode({ prompt: new ExtData(Math.floor(random() * 127), Uint8Array.of(1, 2)) }),
+        encode({ prompt: new Date() }),
+        new Uint8Array(20_000).fill(pick(0x91, 0x81)),
+      );
+    case 5:
+      return pick("{", "", "null", "[]", "7", '{"prompt":', `${'{"a":'.repeat(3_000)}1${"}".repeat(3_000)}`, "\u0000");
+    case 6:
+      return JSON.stringify({ ...fields(), image_bytes: undefined });
+    default:
+      return packed();
+  }
+}
+
 const CONTENT_TYPES = [
   "application/json",
   "multipart/form-data; boundary=b",
@@ -152,10 +215,10 @@ async function works(): Promise<void> {
 }
 
 describe("hostile requests", () => {
-  it("of 1,500 random kinds are answered in the documented form", async () => {
+  it("of 2,000 random kinds are answered in the documented form", async () => {
     const random = randomFrom(20261121);
     const statuses: Record<number, number> = {};
-    for (let round = 0; round < 1500; round += 10) {
+    for (let round = 0; round < 2000; round += 10) {
       await Promise.all(
         Array.from({ length: 10 }, async () => {
           const [method, path] = WAYS[Math.floor(random() * WAYS.length)] as (typeof WAYS)[number];
@@ -192,6 +255,92 @@ describe("hostile requests", () => {
     expect(Object.keys(statuses).length).toBeGreaterThan(4);
     expect(({} as Record<string, unknown>).prompt).toBeUndefined();
     expect(reported).toEqual([]);
+    await works();
+  });
+
+  it("of 8,000 random frames over WebSocket are answered in the documented form, or closed with the documented code", async () => {
+    const random = randomFrom(20261125);
+    const seen: Record<string, number> = {};
+    const count = (what: string) => {
+      seen[what] = (seen[what] ?? 0) + 1;
+    };
+    const FRAMES = 8_000;
+    let sent = 0;
+    async function client(): Promise<void> {
+      const socket = new WebSocket(
+        `${server.url.replace("http", "ws")}/realtime?mode=${random() < 0.2 ? "queue" : ""}`,
+      );
+      const faults: string[] = [];
+      socket.on("message", (data: Buffer, binary) => {
+        const message = binary ? (decode(data) as Record<string, unknown>) : JSON.parse(data.toString());
+        const form = binary ? FrameEvent : ControlFrame;
+        const told = JSON.stringify({
+          ...message,
+          session: undefined,
+          image: undefined,
+          images: undefined,
+          prompt: undefined,
+        });
+        if (form.safeParse(message).error !== undefined || INSIDE.test(told)) faults.push(told);
+        count(binary ? `event ${message.type} ${message.status ?? ""}` : `control ${message.action ?? message.error}`);
+      });
+      const closed = new Promise<number>((resolve) => socket.once("close", resolve));
+      socket.on("error", () => {});
+      await new Promise((resolve) => socket.once("open", resolve).once("close", resolve));
+      for (let n = 0; n < 20 && socket.readyState === socket.OPEN; n++) {
+        const frame = hostileFrame(random);
+        socket.send(frame);
+        sent++;
+        // Some come one by one, so that what is next finds a session in a state of its own.
+        if (random() < 0.3) await sleep(2);
+      }
+      if (socket.readyState === socket.OPEN) socket.close(1000);
+      const code = await closed;
+      count(`closed ${code}`);
+      expect(faults).toEqual([]);
+      expect([1000, 1008, 1009]).toContain(code);
+    }
+    while (sent < FRAMES) await Promise.all(Array.from({ length: 8 }, client));
+    // Every kind of answer was among them.
+    for (const what of ["event error 422", "event result ", "control HTTP_400", "control superseded", "closed 1008"]) {
+      expect(seen).toHaveProperty([what]);
+    }
+    expect(reported).toEqual([]);
+    await works();
+  });
+
+  it("that break WebSocket's own rules are closed with its codes", async () => {
+    const frame = (first: number, length: number[], payload: Buffer = Buffer.alloc(0)) =>
+      Buffer.concat([Buffer.from([first, ...length]), Buffer.alloc(length[0]! >= 0x80 ? 4 : 0), payload]);
+    const cases: [string, Buffer, number][] = [
+      ["no mask", frame(0x82, [1], Buffer.from([0xc0])), 1002],
+      ["a reserved bit", frame(0xf2, [0x81], Buffer.from([0xc0])), 1002],
+      ["a reserved opcode", frame(0x83, [0x81], Buffer.from([0xc0])), 1002],
+      ["a continuation of nothing", frame(0x80, [0x81], Buffer.from([0xc0])), 1002],
+      ["a ping of 200 bytes", frame(0x89, [0xfe, 0, 200], Buffer.alloc(200)), 1002],
+      ["2^62 bytes, they say", frame(0x82, [0xff, 0x40, 0, 0, 0, 0, 0, 0, 0]), 1009],
+      ["64 MiB, they say", frame(0x82, [0xff, 0, 0, 0, 0, 4, 0, 0, 0]), 1009],
+      ["text that is not UTF-8", frame(0x81, [0x82], Buffer.from([0xc3, 0x28])), 1007],
+      ["a close code that is none", frame(0x88, [0x82], Buffer.from([0, 1])), 1002],
+    ];
+    for (const [what, bytes, code] of cases) {
+      const socket = new WebSocket(`${server.url.replace("http", "ws")}/realtime`);
+      socket.on("error", () => {});
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      const { socket: raw } = await new Promise<IncomingMessage>((resolve) => socket.once("upgrade", resolve));
+      raw.write(bytes);
+      expect(await closed, what).toBe(code);
+    }
+    // A message in parts without end is too large at last.
+    const endless = new WebSocket(`${server.url.replace("http", "ws")}/realtime`);
+    endless.on("error", () => {});
+    const closed = new Promise((resolve) => endless.once("close", resolve));
+    const { socket: raw } = await new Promise<IncomingMessage>((resolve) => endless.once("upgrade", resolve));
+    raw.write(frame(0x02, [0xfe, 0x40, 0], Buffer.alloc(0x4000)));
+    const part = frame(0x00, [0xfe, 0x40, 0], Buffer.alloc(0x4000));
+    const pushing = setInterval(() => raw.writable && raw.write(part), 1);
+    expect(await closed).toBe(1009);
+    clearInterval(pushing);
     await works();
   });
 

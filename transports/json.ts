@@ -1,44 +1,66 @@
 /**
  * A run as one JSON answer: it goes to its end, and the result comes back. `app.post("/", json(run))`.
  *
- * The result is the run's `result` event, or its last event where it has none, less the `type`.
+ * The result is the run's `result` event, or its last event where it has none, less the `type`. The run is a job like any
+ * other: it can be looked at and cancelled by its id, joined by its idempotency key, and ends when its client leaves.
  */
 import type { Context } from "hono";
-import { type Failure, failureOf, failureResponse } from "./failure.ts";
-import { drive, type Run } from "./generator.ts";
-import { type InputOptions, inputSource, readInput } from "./input.ts";
+import { JobError } from "../src/engine/job-errors.ts";
+import type { LogReader } from "../src/engine/job-log.ts";
+import { failureOf, failureResponse } from "./failure.ts";
+import { inputSource, readInput } from "./input.ts";
+import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
 import { asciiJson, envelopeOf, idHeaders, wireEvent } from "./wire.ts";
 
-export interface JsonOptions<Input> extends InputOptions<Input> {
-  /** Told of every error that the client is not to see (5xx). */
-  onError?: (error: unknown, requestId: string) => void;
-}
+/** Milliseconds; how long a silence lasts makes no difference here. */
+const QUIET_MS = 60_000;
 
 export function json<Input, Event>(
-  run: Run<Input, Event>,
-  options: JsonOptions<Input> = {},
+  source: Source<Input, Event>,
+  options: JobRequestOptions<Input> = {},
 ): (c: Context) => Promise<Response> {
+  const jobs = jobsOf(source);
   return async (c) => {
     let envelope = envelopeOf(undefined);
     try {
       const input = await readInput(c, options);
       envelope = envelopeOf(input);
-      const { requestId } = envelope;
-      let result: Event | undefined;
-      await drive(run, input, { signal: c.req.raw.signal, requestId }, (event) => {
-        if (!isResult(result)) result = event;
-      });
-      if (result === undefined) throw new Error("the run ended without an event");
-      const { type: _, ...answer } = await wireEvent(result, envelope);
+      const job = submit(c, jobs, input, options, { id: envelope.requestId });
+      // The job of an idempotency key has the id of the request that came first.
+      envelope = { ...envelopeOf(job.input), requestId: job.id };
+      const { type: _, ...answer } = await wireEvent(await resultOf(job.watch(), c.req.raw.signal), envelope);
       return new Response(asciiJson(answer), {
         headers: { "Content-Type": "application/json", ...idHeaders(envelope) },
       });
     } catch (error) {
-      const failure: Failure = failureOf(error, inputSource(c));
-      if (failure.status >= 500) options.onError?.(error, envelope.requestId);
+      const failure = failureOf(error, inputSource(c));
+      if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
       return failureResponse(failure, idHeaders(envelope));
     }
   };
+}
+
+/** @throws what the run has thrown */
+async function resultOf<Event>(reader: LogReader<Event>, client: AbortSignal): Promise<Event> {
+  if (client.aborted) reader.close();
+  else client.addEventListener("abort", reader.close, { once: true });
+  let result: Event | undefined;
+  try {
+    for (;;) {
+      const read = await reader.next(QUIET_MS);
+      if (read === "quiet") continue;
+      if (read === "ended") break;
+      if (read === "lost") throw new JobError("log-gone", "Events of this job are no longer held");
+      if ("error" in read) throw read.error;
+      if (!isResult(result)) result = read.event;
+    }
+  } finally {
+    client.removeEventListener("abort", reader.close);
+    reader.close();
+  }
+  client.throwIfAborted();
+  if (result === undefined) throw new Error("the run ended without an event");
+  return result;
 }
 
 function isResult(event: unknown): boolean {

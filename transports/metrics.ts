@@ -78,12 +78,11 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
   const stepTime = histogram("daguerre_step_seconds", "One denoising step", STEP_BUCKETS);
   const previews = new Counter({
     name: "daguerre_previews_total",
-    help: "Previews: made, offered (once for each client that watched), sent",
+    help: "Previews: made; and, once for each client that watched, sent, or dropped for a newer one",
     labelNames: ["outcome"],
     registers,
   });
-  // What was offered and not sent was dropped for a newer one, or waits to be sent.
-  for (const outcome of ["made", "offered", "sent"]) previews.inc({ outcome }, 0);
+  for (const outcome of ["made", "sent", "dropped"]) previews.inc({ outcome }, 0);
   const requests = new Counter({
     name: "daguerre_http_requests_total",
     help: "Requests answered, by route and status",
@@ -135,7 +134,7 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
     jobs(jobs) {
       store = jobs;
       const told = new WeakMap<object, { events: number; previews: number }>();
-      jobs.observe((job, change, event) => {
+      jobs.observe((job, change, event, dropped) => {
         const since = () => (Date.now() - job.submittedAt) / 1000;
         switch (change) {
           case "submitted":
@@ -148,11 +147,13 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
             if (typeOf(event) !== "preview") break;
             if (++counts.previews === 1) firstPreview.observe(since());
             previews.inc({ outcome: "made" });
-            previews.inc({ outcome: "offered" }, job.log.readers);
             break;
           }
           case "read":
             if (typeOf(event) === "preview") previews.inc({ outcome: "sent" });
+            break;
+          case "dropped":
+            if (dropped?.slot === "preview") previews.inc({ outcome: "dropped" }, dropped.count);
             break;
           case "ended":
             if (job.state !== "queued" && job.state !== "running") ended.inc({ outcome: job.state });

@@ -24,6 +24,7 @@ import {
   parseImagesRequest,
   type ServedModel,
 } from "./openai-request.ts";
+import { submit } from "./source.ts";
 import { tracedEncode } from "./tracing.ts";
 import { asciiJson, type Envelope, envelopeOf, idHeaders } from "./wire.ts";
 
@@ -95,7 +96,7 @@ async function answer(
     envelope = envelopeOf(request.generation);
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
-    const job = jobs.submit(request.generation, { id: envelope.requestId, owner: ownerOf(c) });
+    const job = submit(c, jobs, request.generation, { ownerOf }, { id: envelope.requestId });
     const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), fail };
     return request.stream ? await stream(answered) : await whole(answered);
   } catch (error) {

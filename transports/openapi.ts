@@ -50,7 +50,13 @@ export const ANSWERS = {
       ...ids,
     }),
     z.object({ type: z.literal("result"), ...finished }),
-    z.object({ type: z.literal("error"), detail, status: z.int(), ...ids }),
+    z.object({
+      type: z.literal("error"),
+      detail,
+      status: z.int(),
+      retry_after: z.number().optional().describe("seconds after which the same request may succeed"),
+      ...ids,
+    }),
   ]),
   Failure: z.object({ detail }),
   Job: z.object({

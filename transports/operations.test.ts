@@ -1,13 +1,15 @@
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterEach, describe, expect, it } from "vitest";
+import { decode } from "@msgpack/msgpack";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { startTelemetry } from "../src/cli/telemetry.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
-import { gradientRun } from "../test/gradient-run.ts";
+import type { Run } from "../src/engine/run.ts";
+import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { type AppOptions, createApp } from "./app.ts";
 import { createAuthenticator } from "./auth.ts";
-import type { Run } from "./generator.ts";
 import { type Listening, listen } from "./listen.ts";
 import { createMetrics } from "./metrics.ts";
 import type { RequestEntry } from "./request-log.ts";
@@ -77,11 +79,33 @@ describe("GET /metrics", () => {
     expect(after.daguerre_step_seconds_count).toBeGreaterThan(24);
     expect(after['daguerre_previews_total{outcome="made"}']).toBeGreaterThanOrEqual(2);
     expect(after['daguerre_previews_total{outcome="sent"}']).toBeGreaterThanOrEqual(2);
-    expect(after['daguerre_previews_total{outcome="offered"}']).toBeGreaterThanOrEqual(2);
     expect(after.daguerre_first_preview_seconds_sum! / after.daguerre_first_preview_seconds_count!).toBeLessThan(0.3);
     expect(after['daguerre_network_bytes_total{direction="sent"}']).toBeGreaterThan(10_000);
     expect(after['daguerre_network_bytes_total{direction="received"}']).toBeGreaterThan(500);
     expect(after.daguerre_connections).toBeGreaterThanOrEqual(1);
+  });
+
+  it("counts the previews that a slow client was not sent, beside those that it was", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const metrics = createMetrics();
+    const url = await serving({ metrics }, (input, context) =>
+      gradientRun(record)({ ...input, side: 1024, preview_every: 1 }, context),
+    );
+    const body = JSON.stringify({ prompt: "x", num_inference_steps: 41, preview_every: 1 });
+    const slow = http.request(`${url}/stream`, { method: "POST", agent: false });
+    const response = await new Promise<http.IncomingMessage>((resolve) => slow.on("response", resolve).end(body));
+    await until(() => record.ended, 30_000);
+    response.resume();
+    await new Promise((resolve) => response.on("end", resolve));
+    await sleep(50);
+    const counts = await scrape(url);
+    const [made, sent, dropped] = ["made", "sent", "dropped"].map(
+      (outcome) => counts[`daguerre_previews_total{outcome="${outcome}"}`]!,
+    );
+    expect(made).toBe(40);
+    expect(sent).toBeGreaterThan(0);
+    expect(dropped).toBeGreaterThan(0);
+    expect(sent! + dropped!).toBe(made);
   });
 
   it("makes no series of what clients invent", async () => {
@@ -155,8 +179,12 @@ interface ExportedSpan {
 }
 
 describe("traces", () => {
-  it("reach a collector as request, job, step, decode and encode, within the caller's trace", async () => {
-    const spans: ExportedSpan[] = [];
+  const spans: ExportedSpan[] = [];
+  const named = (name: string, parent?: ExportedSpan) =>
+    spans.filter((span) => span.name === name && (parent === undefined || span.parentSpanId === parent.spanId));
+
+  // An SDK registers once in a process, and sends what it has when it stops.
+  beforeAll(async () => {
     const collector = http.createServer(async (request, response) => {
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk);
@@ -170,28 +198,58 @@ describe("traces", () => {
     const stop = await startTelemetry(process.env);
     try {
       const url = await serving();
-      const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-      const body = JSON.stringify({ prompt: "x", num_inference_steps: 12, request_id: "traced-1" });
-      await (await fetch(`${url}/stream`, { method: "POST", headers: { traceparent }, body })).text();
+      await overHttp(url);
+      await overSocket(url);
       await sleep(50);
     } finally {
       await stop?.();
       collector.close();
       delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
     }
-    const named = (name: string) => spans.filter((span) => span.name === name);
+  });
+
+  async function overHttp(url: string): Promise<void> {
+    const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const body = JSON.stringify({ prompt: "x", num_inference_steps: 12, request_id: "traced-1" });
+    await (await fetch(`${url}/stream`, { method: "POST", headers: { traceparent }, body })).text();
+  }
+
+  async function overSocket(url: string): Promise<void> {
+    const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`);
+    const results = new Set<unknown>();
+    socket.on("message", (data: Buffer, binary) => {
+      const { type, request_id } = (binary ? decode(data) : {}) as { type?: string; request_id?: string };
+      if (type === "result") results.add(request_id);
+    });
+    await new Promise((resolve) => socket.once("open", resolve));
+    for (const request_id of ["a", "b"]) {
+      socket.send(JSON.stringify({ prompt: "x", request_id, num_inference_steps: 2, preview_every: 0 }));
+      await until(() => results.has(request_id));
+    }
+    socket.close();
+  }
+
+  it("reach a collector as request, job, step, decode and encode, within the caller's trace", () => {
     const [request] = named("POST /stream");
-    const [job] = named("job");
+    const [job] = named("job", request);
     expect(request).toMatchObject({ traceId: "0af7651916cd43dd8448eb211c80319c", parentSpanId: "b7ad6b7169203331" });
-    expect(job).toMatchObject({ traceId: request!.traceId, parentSpanId: request!.spanId });
-    const counts = ["step", "decode", "encode"].map((name) => named(name).length);
+    expect(job).toMatchObject({ traceId: request!.traceId });
+    const parts = ["step", "decode", "encode"].map((name) => named(name, job));
     // Twelve steps; previews after 5 and 10 and the result are decoded, and encoded for the one client.
-    expect(counts).toEqual([12, 3, 3]);
-    for (const span of [...named("step"), ...named("decode"), ...named("encode")]) {
-      expect(span.parentSpanId).toBe(job!.spanId);
+    expect(parts.map(({ length }) => length)).toEqual([12, 3, 3]);
+    for (const span of parts.flat()) {
       expect(BigInt(span.endTimeUnixNano) >= BigInt(span.startTimeUnixNano)).toBe(true);
     }
     expect(job!.attributes).toContainEqual({ key: "daguerre.request_id", value: { stringValue: "traced-1" } });
+  });
+
+  it("of a WebSocket session lie in its upgrade, a job for each request", () => {
+    const [upgrade] = named("GET /realtime");
+    const jobs = named("job", upgrade);
+    expect(jobs).toHaveLength(2);
+    for (const job of jobs) {
+      expect(["step", "decode", "encode"].map((name) => named(name, job).length)).toEqual([2, 1, 1]);
+    }
   });
 
   it("need no SDK where no collector is set", async () => {

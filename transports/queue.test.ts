@@ -7,11 +7,11 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { RunEvent } from "../src/engine/events.ts";
 import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseRemoteGeneration } from "../src/engine/request.ts";
+import type { Run } from "../src/engine/run.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createAuthenticator, guard } from "./auth.ts";
 import { failureResponse } from "./failure.ts";
-import type { Run } from "./generator.ts";
 import { type Listening, listen } from "./listen.ts";
 import { type QueueOptions, queue } from "./queue.ts";
 

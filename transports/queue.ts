@@ -15,6 +15,7 @@ import type { RunEvent } from "../src/engine/events.ts";
 import { JobError } from "../src/engine/job-errors.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
+import { wholeAddress } from "./address.ts";
 import { ownerOf } from "./auth.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import { readInput } from "./input.ts";
@@ -57,7 +58,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
     return job;
   };
   const addresses = (c: Context, id: string) => {
-    const url = new URL(c.req.url);
+    const url = wholeAddress(c);
     if (options.trustForwarded && c.req.header("x-forwarded-proto") === "https") url.protocol = "https:";
     const [base] = url.pathname.split("/requests/");
     const request = `${url.origin}${base}/requests/${id}`;

@@ -13,7 +13,7 @@
  * continue where the client says (`after`), or else behind the last one that was handed to the old line.
  */
 import { randomUUID } from "node:crypto";
-import type { LogEntry, LogReader } from "../src/engine/job-log.ts";
+import { bytesOf, type LogEntry, type LogReader } from "../src/engine/job-log.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { EncodedPicture } from "../src/image/encode.ts";
 import { type Failure, failureOf } from "./failure.ts";
@@ -45,12 +45,18 @@ export interface SessionOptions<Input> {
   /** Milliseconds for which jobs go on without a line. */
   readonly graceMs: number;
   readonly owner?: string;
+  /** Whether a request of so many bytes may wait, besides those of all other sessions. Default: always. */
+  readonly hasRoom?: (bytes: number) => boolean;
   readonly onError?: (error: unknown, requestId: string) => void;
 }
 
 export interface Session {
   /** Requests that run, wait, or have outputs that were not sent. */
   readonly busy: boolean;
+  /** The ids of the requests that it knows: those that wait or run, and ended ones whose outputs are held. */
+  readonly requests: readonly string[];
+  /** Bytes of requests that wait for their turn. */
+  readonly waitingBytes: number;
   /** Takes a message that was decoded from a frame. */
   receive(message: unknown): void;
   /** A frame that could not be decoded. */
@@ -67,6 +73,8 @@ export interface Session {
 
 /** fal's bounds of `max_buffering`. */
 export const BUFFERING = { min: 1, max: 60 };
+/** Bytes of requests that wait in a session, at most; a single one may be larger. */
+const MAX_WAITING_BYTES = 64 * 2 ** 20;
 /** Frames that make no sense before a session is ended with 1008. */
 const MAX_MALFORMED = 10;
 /** Ended requests whose outputs are kept for a client that comes back. */
@@ -78,6 +86,7 @@ type Fields = Readonly<Record<string, unknown>>;
 interface Waiting<Input> {
   readonly requestId: string;
   readonly input: Input;
+  readonly bytes: number;
 }
 
 interface Active<Input, Event> extends Waiting<Input> {
@@ -106,7 +115,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     const failure = failureOf(error);
     if (failure.status >= 500 && failure.detail === "Internal error") onError?.(error, requestId);
     const event = errorEvent(failure, envelopeOf({ request_id: requestId, input_id: inputId }));
-    void line?.send(pack({ ...event, request_id: requestId, retry_after: failure.retryAfter })).catch(() => {});
+    void line?.send(pack({ ...event, request_id: requestId })).catch(() => {});
     complain(failure, requestId);
   }
 
@@ -120,7 +129,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     line?.control({ type: "x-fal-error", error: `HTTP_${failure.status}`, reason, request_id: requestId });
   }
 
-  function submit({ requestId, input }: Waiting<Input>): void {
+  function submit({ requestId, input, bytes }: Waiting<Input>): void {
     let job: Job<Input, Event>;
     try {
       job = jobs.submit(input, { owner, graceMs });
@@ -132,6 +141,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     const entry: Active<Input, Event> = {
       requestId,
       input,
+      bytes,
       job,
       pace: previewPace(maxFps),
       reader: undefined,
@@ -155,6 +165,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     submit(waiting.shift()!);
   }
 
+  const waitingBytes = () => waiting.reduce((sum, { bytes }) => sum + bytes, 0);
   const running = () => [...active.values()].filter(({ job }) => job.endedAt === undefined);
 
   function request(message: Fields): void {
@@ -185,10 +196,16 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
         refuse(full, requestId, fields.input_id);
         return;
       }
-      submit({ requestId, input });
+      submit({ requestId, input, bytes: bytesOf(input) });
       return;
     }
-    waiting.push({ requestId, input });
+    const bytes = bytesOf(input);
+    if (options.hasRoom?.(bytes) === false) {
+      const full = Object.assign(new Error("too much waits already"), { status: 503, retryAfter: 1 });
+      refuse(full, requestId, fields.input_id);
+      return;
+    }
+    waiting.push({ requestId, input, bytes });
     if (interrupt === true) {
       for (const entry of running()) {
         entry.superseded = true;
@@ -196,7 +213,8 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
       }
     }
     next();
-    while (waiting.length > buffering || (interrupt === true && waiting.length > 1)) {
+    const tooMany = () => waiting.length > buffering || waitingBytes() > MAX_WAITING_BYTES;
+    while (waiting.length > 1 && (interrupt === true || tooMany())) {
       controlled("superseded", { request_id: waiting.shift()!.requestId });
     }
   }
@@ -204,7 +222,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
   /** Hands what a job says to `over`, until it has ended or the line is another. */
   async function follow(entry: Active<Input, Event>, over: Line): Promise<void> {
     const { job, pace, requestId } = entry;
-    const envelope: Envelope = { ...envelopeOf(entry.input), requestId };
+    const envelope: Envelope = { ...envelopeOf(entry.input), requestId, jobId: job.id };
     let reader: LogReader<Event>;
     try {
       reader = job.watch({
@@ -283,6 +301,12 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
         waiting.length > 0 ||
         [...active.values()].some(({ reader, job }) => reader !== undefined || job.endedAt === undefined)
       );
+    },
+    get requests() {
+      return [...active.keys(), ...waiting.map(({ requestId }) => requestId)];
+    },
+    get waitingBytes() {
+      return waitingBytes();
     },
     receive(message) {
       if (typeof message !== "object" || message === null || Array.isArray(message) || message instanceof Uint8Array) {

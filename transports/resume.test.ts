@@ -1,14 +1,21 @@
 import http from "node:http";
+import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { decode } from "@msgpack/msgpack";
 import { createParser } from "eventsource-parser";
 import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
 import type { AnyRun } from "../src/engine/run.ts";
 import { type GradientInput, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 import { type Listening, listen } from "./listen.ts";
 import { resume, sse } from "./sse.ts";
+import { realtime } from "./websocket.ts";
+
+// biome-ignore lint/suspicious/noExplicitAny: whatever the message holds; the assertions say what it should
+type Fields = any;
 
 const open: Listening[] = [];
 afterEach(async () => {
@@ -63,7 +70,7 @@ function read(url: string, init: { body?: string; after?: number; cutAfter?: num
 }
 
 /** Connections that the longest test breaks, at least. */
-const CUTS = Number(process.env.CUTS ?? 100);
+const CUTS = Number(process.env.CUTS ?? 500);
 
 /** Numbers that are the same in every run: the minimal standard generator of Park and Miller. */
 function randomNumbers(seed: number): () => number {
@@ -88,7 +95,7 @@ async function stitched(url: string, id: string, random: () => number, longest: 
 }
 
 describe("streams cut at random", () => {
-  it("are the uninterrupted one, event by event, over 100 cuts (CUTS) and more", async () => {
+  it("are the uninterrupted one, event by event, over 500 cuts and more", async () => {
     const random = randomNumbers(1);
     const url = await serving(async function* ({ prompt }: GradientInput) {
       for (let n = 1; n <= 60; n++) {
@@ -128,6 +135,88 @@ describe("streams cut at random", () => {
       }
       expect(JSON.parse(broken.events.at(-1)!.data).type).toBe("result");
     }
+  });
+});
+
+/** A network that breaks: a connection through it ends for both sides after so many bytes have come from the server. */
+async function breaking(port: number) {
+  let cutAfter = Number.POSITIVE_INFINITY;
+  const proxy = net.createServer((client) => {
+    const server = net.connect(port, "127.0.0.1");
+    const both = () => {
+      client.destroy();
+      server.destroy();
+    };
+    for (const side of [client, server]) side.on("error", () => {}).on("close", both);
+    let left = cutAfter;
+    client.on("data", (chunk) => server.write(chunk));
+    server.on("data", (chunk) => {
+      client.write(chunk.subarray(0, Math.max(0, left)), () => left <= 0 && both());
+      left -= chunk.length;
+    });
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (proxy.address() as net.AddressInfo).port,
+    cut: (bytes: number) => {
+      cutAfter = bytes;
+    },
+    close: () => new Promise((resolve) => proxy.close(resolve)),
+  };
+}
+
+/** One connection of a session: what comes over it until the result, or until it breaks off. */
+function connection(port: number, query: string, onSession: (control: Fields, ws: WebSocket) => void) {
+  const messages: Fields[] = [];
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/realtime${query}`);
+  ws.on("error", () => {});
+  ws.on("message", (data: Buffer, binary) => {
+    const message = binary ? decode(data) : JSON.parse(data.toString());
+    if (binary) messages.push(message);
+    else if (message.action === "session") onSession(message, ws);
+    if (message.type === "result") ws.close();
+  });
+  return new Promise<Fields[]>((resolve) => ws.on("close", () => resolve(messages)));
+}
+
+describe("sessions cut at random", () => {
+  it("get what an uninterrupted one gets, output by output, over 500 cuts and more", async () => {
+    const random = randomNumbers(3);
+    const run = async function* ({ prompt }: GradientInput) {
+      for (let n = 1; n <= 60; n++) {
+        if (n % 7 === 0) await sleep(1);
+        yield { type: "item", n, text: `${prompt} ${"é灯".repeat(n * 3)}` };
+      }
+      yield { type: "result", text: "end" };
+    };
+    const app = new Hono();
+    app.get("/realtime", realtime(run));
+    const server = await listen(app, 0, "127.0.0.1");
+    open.push(server);
+    const network = await breaking(server.port);
+    const ask = (ws: WebSocket) => ws.send(JSON.stringify({ prompt: "x", request_id: "r" }));
+    const whole = await connection(server.port, "", (_, ws) => ask(ws));
+    expect(whole.map(({ event_id }) => event_id)).toEqual(Array.from({ length: 61 }, (_, index) => index + 1));
+    let cuts = 0;
+    while (cuts < CUTS) {
+      const messages: Fields[] = [];
+      let session = "";
+      while (messages.at(-1)?.type !== "result") {
+        const last = messages.at(-1)?.event_id ?? 0;
+        const query = session === "" ? "" : `?session=${session}&after=r:${last}`;
+        network.cut(1 + Math.floor(random() * 8_000));
+        const part = await connection(network.port, query, (control, ws) => {
+          expect(control).toMatchObject({ resumed: session !== "" });
+          session = control.session;
+          // It may have been cut off before it was heard.
+          if (!control.requests.includes("r")) ask(ws);
+        });
+        messages.push(...part);
+        if (messages.at(-1)?.type !== "result") cuts++;
+      }
+      expect(messages).toEqual(whole);
+    }
+    await network.close();
   });
 });
 

@@ -25,15 +25,15 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { JobError } from "../src/engine/job-errors.ts";
 import type { LogEntry } from "../src/engine/job-log.ts";
-import { createJobs, type Job, type Jobs } from "../src/engine/jobs.ts";
-import type { AnyRun } from "../src/engine/run.ts";
+import type { Job, Jobs } from "../src/engine/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
-import { type InputOptions, inputSource, readInput } from "./input.ts";
+import { inputSource, readInput } from "./input.ts";
 import { previewPace } from "./preview-pace.ts";
+import { type JobRequestOptions, jobsOf, RESUME, type Source, submit } from "./source.ts";
 import { EVENT_STREAM, streamFormat } from "./stream-format.ts";
 import { type Envelope, envelopeOf, errorEvent, idHeaders } from "./wire.ts";
 
-export interface SseOptions<Input> extends InputOptions<Input> {
+export interface SseOptions<Input> extends JobRequestOptions<Input> {
   /**
    * What the answer is made of, if not of server-sent events: `application/x-ndjson`, `text/plain`, or any type of bytes;
    * see `stream-format.ts`.
@@ -48,12 +48,8 @@ export interface SseOptions<Input> extends InputOptions<Input> {
   headersWithinMs?: number;
   /** Milliseconds without room in the socket after which a client counts as gone. */
   stalledAfterMs?: number;
-  /** Milliseconds that a job may take, waiting included. */
-  deadlineMs?: number;
-  /** Whose the requests of this client are; a job is shown to nobody else. */
-  ownerOf?: (c: Context) => string | undefined;
-  /** Told of every error that the client is not to see (5xx). */
-  onError?: (error: unknown, requestId: string) => void;
+  /** Seconds that a client may ask its job to wait for it when a stream has broken. */
+  maxGraceS?: number;
 }
 
 const HEARTBEAT_MS = 15_000;
@@ -69,15 +65,13 @@ const READ_MS = 150;
 
 /** Milliseconds that an `EventSource` has to come back to a job that it named. */
 const EVENT_SOURCE_GRACE_MS = 10_000;
-/** Seconds; the longest grace period that a client may ask for. */
-const MAX_GRACE_S = 120;
 
 /** `POST /stream` and `GET /stream?prompt=…`: submits a job and follows it from its beginning. */
 export function sse<Input, Event>(
-  source: AnyRun<Input, Event> | Jobs<Input, Event>,
+  source: Source<Input, Event>,
   options: SseOptions<Input> = {},
 ): (c: Context) => Promise<Response> {
-  const jobs = typeof source === "function" ? createJobs(source) : source;
+  const jobs = jobsOf(source);
 
   return async (c) => {
     if (c.req.method === "GET" && c.req.header("last-event-id") !== undefined) {
@@ -91,14 +85,8 @@ export function sse<Input, Event>(
       const input = await readInput(c, options);
       const { requestId: id } = envelopeOf(input);
       headers = idHeaders({ requestId: id });
-      const job = jobs.submit(input, {
-        id,
-        owner: options.ownerOf?.(c),
-        idempotencyKey: c.req.header("idempotency-key"),
-        detached: c.req.query("detached") === "true",
-        graceMs: graceOf(c),
-        deadlineMs: options.deadlineMs,
-      });
+      const detached = c.req.query("detached") === "true";
+      const job = submit(c, jobs, input, options, { id, detached, graceMs: graceOf(c, options) });
       return await stream(c, job, 0, options);
     } catch (error) {
       return refused(c, error, headers, options);
@@ -144,10 +132,11 @@ function resumed<Input, Event>(c: Context, job: Job<Input, Event>, options: SseO
   return stream(c, job, after, options);
 }
 
-function graceOf(c: Context): number | undefined {
+function graceOf<Input>(c: Context, { maxGraceS = RESUME.streamSeconds }: SseOptions<Input>): number | undefined {
   const seconds = Number(c.req.query("resume_grace_s") ?? Number.NaN);
-  if (Number.isFinite(seconds)) return Math.min(Math.max(seconds, 0), MAX_GRACE_S) * 1000;
-  return c.req.method === "GET" && c.req.query("request_id") !== undefined ? EVENT_SOURCE_GRACE_MS : undefined;
+  if (Number.isFinite(seconds)) return Math.min(Math.max(seconds, 0), maxGraceS) * 1000;
+  const named = c.req.method === "GET" && c.req.query("request_id") !== undefined;
+  return named ? Math.min(EVENT_SOURCE_GRACE_MS, maxGraceS * 1000) : undefined;
 }
 
 interface Framed {
@@ -206,9 +195,9 @@ async function stream<Input, Event>(
   const form = JSON.stringify([contentType, envelope, source]);
   const frame = (entry: LogEntry<Event>) => {
     const forms = frames.get(entry) ?? new Map<string, Promise<Framed>>();
-    frames.set(entry, forms);
     const made = forms.get(form) ?? make(entry);
-    if (forms.size < MAX_FORMS) forms.set(form, made);
+    // Where nobody else follows the job it is not kept.
+    if (job.log.readers > 1 && forms.size < MAX_FORMS) frames.set(entry, forms.set(form, made));
     return made;
   };
 

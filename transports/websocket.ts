@@ -6,18 +6,19 @@
  * - A socket has no back-pressure of its own, so a droppable frame is sent only while little is buffered and fewer than
  *   two previews are on their way: each is followed by a ping, and its pong says that the client's end has taken it. A
  *   client that takes 400 ms a picture gets one every 400 ms, always the newest.
+ * - A client that sends and does not read is not read from either while 1 MB of answers is under way to it.
  * - Query: `max_buffering` (1..60), `mode=queue`, and `session` with `after=request:event,…` to take up a session whose
  *   connection broke. The token comes in the first control frame: `{"type":"x-fal-message","action":"session",…}`.
  * - Close codes: 1008 too many frames without sense, 1009 too large, 1011 a fault of ours, 1012 restarting, 1013 no room.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { upgradeWebSocket } from "@hono/node-server";
 import type { Context, Handler } from "hono";
 import type { WebSocket } from "ws";
-import { createJobs, type Jobs } from "../src/engine/jobs.ts";
-import type { AnyRun } from "../src/engine/run.ts";
 import { MsgpackError, unpack } from "./msgpack.ts";
 import { BUFFERING, createSession, type Line, type Session, type SessionOptions } from "./realtime-session.ts";
+import { jobsOf, RESUME, type Source } from "./source.ts";
 
 export interface RealtimeOptions<Input> extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "onError"> {
   ownerOf?: (c: Context) => string | undefined;
@@ -31,10 +32,13 @@ export interface RealtimeOptions<Input> extends Pick<SessionOptions<Input>, "par
   maxDetached?: number;
 }
 
-const GRACE_MS = 15_000;
 const PING_MS = 20_000;
 const BUFFERED_BYTES = 256 * 1024;
+/** Bytes of answers under way to a client above which it is not read from. */
+const UNREAD_BYTES = 2 ** 20;
 const MAX_DETACHED = 256;
+/** Bytes of requests that wait in all sessions together; beyond it a request is refused with 503. */
+const WAITING_BYTES = 256 * 2 ** 20;
 /** Previews on their way to a client that has not taken them. */
 const PREVIEWS_UNTAKEN = 2;
 /** The payload of a ping that follows a preview. */
@@ -49,15 +53,23 @@ export function isBusy(socket: WebSocket): boolean {
   return sessionOf.get(socket)?.busy ?? false;
 }
 
-export function realtime<Input, Event>(
-  source: AnyRun<Input, Event> | Jobs<Input, Event>,
-  options: RealtimeOptions<Input> = {},
-): Handler {
-  const jobs = typeof source === "function" ? createJobs(source, { concurrency: 1 }) : source;
-  const { graceMs = GRACE_MS, pingMs = PING_MS, bufferedBytes = BUFFERED_BYTES, maxDetached = MAX_DETACHED } = options;
+export function realtime<Input, Event>(source: Source<Input, Event>, options: RealtimeOptions<Input> = {}): Handler {
+  const jobs = jobsOf(source, { concurrency: 1 });
+  const {
+    graceMs = RESUME.sessionMs,
+    pingMs = PING_MS,
+    bufferedBytes = BUFFERED_BYTES,
+    maxDetached = MAX_DETACHED,
+  } = options;
   /** Sessions by their token, those without a line in the order in which they lost it. */
   const sessions = new Map<string, { session: Session; socket?: WebSocket; owner?: string; expiry?: NodeJS.Timeout }>();
   const detached = new Set<string>();
+
+  function hasRoom(bytes: number): boolean {
+    let sum = bytes;
+    for (const { session } of sessions.values()) sum += session.waitingBytes;
+    return sum <= WAITING_BYTES;
+  }
 
   function giveUp(token: string): void {
     const held = sessions.get(token);
@@ -82,6 +94,7 @@ export function realtime<Input, Event>(
       ...options,
       graceMs,
       owner,
+      hasRoom,
       queue: c.req.query("mode") === "queue",
       maxBuffering: Number.isInteger(buffering)
         ? Math.min(Math.max(buffering, BUFFERING.min), BUFFERING.max)
@@ -93,6 +106,8 @@ export function realtime<Input, Event>(
   }
 
   return upgradeWebSocket((c) => {
+    // What the upgrade's middleware left for those inside it, such as its trace, holds for the messages as well.
+    const within = AsyncLocalStorage.snapshot();
     let session: Session;
     let token: string;
     let ping: NodeJS.Timeout;
@@ -115,11 +130,17 @@ export function realtime<Input, Event>(
             new Promise((resolve, reject) => {
               socket.send(frame, (error) => {
                 session.wake();
+                if (socket.isPaused && socket.bufferedAmount < UNREAD_BYTES) socket.resume();
                 if (error) reject(error);
                 else resolve();
               });
             }),
-          control: (message) => socket.send(JSON.stringify(message), () => {}),
+          control: (message) => {
+            socket.send(JSON.stringify(message), () => {
+              if (socket.isPaused && socket.bufferedAmount < UNREAD_BYTES) socket.resume();
+            });
+            if (socket.bufferedAmount > UNREAD_BYTES) socket.pause();
+          },
           get clear() {
             return untaken < PREVIEWS_UNTAKEN && socket.bufferedAmount < bufferedBytes;
           },
@@ -147,6 +168,8 @@ export function realtime<Input, Event>(
           session: token,
           resumed: opened.resumed,
           resume_within_s: graceMs / 1000,
+          // What was sent while the connection broke may not have come.
+          requests: session.requests,
         });
         session.attach(line, opened.resumed ? afterOf(c.req.query("after") ?? "") : undefined);
       },
@@ -154,7 +177,8 @@ export function realtime<Input, Event>(
         const socket = ws.raw as unknown as WebSocket;
         if (sessions.get(token)?.socket !== socket) return;
         try {
-          session.receive(typeof data === "string" ? JSON.parse(data) : unpack(new Uint8Array(data as ArrayBuffer)));
+          const message = typeof data === "string" ? JSON.parse(data) : unpack(new Uint8Array(data as ArrayBuffer));
+          within(() => session.receive(message));
         } catch (error) {
           if (error instanceof MsgpackError) session.malformed(error.message);
           else if (error instanceof SyntaxError) session.malformed("the frame is text, but not JSON");

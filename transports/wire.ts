@@ -19,6 +19,8 @@ import { tracedEncode } from "./tracing.ts";
 /** What every event of one request shares. */
 export interface Envelope {
   readonly requestId: string;
+  /** The job in whose trace its pictures are encoded; left out: it has the request's id. */
+  readonly jobId?: string;
   readonly inputId: string | undefined;
   /** The format of result pictures. */
   readonly format: PictureFormat;
@@ -105,7 +107,7 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
       rest.type === "preview"
         ? { format, quality, maxSide: size }
         : { format: envelope.format, quality: RESULT_QUALITY };
-    return carry(await tracedEncode(envelope.requestId, () => encodePicture(one, options)));
+    return carry(await tracedEncode(envelope.jobId ?? envelope.requestId, () => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };
   if (isPicture(picture)) wire.image = await encode(picture);
@@ -123,6 +125,7 @@ export function errorEvent(failure: Failure, envelope: Envelope): WireEvent {
     type: "error",
     detail: failure.detail,
     status: failure.status,
+    ...(failure.retryAfter !== undefined && { retry_after: failure.retryAfter }),
     request_id: envelope.requestId,
     ...(envelope.inputId && { input_id: envelope.inputId }),
   };

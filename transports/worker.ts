@@ -8,7 +8,7 @@
  * event; one that gives none within `graceMs` is ended together with its thread.
  */
 import { Worker } from "node:worker_threads";
-import type { Run } from "./generator.ts";
+import type { Run } from "../src/engine/run.ts";
 
 export interface WorkerOptions {
   /** The export that is the run. */

@@ -1,6 +1,7 @@
 // Daguerre in somebody else's Hono app.
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
+import { WebSocketServer } from "ws";
 import { pictures } from "./pictures.mjs";
 
 const { app: daguerre, close } = await pictures();
@@ -11,7 +12,12 @@ const app = new Hono()
   .mount("/pictures", daguerre.fetch);
 
 const server = serve(
-  { fetch: app.fetch, port: Number(process.env.PORT ?? 8092), hostname: "127.0.0.1" },
+  {
+    fetch: app.fetch,
+    port: Number(process.env.PORT ?? 8092),
+    hostname: "127.0.0.1",
+    websocket: { server: new WebSocketServer({ noServer: true }) }, // for /pictures/realtime
+  },
   ({ port }) => {
     console.log(`http://127.0.0.1:${port}`);
   },

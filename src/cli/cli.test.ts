@@ -1,16 +1,18 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { PassThrough } from "node:stream";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { gradient, gradientRun, type RunRecord } from "../../test/gradient-run.ts";
-import type { Runtime } from "../engine/contract.ts";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { gradient, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
+import type { LoadProgress, Runtime } from "../engine/contract.ts";
 import { parseGeneration } from "../engine/request.ts";
 import { decodePicture } from "../image/decode.ts";
 import { encodePicture } from "../image/encode.ts";
 import { configSchema } from "./config.ts";
 import * as flags from "./flags.ts";
 import { generate } from "./generate.ts";
+import { loadingScreen } from "./loading.ts";
 import { serve } from "./serve.ts";
 
 /** The gradient run in a runtime's clothes: what the commands do around a runtime does not depend on the model. */
@@ -33,8 +35,16 @@ function gradientRuntime(record?: RunRecord) {
       backend: "vulkan",
       features: [],
     },
-    model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10, defaultGuidanceScale: 3 },
+    model: {
+      name: "gradient",
+      defaultWidth: 64,
+      defaultHeight: 64,
+      defaultSteps: 10,
+      defaultGuidanceScale: 3,
+      fewStep: { steps: 4, guidanceScale: 1 },
+    },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
+    warmUp: async () => {},
     countTokens: (text) => text.split(" ").length + 2,
     textToImage: start,
     imageToImage: start,
@@ -139,6 +149,58 @@ describe("generate", () => {
 });
 
 describe("serve", () => {
+  const config = (more: object = {}) => configSchema.parse({ port: 0, log_level: "silent", ...more });
+  const asked = async (path: string, url: string, body: object) => {
+    const answer = await fetch(url + path, { method: "POST", body: JSON.stringify({ prompt: "x", ...body }) });
+    let text = "";
+    try {
+      for await (const chunk of answer.body!) text += Buffer.from(chunk);
+    } catch {
+      // A stream that failed ends with its connection.
+    }
+    return { status: answer.status, retry: answer.headers.get("retry-after"), text };
+  };
+
+  it("finishes what it has when it ends, answers probes meanwhile and refuses new work", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const { runtime } = gradientRuntime(record);
+    const server = await serve(runtime, config(), () => {});
+    const queued = (await (
+      await fetch(`${server.url}/queue/a/b`, { method: "POST", body: '{"prompt":"x","num_inference_steps":200}' })
+    ).json()) as { response_url: string; status_url: string };
+    const behind = asked("/stream", server.url, {});
+    await until(() => record.steps > 2);
+    const closed = server.close(60_000);
+    expect((await fetch(`${server.url}/ready`)).status).toBe(503);
+    expect(await asked("/stream", server.url, {})).toMatchObject({ status: 503, retry: "5" });
+    // A job of the queue is nobody's connection, and finished all the same; its client can see it until the end.
+    expect((await fetch(queued.status_url)).status).toBe(202);
+    await closed;
+    expect(record.aborted).toBe(false);
+    expect((await behind).text).toContain('"type":"result"');
+    await expect(fetch(`${server.url}/health`)).rejects.toThrow();
+  });
+
+  it("hands back what it cannot finish in time: the one that runs and those that wait", async () => {
+    const record: RunRecord = { steps: 0, ended: false, aborted: false };
+    const { runtime } = gradientRuntime(record);
+    const server = await serve(runtime, config(), () => {});
+    const running = asked("/stream", server.url, { num_inference_steps: 200, preview_every: 0 });
+    await until(() => record.steps > 2);
+    const waiting = asked("/", server.url, {});
+    await until(async () => (await metric(server.url, "daguerre_queue_depth")) === 1);
+    await server.close(20);
+    expect(record.aborted).toBe(true);
+    expect(await waiting).toMatchObject({ status: 503, retry: "5", text: expect.stringContaining("restarting") });
+    // The stream had begun: its last words are the error, with when to ask again.
+    expect((await running).text).toContain('"status":503,"retry_after":5');
+  });
+
+  async function metric(url: string, name: string): Promise<number> {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    return Number(new RegExp(`^${name} (.+)$`, "m").exec(text)?.[1]);
+  }
+
   it("says what it computes on, and prints an address that answers", async () => {
     const { runtime } = gradientRuntime();
     let said = "";
@@ -156,9 +218,89 @@ describe("serve", () => {
         adapter: { name: "llvmpipe", kind: "software", backend: "vulkan" },
         model: "gradient",
         defaults: { width: 64, height: 64, num_inference_steps: 10, guidance_scale: 3 },
+        few_step: { num_inference_steps: 4, guidance_scale: 1 },
       });
     } finally {
       await server.close();
     }
   });
+
+  it("is ready once its kernels are compiled, and not before", async () => {
+    let compiled = () => {};
+    const warming = new Promise<void>((resolve) => (compiled = resolve));
+    const runtime: Runtime = { ...gradientRuntime().runtime, warmUp: () => warming };
+    const port = await freePort();
+    let said = "";
+    const serving = serve(runtime, configSchema.parse({ port, log_level: "silent" }), (text) => {
+      said += text;
+    });
+    const ready = () => fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined);
+    try {
+      await expect.poll(async () => (await ready())?.status).toBe(503);
+      expect(await (await ready())!.json()).toEqual({ status: "unready", reason: "kernels are being compiled" });
+      expect(said).toBe("");
+      compiled();
+      const server = await serving;
+      expect((await ready())!.status).toBe(200);
+      expect(said).toContain(server.url);
+    } finally {
+      compiled();
+      await (await serving).close();
+    }
+  });
+
+  it("does not stay where its kernels cannot be compiled", async () => {
+    const fault = new Error("the picture is too large");
+    const runtime: Runtime = { ...gradientRuntime().runtime, warmUp: () => Promise.reject(fault) };
+    const port = await freePort();
+    const serving = serve(runtime, configSchema.parse({ port, log_level: "silent" }), () => {});
+    await expect(serving).rejects.toBe(fault);
+    await expect(fetch(`http://127.0.0.1:${port}/ready`)).rejects.toThrow();
+  });
 });
+
+describe("what is shown while a model is made ready", () => {
+  const steps: LoadProgress[] = [
+    { what: "unet", done: 10, total: 100 },
+    { what: "unet", done: 100, total: 100 },
+    { what: "kernels", done: 1, total: 4 },
+  ];
+
+  it("is a bar on a terminal, which goes away", () => {
+    const stream = Object.assign(new PassThrough(), { isTTY: true, columns: 100 });
+    Object.assign(stream, { cursorTo() {}, moveCursor() {}, clearLine() {} });
+    const loading = loadingScreen(stream);
+    for (const step of steps) loading.show(step);
+    loading.end();
+    const shown = String(stream.read());
+    expect(shown).toContain("unet 10%");
+    expect(shown).toContain("kernels 25%");
+  });
+
+  it("is nothing elsewhere unless it takes long, and then a line now and then", () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    try {
+      const stream = Object.assign(new PassThrough(), { isTTY: false });
+      const loading = loadingScreen(stream);
+      for (const step of steps) loading.show(step);
+      expect(stream.read()).toBeNull();
+      vi.advanceTimersByTime(5000);
+      loading.show({ what: "kernels", done: 2, total: 4 });
+      loading.show({ what: "kernels", done: 3, total: 4 });
+      expect(String(stream.read())).toBe("getting ready: kernels 50%  5.0 s\n");
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -11,6 +11,9 @@ import path from "node:path";
 import { z } from "zod";
 import { SCOPES } from "../../transports/auth.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../../transports/input.ts";
+import { RESUME } from "../../transports/source.ts";
+import { LOG_LIMITS } from "../engine/job-log.ts";
+import { JOB_DEFAULTS } from "../engine/jobs.ts";
 import { LIMITS } from "../engine/request.ts";
 
 /** Facts about a setting that its type does not tell. */
@@ -62,11 +65,11 @@ export const configSchema = z.strictObject({
   ),
   retention_seconds: setting(
     seconds.default(600),
-    "seconds for which the events and the result of a job that has ended can still be fetched",
+    "seconds for which the events and the result of a job that has ended can still be fetched, and its idempotency key counts",
   ),
   shutdown_seconds: setting(
     z.number().min(0).max(86_400).default(10),
-    "seconds that running requests get after SIGTERM",
+    "seconds that requests get to finish after SIGTERM; those left are handed back to their clients with 503",
   ),
   log_level: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
@@ -101,7 +104,35 @@ export const configSchema = z.strictObject({
       ),
       steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "denoising steps of a request"),
       images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
-      waiting: setting(z.int().min(0).max(100_000).default(64), "requests that may wait for their turn; more are 503"),
+      waiting: setting(
+        z.int().min(0).max(100_000).default(JOB_DEFAULTS.maxQueued),
+        "requests that may wait for their turn; more are 503",
+      ),
+      waiting_bytes: setting(
+        positive.default(JOB_DEFAULTS.maxQueuedBytes),
+        "bytes that the requests which wait may hold together, their pictures included",
+      ),
+      log_bytes: setting(
+        positive.default(LOG_LIMITS.bytes),
+        "bytes of one job's events that are held for those who watch it; beyond it replaced previews go first",
+      ),
+      retained_jobs: setting(positive.default(JOB_DEFAULTS.retainedJobs), "jobs that have ended and are still held"),
+      retained_bytes: setting(
+        positive.default(JOB_DEFAULTS.retainedBytes),
+        "bytes that they hold together; the oldest are forgotten first",
+      ),
+      stream_resume_seconds: setting(
+        z.number().min(0).max(86_400).default(RESUME.streamSeconds),
+        "seconds that the client of a stream may have its job wait for it (resume_grace_s), at most",
+      ),
+      session_resume_seconds: setting(
+        z
+          .number()
+          .min(0)
+          .max(86_400)
+          .default(RESUME.sessionMs / 1000),
+        "seconds that a WebSocket session waits for its client when the connection broke",
+      ),
       deadline_seconds: setting(
         seconds.default(600),
         "seconds that a request may take, waiting included; then it is stopped",
@@ -355,6 +386,26 @@ page, \`/health\`, \`/ready\`, \`/openapi.json\` and \`/docs\` need a credential
 
 Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(", ")}. A key without \`scopes\` has all of them, one without \`models\` may use
 all models.
+
+## Memory
+
+Whatever a client does, what it can make the server hold has a bound, and something happens at it:
+
+- Events are held once, in their job's log: \`limits.log_bytes\` a job, \`limits.retained_bytes\` for all that have ended. A job
+  that several follow holds what its events were encoded to as well. At the bound replaced previews go first, then the
+  oldest events; who still wanted those is cut off, and told 410 when coming back.
+- A client that reads slowly or not at all: over a stream, one encoded event beyond what its socket takes; over a WebSocket,
+  one for each request under way, 256 KiB of previews, and 1 MiB of answers, above which nothing more is read from it.
+  Newer previews take the place of those that it has not taken. After 2 minutes without a byte taken a stream is cut off;
+  a WebSocket, at the second ping without an answer (40 s).
+- Requests that wait: \`limits.waiting\` and \`limits.waiting_bytes\`, then 503; those that wait within a session 64 MiB, then
+  the oldest is superseded, and 256 MiB in all sessions, then 503.
+
+## Shutdown
+
+At SIGTERM or SIGINT \`/ready\` becomes 503 and new work is refused with 503 and \`Retry-After\`, while the port stays open. What
+runs or waits has \`shutdown_seconds\` to finish; what is left then ends with an error of status 503, so that its client asks
+again, elsewhere. Sessions are closed with 1012.
 
 ## Traces
 

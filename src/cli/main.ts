@@ -7,11 +7,14 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions } from "../engine/contract.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
+import type { BenchOptions } from "./bench.ts";
 import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { version } from "./version.ts";
 
+/** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
+const LATEST_EXIT_MS = 15_000;
 /** 128 + SIGINT, as shells count. */
 const INTERRUPTED = 130;
 
@@ -56,9 +59,12 @@ function withSettings(command: Command): Command {
 
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
-async function openRuntime({ model, adapter, precision, loraDir }: RuntimeFlags): Promise<Runtime> {
+async function openRuntime(
+  { model, adapter, precision, loraDir }: RuntimeFlags,
+  onProgress?: RuntimeOptions["onProgress"],
+): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir };
+  const options: RuntimeOptions = { model, adapter, precision, loraFolder: loraDir, onProgress };
   return createRuntime(options);
 }
 
@@ -74,14 +80,21 @@ withSettings(program.command("serve"))
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
     const { startTelemetry } = await import("./telemetry.ts");
     const stopTelemetry = await startTelemetry(process.env);
-    const runtime = await openRuntime({
-      model: config.model,
-      adapter: flags.adapter(config.adapter),
-      precision: config.precision,
-      loraDir: config.lora_dir,
-    });
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stdout);
+    const runtime = await openRuntime(
+      {
+        model: config.model,
+        adapter: flags.adapter(config.adapter),
+        precision: config.precision,
+        loraDir: config.lora_dir,
+      },
+      loading.show,
+    );
     const { serve } = await import("./serve.ts");
-    const server = await serve(runtime, config, (text) => process.stdout.write(text)).catch(async (error) => {
+    const write = (text: string) => process.stdout.write(text);
+    const server = await serve(runtime, config, write, loading.end).catch(async (error) => {
+      loading.end();
       await runtime.close();
       throw error;
     });
@@ -90,6 +103,7 @@ withSettings(program.command("serve"))
       if (closing) process.exit(INTERRUPTED);
       closing = true;
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      setTimeout(() => process.exit(1), config.shutdown_seconds * 1000 + LATEST_EXIT_MS).unref();
       server
         .close(config.shutdown_seconds * 1000)
         .then(() => runtime.close())
@@ -114,6 +128,7 @@ interface GenerateFlags extends RuntimeFlags {
   previewDir?: string;
   previewEvery?: number;
   lora?: { path: string; scale: number }[];
+  fewStep?: boolean;
 }
 
 withRuntimeFlags(program.command("generate"))
@@ -135,6 +150,7 @@ withRuntimeFlags(program.command("generate"))
   .option("--strength <number>", "how much of it to draw anew, 0 to 1", flags.number)
   .option("--preview-dir <dir>", "keep the previews there")
   .option("--preview-every <steps>", "steps between two previews", flags.number)
+  .option("--few-step", "the model's few-step variant, where it has one: faster, a little less varied")
   .option("--lora <file[:scale]>", "a LoRA file; may be given several times", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
     const { parseGeneration } = await import("../engine/request.ts");
@@ -148,12 +164,15 @@ withRuntimeFlags(program.command("generate"))
       num_images: options.images,
       scheduler: options.scheduler,
       loras: options.lora,
+      few_step: options.fewStep,
       preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
     };
     // What is wrong with the request is said before a model is loaded for it.
     parseGeneration({ ...input, strength: options.strength });
     const { generate } = await import("./generate.ts");
-    const runtime = await openRuntime(options);
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const runtime = await openRuntime(options, loading.show);
     const interrupt = new AbortController();
     const end = () => {
       if (interrupt.signal.aborted) process.exit(INTERRUPTED);
@@ -162,6 +181,11 @@ withRuntimeFlags(program.command("generate"))
     process.on("SIGINT", end);
     process.on("SIGTERM", end);
     try {
+      // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
+      if (options.lora === undefined) {
+        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+      }
+      loading.end();
       await generate(
         runtime,
         {
@@ -177,6 +201,7 @@ withRuntimeFlags(program.command("generate"))
       if (!interrupt.signal.aborted) throw error;
       process.exitCode = INTERRUPTED;
     } finally {
+      loading.end();
       process.off("SIGINT", end);
       process.off("SIGTERM", end);
       await runtime.close();
@@ -190,6 +215,33 @@ withRuntimeFlags(program.command("profile"))
   .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
     const { profile } = await import("./profile.ts");
     await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+  });
+
+withRuntimeFlags(program.command("bench"))
+  .description("what a picture costs on this machine, phase by phase, and what would make it faster")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--steps <number>", "denoising steps", flags.number)
+  .option("--rounds <number>", "pictures of which the median counts", flags.number, 3)
+  .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
+    const { bench } = await import("./bench.ts");
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const { precision = "auto", ...rest } = options;
+    await bench({ ...rest, precision, onProgress: loading.show }, (line) => {
+      loading.end();
+      process.stdout.write(`${line}\n`);
+    }).finally(loading.end);
+  });
+
+withRuntimeFlags(program.command("tune"))
+  .description("time the kernels that could do each layer of a model on this GPU, and use the fastest from then on")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--again", "time what is remembered, too", false)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+    const { tuneModel } = await import("./tune.ts");
+    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
+      process.stdout.write(`${line}\n`),
+    );
   });
 
 program

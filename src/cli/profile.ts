@@ -7,6 +7,7 @@ import { builtInModel, precisionOn } from "../engine/runtime.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
 import { openGpu } from "../gpu/device.ts";
 import type { KernelTime, Plan } from "../graph/plan.ts";
+import { useTuning } from "../graph/tuning-cache.ts";
 
 export interface ProfileOptions {
   /** A diffusers folder; without it the built-in model. */
@@ -26,6 +27,7 @@ const WARM_UP = 2;
 export async function profile(options: ProfileOptions, write: (line: string) => void): Promise<void> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
+    await useTuning(gpu);
     const precision = precisionOn(gpu, options.precision);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), { precision });
     const { width, height } = options.size ?? model.defaults;

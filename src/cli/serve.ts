@@ -13,12 +13,18 @@ import { version } from "./version.ts";
 const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
 
 /**
- * Serves `runtime` and prints, once it answers, what it computes on and a line to try it with. Requests, and errors that
- * clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
+ * Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
+ * errors that clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
  *
- * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used
+ * @param onReady called before that is printed
+ * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
  */
-export async function serve(runtime: Runtime, config: Config, write: (text: string) => unknown): Promise<Listening> {
+export async function serve(
+  runtime: Runtime,
+  config: Config,
+  write: (text: string) => unknown,
+  onReady?: () => void,
+): Promise<Listening> {
   const { limits, auth, proxies } = config;
   const log = pino(
     { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
@@ -26,7 +32,7 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
   );
   const { adapter, model, device, countTokens } = runtime;
   const metrics = createMetrics({ device });
-  let draining = false;
+  let warming = true;
   const app = createApp({
     run: ({ image, ...input }, { signal, takeUpdate }) =>
       image === undefined
@@ -42,6 +48,10 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
         num_inference_steps: model.defaultSteps,
         guidance_scale: model.defaultGuidanceScale,
       },
+      // Where the model has a variant for few steps: what a request with few_step gets.
+      ...(model.fewStep !== undefined && {
+        few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
+      }),
     }),
     model: { ...model, countTokens },
     gate: {
@@ -50,7 +60,6 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
       requestsPerMinute: limits.requests_per_minute,
       sessions: limits.sessions,
       proxies,
-      draining: () => draining,
     },
     limits: {
       promptCharacters: limits.prompt_characters,
@@ -61,13 +70,20 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
     },
     jobs: {
       maxQueued: limits.waiting,
+      maxQueuedBytes: limits.waiting_bytes,
       deadlineMs: limits.deadline_seconds * 1000,
       retentionMs: config.retention_seconds * 1000,
+      retainedJobs: limits.retained_jobs,
+      retainedBytes: limits.retained_bytes,
+      log: { bytes: limits.log_bytes },
+    },
+    resume: {
+      streamSeconds: limits.stream_resume_seconds,
+      sessionMs: limits.session_resume_seconds * 1000,
     },
     webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
-    // A runtime is only here once its model is loaded; what can end is its device.
-    unready: () => (device.lost ? "the device is lost" : undefined),
+    unready: () => (device.lost ? "the device is lost" : warming ? "kernels are being compiled" : undefined),
     onRequest: (entry) => log.info(entry, "request"),
     onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),
   });
@@ -78,17 +94,31 @@ export async function serve(runtime: Runtime, config: Config, write: (text: stri
     frameBytes: limits.frame_bytes,
     onServer: metrics.watch,
   });
+  // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
+  try {
+    await runtime.warmUp();
+  } catch (error) {
+    await server.close(0);
+    throw error;
+  }
+  warming = false;
+  onReady?.();
   write(greeting(runtime, reachable(server.url)));
   if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
   return {
     ...server,
-    close(graceMs) {
-      draining = true;
+    async close(graceMs = 0) {
       log.info("draining");
-      return server.close(graceMs);
+      const until = performance.now() + graceMs;
+      // The port stays open meanwhile: probes are told, results are fetched, and what is refused is told when to ask again.
+      await app.drain(graceMs);
+      await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
     },
   };
 }
+
+/** Milliseconds that what jobs said last has to reach their clients. */
+const LAST_WORDS_MS = 1_000;
 
 const OPEN_TO_ALL = `
 Everybody who reaches this address may use it: set auth.keys (docs/configuration.md), or put a gateway before it.

@@ -29,7 +29,20 @@ export function latentBytes(size: LatentSize): number {
   return size.height * size.width * quads(size.channels) * 16;
 }
 
-/** A plan from one picture's latents (input `latents`, as the diffusion loop has them) to RGBA8 (output `rgba`). */
+/** Records one picture's latents (input `latents`, as the diffusion loop has them) to RGBA8 (output `rgba`). */
+export function recordDecoder(decoder: Autoencoder, size: LatentSize, keepPicture = false): Recorder {
+  const g = new Recorder();
+  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
+  const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
+  let x = g.modelInput(latents, scale, 1, "unscale");
+  if (decoder.shiftFactor !== 0) x = g.affine(x, "shift", { shift: decoder.shiftFactor });
+  const picture = decoder.decode(g, x);
+  if (keepPicture) g.output("picture", picture);
+  g.output("rgba", g.packPicture(picture, "pack"));
+  return g;
+}
+
+/** The plan of `recordDecoder`. */
 export async function compileDecoder(
   gpu: Gpu,
   decoder: Autoencoder,
@@ -37,19 +50,12 @@ export async function compileDecoder(
   options: {
     label: string;
     storage: Storage;
-    parameters: ParameterBuffers /** Keeps the picture before packing too, as output `picture`. */;
+    parameters: ParameterBuffers;
+    /** Keeps the picture before packing too, as output `picture`. */
     keepPicture?: boolean;
   },
 ): Promise<Plan> {
-  const g = new Recorder();
-  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
-  const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
-  let x = g.modelInput(latents, scale, 1, "unscale");
-  if (decoder.shiftFactor !== 0) x = g.affine(x, "shift", { shift: decoder.shiftFactor });
-  const picture = decoder.decode(g, x);
-  if (options.keepPicture) g.output("picture", picture);
-  g.output("rgba", g.packPicture(picture, "pack"));
-  const plan = await compile(gpu, g, options);
+  const plan = await compile(gpu, recordDecoder(decoder, size, options.keepPicture), options);
   const row = new Float32Array(ROW_QUADS * 4);
   row[0] = 1 / decoder.scalingFactor;
   plan.write("scale", row);
@@ -81,8 +87,11 @@ export async function compileLinearPreview(gpu: Gpu, map: LatentRgb, size: Laten
   return plan;
 }
 
-/** Runs a decoder or preview plan on latents that lie on the device. */
-export async function decodeOnDevice(
+/**
+ * Runs a decoder or preview plan on latents that lie on the device. All of it is submitted when this returns: what comes
+ * after may change the latents.
+ */
+export function decodeOnDevice(
   gpu: Gpu,
   plan: Plan,
   latents: Range,
@@ -93,8 +102,9 @@ export async function decodeOnDevice(
   encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
   plan.encode(encoder);
   gpu.device.queue.submit([encoder.finish()]);
-  const packed = (await plan.read("rgba")) as Uint32Array;
-  return { ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) };
+  return plan
+    .read("rgba")
+    .then((packed) => ({ ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) }));
 }
 
 /** A plan from one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */

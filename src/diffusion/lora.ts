@@ -9,7 +9,7 @@ import type { LoadedParameters } from "../models/load.ts";
 import { mergeLoras } from "../models/lora.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
-import type { DiffusionModel } from "./diffusion-model.ts";
+import type { DiffusionModel, FewStep } from "./diffusion-model.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
@@ -24,10 +24,28 @@ export interface RunWeights {
   readonly unet: ParameterBuffers;
   /** By the encoder's component. */
   encoder(component: string): ParameterBuffers;
+  /** The model's for as long as it lives: later runs find them, and what was made of them, as they are. */
+  readonly lasting: boolean;
   destroy(): void;
 }
 
 let runs = 0;
+
+/**
+ * The weights of the model's few-step variant, which are merged at its first use and then the model's: a realtime session
+ * that merged them for each picture would do little else.
+ * Throws `WeightsError` where the file does not fit this model.
+ */
+export function fewStepWeights(model: DiffusionModel, { path, merged }: FewStep): Promise<RunWeights> {
+  merged.weights ??= weightsOfRun(model, [{ path, scale: 1 }]).then(
+    (weights) => ({ ...weights, lasting: true }),
+    (error) => {
+      merged.weights = undefined;
+      throw error;
+    },
+  );
+  return merged.weights;
+}
 
 /**
  * The model's weights with `loras` merged in; without any, the model's own.
@@ -37,7 +55,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
   const encoders = new Map(model.encoders.map((encoder) => [encoder.component, encoder]));
   if (loras.length === 0) {
     const encoder = (component: string) => encoders.get(component)!.parameters;
-    return { key: "", unet: model.unet.weights, encoder, destroy() {} };
+    return { key: "", unet: model.unet.weights, encoder, lasting: true, destroy() {} };
   }
   const components = new Map<LoraComponent, { base: LoadedParameters; parameters: readonly Parameter[] }>([
     ["unet", { base: model.unet.weights, parameters: model.unet.parameters }],
@@ -76,6 +94,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
     runs += 1;
     return {
       key: `lora ${runs} `,
+      lasting: false,
       unet: merged.get("unet") ?? model.unet.weights,
       encoder: (component) => merged.get(component as LoraComponent) ?? encoders.get(component)!.parameters,
       destroy,

@@ -24,7 +24,7 @@ import {
   toNchw,
   toNhwc,
 } from "./latents.ts";
-import { type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
+import { fewStepWeights, type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
@@ -59,6 +59,8 @@ export interface PipelineRequest {
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
   readonly loras?: readonly LoraRequest[];
+  /** With the model's few-step variant, and `loras` besides. */
+  readonly fewStep?: boolean;
   /** Another scheduler than the model's own, by class; `config` where it is not the model's own configuration. */
   readonly scheduler?: { readonly className: string; readonly config?: Readonly<Record<string, unknown>> };
   /** DDIM's η. */
@@ -123,7 +125,7 @@ export async function* generate(
   asked: PipelineRequest,
   { signal, takeUpdate }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
-  const { gpu, unet, vae } = model;
+  const { unet } = model;
   let request = asked;
   const clock = stopwatch();
   signal?.throwIfAborted();
@@ -132,16 +134,14 @@ export async function* generate(
   const preview = previewDecoder(model, request);
   const warnings = promptWarnings(model, request);
 
-  const weights = await weightsOfRun(model, request.loras ?? []);
+  const weights = await weightsFor(model, request);
   const plans = model.plans.borrow();
   try {
     const conditions = await encodeConditions(model, plans, weights, request, shape.branches === 2);
     clock.lap("prompt");
     signal?.throwIfAborted();
 
-    const plan = await plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, () =>
-      compileDenoiser(gpu, unet.config, shape, { storage: model.activations, parameters: weights.unet }),
-    );
+    const plan = await denoiserPlan(model, plans, weights, shape);
     writeConditions(plan, model, request, shape, conditions);
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
     const start = request.image
@@ -152,6 +152,7 @@ export async function* generate(
 
     const steps = schedule.rows.length;
     const every = preview ? (request.previewEvery ?? 0) : 0;
+    let shown: Decoding | undefined;
     for (const [index, row] of schedule.rows.entries()) {
       signal?.throwIfAborted();
       const step = index + 1;
@@ -167,15 +168,23 @@ export async function* generate(
         const drawn = noise.randn(latentCount(shape));
         if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
       }
-      plan.run();
-      await gpu.idle();
+      const replay = plan.replay();
+      replay.catch(() => {}); // told below, unless nobody asks for more
+      if (preview && shown) {
+        // Read, and packed by whoever asked, while the device is at the next step.
+        const picture = await shown.picture;
+        clock.lap("preview");
+        yield { type: "preview", step: step - 1, steps, decoder: preview, picture };
+        signal?.throwIfAborted();
+        shown = undefined;
+      }
+      await replay;
       clock.lap("denoise");
       yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
       if (preview && every > 0 && step % every === 0 && step < steps) {
         signal?.throwIfAborted();
-        const picture = await decodeWith(model, plans, preview, plan.range("denoised"), shape);
+        shown = await startDecoding(model, plans, preview, plan.range("denoised"), shape);
         clock.lap("preview");
-        yield { type: "preview", step, steps, decoder: preview, picture };
       }
     }
 
@@ -185,13 +194,53 @@ export async function* generate(
       const latents = plan.range("latents");
       const size = latentBytes(shape);
       const own = { buffer: latents.buffer, offset: latents.offset + image * size, size };
-      pictures.push(await decodeFully(model, plans, vae, own, shape));
+      const { picture } = await startDecoding(model, plans, "full", own, shape);
+      pictures.push(await picture);
     }
     clock.lap("decode");
     yield { type: "result", pictures, latents: () => readLatents(plan, shape), timings: clock.times(), warnings };
   } finally {
     plans.giveBack();
     forget(model, weights);
+  }
+}
+
+/** What decides which plans a run needs. */
+export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
+
+/**
+ * Makes all plans that text-to-image of this shape takes, previews included, and runs each of their kernels once, so that
+ * the first run neither compiles nor allocates. `onProgress` counts kernels.
+ * Throws `PipelineError`, GPU errors, and the signal's reason when it is aborted.
+ */
+export async function warmUp(
+  model: DiffusionModel,
+  asked: RunShape,
+  { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
+): Promise<void> {
+  const shape = denoiserShape(model, asked);
+  const weights = await weightsOfRun(model, []);
+  const loan = model.plans.borrow();
+  try {
+    const plans = await Promise.all([
+      ...textEncoderPlans(model, loan, weights),
+      denoiserPlan(model, loan, weights, shape),
+      decoderPlan(model, loan, model.vae, shape),
+      ...(model.tiny ? [decoderPlan(model, loan, model.tiny, shape)] : []),
+      ...(model.latentRgb ? [linearPlan(model, loan, shape)] : []),
+    ]);
+    const total = plans.reduce((sum, plan) => sum + plan.kernels, 0);
+    let done = 0;
+    onProgress?.(done, total);
+    for (const plan of plans) {
+      signal?.throwIfAborted();
+      await plan.warmUp(() => {
+        signal?.throwIfAborted();
+        onProgress?.(++done, total);
+      });
+    }
+  } finally {
+    loan.giveBack();
   }
 }
 
@@ -211,15 +260,22 @@ function updated(
   return { ...request, ...update };
 }
 
+function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
+  if (!fewStep) return weightsOfRun(model, loras);
+  if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
+  if (loras.length === 0) return fewStepWeights(model, model.fewStep);
+  return weightsOfRun(model, [{ path: model.fewStep.path, scale: 1 }, ...loras]);
+}
+
 /** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */
 function forget(model: DiffusionModel, weights: RunWeights): void {
-  if (weights.key === "") return;
+  if (weights.lasting) return;
   model.plans.drop(weights.key);
   for (const prompt of [...model.prompts.keys()]) if (prompt.startsWith(weights.key)) model.prompts.delete(prompt);
   weights.destroy();
 }
 
-function denoiserShape(model: DiffusionModel, request: PipelineRequest): DenoiserShape {
+function denoiserShape(model: DiffusionModel, request: RunShape): DenoiserShape {
   const { downscale, latentChannels } = model.vae;
   for (const field of ["width", "height"] as const) {
     const size = request[field];
@@ -311,12 +367,7 @@ async function conditioningOf(
   const key = `${weights.key}${prompt}`;
   const known = model.prompts.get(key);
   if (known) return known;
-  const encoderPlans: Plan[] = [];
-  for (const encoder of model.encoders) {
-    const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
-    const make = () => compileTextEncoder(model.gpu, encoder, options);
-    encoderPlans.push(await plans.get(`${weights.key}${encoder.component}`, make));
-  }
+  const encoderPlans = await Promise.all(textEncoderPlans(model, plans, weights));
   const conditioning = await encodePrompt(model.encoders, encoderPlans, prompt);
   model.prompts.set(key, conditioning);
   const [oldest] = model.prompts.keys();
@@ -388,43 +439,64 @@ async function noisedPicture(
   return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
 }
 
-/** A picture of the first image's latents by the decoder asked for. */
-async function decodeWith(
+/** A picture on its way: everything is submitted, and the latents may change. */
+interface Decoding {
+  readonly picture: Promise<Pixels>;
+}
+
+/** Begins a picture of the first image's latents by the decoder asked for. */
+async function startDecoding(
   model: DiffusionModel,
   plans: PlanLoan,
   decoder: Decoder,
   latents: Range,
   shape: LatentSize,
-): Promise<Pixels> {
+): Promise<Decoding> {
+  const { height, width } = shape;
   const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(shape) };
-  if (decoder === "linear") {
-    const plan = await plans.get(`linear ${shape.height}×${shape.width}`, () =>
-      compileLinearPreview(model.gpu, model.latentRgb!, shape),
-    );
-    return decodeOnDevice(model.gpu, plan, first, { width: shape.width, height: shape.height });
-  }
-  return decodeFully(model, plans, decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae, first, shape);
+  const vae = decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
+  const isLinear = decoder === "linear";
+  const plan = await (isLinear ? linearPlan(model, plans, shape) : decoderPlan(model, plans, vae, shape));
+  const scale = isLinear ? 1 : vae.downscale;
+  const picture = decodeOnDevice(model.gpu, plan, first, { width: width * scale, height: height * scale });
+  picture.catch(() => {}); // told to whoever waits for it
+  return { picture };
 }
 
-async function decodeFully(
+function denoiserPlan(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  shape: DenoiserShape,
+): Promise<Plan> {
+  const options = { storage: model.activations, parameters: weights.unet };
+  const make = () => compileDenoiser(model.gpu, model.unet.config, shape, options);
+  return plans.get(`${weights.key}unet ${JSON.stringify(shape)}`, make);
+}
+
+function textEncoderPlans(model: DiffusionModel, plans: PlanLoan, weights: RunWeights): Promise<Plan>[] {
+  return model.encoders.map((encoder) => {
+    const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
+    const make = () => compileTextEncoder(model.gpu, encoder, options);
+    return plans.get(`${weights.key}${encoder.component}`, make);
+  });
+}
+
+function linearPlan(model: DiffusionModel, plans: PlanLoan, { height, width, channels }: LatentSize): Promise<Plan> {
+  const make = () => compileLinearPreview(model.gpu, model.latentRgb!, { height, width, channels });
+  return plans.get(`linear ${height}×${width}`, make);
+}
+
+function decoderPlan(
   model: DiffusionModel,
   plans: PlanLoan,
   vae: LoadedAutoencoder,
-  latents: Range,
-  shape: LatentSize,
-): Promise<Pixels> {
-  const { height, width, channels } = shape;
+  { height, width, channels }: LatentSize,
+): Promise<Plan> {
   const label = vae === model.tiny ? "tiny decoder" : "decoder";
-  const plan = await plans.get(`${label} ${height}×${width}`, () =>
-    compileDecoder(
-      model.gpu,
-      vae,
-      { height, width, channels },
-      { label, storage: storageOf(model, vae), parameters: vae.weights },
-    ),
-  );
-  const pixels = { width: width * vae.downscale, height: height * vae.downscale };
-  return decodeOnDevice(model.gpu, plan, latents, pixels);
+  const options = { label, storage: storageOf(model, vae), parameters: vae.weights };
+  const make = () => compileDecoder(model.gpu, vae, { height, width, channels }, options);
+  return plans.get(`${label} ${height}×${width}`, make);
 }
 
 function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["activations"] {

@@ -19,6 +19,24 @@ export interface RuntimeOptions {
   readonly tinyAutoencoder?: string;
   /** The folder whose LoRA files a request may name. */
   readonly loraFolder?: string;
+  /** Told of what is done while the model is loaded, and later by `warmUp`. */
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+/** What is being made ready: bytes of weights, of one component after the other, or kernels. */
+export interface LoadProgress {
+  /** The component's name, as `unet`, or `kernels`. */
+  readonly what: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** A request in what decides which kernels and how much memory it takes; what is left out is the model's default. */
+export interface WarmUpShape {
+  readonly width?: number;
+  readonly height?: number;
+  readonly guidance_scale?: number;
+  readonly num_images?: number;
 }
 
 export type Precision = "auto" | "f32" | "f16";
@@ -33,6 +51,8 @@ export interface ModelFacts {
   readonly defaultSteps: number;
   /** What a request without `guidance_scale` gets. */
   readonly defaultGuidanceScale: number;
+  /** What a request with `few_step` gets; undefined where the model has no few-step variant. */
+  readonly fewStep?: { readonly steps: number; readonly guidanceScale: number };
 }
 
 export interface RunOptions {
@@ -55,6 +75,12 @@ export interface Runtime {
   readonly adapter: AdapterFacts;
   readonly model: ModelFacts;
   readonly device: DeviceState;
+  /**
+   * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
+   * it. Takes its turn among the runs.
+   * @throws RequestError where the shape cannot be run; GPU errors
+   */
+  warmUp(shape?: WarmUpShape): Promise<void>;
   /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
   countTokens(text: string): number;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

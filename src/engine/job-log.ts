@@ -21,6 +21,8 @@ export type LogEntry<Event> = {
   readonly id: number;
   /** Entries of a slot replace each other; undefined: not droppable. */
   readonly slot: string | undefined;
+  /** Its number among the entries of its slot, from 1; 0 without a slot. */
+  readonly nth: number;
   /** What it counts for, in bytes. */
   readonly bytes: number;
 } & ({ readonly event: Event } | { readonly error: unknown });
@@ -47,6 +49,8 @@ export interface ReaderOptions {
    * newer entry of any kind takes its place.
    */
   readonly holdMs?: (slot: string) => number;
+  /** Told how many entries of a slot this reader was not given because newer ones came, or because it left. */
+  readonly onDropped?: (slot: string, count: number) => void;
 }
 
 export interface JobLog<Event> {
@@ -90,8 +94,9 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
   const { bytes: maxBytes, entries: maxEntries, ahead: maxAhead } = { ...LOG_LIMITS, ...limits };
   let entries: LogEntry<Event>[] = [];
   const kept = new Set<LogEntry<Event>>();
-  /** The newest id of each slot. */
+  /** The newest id of each slot, and how many entries it has had. */
   const newest = new Map<string, number>();
+  const counts = new Map<string, number>();
   const readers = new Set<{ position: number; wake: () => void }>();
   let lastId = 0;
   /** The newest entry without a slot that is no longer held; whoever is before it has missed something. */
@@ -109,7 +114,10 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
     lastId = entry.id;
     entries.push(entry);
     bytes += entry.bytes;
-    if (entry.slot !== undefined) newest.set(entry.slot, entry.id);
+    if (entry.slot !== undefined) {
+      newest.set(entry.slot, entry.id);
+      counts.set(entry.slot, entry.nth);
+    }
     while (entries.length > 1 && (bytes > maxBytes || entries.length > maxEntries) && evictOne());
     wakeReaders();
   }
@@ -150,7 +158,8 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
 
   function crowded(): boolean {
     if (free || ended) return false;
-    const fastest = readers.size === 0 ? reached : Math.max(...[...readers].map((reader) => reader.position));
+    let fastest = readers.size === 0 ? reached : 0;
+    for (const { position } of readers) fastest = Math.max(fastest, position);
     let count = 0;
     let size = 0;
     for (let index = entries.length - 1; index >= 0 && entries[index]!.id > fastest; index--) {
@@ -168,7 +177,7 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
     return undefined;
   }
 
-  function read({ after = 0, holdMs }: ReaderOptions = {}): LogReader<Event> {
+  function read({ after = 0, holdMs, onDropped }: ReaderOptions = {}): LogReader<Event> {
     const fault = gone(after);
     if (fault !== undefined) throw fault;
     /** Up to here everything is replayed. */
@@ -176,6 +185,17 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
     let wakeUp: (() => void) | undefined;
     const self = { position: after, wake: () => wakeUp?.() };
     readers.add(self);
+    /** The `nth` of the last entry handed out, by slot; what is gone from before `after` counts as seen. */
+    const seen = new Map(counts);
+    for (let index = indexAfter(after); index < entries.length; index++) {
+      const { slot, nth } = entries[index]!;
+      if (slot !== undefined) seen.set(slot, Math.min(seen.get(slot)!, nth - 1));
+    }
+    const drop = (slot: string, nth: number) => {
+      const count = nth - 1 - (seen.get(slot) ?? 0);
+      if (count > 0) onDropped?.(slot, count);
+      seen.set(slot, nth);
+    };
 
     /** The entry to hand out, or how long to wait for one that is held back. */
     function pick(): LogEntry<Event> | number {
@@ -205,6 +225,7 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
           const picked = pick();
           if (typeof picked !== "number") {
             self.position = picked.id;
+            if (picked.slot !== undefined) drop(picked.slot, picked.nth);
             makeRoom?.();
             return picked;
           }
@@ -224,6 +245,7 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
       wake: self.wake,
       close() {
         if (!readers.delete(self)) return;
+        for (const [slot, count] of counts) drop(slot, count + 1);
         if (readers.size === 0) reached = Math.max(reached, self.position);
         self.wake();
         makeRoom?.();
@@ -248,14 +270,16 @@ export function createJobLog<Event>(limits: Partial<LogLimits> = {}): JobLog<Eve
       return entries;
     },
     append(event, { slot, keep = false } = {}) {
-      const entry = { id: lastId + 1, slot, bytes: bytesOf(event), event };
+      const nth = slot === undefined ? 0 : (counts.get(slot) ?? 0) + 1;
+      const entry = { id: lastId + 1, slot, nth, bytes: bytesOf(event), event };
       if (keep) kept.add(entry);
       push(entry);
       return entry;
     },
     end(failure) {
       if (ended) return;
-      if (failure !== undefined) push({ id: lastId + 1, slot: undefined, bytes: ENTRY_BYTES, error: failure.error });
+      if (failure !== undefined)
+        push({ id: lastId + 1, slot: undefined, nth: 0, bytes: ENTRY_BYTES, error: failure.error });
       ended = true;
       makeRoom?.();
       wakeReaders();

@@ -50,13 +50,50 @@ describe("admission", () => {
     expect(b!.startedAt).toBeGreaterThanOrEqual(a!.endedAt!);
   });
 
-  it("takes no more while it drains, and cancels what is left after the grace", async () => {
+  it("refuses inputs that are too large together, however few they are", async () => {
+    const jobs = createJobs(count, { concurrency: 1, maxQueuedBytes: 100_000 });
+    const large = { prompt: "x".repeat(40_000) };
+    jobs.submit(large, { detached: true });
+    const alone = jobs.submit(large, { detached: true });
+    expect(() => jobs.submit(large)).toThrow(expect.objectContaining({ code: "queue-full", status: 503 }));
+    jobs.submit({}, { detached: true });
+    await alone.ended;
+    expect(jobs.bytes).toBeGreaterThan(160_000);
+  });
+
+  it("takes no more while it drains, and lets what it has finish", async () => {
     const jobs = createJobs(count, { concurrency: 1 });
-    const long = jobs.submit({ ms: 10_000 }, { detached: true });
-    const drained = jobs.drain(50);
-    expect(() => jobs.submit({})).toThrow(expect.objectContaining({ code: "draining", status: 503 }));
+    const [running, waiting] = [jobs.submit({}, { detached: true }), jobs.submit({}, { detached: true })];
+    const drained = jobs.drain();
+    expect(() => jobs.submit({})).toThrow(expect.objectContaining({ code: "draining", status: 503, retryAfter: 5 }));
     await drained;
-    expect(long.state).toBe("cancelled");
+    expect([running.state, waiting.state]).toEqual(["completed", "completed"]);
+  });
+
+  it("hands back what is left when the time to drain is over, and does not wait for a run that hangs", async () => {
+    const jobs = createJobs<Input, Event>(
+      async function* () {
+        await new Promise(() => {});
+      },
+      { concurrency: 1 },
+    );
+    const [hanging, waiting] = [jobs.submit({}, { detached: true }), jobs.submit({}, { detached: true })];
+    await jobs.drain(50);
+    for (const job of [hanging, waiting]) {
+      expect(job.state).toBe("failed");
+      expect(job.error).toMatchObject({ code: "draining", status: 503, retryAfter: 5 });
+    }
+  });
+
+  it("starts anew when the job of an idempotency key has failed or was cancelled", async () => {
+    const jobs = createJobs(count);
+    const key = { idempotencyKey: "k", detached: true };
+    const first = jobs.submit({}, key);
+    first.cancel();
+    const second = jobs.submit({}, key);
+    expect(second).not.toBe(first);
+    await second.ended;
+    expect(jobs.submit({}, key)).toBe(second);
   });
 
   it("joins the job of the same idempotency key, refuses another input under it", async () => {
@@ -251,6 +288,34 @@ describe("the log", () => {
     expect(log.gone(101)).toMatchObject({ status: 400 });
     expect(log.gone(99)).toBeUndefined();
     expect(log.bytes).toBeLessThanOrEqual(10_000);
+  });
+
+  it("tells each reader how many entries of a slot it was not given", async () => {
+    const log = createJobLog<Event>({ bytes: 10_000 });
+    const dropped = { early: 0, late: 0, left: 0 };
+    const count = (who: keyof typeof dropped) => ({
+      onDropped: (slot: string, count: number) => {
+        expect(slot).toBe("preview");
+        dropped[who] += count;
+      },
+    });
+    const early = log.read(count("early"));
+    const left = log.read(count("left"));
+    for (let n = 1; n <= 5; n++) log.append(preview(n), { slot: "preview" });
+    await early.next(0);
+    await left.next(0);
+    left.close();
+    // Beyond the bound: what nobody has seen goes before anybody is asked.
+    for (let n = 6; n <= 40; n++) log.append(preview(n), { slot: "preview" });
+    const late = log.read({ ...count("late"), after: 35 });
+    log.append({ type: "result" }, { keep: true });
+    log.end();
+    await all(early);
+    await all(late);
+    early.close();
+    late.close();
+    // The first was given 5 and 40, the last what the log still held, the one that left nothing after 5.
+    expect(dropped).toEqual({ early: 38, late: 0, left: 4 });
   });
 
   it("holds the producer back by its fastest reader", async () => {

@@ -14,7 +14,7 @@ import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { fingerprint } from "./fingerprint.ts";
 import { JobError } from "./job-errors.ts";
-import { createJobLog, type JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
+import { bytesOf, createJobLog, type JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun, Run } from "./run.ts";
 
 export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
@@ -43,7 +43,7 @@ export interface Job<Input, Event> {
    * job that is not detached starts its grace period.
    * @throws JobError `log-gone`, `beyond-log`
    */
-  watch(options?: ReaderOptions & { readonly graceMs?: number }): LogReader<Event>;
+  watch(options?: Omit<ReaderOptions, "onDropped"> & { readonly graceMs?: number }): LogReader<Event>;
   /** Stops it before its next step; false when it has ended already. `reason` is what watchers are told. */
   cancel(reason?: unknown): boolean;
   /** Lays changes over the input from the run's next step on; false when it has ended. */
@@ -54,7 +54,10 @@ export interface SubmitOptions {
   /** The job's id; left out: a fresh UUID. A job that has ended gives its id up. */
   readonly id?: string;
   readonly owner?: string;
-  /** A second submission with the same key (and owner) gives the first one's job, as long as its log is held. */
+  /**
+   * A second submission with the same key (and owner) gives the first one's job, as long as its log is held, unless that
+   * failed or was cancelled.
+   */
   readonly idempotencyKey?: string;
   /** Milliseconds from now until it is stopped with a `TimeoutError`; the store's own limit holds as well. */
   readonly deadlineMs?: number;
@@ -66,9 +69,17 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What happens to a job, for metrics, logs and webhooks; `read` is told for each watcher that takes an event. */
-export type JobChange = "submitted" | "started" | "event" | "read" | "ended";
-export type JobListener<Input, Event> = (job: Job<Input, Event>, change: JobChange, event?: Event) => void;
+/**
+ * What happens to a job, for metrics, logs and webhooks: `read` is told for each watcher that takes an event, `dropped`
+ * for each that was not given some, because newer ones took their place or because it left.
+ */
+export type JobChange = "submitted" | "started" | "event" | "read" | "dropped" | "ended";
+export type JobListener<Input, Event> = (
+  job: Job<Input, Event>,
+  change: JobChange,
+  event?: Event,
+  dropped?: { readonly slot: string; readonly count: number },
+) => void;
 
 export interface Jobs<Input, Event> {
   /**
@@ -81,13 +92,17 @@ export interface Jobs<Input, Event> {
   find(id: string): Job<Input, Event>;
   /** Every job that is waiting, running, or still held after its end; oldest first. */
   list(): Job<Input, Event>[];
-  /** Bytes held by all logs. */
+  /** Bytes held by all jobs: their inputs and their logs. */
   readonly bytes: number;
   /** Jobs in each state among those held. */
   counts(): Record<JobState, number>;
   /** Calls `listener` at each change, until the function it returns is called. */
   observe(listener: JobListener<Input, Event>): () => void;
-  /** Takes no more jobs and settles when none is left; after `graceMs` those left are cancelled. */
+  /**
+   * Takes no more jobs and settles when none is left. After `graceMs` those left are handed back: they end with a
+   * `JobError` `draining`, which tells their clients to ask again, and a run that does not stop is waited for no longer
+   * than 2 s.
+   */
   drain(graceMs?: number): Promise<void>;
 }
 
@@ -96,13 +111,15 @@ export interface JobsOptions<Event> {
   readonly concurrency?: number;
   /** Jobs that may wait. */
   readonly maxQueued?: number;
+  /** Bytes of waiting jobs' inputs, at most; a single input may be larger. */
+  readonly maxQueuedBytes?: number;
   /** Milliseconds from submission until a job is stopped. Default: never. */
   readonly deadlineMs?: number;
   /** Milliseconds that the last watcher of a job has to come back before it is cancelled. */
   readonly graceMs?: number;
   /** Milliseconds for which an ended job's log is held. */
   readonly retentionMs?: number;
-  /** Bytes of ended jobs' logs, at most; the oldest go first. */
+  /** Bytes of ended jobs, their inputs and logs, at most; the oldest go first. */
   readonly retainedBytes?: number;
   /** Ended jobs held, at most. */
   readonly retainedJobs?: number;
@@ -113,9 +130,10 @@ export interface JobsOptions<Event> {
   readonly queuedEvent?: (position: number) => Event;
 }
 
-const DEFAULTS = {
+export const JOB_DEFAULTS = {
   concurrency: Number.POSITIVE_INFINITY,
   maxQueued: 64,
+  maxQueuedBytes: 256 * 2 ** 20,
   deadlineMs: Number.POSITIVE_INFINITY,
   graceMs: 0,
   retentionMs: 60_000,
@@ -127,6 +145,10 @@ const DEFAULTS = {
 const REMEMBERED_IDS = 4096;
 /** Seconds; what a refused client is told to wait, at least and at most. */
 const RETRY_AFTER = { min: 1, max: 60 };
+/** Seconds after which another process has probably taken over. */
+const RESTART_SECONDS = 5;
+/** Milliseconds that a run has to return once it was handed back. */
+const RETURN_MS = 2_000;
 /** `setTimeout` takes no more. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -145,6 +167,7 @@ function isResult(event: unknown): boolean {
 interface Held<Input, Event> {
   readonly job: Job<Input, Event>;
   readonly log: JobLog<Event>;
+  readonly inputBytes: number;
   start(): Promise<void>;
   told: number | undefined;
   readonly idempotencyKey: string | undefined;
@@ -156,7 +179,7 @@ export function createJobs<Input, Event>(
   run: AnyRun<Input, Event>,
   options: JobsOptions<Event> = {},
 ): Jobs<Input, Event> {
-  const limits = { ...DEFAULTS, ...withoutUndefined(options) };
+  const limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
   const slot = options.slotOf ?? slotOf;
   const { queuedEvent } = options;
   const held = new Map<string, Held<Input, Event>>();
@@ -172,8 +195,8 @@ export function createJobs<Input, Event>(
   /** A run's usual length in ms, as a moving average, to tell refused clients when to come back. */
   let usualMs = 1_000;
 
-  const tell: JobListener<Input, Event> = (job, change, event) => {
-    for (const listener of listeners) listener(job, change, event);
+  const tell: JobListener<Input, Event> = (...change) => {
+    for (const listener of listeners) listener(...change);
   };
 
   function pump(): void {
@@ -203,6 +226,15 @@ export function createJobs<Input, Event>(
     return Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
   }
 
+  function checkRoom(inputBytes: number): void {
+    if (running < limits.concurrency) return;
+    const bytes = line.reduce((sum, waiting) => sum + waiting.inputBytes, inputBytes);
+    if (line.length < limits.maxQueued && (line.length === 0 || bytes <= limits.maxQueuedBytes)) return;
+    throw new JobError("queue-full", `${line.length} jobs are waiting already; try again later`, retryAfter());
+  }
+
+  const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
+
   /** Forgets a job that has ended. */
   function forget(entry: Held<Input, Event>): void {
     clearTimeout(entry.expiry);
@@ -226,12 +258,13 @@ export function createJobs<Input, Event>(
     let count = 0;
     inOrder.add(entry);
     for (const older of [...inOrder].reverse()) {
-      bytes += older.log.bytes;
+      bytes += older.log.bytes + older.inputBytes;
       if (++count > limits.retainedJobs || (bytes > limits.retainedBytes && older !== entry)) forget(older);
     }
   }
 
-  function admit(input: Input, given: SubmitOptions, key: string | undefined, print: string | undefined) {
+  /** `twin` is by what a second submission of the same input is known. */
+  function admit(input: Input, inputBytes: number, given: SubmitOptions, twin: { key?: string; print?: string }) {
     const { id = randomUUID(), owner, detached = false, signal } = given;
     const log = createJobLog<Event>(options.log);
     const stop = new AbortController();
@@ -308,7 +341,8 @@ export function createJobs<Input, Event>(
         return failure;
       },
       watch({ graceMs: own, ...where } = {}) {
-        const reader = log.read(where);
+        const onDropped = (slot: string, count: number) => tell(job, "dropped", undefined, { slot, count });
+        const reader = log.read({ ...where, onDropped });
         if (own !== undefined) graceMs = own;
         clearTimeout(grace);
         watchers++;
@@ -344,9 +378,10 @@ export function createJobs<Input, Event>(
     const entry: Held<Input, Event> = {
       job,
       log,
+      inputBytes,
       told: undefined,
-      idempotencyKey: key,
-      print,
+      idempotencyKey: twin.key,
+      print: twin.print,
       async start() {
         state = "running";
         startedAt = Date.now();
@@ -380,11 +415,12 @@ export function createJobs<Input, Event>(
       const key = given.idempotencyKey === undefined ? undefined : `${given.owner ?? ""} ${given.idempotencyKey}`;
       const print = key === undefined ? undefined : fingerprint(input);
       const twin = key === undefined ? undefined : byKey.get(key);
-      if (twin !== undefined) {
+      // One that failed or was cancelled is no answer to somebody who asks again.
+      if (twin !== undefined && twin.job.state !== "failed" && twin.job.state !== "cancelled") {
         if (twin.print === print) return twin.job;
         throw new JobError("key-reused", "This idempotency key was used with another input");
       }
-      if (draining) throw new JobError("draining", "The server is stopping; try again", retryAfter());
+      if (draining) throw stopping();
       const namesake = given.id === undefined ? undefined : held.get(given.id);
       if (namesake !== undefined) {
         const theirs = namesake.job.owner !== given.owner;
@@ -393,10 +429,9 @@ export function createJobs<Input, Event>(
         }
         forget(namesake);
       }
-      if (running >= limits.concurrency && line.length >= limits.maxQueued) {
-        throw new JobError("queue-full", `${line.length} jobs are waiting already; try again later`, retryAfter());
-      }
-      const { entry, queue } = admit(input, given, key, print);
+      const inputBytes = bytesOf(input);
+      checkRoom(inputBytes);
+      const { entry, queue } = admit(input, inputBytes, given, { key, print });
       const { job } = entry;
       held.set(job.id, entry);
       past.delete(job.id);
@@ -417,7 +452,7 @@ export function createJobs<Input, Event>(
     list: () => [...held.values()].map(({ job }) => job),
     get bytes() {
       let sum = 0;
-      for (const { log } of held.values()) sum += log.bytes;
+      for (const { log, inputBytes } of held.values()) sum += log.bytes + inputBytes;
       return sum;
     },
     counts() {
@@ -432,16 +467,16 @@ export function createJobs<Input, Event>(
     async drain(graceMs = Number.POSITIVE_INFINITY) {
       draining = true;
       if (running === 0 && line.length === 0) return;
-      const stop = setTimeout(
-        () => {
-          for (const { job } of held.values()) job.cancel(new DOMException("The server is stopping", "AbortError"));
-        },
-        Math.min(graceMs, LONGEST_TIMER),
-      );
+      let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         idle = resolve;
+        const handBack = () => {
+          for (const { job } of held.values()) job.cancel(stopping());
+          timer = setTimeout(resolve, RETURN_MS);
+        };
+        timer = setTimeout(handBack, Math.min(graceMs, LONGEST_TIMER));
       });
-      clearTimeout(stop);
+      clearTimeout(timer);
     },
   };
 }

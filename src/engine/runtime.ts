@@ -8,12 +8,13 @@
 import { randomInt } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
-import { generate, PipelineError, type PipelineEvent, type PipelineRequest } from "../diffusion/pipeline.ts";
+import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { useTuning } from "../graph/tuning-cache.ts";
 import { decodePicture } from "../image/decode.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { RunOptions, Runtime, RuntimeOptions } from "./contract.ts";
+import type { RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loraFiles } from "./lora-files.ts";
@@ -36,10 +37,12 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
+    await useTuning(gpu);
     const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
+      onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     return runtimeOf(gpu, model, options);
   } catch (error) {
@@ -83,6 +86,29 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         yield toRunEvent(event, request, pipelineRequest, begun);
       }
     } catch (error) {
+      throw toRequestError(error, request);
+    } finally {
+      turn.leave();
+    }
+  }
+
+  async function warm({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+    const turn = queue.join();
+    try {
+      for (let position = turn.position; position > 0; position = turn.position) {
+        await turn.moved(position, closing.signal);
+      }
+      const shape = {
+        width: width ?? defaults.width,
+        height: height ?? defaults.height,
+        guidanceScale: guidance_scale ?? defaults.guidanceScale,
+        images: num_images,
+      };
+      await warmUp(model, shape, {
+        signal: closing.signal,
+        onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
+      });
+    } catch (error) {
       throw toRequestError(error);
     } finally {
       turn.leave();
@@ -97,6 +123,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
       defaultHeight: defaults.height,
       defaultSteps: defaults.steps,
       defaultGuidanceScale: defaults.guidanceScale,
+      fewStep: model.fewStep && { steps: model.fewStep.steps, guidanceScale: model.fewStep.guidanceScale },
     },
     device: {
       get lost() {
@@ -109,6 +136,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         return gpu.memory.peakBytes;
       },
     },
+    warmUp: warm,
     countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
     textToImage: (input, options = {}) => run(input, options),
     imageToImage: (input, options = {}) => run(input, options),
@@ -134,24 +162,34 @@ async function toPipelineRequest(
   const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
   if (scheduler === null)
     throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
+  const fewStep = request.few_step ? model.fewStep : undefined;
+  if (request.few_step && fewStep === undefined) {
+    throw new RequestError("few_step", "this model has no few-step variant");
+  }
   return {
     prompt: request.prompt,
     negativePrompt: request.negative_prompt,
     width,
     height,
-    steps: request.num_inference_steps ?? defaults.steps,
-    guidanceScale: request.guidance_scale ?? defaults.guidanceScale,
+    steps: request.num_inference_steps ?? fewStep?.steps ?? defaults.steps,
+    guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
+    fewStep: request.few_step,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
     generator: request.generator,
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
-    scheduler: scheduler && { className: scheduler },
+    scheduler: scheduler === undefined ? fewStep && fewStepScheduler(model) : { className: scheduler },
     image: request.image && (await decodePicture(request.image, { width, height })),
     strength: request.strength,
     previewEvery: request.preview_every,
     previewDecoder: request.preview_decoder,
   };
+}
+
+/** What the variant was taught with. */
+function fewStepScheduler({ scheduler }: DiffusionModel) {
+  return { className: "DDIMScheduler", config: { ...scheduler.config, timestep_spacing: "trailing" } };
 }
 
 function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: PipelineRequest, begun: number): RunEvent {
@@ -184,9 +222,11 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
  * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit:
  * the model itself was checked when it was loaded.
  */
-function toRequestError(error: unknown): unknown {
+function toRequestError(error: unknown, request?: GenerationRequest): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
-  if (error instanceof WeightsError) return new RequestError("loras", error.message);
+  if (error instanceof WeightsError) {
+    return new RequestError(request?.few_step && request.loras.length === 0 ? "few_step" : "loras", error.message);
+  }
   if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;
 }

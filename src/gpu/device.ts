@@ -5,6 +5,7 @@
  * WebGPU reports late come out of `submit`'s promise and `read` as typed errors (`errors.ts`).
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
 import { GpuOutOfMemoryError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
@@ -62,10 +63,15 @@ export interface Gpu {
    * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
    */
   pipeline(label: string, code: string): Promise<GPUComputePipeline>;
-  /** Resolves once all submitted work is done; throws the first error that the device reported for it. */
-  idle(): Promise<void>;
-  /** A copy of a range of a buffer, in bytes. */
-  read(buffer: GPUBuffer, offset: number, size: number): Promise<Uint8Array>;
+  /**
+   * Resolves once all submitted work is done; throws the first error that the device reported for it. `likely`: the work
+   * will hardly be done before, in ms; until then the device is not asked, and the thread is free.
+   */
+  idle(likely?: number): Promise<void>;
+  /** A copy of a range of a buffer, in bytes; by way of `staging` where it is given (`stagingBuffer`) and not in use. */
+  read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array>;
+  /** A buffer that reads of up to `size` bytes go by way of. The owner destroys it. */
+  stagingBuffer(label: string, size: number): GPUBuffer;
   /** Throws what the device has reported since the last time. */
   check(): void;
   close(): void;
@@ -178,19 +184,22 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       pipelines.set(code, compiling);
       return compiling;
     },
-    async idle() {
+    async idle(likely = 0) {
       watch.check();
+      if (likely > 1) await sleep(likely);
       await settle(doneOrLost());
       watch.check();
     },
-    async read(buffer, offset, size) {
-      const staging = self.createBuffer("read-back", size, BufferUsage.MAP_READ | BufferUsage.COPY_DST);
+    stagingBuffer: (label, size) => self.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST),
+    async read(buffer, offset, size, given) {
+      const isFree = given?.mapState === "unmapped";
+      const staging = isFree ? given : self.stagingBuffer("read-back", size);
       try {
         const encoder = device.createCommandEncoder({ label: "read-back" });
         encoder.copyBufferToBuffer(buffer, offset, staging, 0, Math.ceil(size / 4) * 4);
         device.queue.submit([encoder.finish()]);
         try {
-          await settle(staging.mapAsync(MAP_MODE_READ));
+          await settle(staging.mapAsync(MAP_MODE_READ, 0, Math.ceil(size / 4) * 4));
         } catch (error) {
           watch.check();
           throw toGpuError(error, "read-back");
@@ -200,7 +209,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
         staging.unmap();
         return copy;
       } finally {
-        self.destroyBuffer(staging);
+        if (!isFree) self.destroyBuffer(staging);
       }
     },
     check: () => watch.check(),

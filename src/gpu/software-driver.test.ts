@@ -92,11 +92,13 @@ it("sets both names of the variable that chooses drivers, and takes both back", 
   expect(chosenDriverFiles({ VK_DRIVER_FILES: "" })).toBeUndefined();
 });
 
-it("keeps its cache where the XDG specification says, and ignores a relative setting", () => {
+it("keeps its cache where the platform does, or the XDG variable says, and ignores a relative one", () => {
   process.env.XDG_CACHE_HOME = folder;
   expect(cacheDirectory()).toBe(join(folder, "daguerre"));
   process.env.XDG_CACHE_HOME = "relative";
-  expect(cacheDirectory()).toMatch(/[/\\]\.cache[/\\]daguerre$/);
+  expect(cacheDirectory("linux")).toMatch(/[/\\]\.cache[/\\]daguerre$/);
+  expect(cacheDirectory("darwin")).toMatch(/[/\\]Library[/\\]Caches[/\\]daguerre$/);
+  expect(cacheDirectory("win32")).toMatch(/[/\\]daguerre[/\\]Cache$/);
 });
 
 it.runIf(process.platform === "linux")("tells a library that opens from one that does not", () => {

@@ -8,16 +8,21 @@
  *
  * The event loop keeps turning, so timers, sockets and workers are served. Two rules keep it responsive:
  * the sleep is an eighth of the time waited so far, so that short waits (a 0.1 ms read-back) are hardly longer; and
- * while turns are long because other work runs in them (a server answering requests), there is no sleep at all until
- * the loop has been quiet for a moment.
+ * while turns are long because other work runs in them (a server answering requests), the sleeps are short until the
+ * loop has been quiet for a moment. (No sleep at all would burn the core: on a crowded machine a turn is as often long
+ * because the thread was not let run.)
+ *
+ * A turn costs 25 µs of CPU all the same. Who knows that work takes long asks for its promise only when it is nearly
+ * due (`Gpu.idle`): until then nothing polls, and the thread sleeps as any server's does.
  */
 
 /** The longest that one turn of the event loop is held up, in ms. */
 const MAX_SLEEP_MS = 1;
 /** A turn beyond its sleep that took this long did somebody else's work, in ms. A turn of Dawn's polling takes 0.01. */
 const BUSY_TURN_MS = 0.15;
-/** After a busy turn the loop turns freely for this long, since work comes in bursts, in ms. */
+/** After a busy turn sleeps are short for this long, since work comes in bursts, in ms. */
 const QUIET_AFTER_MS = 2;
+const SHORT_SLEEP_MS = 0.1;
 
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
@@ -34,11 +39,9 @@ function turn(): void {
   }
   const now = performance.now();
   if (now - turnEnd > BUSY_TURN_MS) busyUntil = now + QUIET_AFTER_MS;
-  if (now >= busyUntil) {
-    const sleep = Math.min(MAX_SLEEP_MS, (now - since) / 8);
-    // Nobody ever notifies: this is a sleep, in the one form that JavaScript has.
-    if (sleep > 0) Atomics.wait(cell, 0, 0, sleep);
-  }
+  const sleep = Math.min(now < busyUntil ? SHORT_SLEEP_MS : MAX_SLEEP_MS, (now - since) / 8);
+  // Nobody ever notifies: this is a sleep, in the one form that JavaScript has.
+  if (sleep > 0) Atomics.wait(cell, 0, 0, sleep);
   turnEnd = performance.now();
   setImmediate(turn);
 }

@@ -40,6 +40,11 @@ export interface CompileOptions {
   readonly choose?: Choose;
 }
 
+/** What a recorder has recorded. */
+export type Recorded = Readonly<
+  Pick<Recorder, "inputs" | "states" | "outputs"> & { readonly operations: readonly Operation[] }
+>;
+
 const choices = new WeakMap<Gpu, Choose>();
 
 /** Has every plan of this GPU that is compiled from now on take its variants by `choose`; undefined: by rule again. */
@@ -64,7 +69,7 @@ export interface KernelTime {
 
 export interface Plan {
   readonly label: string;
-  /** Bytes of arenas, inputs and states that this plan owns. */
+  /** Bytes that this plan owns: arenas, inputs, states, and a buffer for each result that was read. */
   readonly bytes: number;
   readonly arenaBytes: number;
   /** Dispatches of a replay, the prologue's apart. */
@@ -79,12 +84,25 @@ export interface Plan {
   encode(encoder: GPUCommandEncoder): void;
   /** Replays and submits; does not wait. */
   run(): void;
+  /** Replays, and resolves once the device is done. Throws what it reported. */
+  replay(): Promise<void>;
+  /** Kernels in it, each compiled once. */
+  readonly kernels: number;
+  /**
+   * Dispatches one workgroup of each kernel, one after the other: drivers that compile a kernel when it first runs do so
+   * now. What it leaves in the arenas nothing reads. Before the first replay. `onKernel` is told of each one done.
+   */
+  warmUp(onKernel?: () => void): Promise<void>;
   /** Replays once with a timestamp around each dispatch. Throws `GraphError` where the adapter has no timestamps. */
   profile(): Promise<KernelTime[]>;
   /** An output (or state) as f32 `[…, channels]` without padding, or u32. */
   read(name: string): Promise<Float32Array | Uint32Array>;
   destroy(): void;
 }
+
+/** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
+const RECENT = 4;
+const SURELY_BUSY = 0.9;
 
 interface Bound {
   readonly pipeline: GPUComputePipeline;
@@ -104,7 +122,7 @@ interface Arrangement {
 
 function arrange(
   gpu: MemoryFacts,
-  recorder: Recorder,
+  recorder: Recorded,
   options: Pick<CompileOptions, "storage" | "maxTensorBytes" | "choose">,
 ): Arrangement {
   const { storage, choose } = options;
@@ -133,12 +151,31 @@ function arrange(
  * Bytes of activations that a plan of what `recorder` recorded will take, without making it.
  * Throws `GraphError` where a tensor does not fit.
  */
-export function arenaBytes(gpu: MemoryFacts, recorder: Recorder, storage: Storage): number {
+export function arenaBytes(gpu: MemoryFacts, recorder: Recorded, storage: Storage): number {
   return arrange(gpu, recorder, { storage }).memory.arenas.reduce((sum, size) => sum + size, 0);
 }
 
+/** The operations of a plan as they will run: fused, and split where they are too large. */
+export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage: Storage): readonly Operation[] {
+  return arrange(gpu, recorder, { storage }).ordered;
+}
+
+/** What kernels are chosen for where a plan with these parameters is compiled on this GPU. */
+export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose: Choose | undefined): Target {
+  return {
+    lanes: gpu.lanes,
+    storage,
+    weights: parameters.storage,
+    maxBindingBytes: gpu.maxBindingBytes,
+    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
+    winograd: parameters.transformed !== undefined,
+    textured: (matrix) => parameters.texture?.(matrix) !== undefined,
+    choose,
+  };
+}
+
 /** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
-export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOptions): Promise<Plan> {
+export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
   const choose = options.choose ?? choices.get(gpu);
   const { ordered, isPrologue, memory } = arrange(gpu, recorder, { ...options, choose });
@@ -174,16 +211,7 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       return range;
     };
 
-    const target: Target = {
-      lanes: gpu.lanes,
-      storage,
-      weights: options.parameters.storage,
-      maxBindingBytes: gpu.maxBindingBytes,
-      maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
-      winograd: options.parameters.transformed !== undefined,
-      textured: (matrix) => options.parameters.texture?.(matrix) !== undefined,
-      choose,
-    };
+    const target = targetOf(gpu, storage, options.parameters, choose);
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),
       dispatches: lower(operation, target),
@@ -249,12 +277,15 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
       return tensor;
     };
     let prologueDue = prologue.length > 0;
+    let recent: readonly number[] = [];
+    const stagings = new Map<string, GPUBuffer>();
 
     const plan: Plan = {
       label,
-      bytes:
-        owned.reduce((sum, buffer) => sum + buffer.size, 0) +
-        textures.reduce((sum, { width, height }) => sum + width * height * 16, 0),
+      get bytes() {
+        const buffers = owned.reduce((sum, buffer) => sum + buffer.size, 0);
+        return buffers + textures.reduce((sum, { width, height }) => sum + width * height * 16, 0);
+      },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
       write(name, values) {
@@ -280,11 +311,34 @@ export async function compile(gpu: Gpu, recorder: Recorder, options: CompileOpti
         plan.encode(encoder);
         gpu.device.queue.submit([encoder.finish({ label })]);
       },
+      async replay() {
+        const begun = performance.now();
+        plan.run();
+        await gpu.idle(recent.length === 0 ? 0 : SURELY_BUSY * Math.min(...recent));
+        recent = [...recent.slice(1 - RECENT), performance.now() - begun];
+      },
+      kernels: pipelines.size,
+      async warmUp(onKernel) {
+        const firsts = new Map([...prologue, ...replay].map((bound) => [bound.pipeline, bound]));
+        for (const bound of firsts.values()) {
+          const encoder = gpu.device.createCommandEncoder({ label: `${label} warm-up` });
+          const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
+          encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
+          pass.end();
+          gpu.device.queue.submit([encoder.finish()]);
+          await gpu.idle();
+          onKernel?.();
+        }
+      },
       profile: () => profile(gpu, label, [...prologue, ...replay]),
       async read(name) {
         const tensor = find(name);
         const range = rangeOf(tensor);
-        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, tensorBytes(tensor, storage)), storage);
+        const size = tensorBytes(tensor, storage);
+        const staging = stagings.get(name) ?? gpu.stagingBuffer(`${label}: read-back of ${name}`, size);
+        if (!stagings.has(name)) owned.push(staging);
+        stagings.set(name, staging);
+        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, size, staging), storage);
       },
       destroy,
     };

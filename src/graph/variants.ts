@@ -37,8 +37,11 @@ export const VARIANTS: readonly Variant[] = [
 /** The operations that have variants. */
 export type Varied = Convolution | Attention | GroupNormApply;
 
+/** What a choice may depend on besides the operation; of weights, where it has a matrix. */
+export type ChoiceTarget = Pick<Target, "storage"> & Partial<Pick<Target, "weights" | "textured">>;
+
 /** Picks one of `candidates`, of which the first is the rule's own choice; that stays where anything else is given. */
-export type Choose = (operation: Varied, candidates: readonly Variant[]) => Variant | undefined;
+export type Choose = (operation: Varied, candidates: readonly Variant[], target: ChoiceTarget) => Variant | undefined;
 
 /** Always the variant of this name, where it can do the operation. */
 export function always(name: Variant): Choose {
@@ -132,7 +135,11 @@ export function attentionVariant(operation: Attention, target: Target): Attentio
   return chosen(operation, attentionVariants(operation, target), target);
 }
 
-function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], { choose }: Pick<Target, "choose">): V {
-  const choice = choose?.(operation, candidates);
+function chosen<V extends Variant>(
+  operation: Varied,
+  candidates: readonly V[],
+  target: ChoiceTarget & Pick<Target, "choose">,
+): V {
+  const choice = target.choose?.(operation, candidates, target);
   return candidates.find((candidate) => candidate === choice) ?? candidates[0]!;
 }

@@ -1,0 +1,80 @@
+/** `daguerre tune`: times the variants of the heavy kernels on a model's own shapes, and remembers the winners. */
+
+import { type DenoiserShape, recordDenoiser } from "../diffusion/denoiser.ts";
+import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
+import { recordDecoder } from "../diffusion/latents.ts";
+import { builtInModel, precisionOn } from "../engine/runtime.ts";
+import type { AdapterChoice } from "../gpu/adapter.ts";
+import { openGpu } from "../gpu/device.ts";
+import { type Tunable, type TunedShape, tune } from "../graph/tuner.ts";
+import { readWinners, rememberWinners, tuningFile } from "../graph/tuning-cache.ts";
+
+export interface TuneOptions {
+  /** A diffusers folder; without it the built-in model. */
+  readonly model?: string;
+  readonly adapter?: AdapterChoice;
+  readonly precision: "auto" | "f32" | "f16";
+  /** Pixels; without it the model's own size. */
+  readonly size?: { readonly width: number; readonly height: number };
+  /** Times again what is remembered. */
+  readonly again: boolean;
+}
+
+/** Prints a row for each shape as it is timed, and remembers them all at the end. */
+export async function tuneModel(options: TuneOptions, write: (line: string) => void): Promise<void> {
+  const gpu = await openGpu({ adapter: options.adapter });
+  try {
+    const precision = precisionOn(gpu, options.precision);
+    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), { precision });
+    const { width, height } = options.size ?? model.defaults;
+    const file = await tuningFile(gpu.facts);
+    const remembered = options.again ? new Map() : await readWinners(file);
+    write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
+    const shapes = await tune(gpu, partsOf(model, width, height), {
+      known: new Set(remembered.keys()),
+      onShape(shape, done, total) {
+        if (done === 1) write(`${total} shapes that more than one kernel can do; a run of each, ms:`);
+        write(row(shape));
+      },
+    });
+    if (shapes.length === 0) {
+      const known = remembered.size > 0;
+      write(
+        known ? "every shape is remembered; --again times them again" : "no shape that more than one kernel can do",
+      );
+      return;
+    }
+    await rememberWinners(file, gpu.facts, new Map(shapes.map(({ shape, winner }) => [shape, winner])));
+    const changed = shapes.filter(({ candidates, winner }) => winner !== candidates[0]!.variant).length;
+    write(`${changed} of ${shapes.length} take another kernel than by rule; remembered in ${file}`);
+  } finally {
+    gpu.close();
+  }
+}
+
+function row({ shape, layers, candidates, winner }: TunedShape): string {
+  const times = candidates.map(({ variant, milliseconds }) => `${variant} ${milliseconds.toFixed(3)}`).join("  ");
+  return `  ${shape.padEnd(64)} ${String(layers).padStart(3)} ×  ${times}  → ${winner}`;
+}
+
+/** All that a picture of this size takes: text, a guided step and one without guidance, the decoders. */
+function partsOf(model: DiffusionModel, width: number, height: number): Tunable[] {
+  const { unet, vae, tiny, activations } = model;
+  const { downscale, latentChannels: channels } = vae;
+  const size = { height: Math.floor(height / downscale), width: Math.floor(width / downscale), channels };
+  const tokens = model.encoders[0]!.tokenizer.modelMaxLength;
+  const step = (branches: 1 | 2): Tunable => {
+    const shape: DenoiserShape = { ...size, images: 1, branches, tokens };
+    return { recorder: recordDenoiser(unet.config, shape), storage: activations, parameters: unet.weights };
+  };
+  return [
+    ...model.encoders.map(({ recorder, parameters }) => ({ recorder, storage: activations, parameters })),
+    ...(model.defaults.guidanceScale > 1 && !unet.config.time_cond_proj_dim ? [step(2)] : []),
+    step(1),
+    ...[vae, ...(tiny ? [tiny] : [])].map((decoder) => ({
+      recorder: recordDecoder(decoder, size),
+      storage: decoder.forceUpcast ? ("f32" as const) : activations,
+      parameters: decoder.weights,
+    })),
+  ];
+}

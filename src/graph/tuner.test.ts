@@ -1,0 +1,165 @@
+/** The tuner on every adapter that has a choice; and what it remembers, whatever is in the file. */
+
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeEach, describe, expect, it, test } from "vitest";
+import type { AdapterFacts } from "../gpu/adapter.ts";
+import { loadParameters } from "../models/load.ts";
+import { compile, setChoice } from "./plan.ts";
+import { headPadding, Recorder } from "./recorder.ts";
+import { closeAll, openAdapters } from "./testing/devices.ts";
+import { entriesOf, weightsFor } from "./testing/run.ts";
+import { normals, random } from "./testing/values.ts";
+import { chooserOf, type TunedShape, tune } from "./tuner.ts";
+import { readWinners, rememberWinners, tuningFile, useTuning } from "./tuning-cache.ts";
+import type { Variant } from "./variants.ts";
+
+const devices = await openAdapters();
+afterAll(() => closeAll(devices));
+
+/** Two convolutions of one shape, one of another, and an attention over the last one's pixels. */
+function network(): Recorder {
+  const g = new Recorder();
+  let x = g.input("x", [1, 6, 6, 8]);
+  x = g.conv2d(x, "first", { outputs: 8, padding: 1 });
+  x = g.conv2d(x, "second", { outputs: 8, padding: 1 });
+  const qkv = g.linear(x, ["q", "k", "v"], { outputs: 8 });
+  const view = (offset: number) => ({ tensor: qkv, offset });
+  const views = { query: view(0), key: view(8), value: view(16) };
+  g.output("y", g.attention("attention", views, { heads: 1, head: headPadding(8) }));
+  return g;
+}
+
+describe.each(devices)("$name", ({ gpu }) => {
+  const g = network();
+  const load = () =>
+    loadParameters(gpu, g.parameters.values(), entriesOf(weightsFor(g, random(1))), {
+      label: "tuned",
+      storage: "f32",
+    });
+  afterEach(() => setChoice(gpu, undefined));
+
+  test.runIf(gpu.lanes !== undefined)("times every shape once, by every kernel that can do it", async () => {
+    const parameters = await load();
+    const before = gpu.memory;
+    const told: string[] = [];
+    const part = { recorder: g, storage: "f32" as const, parameters };
+    const shapes = await tune(gpu, [part], {
+      onShape: ({ shape }, done, total) => told.push(`${done}/${total} ${shape}`),
+    });
+    expect(shapes.map(({ layers }) => layers)).toEqual([2, 1, 1]);
+    expect(told).toEqual(shapes.map(({ shape }, index) => `${index + 1}/3 ${shape}`));
+    for (const { candidates, winner } of shapes) {
+      expect(candidates.length).toBeGreaterThan(1);
+      for (const { milliseconds } of candidates) expect(milliseconds).toBeGreaterThan(0);
+      const fastest = Math.min(...candidates.map(({ milliseconds }) => milliseconds));
+      const won = candidates.find(({ variant }) => variant === winner)!;
+      expect(won.milliseconds).toBeLessThanOrEqual(fastest * 1.05);
+    }
+    // Nothing stays on the device, and what is known is not timed again.
+    expect(gpu.memory).toMatchObject({ bytes: before.bytes, buffers: before.buffers });
+    expect(await tune(gpu, [part], { known: new Set(shapes.map(({ shape }) => shape)) })).toEqual([]);
+    parameters.destroy();
+  });
+
+  test.runIf(gpu.lanes !== undefined)(
+    "its choice is taken by the plans made after it, to the same result",
+    async () => {
+      const parameters = await load();
+      const part = { recorder: g, storage: "f32" as const, parameters };
+      const shapes = await tune(gpu, [part]);
+      const others = (shape: TunedShape) => shape.candidates.at(-1)!.variant;
+      const results: Float32Array[] = [];
+      for (const choice of [undefined, new Map(shapes.map((shape) => [shape.shape, others(shape)]))]) {
+        setChoice(gpu, choice && chooserOf(choice));
+        const plan = await compile(gpu, g, { label: "chosen", storage: "f32", parameters });
+        plan.write("x", normals(random(2), 6 * 6 * 8));
+        plan.run();
+        results.push((await plan.read("y")) as Float32Array);
+        const kernels = gpu.hasTimestamps ? (await plan.profile()).map(({ kernel }) => kernel) : [];
+        for (const kernel of kernels)
+          expect(kernel).toContain(choice ? others(shapes[0]!) : shapes[0]!.candidates[0]!.variant);
+        plan.destroy();
+      }
+      const [ruled, chosen] = results as [Float32Array, Float32Array];
+      for (const [index, value] of ruled.entries()) expect(chosen[index]).toBeCloseTo(value, 4);
+      parameters.destroy();
+    },
+  );
+});
+
+describe("what is remembered", () => {
+  const facts: AdapterFacts = {
+    kind: "hardware",
+    name: "Card",
+    vendor: "v",
+    architecture: "a",
+    description: "driver 1.2",
+    backend: "vulkan",
+    features: [],
+  };
+  const winners = new Map<string, Variant>([["conv a", "tiled"]]);
+  let folder: string;
+  let cacheHome: string | undefined;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "daguerre-tuning-"));
+    cacheHome = process.env.XDG_CACHE_HOME;
+    process.env.XDG_CACHE_HOME = join(folder, "cache");
+  });
+  afterEach(async () => {
+    if (cacheHome === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = cacheHome;
+    await rm(folder, { recursive: true });
+  });
+
+  it("comes back, and is added to", async () => {
+    const file = await tuningFile(facts);
+    expect(file.startsWith(join(folder, "cache", "daguerre"))).toBe(true);
+    expect(await readWinners(file)).toEqual(new Map());
+    await rememberWinners(file, facts, winners);
+    await rememberWinners(file, facts, new Map<string, Variant>([["conv b", "subgroup"]]));
+    expect(await readWinners(file)).toEqual(new Map([...winners, ["conv b", "subgroup"]]));
+    expect(await readdir(join(file, ".."))).toHaveLength(1); // no file that is half written
+  });
+
+  it.each([
+    ["no JSON", "{ torn"],
+    ["another form", '{"winners": []}'],
+    ["a kernel that there is not", '{"adapter": "Card", "winners": {"conv a": "imaginary"}}'],
+    ["nothing", ""],
+  ])("is as good as none where the file has %s, and written anew", async (_, text) => {
+    const file = await tuningFile(facts);
+    await rememberWinners(file, facts, winners);
+    await writeFile(file, text);
+    expect(await readWinners(file)).toEqual(new Map());
+    await rememberWinners(file, facts, winners);
+    expect(await readWinners(file)).toEqual(winners);
+    expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ adapter: "Card" });
+  });
+
+  it("is of one adapter, one driver and one set of kernels", async () => {
+    const shaders = join(folder, "shaders");
+    await mkdir(join(shaders, "prelude"), { recursive: true });
+    await writeFile(join(shaders, "conv.wgsl"), "fn main() {}");
+    const own = await tuningFile(facts, shaders);
+    expect(await tuningFile(facts, shaders)).toBe(own);
+    await writeFile(join(shaders, "notes.txt"), "no kernel");
+    expect(await tuningFile(facts, shaders)).toBe(own);
+    expect(await tuningFile({ ...facts, name: "Other card" }, shaders)).not.toBe(own);
+    expect(await tuningFile({ ...facts, description: "driver 1.3" }, shaders)).not.toBe(own);
+    await writeFile(join(shaders, "prelude", "new.wgsl"), "fn f() {}");
+    expect(await tuningFile(facts, shaders)).not.toBe(own);
+    await rm(join(shaders, "prelude", "new.wgsl"));
+    await writeFile(join(shaders, "conv.wgsl"), "fn main() { }");
+    expect(await tuningFile(facts, shaders)).not.toBe(own);
+  });
+
+  it("is used by a GPU from then on", async () => {
+    const { gpu } = devices[0]!;
+    expect(await useTuning(gpu)).toBe(0);
+    await rememberWinners(await tuningFile(gpu.facts), gpu.facts, winners);
+    expect(await useTuning(gpu)).toBe(1);
+    setChoice(gpu, undefined);
+  });
+});

@@ -1,0 +1,195 @@
+/**
+ * The tuner: times the variants of each heavy kernel on the shapes that a model really has, on this adapter.
+ *
+ * Which variant wins follows from the adapter and from an operation's shape, and neither from its weights nor from its
+ * inputs; so each distinct shape is timed once, as a plan of that operation alone, on zeros. Candidates take turns, and the
+ * shortest of the turns counts: what else the machine does only ever adds.
+ *
+ * What was found is kept by `tuning-cache.ts`, and used by `chooserOf`.
+ */
+
+import type { Gpu } from "../gpu/device.ts";
+import type { Target } from "./dispatch.ts";
+import { compile, type Plan, type Recorded, runnableOperations, targetOf } from "./plan.ts";
+import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
+import {
+  attentionVariants,
+  type ChoiceTarget,
+  type Choose,
+  convolutionVariants,
+  groupNormVariants,
+  type Variant,
+  type Varied,
+} from "./variants.ts";
+import type { ParameterBuffers } from "./weights.ts";
+
+/** Part of a model: what it records, and how it is run. */
+export interface Tunable {
+  readonly recorder: Recorded;
+  readonly storage: Storage;
+  readonly parameters: ParameterBuffers;
+}
+
+/** One shape of operation, and how long each variant takes. */
+export interface TunedShape {
+  /** What `shapeOf` says of it. */
+  readonly shape: string;
+  /** Layers of this shape. */
+  readonly layers: number;
+  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. */
+  readonly candidates: readonly { readonly variant: Variant; readonly milliseconds: number }[];
+  readonly winner: Variant;
+}
+
+/** A turn is as many runs as last this long, in ms. */
+const TURN_MS = 20;
+const MAX_RUNS = 64;
+const TURNS = 3;
+/** At so many times the best, a candidate's turns are over. */
+const HOPELESS = 4;
+/** What a variant has to save to be taken instead of the rule's: less is noise. */
+const WORTHWHILE = 0.03;
+
+/** What decides how long an operation takes: sizes, window, storage. Operations of one shape take the same variant. */
+export function shapeOf(operation: Varied, target: ChoiceTarget): string {
+  const { storage } = target;
+  if (operation.kind === "group-norm-apply") {
+    const { input, statistics, groupChannels } = operation;
+    const groups = channelsOf(statistics.input) / groupChannels;
+    return `group norm ${partsOf(input).map(channelsOf).join("+")}/${groups} @${pictureOf(input)} ${storage}`;
+  }
+  if (operation.kind === "attention") {
+    const { query, key, heads, head, causal } = operation;
+    const images = query.tensor.shape[0]!;
+    const [queries, keys] = [query, key].map(({ tensor }) => rowsOf(tensor) / images);
+    return `attention ${images}×${heads}×${head.padded} ${queries}:${keys}${causal ? " causal" : ""} ${storage}`;
+  }
+  const { picture, virtual, kernel, input, output, weight } = operation;
+  const channels = partsOf(input).map(channelsOf).join("+");
+  const resized = virtual.height === picture.inHeight && virtual.width === picture.inWidth ? "" : " resized";
+  const window = `${kernel.height}×${kernel.width}${kernel.stride > 1 ? `/${kernel.stride}` : ""}`;
+  const size = `${picture.images}×${picture.outHeight}×${picture.outWidth}`;
+  const held = target.textured?.(weight) ? " texture" : "";
+  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized} ${storage}, ${target.weights} weights${held}`;
+}
+
+/** Images × pixels. */
+function pictureOf(tensor: Tensor): string {
+  const images = tensor.shape[0]!;
+  return `${images}×${rowsOf(tensor) / images}`;
+}
+
+/**
+ * Times every shape of `parts` that more than one variant can do. `known` shapes are left out; `onShape` is told of each
+ * one as it is done.
+ */
+export async function tune(
+  gpu: Gpu,
+  parts: Iterable<Tunable>,
+  options: { known?: ReadonlySet<string>; onShape?: (shape: TunedShape, done: number, total: number) => void } = {},
+): Promise<TunedShape[]> {
+  const shapes = new Map<
+    string,
+    { part: Tunable; operation: Varied; candidates: readonly Variant[]; layers: number }
+  >();
+  for (const part of parts) {
+    const target = targetOf(gpu, part.storage, part.parameters, undefined);
+    for (const operation of runnableOperations(gpu, part.recorder, part.storage)) {
+      if (!isVaried(operation)) continue;
+      const shape = shapeOf(operation, target);
+      const seen = shapes.get(shape);
+      if (seen) seen.layers++;
+      else shapes.set(shape, { part, operation, candidates: candidatesOf(operation, target), layers: 1 });
+    }
+  }
+  const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
+  const tuned: TunedShape[] = [];
+  for (const [shape, { part, operation, candidates, layers }] of due) {
+    const times = await timeCandidates(gpu, part, operation, candidates);
+    const ruled = times[0]!;
+    const fastest = times.reduce((best, next) => (next.milliseconds < best.milliseconds ? next : best));
+    const isWorthwhile = fastest.milliseconds < ruled.milliseconds * (1 - WORTHWHILE);
+    const result = { shape, layers, candidates: times, winner: (isWorthwhile ? fastest : ruled).variant };
+    tuned.push(result);
+    options.onShape?.(result, tuned.length, due.length);
+  }
+  return tuned;
+}
+
+/** Takes the remembered winner of an operation's shape; the rule's choice where none is. */
+export function chooserOf(winners: ReadonlyMap<string, Variant>): Choose {
+  return (operation, _, target) => winners.get(shapeOf(operation, target));
+}
+
+function isVaried(operation: Operation): operation is Varied {
+  return operation.kind === "convolution" || operation.kind === "attention" || operation.kind === "group-norm-apply";
+}
+
+function candidatesOf(operation: Varied, target: Target): readonly Variant[] {
+  switch (operation.kind) {
+    case "convolution":
+      return convolutionVariants(operation, target);
+    case "attention":
+      return attentionVariants(operation, target);
+    case "group-norm-apply":
+      return groupNormVariants(operation, target);
+    default:
+      return operation satisfies never;
+  }
+}
+
+/** What runs for an operation, before a variant is chosen for it. */
+function recordedAlone(operation: Varied): Recorded {
+  const operations: Operation[] =
+    operation.kind === "group-norm-apply" ? [operation.statistics, { ...operation, joined: false }] : [operation];
+  const made = new Set(operations.map(({ output }) => output.id));
+  const read = operations.flatMap(readsOf).filter(({ id }) => !made.has(id));
+  return {
+    operations,
+    inputs: new Map(read.map((tensor) => [`${tensor.id}`, tensor])),
+    states: new Map(),
+    outputs: new Map([["out", operation.output]]),
+  };
+}
+
+async function timeCandidates(
+  gpu: Gpu,
+  { storage, parameters }: Tunable,
+  operation: Varied,
+  candidates: readonly Variant[],
+): Promise<{ variant: Variant; milliseconds: number }[]> {
+  const alone = recordedAlone(operation);
+  const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
+  try {
+    for (const variant of candidates) {
+      const label = `${variant}: ${operation.name}`;
+      const plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
+      plans.push({ variant, plan, runs: 1, milliseconds: Number.POSITIVE_INFINITY });
+      await plan.warmUp();
+    }
+    for (let turn = 0; turn <= TURNS; turn++) {
+      const best = Math.min(...plans.map(({ milliseconds }) => milliseconds));
+      for (const candidate of plans) {
+        // One short turn may have met a busy machine; Infinity is not more than Infinity.
+        const isTimed = turn > 1 || candidate.milliseconds > TURN_MS;
+        if (isTimed && candidate.milliseconds > HOPELESS * best) continue;
+        const once = await time(gpu, candidate.plan, candidate.runs);
+        if (turn === 0) candidate.runs = Math.min(MAX_RUNS, Math.max(1, Math.ceil(TURN_MS / once)));
+        candidate.milliseconds = Math.min(candidate.milliseconds, once);
+      }
+    }
+    return plans.map(({ variant, milliseconds }) => ({ variant, milliseconds }));
+  } finally {
+    for (const { plan } of plans) plan.destroy();
+  }
+}
+
+/** Milliseconds of one of so many runs. */
+async function time(gpu: Gpu, plan: Plan, runs: number): Promise<number> {
+  const begun = performance.now();
+  const encoder = gpu.device.createCommandEncoder({ label: plan.label });
+  for (let run = 0; run < runs; run++) plan.encode(encoder);
+  gpu.device.queue.submit([encoder.finish()]);
+  await gpu.idle();
+  return (performance.now() - begun) / runs;
+}

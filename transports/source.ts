@@ -1,0 +1,55 @@
+/**
+ * What a transport serves: a run, the jobs of a store that others share, or what a run would give, as it is (a generator
+ * object, an array, a `ReadableStream`). The last serves as often as it can be read: a generator object once, so it is
+ * for a handler of its own: `app.get("/thumbnails", (c) => sse(map(files, thumbnail))(c))`.
+ */
+import type { Context } from "hono";
+import { createJobs, type Job, type Jobs, type JobsOptions } from "../src/engine/jobs.ts";
+import type { AnyRun } from "../src/engine/run.ts";
+import type { InputOptions } from "./input.ts";
+
+export type Source<Input, Event> = Jobs<Input, Event> | AnyRun<Input, Event> | AsyncIterable<Event> | Iterable<Event>;
+
+/** How long jobs wait for clients whose connection broke, where nobody says otherwise. */
+export const RESUME = {
+  /** Seconds that the client of a stream may ask for, at most. */
+  streamSeconds: 120,
+  /** Milliseconds that a realtime session waits. */
+  sessionMs: 15_000,
+};
+
+/** The store of jobs behind a source; one of its own where it has none. */
+export function jobsOf<Input, Event>(
+  source: Source<Input, Event>,
+  options: JobsOptions<Event> = {},
+): Jobs<Input, Event> {
+  if (typeof source === "function") return createJobs(source, options);
+  if ("submit" in source) return source;
+  return createJobs(() => source, options);
+}
+
+/** What the transports over HTTP have in common. */
+export interface JobRequestOptions<Input> extends InputOptions<Input> {
+  /** Milliseconds that a job may take, waiting included. */
+  deadlineMs?: number;
+  /** Whose the requests of this client are; a job is shown to nobody else. */
+  ownerOf?: (c: Context) => string | undefined;
+  /** Told of every error that the client is not to see (5xx). */
+  onError?: (error: unknown, requestId: string) => void;
+}
+
+/** Submits the job that a request asks for. */
+export function submit<Input, Event>(
+  c: Context,
+  jobs: Jobs<Input, Event>,
+  input: Input,
+  { deadlineMs, ownerOf }: JobRequestOptions<Input>,
+  how: { readonly id: string; readonly detached?: boolean; readonly graceMs?: number },
+): Job<Input, Event> {
+  return jobs.submit(input, {
+    ...how,
+    owner: ownerOf?.(c),
+    idempotencyKey: c.req.header("idempotency-key"),
+    deadlineMs,
+  });
+}
