@@ -23,8 +23,8 @@ const POINTS = WINOGRAD_SIDE + 2;
 const PRODUCT_ROWS = 16;
 const PRODUCT_QUADS = 2;
 
-// Of a texture between two steps: enough tiles to fill the adapter, few enough to stay in its caches.
-const MAX_SCRATCH_BYTES = 32 * 2 ** 20;
+// Of a texture between two steps: a guided step of SD 1.5 at 512² goes through all but one of its layers at once.
+const MAX_SCRATCH_BYTES = 64 * 2 ** 20;
 const TEXEL_BYTES = 16;
 
 /** `operation` is one that `convolutionVariants` offers this form for. */
