@@ -2,7 +2,7 @@
 //
 //   transformed[frequency, tile, i] = Bᵀ d B,   d: the POINTS × POINTS inputs that OUTPUTS × OUTPUTS outputs see
 //
-// A texel is a quad of input channels; a row of texels is a tile at a frequency: row = frequency · tile_stride + tile.
+// A texel is a quad of input channels. Frequency (i, j) of a tile: columns from i · layer_in_quads on, row j · tile_stride + tile.
 // One invocation transforms one quad of one tile; tiles count from first_tile over images, rows and columns. The loop over
 // rows is a loop on purpose: 36 loads of a buffer one after the other are more code than an instruction cache holds.
 @group(0) @binding(7) var transformed: texture_storage_2d<rgba32float, write>;
@@ -15,10 +15,14 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (tile >= params.tile_count) { return; }
   let corner = tile_corner(params.first_tile + tile);
 
+  // Divisions are dear: once a column, not once a load.
+  var columns: array<u32, POINTS>;
+  for (var x = 0u; x < POINTS; x++) { columns[x] = source_column(corner, x); }
   var sum: array<array<vec4f, POINTS>, POINTS>;
   for (var y = 0u; y < POINTS; y++) {
+    let row = source_row(corner, y);
     var d: array<vec4f, POINTS>;
-    for (var x = 0u; x < POINTS; x++) { d[x] = load_input(input_quad(corner, y, x), quad); }
+    for (var x = 0u; x < POINTS; x++) { d[x] = load_input(source_quad(corner.image, row, columns[x]), quad); }
     let along_x = input_transform(d);
     let along_y = INPUT_COLUMNS[y];
     for (var i = 0u; i < POINTS; i++) {
@@ -27,8 +31,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   for (var i = 0u; i < POINTS; i++) {
     for (var j = 0u; j < POINTS; j++) {
-      let row = (i * POINTS + j) * params.tile_stride + tile;
-      textureStore(transformed, vec2u(params.first_in_quad + quad, row), sum[i][j]);
+      let column = i * params.layer_in_quads + params.first_in_quad + quad;
+      textureStore(transformed, vec2u(column, j * params.tile_stride + tile), sum[i][j]);
     }
   }
 }

@@ -3,13 +3,15 @@
 //   products[f, tile, o] = Σ_i transformed[f, tile, i] · weights[f, i, o]
 //
 // One workgroup is one subgroup and owns 16 tiles × 2·LANES quads of output channels of one frequency, in the manner of
-// conv2d_subgroup.wgsl. Rows up to tile_stride, a multiple of 16, are there whether or not a tile is in them; what is written
-// beyond the layer's channels is read by nobody. Weights: lines of tiles, as a convolution's whose taps are the frequencies.
-struct Params { in_quads: u32, out_quads: u32, first_out_quad: u32, tile_stride: u32 }
+// conv2d_subgroup.wgsl. Rows up to tile_stride, a multiple of 16, are there whether or not a tile is in them, and so are columns
+// up to product_quads, a multiple of 2·LANES: nobody reads what is written there. Both operands lie as winograd_input.wgsl
+// and winograd_output.wgsl say. Weights: lines of tiles, as a convolution's whose taps are the frequencies.
+struct Params { in_quads: u32, out_quads: u32, first_out_quad: u32, tile_stride: u32, product_quads: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var transformed: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var products: texture_storage_2d<rgba32float, write>;
 
+const POINTS = 6u;
 const ROWS = 16u;
 const OWNED = (ROWS + LANES - 1u) / LANES;
 
@@ -19,7 +21,9 @@ fn multiply(a: vec4f, b: Outer) -> vec4f {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = workgroup.z * params.tile_stride + workgroup.x * ROWS;
+  let row = workgroup.z % POINTS * params.tile_stride + workgroup.x * ROWS;
+  let first_in = workgroup.z / POINTS * params.in_quads;
+  let first_product = workgroup.z / POINTS * params.product_quads;
   let owned = row + lane % ROWS;
   let column0 = workgroup.y * 2u * LANES + lane;
   let column1 = column0 + LANES;
@@ -33,11 +37,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id
     let b0 = weight_tile(line, weights0);
     let b1 = weight_tile(line, weights1);
     line++;
-    input[0] = textureLoad(transformed, vec2u(k, owned));
-    if (OWNED > 1u) { input[1u % OWNED] = textureLoad(transformed, vec2u(k, owned + LANES)); }
+    input[0] = textureLoad(transformed, vec2u(first_in + k, owned));
+    if (OWNED > 1u) { input[1u % OWNED] = textureLoad(transformed, vec2u(first_in + k, owned + LANES)); }
     if (OWNED > 2u) {
-      input[2u % OWNED] = textureLoad(transformed, vec2u(k, owned + 2u * LANES));
-      input[3u % OWNED] = textureLoad(transformed, vec2u(k, owned + 3u * LANES));
+      input[2u % OWNED] = textureLoad(transformed, vec2u(first_in + k, owned + 2u * LANES));
+      input[3u % OWNED] = textureLoad(transformed, vec2u(first_in + k, owned + 3u * LANES));
     }
     var a: vec4f;
     a = subgroupBroadcast(input[0u / LANES % OWNED], 0u % LANES);
@@ -89,36 +93,36 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id
     sum0[15] += multiply(a, b0);
     sum1[15] += multiply(a, b1);
   }
-  textureStore(products, vec2u(column0, row + 0u), sum0[0]);
-  textureStore(products, vec2u(column1, row + 0u), sum1[0]);
-  textureStore(products, vec2u(column0, row + 1u), sum0[1]);
-  textureStore(products, vec2u(column1, row + 1u), sum1[1]);
-  textureStore(products, vec2u(column0, row + 2u), sum0[2]);
-  textureStore(products, vec2u(column1, row + 2u), sum1[2]);
-  textureStore(products, vec2u(column0, row + 3u), sum0[3]);
-  textureStore(products, vec2u(column1, row + 3u), sum1[3]);
-  textureStore(products, vec2u(column0, row + 4u), sum0[4]);
-  textureStore(products, vec2u(column1, row + 4u), sum1[4]);
-  textureStore(products, vec2u(column0, row + 5u), sum0[5]);
-  textureStore(products, vec2u(column1, row + 5u), sum1[5]);
-  textureStore(products, vec2u(column0, row + 6u), sum0[6]);
-  textureStore(products, vec2u(column1, row + 6u), sum1[6]);
-  textureStore(products, vec2u(column0, row + 7u), sum0[7]);
-  textureStore(products, vec2u(column1, row + 7u), sum1[7]);
-  textureStore(products, vec2u(column0, row + 8u), sum0[8]);
-  textureStore(products, vec2u(column1, row + 8u), sum1[8]);
-  textureStore(products, vec2u(column0, row + 9u), sum0[9]);
-  textureStore(products, vec2u(column1, row + 9u), sum1[9]);
-  textureStore(products, vec2u(column0, row + 10u), sum0[10]);
-  textureStore(products, vec2u(column1, row + 10u), sum1[10]);
-  textureStore(products, vec2u(column0, row + 11u), sum0[11]);
-  textureStore(products, vec2u(column1, row + 11u), sum1[11]);
-  textureStore(products, vec2u(column0, row + 12u), sum0[12]);
-  textureStore(products, vec2u(column1, row + 12u), sum1[12]);
-  textureStore(products, vec2u(column0, row + 13u), sum0[13]);
-  textureStore(products, vec2u(column1, row + 13u), sum1[13]);
-  textureStore(products, vec2u(column0, row + 14u), sum0[14]);
-  textureStore(products, vec2u(column1, row + 14u), sum1[14]);
-  textureStore(products, vec2u(column0, row + 15u), sum0[15]);
-  textureStore(products, vec2u(column1, row + 15u), sum1[15]);
+  textureStore(products, vec2u(first_product + column0, row + 0u), sum0[0]);
+  textureStore(products, vec2u(first_product + column1, row + 0u), sum1[0]);
+  textureStore(products, vec2u(first_product + column0, row + 1u), sum0[1]);
+  textureStore(products, vec2u(first_product + column1, row + 1u), sum1[1]);
+  textureStore(products, vec2u(first_product + column0, row + 2u), sum0[2]);
+  textureStore(products, vec2u(first_product + column1, row + 2u), sum1[2]);
+  textureStore(products, vec2u(first_product + column0, row + 3u), sum0[3]);
+  textureStore(products, vec2u(first_product + column1, row + 3u), sum1[3]);
+  textureStore(products, vec2u(first_product + column0, row + 4u), sum0[4]);
+  textureStore(products, vec2u(first_product + column1, row + 4u), sum1[4]);
+  textureStore(products, vec2u(first_product + column0, row + 5u), sum0[5]);
+  textureStore(products, vec2u(first_product + column1, row + 5u), sum1[5]);
+  textureStore(products, vec2u(first_product + column0, row + 6u), sum0[6]);
+  textureStore(products, vec2u(first_product + column1, row + 6u), sum1[6]);
+  textureStore(products, vec2u(first_product + column0, row + 7u), sum0[7]);
+  textureStore(products, vec2u(first_product + column1, row + 7u), sum1[7]);
+  textureStore(products, vec2u(first_product + column0, row + 8u), sum0[8]);
+  textureStore(products, vec2u(first_product + column1, row + 8u), sum1[8]);
+  textureStore(products, vec2u(first_product + column0, row + 9u), sum0[9]);
+  textureStore(products, vec2u(first_product + column1, row + 9u), sum1[9]);
+  textureStore(products, vec2u(first_product + column0, row + 10u), sum0[10]);
+  textureStore(products, vec2u(first_product + column1, row + 10u), sum1[10]);
+  textureStore(products, vec2u(first_product + column0, row + 11u), sum0[11]);
+  textureStore(products, vec2u(first_product + column1, row + 11u), sum1[11]);
+  textureStore(products, vec2u(first_product + column0, row + 12u), sum0[12]);
+  textureStore(products, vec2u(first_product + column1, row + 12u), sum1[12]);
+  textureStore(products, vec2u(first_product + column0, row + 13u), sum0[13]);
+  textureStore(products, vec2u(first_product + column1, row + 13u), sum1[13]);
+  textureStore(products, vec2u(first_product + column0, row + 14u), sum0[14]);
+  textureStore(products, vec2u(first_product + column1, row + 14u), sum1[14]);
+  textureStore(products, vec2u(first_product + column0, row + 15u), sum0[15]);
+  textureStore(products, vec2u(first_product + column1, row + 15u), sum1[15]);
 }

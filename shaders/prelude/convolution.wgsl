@@ -16,7 +16,7 @@ struct Params {
   layer_in_quads: u32, layer_out_quads: u32, accumulate: u32, has_bias: u32,
   has_per_image: u32, has_residual: u32, activation: u32, activation_after_residual: u32,
   grid_width: u32,
-  first_tile: u32, tile_count: u32, tile_stride: u32,                       // Winograd's tiles: tile_corner
+  first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -42,14 +42,24 @@ fn tile_corner(tile: u32) -> Pixel {
   return Pixel(line / params.tiles_high, line % params.tiles_high * params.tile_side, tile % params.tiles_wide * params.tile_side);
 }
 
-// Index of the first quad of the input pixel that `pixel` sees at tap (ky, kx), or HALO outside the picture.
+// Row and column of the input that `pixel` sees at tap ky or kx, or HALO outside the picture.
+fn source_row(pixel: Pixel, ky: u32) -> u32 {
+  let y = pixel.y * params.stride + ky - params.pad_top;  // wraps below zero, and is then too large
+  return select(y * params.in_height / params.virtual_height, HALO, y >= params.virtual_height);
+}
+fn source_column(pixel: Pixel, kx: u32) -> u32 {
+  let x = pixel.x * params.stride + kx - params.pad_left;
+  return select(x * params.in_width / params.virtual_width, HALO, x >= params.virtual_width);
+}
+
+// Index of the first quad of an input pixel, or HALO where row or column is.
+fn source_quad(image: u32, row: u32, column: u32) -> u32 {
+  let quad = ((image * params.in_height + row) * params.in_width + column) * params.in_quads;
+  return select(quad, HALO, row == HALO || column == HALO);
+}
+
 fn input_quad(pixel: Pixel, ky: u32, kx: u32) -> u32 {
-  let vy = pixel.y * params.stride + ky - params.pad_top;  // wraps below zero, and is then too large
-  let vx = pixel.x * params.stride + kx - params.pad_left;
-  if (vy >= params.virtual_height || vx >= params.virtual_width) { return HALO; }
-  let y = vy * params.in_height / params.virtual_height;
-  let xx = vx * params.in_width / params.virtual_width;
-  return ((pixel.image * params.in_height + y) * params.in_width + xx) * params.in_quads;
+  return source_quad(pixel.image, source_row(pixel, ky), source_column(pixel, kx));
 }
 
 fn load_input(first: u32, quad: u32) -> vec4f {

@@ -7,6 +7,7 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions } from "../engine/contract.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
+import type { BenchOptions } from "./bench.ts";
 import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
@@ -214,6 +215,22 @@ withRuntimeFlags(program.command("profile"))
   .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
     const { profile } = await import("./profile.ts");
     await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+  });
+
+withRuntimeFlags(program.command("bench"))
+  .description("what a picture costs on this machine, phase by phase, and what would make it faster")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--steps <number>", "denoising steps", flags.number)
+  .option("--rounds <number>", "pictures of which the median counts", flags.number, 3)
+  .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
+    const { bench } = await import("./bench.ts");
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const { precision = "auto", ...rest } = options;
+    await bench({ ...rest, precision, onProgress: loading.show }, (line) => {
+      loading.end();
+      process.stdout.write(`${line}\n`);
+    }).finally(loading.end);
   });
 
 withRuntimeFlags(program.command("tune"))

@@ -6,7 +6,15 @@
  * input. Each applies only where the value in between has no other reader.
  */
 
-import { type Convolution, type Elementwise, type Operation, readsOf, rowsOf, type Tensor } from "./tensor.ts";
+import {
+  type Convolution,
+  type Elementwise,
+  type GroupNormApply,
+  type Operation,
+  readsOf,
+  rowsOf,
+  type Tensor,
+} from "./tensor.ts";
 
 /** The operations with what can be fused fused, and what nobody reads left out. `outputs` are read from outside. */
 export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>): Operation[] {
@@ -100,4 +108,16 @@ function live(operations: readonly Operation[], outputs: Iterable<Tensor>): Oper
     kept.push(operation);
   }
   return kept.reverse();
+}
+
+/** Group norms that `joins` says so of make their statistics themselves; the operations that did are gone. */
+export function joinGroupNorms(
+  operations: readonly Operation[],
+  joins: (operation: GroupNormApply) => boolean,
+): Operation[] {
+  const joined = operations.map((operation) =>
+    operation.kind === "group-norm-apply" && joins(operation) ? { ...operation, joined: true } : operation,
+  );
+  const read = new Set(joined.flatMap(readsOf).map((tensor) => tensor.id));
+  return joined.filter(({ kind, output }) => kind !== "group-norm-stats" || read.has(output.id));
 }

@@ -21,8 +21,9 @@ const maker = (label: string) => async (): Promise<Plan> => {
 };
 const size = await (async () => {
   const plan = await maker("measured")();
+  const { bytes } = plan;
   plan.destroy();
-  return plan.bytes;
+  return bytes;
 })();
 
 async function use(cache: ReturnType<typeof createPlanCache>, ...keys: string[]): Promise<void> {

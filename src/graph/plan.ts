@@ -9,7 +9,7 @@
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
-import { fuse } from "./fuse.ts";
+import { fuse, joinGroupNorms } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import { GraphError, type Recorder } from "./recorder.ts";
@@ -25,7 +25,7 @@ import {
   type Tensor,
   tensorBytes,
 } from "./tensor.ts";
-import type { Choose } from "./variants.ts";
+import { type Choose, groupNormVariant } from "./variants.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 export interface CompileOptions {
@@ -111,7 +111,7 @@ interface Bound {
 }
 
 /** What of a GPU decides how tensors lie in memory. */
-type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment">;
+type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment" | "lanes">;
 
 /** The operations as they will run, the prologue's first, and where their tensors lie. */
 interface Arrangement {
@@ -123,12 +123,15 @@ interface Arrangement {
 function arrange(
   gpu: MemoryFacts,
   recorder: Recorded,
-  options: Pick<CompileOptions, "storage" | "maxTensorBytes">,
+  options: Pick<CompileOptions, "storage" | "maxTensorBytes" | "choose">,
 ): Arrangement {
-  const { storage } = options;
+  const { storage, choose } = options;
   const outputs = new Set(recorder.outputs.values());
   const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
-  const operations = split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes });
+  const operations = joinGroupNorms(
+    split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes }),
+    (norm) => groupNormVariant(norm, { lanes: gpu.lanes, storage, choose }) === "joined",
+  );
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
   const steps = ordered.filter((operation) => !isPrologue(operation));
@@ -158,7 +161,7 @@ export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage
 }
 
 /** What kernels are chosen for where a plan with these parameters is compiled on this GPU. */
-export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose?: Choose): Target {
+export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose: Choose | undefined): Target {
   return {
     lanes: gpu.lanes,
     storage,
@@ -167,14 +170,15 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
     maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
     winograd: parameters.transformed !== undefined,
     textured: (matrix) => parameters.texture?.(matrix) !== undefined,
-    choose: choose ?? choices.get(gpu),
+    choose,
   };
 }
 
 /** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
 export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage } = options;
-  const { ordered, isPrologue, memory } = arrange(gpu, recorder, options);
+  const choose = options.choose ?? choices.get(gpu);
+  const { ordered, isPrologue, memory } = arrange(gpu, recorder, { ...options, choose });
 
   const owned: GPUBuffer[] = [];
   const textures: GPUTexture[] = [];
@@ -207,7 +211,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       return range;
     };
 
-    const target = targetOf(gpu, storage, options.parameters, options.choose);
+    const target = targetOf(gpu, storage, options.parameters, choose);
     const lowered = ordered.map((operation) => ({
       prologue: isPrologue(operation),
       dispatches: lower(operation, target),

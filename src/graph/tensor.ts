@@ -136,6 +136,8 @@ export interface GroupNormApply extends OperationBase {
   readonly kind: "group-norm-apply";
   readonly input: Tensor;
   readonly statistics: GroupNormStats;
+  /** The statistics are made in the same dispatch; `statistics` itself does not run. */
+  readonly joined?: boolean;
   readonly groupChannels: number;
   /** The channel of the layer that `input` and `output` begin with, in quads; not 0 where they are slices. */
   readonly firstQuad: number;
@@ -299,7 +301,7 @@ export function readsOf(operation: Operation): readonly Tensor[] {
     case "convolution":
       return [...partsOf(operation.input), ...present(operation.perImage, operation.residual)];
     case "group-norm-apply":
-      return [...partsOf(operation.input), operation.statistics.output];
+      return [...partsOf(operation.input), ...(operation.joined ? [] : [operation.statistics.output])];
     case "group-norm-stats":
     case "upsample-nearest":
       return partsOf(operation.input);

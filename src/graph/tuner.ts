@@ -11,8 +11,16 @@
 import type { Gpu } from "../gpu/device.ts";
 import type { Target } from "./dispatch.ts";
 import { compile, type Plan, type Recorded, runnableOperations, targetOf } from "./plan.ts";
-import { channelsOf, partsOf, readsOf, rowsOf, type Storage } from "./tensor.ts";
-import { attentionVariants, type Choose, convolutionVariants, type Variant, type Varied } from "./variants.ts";
+import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
+import {
+  attentionVariants,
+  type ChoiceTarget,
+  type Choose,
+  convolutionVariants,
+  groupNormVariants,
+  type Variant,
+  type Varied,
+} from "./variants.ts";
 import type { ParameterBuffers } from "./weights.ts";
 
 /** Part of a model: what it records, and how it is run. */
@@ -37,14 +45,19 @@ export interface TunedShape {
 const TURN_MS = 20;
 const MAX_RUNS = 64;
 const TURNS = 3;
-/** So many times the best, a candidate's turns are over. */
+/** At so many times the best, a candidate's turns are over. */
 const HOPELESS = 4;
 /** What a variant has to save to be taken instead of the rule's: less is noise. */
 const WORTHWHILE = 0.03;
 
 /** What decides how long an operation takes: sizes, window, storage. Operations of one shape take the same variant. */
-export function shapeOf(operation: Varied, target: Pick<Target, "storage" | "weights" | "textured">): string {
+export function shapeOf(operation: Varied, target: ChoiceTarget): string {
   const { storage } = target;
+  if (operation.kind === "group-norm-apply") {
+    const { input, statistics, groupChannels } = operation;
+    const groups = channelsOf(statistics.input) / groupChannels;
+    return `group norm ${partsOf(input).map(channelsOf).join("+")}/${groups} @${pictureOf(input)} ${storage}`;
+  }
   if (operation.kind === "attention") {
     const { query, key, heads, head, causal } = operation;
     const images = query.tensor.shape[0]!;
@@ -58,6 +71,12 @@ export function shapeOf(operation: Varied, target: Pick<Target, "storage" | "wei
   const size = `${picture.images}×${picture.outHeight}×${picture.outWidth}`;
   const held = target.textured?.(weight) ? " texture" : "";
   return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized} ${storage}, ${target.weights} weights${held}`;
+}
+
+/** Images × pixels. */
+function pictureOf(tensor: Tensor): string {
+  const images = tensor.shape[0]!;
+  return `${images}×${rowsOf(tensor) / images}`;
 }
 
 /**
@@ -74,9 +93,9 @@ export async function tune(
     { part: Tunable; operation: Varied; candidates: readonly Variant[]; layers: number }
   >();
   for (const part of parts) {
-    const target = targetOf(gpu, part.storage, part.parameters);
+    const target = targetOf(gpu, part.storage, part.parameters, undefined);
     for (const operation of runnableOperations(gpu, part.recorder, part.storage)) {
-      if (operation.kind !== "convolution" && operation.kind !== "attention") continue;
+      if (!isVaried(operation)) continue;
       const shape = shapeOf(operation, target);
       const seen = shapes.get(shape);
       if (seen) seen.layers++;
@@ -102,8 +121,35 @@ export function chooserOf(winners: ReadonlyMap<string, Variant>): Choose {
   return (operation, _, target) => winners.get(shapeOf(operation, target));
 }
 
+function isVaried(operation: Operation): operation is Varied {
+  return operation.kind === "convolution" || operation.kind === "attention" || operation.kind === "group-norm-apply";
+}
+
 function candidatesOf(operation: Varied, target: Target): readonly Variant[] {
-  return operation.kind === "attention" ? attentionVariants(operation, target) : convolutionVariants(operation, target);
+  switch (operation.kind) {
+    case "convolution":
+      return convolutionVariants(operation, target);
+    case "attention":
+      return attentionVariants(operation, target);
+    case "group-norm-apply":
+      return groupNormVariants(operation, target);
+    default:
+      return operation satisfies never;
+  }
+}
+
+/** What runs for an operation, before a variant is chosen for it. */
+function recordedAlone(operation: Varied): Recorded {
+  const operations: Operation[] =
+    operation.kind === "group-norm-apply" ? [operation.statistics, { ...operation, joined: false }] : [operation];
+  const made = new Set(operations.map(({ output }) => output.id));
+  const read = operations.flatMap(readsOf).filter(({ id }) => !made.has(id));
+  return {
+    operations,
+    inputs: new Map(read.map((tensor) => [`${tensor.id}`, tensor])),
+    states: new Map(),
+    outputs: new Map([["out", operation.output]]),
+  };
 }
 
 async function timeCandidates(
@@ -112,13 +158,7 @@ async function timeCandidates(
   operation: Varied,
   candidates: readonly Variant[],
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
-  const inputs = new Map(readsOf(operation).map((tensor) => [`${tensor.id}`, tensor]));
-  const alone: Recorded = {
-    operations: [operation],
-    inputs,
-    states: new Map(),
-    outputs: new Map([["out", operation.output]]),
-  };
+  const alone = recordedAlone(operation);
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
     for (const variant of candidates) {
@@ -130,7 +170,9 @@ async function timeCandidates(
     for (let turn = 0; turn <= TURNS; turn++) {
       const best = Math.min(...plans.map(({ milliseconds }) => milliseconds));
       for (const candidate of plans) {
-        if (candidate.milliseconds > HOPELESS * best) continue; // Infinity is not more than Infinity
+        // One short turn may have met a busy machine; Infinity is not more than Infinity.
+        const isTimed = turn > 1 || candidate.milliseconds > TURN_MS;
+        if (isTimed && candidate.milliseconds > HOPELESS * best) continue;
         const once = await time(gpu, candidate.plan, candidate.runs);
         if (turn === 0) candidate.runs = Math.min(MAX_RUNS, Math.max(1, Math.ceil(TURN_MS / once)));
         candidate.milliseconds = Math.min(candidate.milliseconds, once);

@@ -7,25 +7,41 @@
  */
 
 import type { Target } from "./dispatch.ts";
-import type { Attention, Convolution } from "./tensor.ts";
+import {
+  type Attention,
+  type Convolution,
+  channelsOf,
+  type GroupNormApply,
+  partsOf,
+  rowsOf,
+  tensorBytes,
+} from "./tensor.ts";
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
 export const CONVOLUTION_VARIANTS = ["winograd", "subgroup", "tiled"] as const;
-export const ATTENTION_VARIANTS = ["subgroup", "tiled"] as const;
+export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
+/** One dispatch, or one for the statistics and one for the rest. */
+export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
 
 export type ConvolutionVariant = (typeof CONVOLUTION_VARIANTS)[number];
 export type AttentionVariant = (typeof ATTENTION_VARIANTS)[number];
-export type Variant = ConvolutionVariant | AttentionVariant;
+export type GroupNormVariant = (typeof GROUP_NORM_VARIANTS)[number];
+export type Variant = ConvolutionVariant | AttentionVariant | GroupNormVariant;
 
 /** All names, of whatever family. */
-export const VARIANTS: readonly Variant[] = [...new Set([...CONVOLUTION_VARIANTS, ...ATTENTION_VARIANTS])];
+export const VARIANTS: readonly Variant[] = [
+  ...new Set([...CONVOLUTION_VARIANTS, ...ATTENTION_VARIANTS, ...GROUP_NORM_VARIANTS]),
+];
 
 /** The operations that have variants. */
-export type Varied = Convolution | Attention;
+export type Varied = Convolution | Attention | GroupNormApply;
+
+/** What a choice may depend on besides the operation; of weights, where it has a matrix. */
+export type ChoiceTarget = Pick<Target, "storage"> & Partial<Pick<Target, "weights" | "textured">>;
 
 /** Picks one of `candidates`, of which the first is the rule's own choice; that stays where anything else is given. */
-export type Choose = (operation: Varied, candidates: readonly Variant[], target: Target) => Variant | undefined;
+export type Choose = (operation: Varied, candidates: readonly Variant[], target: ChoiceTarget) => Variant | undefined;
 
 /** Always the variant of this name, where it can do the operation. */
 export function always(name: Variant): Choose {
@@ -49,8 +65,8 @@ function canWinograd({ weight, kernel }: Convolution, target: Target): boolean {
 const WINOGRAD_MIN_QUADS = 8;
 // Rows of tiles that a product takes at a time, whether or not there are as many.
 const WINOGRAD_ROWS = 16;
-// What the transforms cost for each channel of a pixel, in products of the direct form. Measured on lavapipe.
-const TRANSFORM_COST = 40;
+// What the transforms cost for each channel of a pixel, in products of the direct form: 102 to 111 on lavapipe.
+const TRANSFORM_COST = 110;
 
 /** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
 function savesByWinograd({ weight, picture }: Convolution): boolean {
@@ -65,8 +81,50 @@ function savesByWinograd({ weight, picture }: Convolution): boolean {
 }
 
 /** The variants that can do an attention on this adapter, by rule the best first. Never empty. */
-export function attentionVariants(_: Attention, { lanes }: Target): readonly AttentionVariant[] {
-  return lanes === undefined ? ["tiled"] : ["subgroup", "tiled"];
+export function attentionVariants(operation: Attention, target: Target): readonly AttentionVariant[] {
+  const { lanes, maxTextureDimension } = target;
+  if (lanes === undefined) return ["tiled"];
+  const { query, key, heads, head } = operation;
+  const images = query.tensor.shape[0]!;
+  const rows = Math.max(rowsOf(query.tensor), rowsOf(key.tensor));
+  const fits = rows <= maxTextureDimension && (3 * heads * head.padded) / 4 <= maxTextureDimension;
+  if (!fits || head.padded / 4 > MAX_HEAD_QUADS_A_LANE * lanes) return ["subgroup", "tiled"];
+  const many = rowsOf(key.tensor) / images >= MANY_KEYS && lanes >= MANY_LANES;
+  return many ? ["textured", "subgroup", "tiled"] : ["subgroup", "textured", "tiled"];
+}
+
+// Of a head, in attention_textured.wgsl.
+const MAX_HEAD_QUADS_A_LANE = 3;
+// With fewer, a dispatch that copies the operands first does not pay.
+const MANY_KEYS = 256;
+// With the four of SwiftShader it never does.
+const MANY_LANES = 8;
+
+/** The variants that can do a group norm on this adapter, by rule the best first. Never empty. */
+export function groupNormVariants(
+  operation: GroupNormApply,
+  { lanes, storage }: Pick<Target, "lanes" | "storage">,
+): readonly GroupNormVariant[] {
+  const { input, statistics } = operation;
+  const isWhole = channelsOf(input) === channelsOf(statistics.input) && partsOf(input).length <= 2;
+  if (lanes === undefined || !isWhole) return ["apart"];
+  const unitBytes = (tensorBytes(input, storage) / input.shape[0]!) * (groupNormUnit(operation) / channelsOf(input));
+  return unitBytes <= MAX_UNIT_BYTES ? ["joined", "apart"] : ["apart", "joined"];
+}
+
+// What a workgroup of the joined form goes over three times has to stay in the cache of a core.
+const MAX_UNIT_BYTES = 2 ** 19;
+
+/** Channels of the fewest whole groups that are whole quads. */
+export function groupNormUnit({ groupChannels }: GroupNormApply): number {
+  return [1, 2, 4].map((groups) => groups * groupChannels).find((channels) => channels % 4 === 0)!;
+}
+
+export function groupNormVariant(
+  operation: GroupNormApply,
+  target: Pick<Target, "lanes" | "storage" | "choose">,
+): GroupNormVariant {
+  return chosen(operation, groupNormVariants(operation, target), target);
 }
 
 export function convolutionVariant(operation: Convolution, target: Target): ConvolutionVariant {
@@ -77,7 +135,11 @@ export function attentionVariant(operation: Attention, target: Target): Attentio
   return chosen(operation, attentionVariants(operation, target), target);
 }
 
-function chosen<V extends Variant>(operation: Varied, candidates: readonly V[], target: Target): V {
+function chosen<V extends Variant>(
+  operation: Varied,
+  candidates: readonly V[],
+  target: ChoiceTarget & Pick<Target, "choose">,
+): V {
   const choice = target.choose?.(operation, candidates, target);
   return candidates.find((candidate) => candidate === choice) ?? candidates[0]!;
 }

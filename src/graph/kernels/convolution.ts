@@ -89,7 +89,15 @@ interface ParamsOptions {
   /** Ends with the layer's epilogue. */
   readonly epilogue: boolean;
   readonly gridWidth: number;
-  readonly tiles?: { first: number; count: number; stride: number; high: number; wide: number; side: number };
+  readonly tiles?: {
+    first: number;
+    count: number;
+    stride: number;
+    productQuads: number;
+    high: number;
+    wide: number;
+    side: number;
+  };
 }
 
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
@@ -106,7 +114,7 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     ...[epilogue && operation.perImage !== undefined, epilogue && operation.residual !== undefined],
     ...[activationCode[epilogue ? operation.activation : "none"], operation.activationAfterResidual],
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
-    ...[tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
+    ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
   );
 }
 

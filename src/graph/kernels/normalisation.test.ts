@@ -8,6 +8,7 @@ import { closeAll, openAdapters } from "../testing/devices.ts";
 import { groupNorm, type Reference, softmax } from "../testing/reference.ts";
 import { run, weightsFor } from "../testing/run.ts";
 import { type Distribution, normals, random, stored } from "../testing/values.ts";
+import { always, GROUP_NORM_VARIANTS } from "../variants.ts";
 
 const devices = await openAdapters();
 afterAll(() => closeAll(devices));
@@ -87,8 +88,6 @@ describe.each(devices)("$name", ({ gpu }) => {
         if (silu) y = recorder.activation(y, "silu");
         recorder.output("out", y);
         const weights = weightsFor(recorder, source);
-        const { outputs, dispatches } = await run(gpu, { recorder, storage, weights, inputs });
-        expect(dispatches).toBe(2);
         const reference = once(`${storage} ${of.name}`, () =>
           groupNorm(
             input,
@@ -101,7 +100,12 @@ describe.each(devices)("$name", ({ gpu }) => {
             },
           ),
         );
-        expectClose(outputs.out!, reference, storage);
+        for (const variant of gpu.lanes ? GROUP_NORM_VARIANTS : (["apart"] as const)) {
+          const choose = always(variant);
+          const { outputs, dispatches } = await run(gpu, { recorder, storage, weights, inputs, choose });
+          expect(dispatches).toBe(variant === "joined" ? 1 : 2);
+          expectClose(outputs.out!, reference, storage);
+        }
         // A bound that would let anything pass is no test.
         if (deviation > 0.01) expect(Math.max(...reference.bound)).toBeLessThan(0.15);
       },

@@ -1,5 +1,6 @@
 /** Group norm, layer norm and softmax. */
 
+import groupNorm from "../../../shaders/group_norm.wgsl" with { type: "text" };
 import groupNormApply from "../../../shaders/group_norm_apply.wgsl" with { type: "text" };
 import groupNormStats from "../../../shaders/group_norm_stats.wgsl" with { type: "text" };
 import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
@@ -17,6 +18,7 @@ import {
   type Softmax,
   type Tensor,
 } from "../tensor.ts";
+import { groupNormUnit } from "../variants.ts";
 
 // Pixels that one invocation normalises: enough to pay for merging the statistics, few enough to fill the adapter. A
 // software adapter (narrow subgroups, a few cores) is full with few; there 256 take 13 to 45% less CPU time than 64.
@@ -60,7 +62,33 @@ export function lowerGroupNormStats(operation: GroupNormStats, target: Target): 
   return dispatches;
 }
 
+/** Both halves of group norm in one dispatch. */
+function lowerJoinedGroupNorm(operation: GroupNormApply, target: Target): Dispatch {
+  const { input, groupChannels, eps, activation } = operation;
+  const images = input.shape[0]!;
+  const channels = channelsOf(input);
+  const unit = groupNormUnit(operation);
+  const [first, second] = partsOf(input);
+  const pair = sources(first!, second);
+  return {
+    kernel: kernel("group_norm", groupNorm, target.storage, { subgroups: target.lanes }),
+    label: operation.name,
+    params: params(
+      ...[rowsOf(input) / images, pair.quads, pair.firstQuads, unit / 4],
+      ...[channels, groupChannels, { f32: eps }, activationCode[activation]],
+    ),
+    bindings: [
+      ...pair.bindings,
+      { parameter: operation.gamma },
+      { parameter: operation.beta },
+      { tensor: operation.output },
+    ],
+    workgroups: [Math.ceil(channels / unit), images, 1],
+  };
+}
+
 export function lowerGroupNormApply(operation: GroupNormApply, target: Target): Dispatch[] {
+  if (operation.joined) return [lowerJoinedGroupNorm(operation, target)];
   const { input, statistics } = operation;
   const images = input.shape[0]!;
   const pixels = rowsOf(input) / images;

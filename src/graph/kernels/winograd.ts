@@ -14,9 +14,11 @@ import winogradOutput from "../../../shaders/winograd_output.wgsl" with { type: 
 import winogradProduct from "../../../shaders/winograd_product.wgsl" with { type: "text" };
 import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
 import { type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
-import { WINOGRAD_FREQUENCIES as FREQUENCIES, WINOGRAD_SIDE } from "../weights.ts";
+import { WINOGRAD_SIDE } from "../weights.ts";
 import { convolutionParams } from "./convolution.ts";
 
+// Frequencies along a side of a tile.
+const POINTS = WINOGRAD_SIDE + 2;
 // Rows and quads a lane of winograd_product.wgsl.
 const PRODUCT_ROWS = 16;
 const PRODUCT_QUADS = 2;
@@ -34,16 +36,21 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
   const tilesHigh = Math.ceil(picture.outHeight / WINOGRAD_SIDE);
   const tilesWide = Math.ceil(picture.outWidth / WINOGRAD_SIDE);
   const tiles = picture.images * tilesHigh * tilesWide;
+  const productQuads = Math.ceil(outQuads / (PRODUCT_QUADS * lanes)) * PRODUCT_QUADS * lanes;
   const most = Math.min(
-    target.maxTextureDimension / FREQUENCIES,
-    MAX_SCRATCH_BYTES / (FREQUENCIES * Math.max(weight.inputQuads, outQuads) * TEXEL_BYTES),
+    target.maxTextureDimension / POINTS,
+    MAX_SCRATCH_BYTES / (POINTS ** 2 * Math.max(weight.inputQuads, productQuads) * TEXEL_BYTES),
   );
   const rowsAtOnce = Math.max(PRODUCT_ROWS, Math.floor(most / PRODUCT_ROWS) * PRODUCT_ROWS);
   const parts = Math.ceil(tiles / rowsAtOnce);
   const stride = Math.ceil(tiles / parts / PRODUCT_ROWS) * PRODUCT_ROWS;
-  const scratch = (name: Scratch["name"], width: number): Scratch => ({ name, width, height: FREQUENCIES * stride });
+  const scratch = (name: Scratch["name"], columns: number): Scratch => ({
+    name,
+    width: POINTS * columns,
+    height: POINTS * stride,
+  });
   const transformed = scratch("transformed", weight.inputQuads);
-  const products = scratch("products", outQuads);
+  const products = scratch("products", productQuads);
   const prelude = [convolution, winograd];
   const block = (input: Tensor, first: number, count: number, firstInQuad: number, epilogue: boolean, width: number) =>
     convolutionParams(operation, {
@@ -52,7 +59,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
       accumulate: false,
       epilogue,
       gridWidth: width,
-      tiles: { first, count, stride, high: tilesHigh, wide: tilesWide, side: WINOGRAD_SIDE },
+      tiles: { first, count, stride, productQuads, high: tilesHigh, wide: tilesWide, side: WINOGRAD_SIDE },
     });
 
   const dispatches: Dispatch[] = [];
@@ -78,9 +85,9 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
         preludes: [tilesTexture],
       }),
       label: operation.name,
-      params: params(weight.inputQuads, outQuads, operation.firstOutputQuad, stride),
+      params: params(weight.inputQuads, outQuads, operation.firstOutputQuad, stride, productQuads),
       bindings: [{ scratch: transformed }, { winograd: weight }, { scratch: products }],
-      workgroups: [Math.ceil(count / PRODUCT_ROWS), Math.ceil(outQuads / (PRODUCT_QUADS * lanes)), FREQUENCIES],
+      workgroups: [Math.ceil(count / PRODUCT_ROWS), productQuads / (PRODUCT_QUADS * lanes), POINTS ** 2],
     });
     const { workgroups, width } = grid(count * outQuads);
     const epilogue = (tensor: Tensor | undefined) => (tensor ? ({ tensor } as const) : "blank");
