@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { createFalClient } from "@fal-ai/client";
@@ -176,6 +176,12 @@ describe("worker", () => {
       [4, 4],
     ]);
     expect(longest).toBeLessThan(140);
+  });
+
+  it.each([relative(process.cwd(), file).replace(/^(?!\.)/, "./"), file])("takes a path: %s", async (path) => {
+    const events: Fields[] = [];
+    for await (const event of worker<Fields, Fields>(path)({ n: 2 }, context())) events.push(event);
+    expect(events.map(({ n }) => n)).toEqual([1, 2]);
   });
 
   it("makes no event before the one before was taken", async () => {

@@ -213,6 +213,7 @@ export const ROUTES: readonly RouteDescription[] = [
     path: "/",
     tag: "pictures",
     summary: "The finished picture",
+    parameters: [IDEMPOTENCY],
     body: { schema: "Generation" },
     answers: { 200: { description: "the picture", schema: "Result" }, ...STARTS },
   },
@@ -261,7 +262,13 @@ export const ROUTES: readonly RouteDescription[] = [
     path: "/realtime",
     tag: "pictures",
     summary: "WebSocket of msgpack messages: requests in, events out",
-    parameters: [inQuery("fal_jwt_token", "a token"), inQuery("max_buffering", "requests that may wait, 1 to 60")],
+    parameters: [
+      inQuery("fal_jwt_token", "a token"),
+      inQuery("max_buffering", "requests that may wait, 1 to 60"),
+      inQuery("mode", "queue: every request is answered, in order; else the latest wins"),
+      inQuery("session", "the session to take up again, as its first frame has named it"),
+      inQuery("after", "with session: the last event_id seen of each request, as request:event,request:event"),
+    ],
     answers: { 101: { description: "switching to WebSocket" }, 426: failure("not a WebSocket"), ...COMMON },
   },
   {

@@ -7,6 +7,8 @@
  * before has been taken, so a slow client slows the thread and nothing piles up. Cancelling ends an iterator at its next
  * event; one that gives none within `graceMs` is ended together with its thread.
  */
+import { isAbsolute } from "node:path";
+import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Run } from "../src/engine/run.ts";
 
@@ -97,15 +99,17 @@ function startThread(module: string, name: string): Thread {
 }
 
 /**
- * @param module a path or URL that `import()` takes; relative ones mean nothing here, so give `new URL(…, import.meta.url)`
+ * @param module a URL (`new URL("./render.js", import.meta.url)` lies beside the caller), a package's name, or a path; a
+ * relative one (`./render.js`) is relative to the working folder
  */
 export function worker<Input, Event>(module: string | URL, options: WorkerOptions = {}): Run<Input, Event> {
   const { name = "default", idle = IDLE, graceMs = GRACE_MS } = options;
+  const specifier = isPath(module) ? pathToFileURL(module).href : String(module);
   const kept: Thread[] = [];
 
   return async function* (input, { signal, requestId }) {
     signal.throwIfAborted();
-    const thread = kept.pop() ?? startThread(String(module), name);
+    const thread = kept.pop() ?? startThread(specifier, name);
     let over = false;
     let hung: NodeJS.Timeout | undefined;
     const stop = () => {
@@ -141,6 +145,10 @@ export function worker<Input, Event>(module: string | URL, options: WorkerOption
       else thread.end();
     }
   };
+}
+
+function isPath(module: string | URL): module is string {
+  return typeof module === "string" && (isAbsolute(module) || /^\.\.?[/\\]/.test(module));
 }
 
 /** The error of another thread, with the fields that decide what a client may see (`field`, `status`). */

@@ -1,7 +1,7 @@
 /**
  * Many clients follow jobs at two events of 20 KB a second: the server's event-loop delay, its memory over the time, and
  * whether every event and every result arrived. All streams follow one job, which is the worst: each event is due for
- * everybody at once. Each session has a job of its own.
+ * everybody at once. Each session has a job of its own, and these are no more in step than jobs of strangers are.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -24,6 +24,8 @@ export interface Load {
 const EVENT_MS = 500;
 /** Milliseconds that the delay is sampled with; what a sample is longer than that is delay. */
 const RESOLUTION_MS = 5;
+/** Parts of an event's time by which jobs are apart. */
+const PHASES = Array.from({ length: 97 }, (_, index) => index / 97);
 /** Samples of memory over the time. */
 const SAMPLES = 10;
 
@@ -35,7 +37,9 @@ export async function followers({ sse, websocket, seconds }: Load): Promise<void
   });
   const jobs = createJobs(
     async function* () {
+      const phase = PHASES[jobs.list().length % PHASES.length]!;
       await begin;
+      await sleep(phase * EVENT_MS);
       for (let n = 1; n <= events; n++) {
         await sleep(EVENT_MS);
         yield item(n);
