@@ -10,7 +10,6 @@ import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { arenaBytes, type Plan, type Range } from "../graph/plan.ts";
 import type { PlanLoan } from "../graph/plan-cache.ts";
-import { quads } from "../graph/tensor.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
 import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
@@ -24,7 +23,6 @@ import {
   type LatentSize,
   latentBytes,
   type Pixels,
-  recordDecoder,
   toNchw,
   toNhwc,
 } from "./latents.ts";
@@ -35,6 +33,7 @@ import { withRoom } from "./residency.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
 import type { Schedule } from "./schedulers/schedule.ts";
 import { compileTextEncoder, encodePrompt, type TextConditioning, zeroConditioning } from "./text-conditioning.ts";
+import { decodeTiled, isTooLarge, withoutPadding } from "./tiles.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
 export class PipelineError extends Error {
@@ -212,8 +211,7 @@ export async function* generate(
     const pictures: Pixels[] = [];
     for (let image = 0; image < shape.images; image++) {
       const own = { buffer: kept, offset: image * size, size };
-      const { picture } = await startDecoding(model, plans, weights, "full", own, shape);
-      pictures.push(await picture);
+      pictures.push(await finalPicture(model, plans, weights, own, shape));
     }
     clock.lap("decode");
     const final = kept;
@@ -273,7 +271,7 @@ function tooLarge(model: DiffusionModel, request: RunShape, error: MemoryLimitEr
 }
 
 function largestThatFits(model: DiffusionModel, request: RunShape, limit: number) {
-  const { gpu, unet, vae, activations } = model;
+  const { gpu, unet, activations } = model;
   const unit = 64; // every model's size is a multiple of it
   const longer = Math.max(request.width, request.height);
   for (let side = Math.ceil(longer / unit) * unit - unit; side >= unit; side -= unit) {
@@ -282,8 +280,7 @@ function largestThatFits(model: DiffusionModel, request: RunShape, limit: number
     ) as [number, number];
     const shape = denoiserShape(model, { ...request, width, height });
     const step = unet.weights.bytes + arenaBytes(gpu, recordDenoiser(unet.config, shape), activations);
-    const decoding = vae.weights.bytes + arenaBytes(gpu, recordDecoder(vae, shape), storageOf(model, vae));
-    if (Math.max(step, decoding) * ESTIMATE_MARGIN < limit) return { width, height };
+    if (step * ESTIMATE_MARGIN < limit) return { width, height }; // its decoder works in tiles where it has to
   }
   return undefined;
 }
@@ -308,14 +305,15 @@ export async function warmUp(
   const weights = await weightsOfRun(model, []);
   const loan = model.plans.borrow();
   const { tiny, vae, latentRgb } = model;
-  const phases: (() => Promise<Plan>[])[] = [
-    () => textEncoderPlans(model, loan, weights),
-    () => [denoiserPlan(model, loan, weights, shape)],
+  const one = async (plan: Promise<Plan>) => [await plan];
+  const phases: (() => Promise<Plan[]>[])[] = [
+    () => textEncoderPlans(model, loan, weights).map(one),
+    () => [one(denoiserPlan(model, loan, weights, shape))],
     () => [
-      decoderPlan(model, loan, weights, vae, shape),
-      ...(latentRgb ? [linearPlan(model, loan, weights, shape)] : []),
+      wholeDecoderPlan(model, loan, weights, vae, shape),
+      ...(latentRgb ? [one(linearPlan(model, loan, weights, shape))] : []),
     ],
-    () => (tiny ? [decoderPlan(model, loan, weights, tiny, shape)] : []),
+    () => (tiny ? [wholeDecoderPlan(model, loan, weights, tiny, shape)] : []),
   ];
   // With room for all they are compiled beside each other; else one phase of a run after the other, as it will be run.
   const together = model.gpu.maxBytes === undefined ? [() => phases.flatMap((make) => make())] : phases;
@@ -323,7 +321,7 @@ export async function warmUp(
   let total = 0;
   try {
     for (const make of together) {
-      const plans = await Promise.all(make());
+      const plans = (await Promise.all(make())).flat();
       total += plans.reduce((sum, plan) => sum + plan.kernels, 0);
       onProgress?.(done, total);
       for (const plan of plans) {
@@ -554,6 +552,41 @@ async function startDecoding(
   return { picture };
 }
 
+/** One image's latents decoded in full: whole where that fits, else in tiles. */
+async function finalPicture(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  latents: Range,
+  shape: LatentSize,
+): Promise<Pixels> {
+  let decoding: Decoding;
+  try {
+    decoding = await startDecoding(model, plans, weights, "full", latents, shape);
+  } catch (error) {
+    if (!isTooLarge(error)) throw error;
+    const { gpu, vae } = model;
+    const { height, width, channels } = shape;
+    const padded = new Float32Array((await gpu.read(latents.buffer, latents.offset, latents.size)).buffer);
+    const values = withoutPadding(padded, channels);
+    const options = { label: "decoder", storage: storageOf(model, vae), parameters: vae.weights };
+    return withRoom(weights.residency, [vae.weights], () =>
+      decodeTiled(gpu, vae, values, { height, width, channels }, options),
+    );
+  }
+  return decoding.picture;
+}
+
+/** The decoder's plan for a warm-up; none where pictures of this size are decoded in tiles. */
+async function wholeDecoderPlan(...of: Parameters<typeof decoderPlan>): Promise<Plan[]> {
+  try {
+    return [await decoderPlan(...of)];
+  } catch (error) {
+    if (isTooLarge(error)) return [];
+    throw error;
+  }
+}
+
 function decoderOf(model: DiffusionModel, decoder: "tiny" | "full"): LoadedAutoencoder {
   return decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
 }
@@ -626,11 +659,7 @@ async function readLatents(plan: Plan, shape: DenoiserShape): Promise<Float32Arr
 async function readKeptLatents(gpu: Gpu, kept: GPUBuffer, shape: DenoiserShape): Promise<Float32Array> {
   const { images, channels, height, width } = shape;
   const padded = new Float32Array((await gpu.read(kept, 0, latentBytes(shape) * images)).buffer);
-  const stride = quads(channels) * 4;
-  const values = new Float32Array(latentCount(shape));
-  for (let row = 0; row < images * height * width; row++) {
-    values.set(padded.subarray(row * stride, row * stride + channels), row * channels);
-  }
+  const values = withoutPadding(padded, channels);
   return toNchw(values, images, channels, height * width);
 }
 
