@@ -16,6 +16,7 @@ export interface Input {
   width?: number;
   height?: number;
   strength?: number;
+  few_step?: boolean;
   preview_every?: number;
   output_format?: "jpeg" | "png";
   image?: Uint8Array;

@@ -15,11 +15,15 @@ export interface ServerFacts {
     readonly num_inference_steps?: number;
     readonly guidance_scale?: number;
   };
+  /** The model has a variant that needs few steps. */
+  readonly fewStep: boolean;
 }
 
 export interface RequestForm {
   /** The request's fields but for the picture; a complaint per field that cannot be read. */
   read(): { input: Input; complaints: Complaint[] };
+  /** Lets the request be answered by the few-step variant, if there is one and nobody has chosen steps or guidance. */
+  hurry(input: Input): void;
   /** Shows the model's own values in what is untouched. */
   showDefaults(facts: ServerFacts): void;
   /** The size a request would get. */
@@ -45,6 +49,7 @@ export function requestForm(form: HTMLFormElement): RequestForm {
     ),
   );
   let defaults: ServerFacts["defaults"] = {};
+  let fewStep = false;
 
   const touched = new Set<string>(["strength"]);
   const sliders = (["num_inference_steps", "guidance_scale", "strength"] as const).map((name) => {
@@ -117,8 +122,13 @@ export function requestForm(form: HTMLFormElement): RequestForm {
       input.preview_every = Math.max(1, Math.ceil(steps / PREVIEWS));
       return { input, complaints };
     },
+    hurry(input) {
+      if (!fewStep || touched.has("num_inference_steps") || touched.has("guidance_scale")) return;
+      input.few_step = true;
+      input.preview_every = 1;
+    },
     showDefaults(facts) {
-      defaults = facts.defaults;
+      ({ defaults, fewStep } = facts);
       for (const slider of sliders) {
         const value = slider.name === "strength" ? undefined : defaults[slider.name];
         if (value !== undefined && !touched.has(slider.name)) slider.input.value = String(value);

@@ -134,7 +134,10 @@ async function generate(reason: Reason): Promise<void> {
   }
   if (reason !== "typing" || found.length === 0) complain(found, reason === "hand");
   if (found.length > 0) return;
-  if (reason !== "hand" || painting()) input.seed ??= sessionSeed;
+  if (reason !== "hand" || painting()) {
+    input.seed ??= sessionSeed;
+    request.hurry(input);
+  }
   if (painting()) {
     input.image = await easel.picture();
     input.strength = Number(at<HTMLInputElement>("strength").value);
@@ -192,7 +195,12 @@ function heard(run: Run, event: RunEvent): void {
     if (current?.run === run) figures.step.textContent = event.position === 0 ? "next" : `${event.position} ahead`;
     return;
   }
-  if (current !== undefined && current.run.order > run.order) return;
+  if (current !== undefined && current.run.order > run.order) {
+    // A result that was encoded while the next run had begun: no news, but an end.
+    if (event.type === "preview" || event.type === "result") release(event.image);
+    if (event.type === "result") over(run);
+    return;
+  }
   begin(run);
   const now = performance.now();
   switch (event.type) {
@@ -402,6 +410,7 @@ async function meetServer(): Promise<void> {
     model: typeof health.model === "string" ? health.model : "",
     adapter: typeof health.adapter?.name === "string" ? health.adapter.name : "",
     defaults: health.defaults ?? {},
+    fewStep: typeof health.few_step === "object" && health.few_step !== null,
   };
   const machine = at("machine");
   machine.replaceChildren();

@@ -25,7 +25,7 @@ import { createApp } from "../transports/app.ts";
 import { createAuthenticator } from "../transports/auth.ts";
 import { type Listening, listen } from "../transports/listen.ts";
 import { playground } from "../transports/playground.ts";
-import { until } from "./gradient-run.ts";
+import { gradient, until } from "./gradient-run.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
 const FLAGS = [
@@ -61,6 +61,8 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
   let page: Page;
   /** Takes the place of the model where a test needs a server that fails. */
   let instead: Run<GenerationRequest, RunEvent> | undefined;
+  /** What the server says of a few-step variant. */
+  let few_step: object | undefined;
   const asked: Asked[] = [];
   const strangers: string[] = [];
   const complaints: string[] = [];
@@ -69,7 +71,11 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     const entry: Asked = { request: { image, ...input }, steps: 0, outcome: "running" };
     asked.push(entry);
     try {
-      if (instead !== undefined) return yield* instead({ image, ...input }, runContext);
+      if (instead !== undefined) {
+        yield* instead({ image, ...input }, runContext);
+        entry.outcome = "finished";
+        return;
+      }
       const { signal } = runContext;
       const events =
         image === undefined
@@ -101,7 +107,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     };
     const app = new Hono()
       .route("/", playground(built))
-      .route("/", createApp({ run, health: () => ({ model: name, adapter: runtime.adapter, defaults }) }));
+      .route("/", createApp({ run, health: () => ({ model: name, adapter: runtime.adapter, defaults, few_step }) }));
     server = await listen(app, 0, "127.0.0.1");
     browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   }, 300_000);
@@ -133,7 +139,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
 
   beforeEach(async () => {
     asked.length = strangers.length = complaints.length = 0;
-    instead = undefined;
+    instead = few_step = undefined;
     await visit();
   });
 
@@ -373,6 +379,29 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
       expect(await page.locator("#pictures img").last().getAttribute("src")).toMatch(/^blob:/);
       expect(await plate()).toMatchObject({ width: 128, height: 128 });
       expect(frames.received).toBeGreaterThan(8);
+    });
+
+    it("hurries while one types or paints, where the model can: by hand, and with steps chosen, it does not", async () => {
+      few_step = { num_inference_steps: 4, guidance_scale: 1 };
+      instead = async function* ({ prompt }) {
+        yield { type: "progress", step: 1, steps: 1, progress: 1, elapsed_ms: 1 };
+        yield { type: "result", pictures: [gradient(64, 1)], seed: 1, prompt, timings: {} };
+      };
+      await page.reload();
+      await expectText("#machine .model", /landscapes/);
+      await page.check("input[value=realtime]");
+      const hurried = async (ask: () => Promise<unknown>) => {
+        const before = asked.length;
+        await ask();
+        await answered(before);
+        return asked.at(-1)!.request.few_step;
+      };
+      expect(await hurried(() => page.locator("#prompt").pressSequentially("the sea", { delay: 90 }))).toBe(true);
+      expect(await hurried(() => page.click("#generate"))).toBe(false);
+      await page.check("input[value=canvas]");
+      expect(await hurried(() => cover("Night"))).toBe(true);
+      await page.locator("#steps").fill("9");
+      expect(await hurried(() => cover("Snow"))).toBe(false);
     });
 
     it("makes pictures from strokes while one paints", async () => {

@@ -185,6 +185,7 @@ const NUMBER_FIELDS = new Set<string>([
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(query).map(([name, text]) => {
+      if (name === "few_step" && (text === "true" || text === "false")) return [name, text === "true"];
       const number = NUMBER_FIELDS.has(name) && text.trim() !== "" ? Number(text) : Number.NaN;
       return [name, Number.isNaN(number) ? text : number];
     }),

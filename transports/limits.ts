@@ -47,7 +47,8 @@ export function checkGeneration(
   check("negative_prompt", request.negative_prompt.length, limits.promptCharacters, "Characters");
   const { width = usual?.defaultWidth ?? 0, height = usual?.defaultHeight ?? 0 } = request;
   check("width", width * height, limits.pixels, "Width times height");
-  check("num_inference_steps", request.num_inference_steps ?? usual?.defaultSteps ?? 0, limits.steps, "Steps");
+  const { num_inference_steps: steps = request.few_step ? 0 : (usual?.defaultSteps ?? 0) } = request;
+  check("num_inference_steps", steps, limits.steps, "Steps");
   check("num_images", request.num_images, limits.images, "Pictures");
   const [first] = issues;
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);

@@ -1,6 +1,6 @@
 /**
  * Clients that stop reading, of jobs that go on: what they cost is bounded by what `docs/configuration.md` says (Memory),
- * and who reads is not disturbed. `bench/streams.ts` does it with 200 of each kind.
+ * and who reads is not disturbed. `bench/streams` does it with 200 of each kind.
  */
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";

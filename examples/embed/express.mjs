@@ -9,7 +9,7 @@ const daguerre = mount(routes, "/pictures");
 const app = express();
 app.use(daguerre.request);
 app.use(express.json());
-app.get("/", (request, response) => {
+app.get("/", (_, response) => {
   response.type("text").send("The service that was here before.\n");
 });
 

@@ -9,6 +9,7 @@ struct Params {
   images: u32, heads: u32, queries: u32, keys: u32,
   query_row: u32, query_offset: u32, key_row: u32, key_offset: u32,
   value_row: u32, value_offset: u32, causal: u32, scale: f32,
+  rows: u32, grid_width: u32,  // tokens of an image in a texture: the more of queries and keys
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<Quad>;

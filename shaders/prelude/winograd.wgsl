@@ -1,6 +1,6 @@
 // Winograd's F(4×4, 3×3): 4 × 4 outputs from 6 × 6 inputs with 36 products, where 144 are taken otherwise (Lavin & Gray 2015,
 // arXiv 1509.09308). Interpolation points 0, ±2/3, ±3/2, ∞: with those of the paper (0, ±1, ±2, ∞) the error of f32 is twice
-// as large, and nearly four times at worst; with these it is 1.7 times that of the plain sum (128 channels, normal values).
+// as large, and three times at worst; with these it is 1.7 times that of the plain sum (128 channels, normal values).
 // Results are stored as f32 whatever weights and activations are: as halves, transformed weights lose three digits.
 const OUTPUTS = 4u;  // of a tile, along a side
 const POINTS = 6u;   // inputs of a tile along a side, and frequencies

@@ -35,7 +35,14 @@ function gradientRuntime(record?: RunRecord) {
       backend: "vulkan",
       features: [],
     },
-    model: { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10, defaultGuidanceScale: 3 },
+    model: {
+      name: "gradient",
+      defaultWidth: 64,
+      defaultHeight: 64,
+      defaultSteps: 10,
+      defaultGuidanceScale: 3,
+      fewStep: { steps: 4, guidanceScale: 1 },
+    },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
     countTokens: (text) => text.split(" ").length + 2,
@@ -211,6 +218,7 @@ describe("serve", () => {
         adapter: { name: "llvmpipe", kind: "software", backend: "vulkan" },
         model: "gradient",
         defaults: { width: 64, height: 64, num_inference_steps: 10, guidance_scale: 3 },
+        few_step: { num_inference_steps: 4, guidance_scale: 1 },
       });
     } finally {
       await server.close();

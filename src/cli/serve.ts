@@ -48,6 +48,10 @@ export async function serve(
         num_inference_steps: model.defaultSteps,
         guidance_scale: model.defaultGuidanceScale,
       },
+      // Where the model has a variant for few steps: what a request with few_step gets.
+      ...(model.fewStep !== undefined && {
+        few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
+      }),
     }),
     model: { ...model, countTokens },
     gate: {

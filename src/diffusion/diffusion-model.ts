@@ -3,7 +3,7 @@
  * plans that were compiled for it so far.
  */
 
-import { readFile } from "node:fs/promises";
+import { access, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
@@ -24,6 +24,7 @@ import {
 } from "../weights/model-directory.ts";
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
+import type { RunWeights } from "./lora.ts";
 import { type ResidentComponent, withRoom } from "./residency.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
 
@@ -32,6 +33,16 @@ export type Family = "stable-diffusion" | "stable-diffusion-xl" | "latent-consis
 /** An autoencoder with its weights. */
 export interface LoadedAutoencoder extends Autoencoder {
   readonly weights: StreamedWeights;
+}
+
+/** A LoRA in the model's folder with which a few unguided steps are enough, such as `train/distill.py` makes. */
+export interface FewStep {
+  /** The LoRA's file. */
+  readonly path: string;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  /** The weights with it, once they were asked for (`fewStepWeights`). */
+  readonly merged: { weights?: Promise<RunWeights> };
 }
 
 export interface DiffusionModel {
@@ -61,6 +72,7 @@ export interface DiffusionModel {
     readonly steps: number;
     readonly guidanceScale: number;
   };
+  readonly fewStep?: FewStep;
   readonly plans: PlanCache;
   readonly components: readonly ResidentComponent[];
   readonly prompts: Map<string, TextConditioning>;
@@ -96,7 +108,13 @@ const recommendationSchema = z.object({
   guidance_scale: z.number().nonnegative().optional(),
   width: z.number().int().positive().optional(),
   height: z.number().int().positive().optional(),
+  few_step: z
+    .object({ num_inference_steps: z.number().int().positive(), guidance_scale: z.number().nonnegative() })
+    .optional(),
 });
+
+/** Where a model folder keeps its few-step variant, and how it is run unless `daguerre.json` says otherwise. */
+const FEW_STEP = { file: "few-step/pytorch_lora_weights.safetensors", steps: 4, guidanceScale: 1 };
 
 /**
  * Loads a diffusers folder onto the device.
@@ -143,6 +161,7 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       : undefined;
 
     const recommended = await readRecommendation(folder);
+    const fewStep = await fewStepOf(folder, recommended);
     const familyDefaults = FAMILY_DEFAULTS[family];
     const sampleSize = unetConfig.sample_size;
     const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
@@ -166,11 +185,16 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
         steps: recommended.num_inference_steps ?? familyDefaults.steps,
         guidanceScale: recommended.guidance_scale ?? familyDefaults.guidanceScale,
       },
+      fewStep,
       plans,
       components,
       prompts: new Map(),
       destroy() {
         plans.drop("");
+        void fewStep?.merged.weights?.then(
+          (weights) => weights.destroy(),
+          () => {},
+        );
         for (const { weights } of components) weights.destroy();
       },
     };
@@ -260,6 +284,24 @@ async function loadAutoencoder(
   coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
   const weights = await keep(planKeys, () => loadComponent(gpu, component, [...g.parameters.values()], options));
   return { ...coder, weights };
+}
+
+async function fewStepOf(
+  folder: string,
+  { few_step: recommended }: z.infer<typeof recommendationSchema>,
+): Promise<FewStep | undefined> {
+  const path = join(folder, FEW_STEP.file);
+  try {
+    await access(path);
+  } catch {
+    return undefined; // most folders have none
+  }
+  return {
+    path,
+    steps: recommended?.num_inference_steps ?? FEW_STEP.steps,
+    guidanceScale: recommended?.guidance_scale ?? FEW_STEP.guidanceScale,
+    merged: {},
+  };
 }
 
 async function readRecommendation(folder: string): Promise<z.infer<typeof recommendationSchema>> {

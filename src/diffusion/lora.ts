@@ -9,7 +9,7 @@ import type { LoadedParameters } from "../models/load.ts";
 import { mergeLoras } from "../models/lora.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
-import type { DiffusionModel } from "./diffusion-model.ts";
+import type { DiffusionModel, FewStep } from "./diffusion-model.ts";
 import { type Residency, withRoom } from "./residency.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
@@ -27,10 +27,30 @@ export interface RunWeights {
   readonly unet: ParameterBuffers;
   /** By the encoder's component. */
   encoder(component: string): ParameterBuffers;
+  /** The model's for as long as it lives: later runs find them, and what was made of them, as they are. */
+  readonly lasting: boolean;
   destroy(): void;
 }
 
 let runs = 0;
+
+/**
+ * The weights of the model's few-step variant, which are merged at its first use and then the model's: a realtime session
+ * that merged them for each picture would do little else.
+ * Throws `WeightsError` where the file does not fit this model.
+ */
+export function fewStepWeights(model: DiffusionModel, { path, merged }: FewStep): Promise<RunWeights> {
+  // Where components take turns on the device, weights that build on them cannot stay while they go.
+  if (model.gpu.maxBytes !== undefined) return weightsOfRun(model, [{ path, scale: 1 }]);
+  merged.weights ??= weightsOfRun(model, [{ path, scale: 1 }]).then(
+    (weights) => ({ ...weights, lasting: true }),
+    (error) => {
+      merged.weights = undefined;
+      throw error;
+    },
+  );
+  return merged.weights;
+}
 
 /**
  * The model's weights with `loras` merged in; without any, the model's own.
@@ -40,7 +60,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
   const encoders = new Map(model.encoders.map((encoder) => [encoder.component, encoder]));
   if (loras.length === 0) {
     const encoder = (component: string) => encoders.get(component)!.parameters;
-    return { key: "", residency: model, unet: model.unet.weights, encoder, destroy() {} };
+    return { key: "", residency: model, unet: model.unet.weights, encoder, lasting: true, destroy() {} };
   }
   const residency: Residency = { components: [], plans: model.plans };
   await withRoom(
@@ -87,6 +107,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
     return {
       key: `lora ${runs} `,
       residency,
+      lasting: false,
       unet: merged.get("unet") ?? model.unet.weights,
       encoder: (component) => merged.get(component as LoraComponent) ?? encoders.get(component)!.parameters,
       destroy,

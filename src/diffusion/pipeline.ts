@@ -26,7 +26,7 @@ import {
   toNchw,
   toNhwc,
 } from "./latents.ts";
-import { type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
+import { fewStepWeights, type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { withRoom } from "./residency.ts";
@@ -63,6 +63,8 @@ export interface PipelineRequest {
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
   readonly loras?: readonly LoraRequest[];
+  /** With the model's few-step variant, and `loras` besides. */
+  readonly fewStep?: boolean;
   /** Another scheduler than the model's own, by class; `config` where it is not the model's own configuration. */
   readonly scheduler?: { readonly className: string; readonly config?: Readonly<Record<string, unknown>> };
   /** DDIM's η. */
@@ -227,9 +229,9 @@ export async function* generate(
 }
 
 /** The weights of a run. Throws `PipelineError` where a LoRA does not find room beside the model. */
-async function runWeights(model: DiffusionModel, { loras = [] }: PipelineRequest): Promise<RunWeights> {
+async function runWeights(model: DiffusionModel, request: PipelineRequest): Promise<RunWeights> {
   try {
-    return await weightsOfRun(model, loras);
+    return await weightsFor(model, request);
   } catch (error) {
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError("loras", `do not fit beside this model into ${limitOf(error)}`);
@@ -356,9 +358,16 @@ function updated(
   return { ...request, ...update };
 }
 
+function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
+  if (!fewStep) return weightsOfRun(model, loras);
+  if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
+  if (loras.length === 0) return fewStepWeights(model, model.fewStep);
+  return weightsOfRun(model, [{ path: model.fewStep.path, scale: 1 }, ...loras]);
+}
+
 /** Drops what was made of a run's own weights; of the model's, everything stays for the next run. */
 function forget(model: DiffusionModel, weights: RunWeights): void {
-  if (weights.key === "") return;
+  if (weights.lasting) return;
   model.plans.drop(weights.key);
   for (const prompt of [...model.prompts.keys()]) if (prompt.startsWith(weights.key)) model.prompts.delete(prompt);
   weights.destroy();

@@ -56,6 +56,8 @@ export interface ModelFacts {
   readonly defaultSteps: number;
   /** What a request without `guidance_scale` gets. */
   readonly defaultGuidanceScale: number;
+  /** What a request with `few_step` gets; undefined where the model has no few-step variant. */
+  readonly fewStep?: { readonly steps: number; readonly guidanceScale: number };
 }
 
 export interface RunOptions {

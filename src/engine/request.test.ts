@@ -22,6 +22,7 @@ describe("parseGeneration", () => {
       num_images: 1,
       preview_every: 5,
       preview_decoder: "auto",
+      few_step: false,
       loras: [],
       strength: 0.8,
       output_format: "jpeg",

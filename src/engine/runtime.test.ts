@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -7,7 +7,7 @@ import { writeSafetensors } from "../weights/safetensors.ts";
 import type { Runtime } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { Picture, PreviewEvent, ResultEvent, RunEvent } from "./events.ts";
-import { createRuntime } from "./runtime.ts";
+import { builtInModel, createRuntime } from "./runtime.ts";
 
 // The built-in model on whatever GPU there is; four steps are enough to tell sky from sea.
 const request = { prompt: "a beautiful sunset over the sea", num_inference_steps: 4, seed: 7, preview_every: 0 };
@@ -160,6 +160,58 @@ describe("LoRA", () => {
     await writeSafetensors(path, loraTensors("unet.mid_block.attentions.7.proj_in", 8, 8));
     const run = collect(runtime.textToImage({ ...request, loras: [{ path, scale: 1 }] }));
     await expect(run).rejects.toThrow(/stray\.safetensors.*attentions\.7/);
+  });
+
+  describe("of a model's few-step variant", () => {
+    /** The built-in model with another variant, or none, in the place of its own. */
+    function modelFolder(name: string): string {
+      const model = join(folder, name);
+      mkdirSync(model);
+      for (const part of readdirSync(builtInModel())) {
+        if (part !== "few-step") symlinkSync(join(builtInModel(), part), join(model, part));
+      }
+      return model;
+    }
+
+    it("is run in its own number of steps without guidance, and kept for the next run", async () => {
+      const model = modelFolder("with");
+      mkdirSync(join(model, "few-step"));
+      const path = join(model, "few-step", "pytorch_lora_weights.safetensors");
+      await writeSafetensors(path, loraTensors("unet.up_blocks.1.attentions.1.proj_out", 96, 96));
+      const other = await createRuntime({ model });
+      try {
+        expect(other.model.fewStep).toEqual({ steps: 4, guidanceScale: 1 });
+        const { num_inference_steps: _, ...asked } = request;
+        const plain = { ...asked, num_inference_steps: 4, guidance_scale: 1 };
+        const usual = await resultOf(other.textToImage(plain));
+        const events = await collect(other.textToImage({ ...asked, few_step: true }));
+        expect(events.map(({ type }) => type)).toEqual([...new Array(4).fill("progress"), "result"]);
+        const { pictures } = events.at(-1) as ResultEvent;
+        const asLora = await resultOf(other.textToImage({ ...plain, loras: [{ path, scale: 1 }] }));
+        expect(pictures[0]!.rgba).toEqual(asLora.pictures[0]!.rgba);
+        expect(meanDifference(pictures[0]!, usual.pictures[0]!)).toBeGreaterThan(1);
+
+        const held = other.device.memoryBytes;
+        rmSync(path);
+        const again = await resultOf(other.textToImage({ ...asked, few_step: true }));
+        expect(again.pictures[0]!.rgba).toEqual(pictures[0]!.rgba);
+        expect(other.device.memoryBytes).toBe(held);
+        expect((await resultOf(other.textToImage(plain))).pictures[0]!.rgba).toEqual(usual.pictures[0]!.rgba);
+      } finally {
+        await other.close();
+      }
+    });
+
+    it("is refused by the field where the model has none", async () => {
+      const other = await createRuntime({ model: modelFolder("without") });
+      try {
+        expect(other.model.fewStep).toBeUndefined();
+        const run = collect(other.textToImage({ ...request, few_step: true }));
+        await expect(run).rejects.toMatchObject({ name: "RequestError", field: "few_step" });
+      } finally {
+        await other.close();
+      }
+    });
   });
 
   /** A rank-1 change of a 1 × 1 projection, strong enough to be seen. */

@@ -86,7 +86,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         yield toRunEvent(event, request, pipelineRequest, begun);
       }
     } catch (error) {
-      throw toRequestError(error);
+      throw toRequestError(error, request);
     } finally {
       turn.leave();
     }
@@ -123,6 +123,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
       defaultHeight: defaults.height,
       defaultSteps: defaults.steps,
       defaultGuidanceScale: defaults.guidanceScale,
+      fewStep: model.fewStep && { steps: model.fewStep.steps, guidanceScale: model.fewStep.guidanceScale },
     },
     device: {
       get lost() {
@@ -161,24 +162,34 @@ async function toPipelineRequest(
   const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
   if (scheduler === null)
     throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
+  const fewStep = request.few_step ? model.fewStep : undefined;
+  if (request.few_step && fewStep === undefined) {
+    throw new RequestError("few_step", "this model has no few-step variant");
+  }
   return {
     prompt: request.prompt,
     negativePrompt: request.negative_prompt,
     width,
     height,
-    steps: request.num_inference_steps ?? defaults.steps,
-    guidanceScale: request.guidance_scale ?? defaults.guidanceScale,
+    steps: request.num_inference_steps ?? fewStep?.steps ?? defaults.steps,
+    guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
+    fewStep: request.few_step,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
     generator: request.generator,
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
-    scheduler: scheduler && { className: scheduler },
+    scheduler: scheduler === undefined ? fewStep && fewStepScheduler(model) : { className: scheduler },
     image: request.image && (await decodePicture(request.image, { width, height })),
     strength: request.strength,
     previewEvery: request.preview_every,
     previewDecoder: request.preview_decoder,
   };
+}
+
+/** What the variant was taught with. */
+function fewStepScheduler({ scheduler }: DiffusionModel) {
+  return { className: "DDIMScheduler", config: { ...scheduler.config, timestep_spacing: "trailing" } };
 }
 
 function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: PipelineRequest, begun: number): RunEvent {
@@ -211,9 +222,11 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
  * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit:
  * the model itself was checked when it was loaded.
  */
-function toRequestError(error: unknown): unknown {
+function toRequestError(error: unknown, request?: GenerationRequest): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
-  if (error instanceof WeightsError) return new RequestError("loras", error.message);
+  if (error instanceof WeightsError) {
+    return new RequestError(request?.few_step && request.loras.length === 0 ? "few_step" : "loras", error.message);
+  }
   if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;
 }

@@ -44,7 +44,7 @@ export interface ParameterBinding {
 
 /** A texture that dispatches pass to those right after them; all of one name share one, as large as any of them asks. */
 export interface Scratch {
-  readonly name: "transformed" | "products";
+  readonly name: "transformed" | "products" | "staged";
   readonly width: number;
   readonly height: number;
 }

@@ -7,12 +7,20 @@
  */
 
 import type { Target } from "./dispatch.ts";
-import { type Attention, type Convolution, channelsOf, type GroupNormApply, partsOf, tensorBytes } from "./tensor.ts";
+import {
+  type Attention,
+  type Convolution,
+  channelsOf,
+  type GroupNormApply,
+  partsOf,
+  rowsOf,
+  tensorBytes,
+} from "./tensor.ts";
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
 export const CONVOLUTION_VARIANTS = ["winograd", "subgroup", "tiled"] as const;
-export const ATTENTION_VARIANTS = ["subgroup", "tiled"] as const;
+export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
 
@@ -57,8 +65,8 @@ function canWinograd({ weight, kernel }: Convolution, target: Target): boolean {
 const WINOGRAD_MIN_QUADS = 8;
 // Rows of tiles that a product takes at a time, whether or not there are as many.
 const WINOGRAD_ROWS = 16;
-// What the transforms cost for each channel of a pixel, in products of the direct form. Measured on lavapipe.
-const TRANSFORM_COST = 40;
+// What the transforms cost for each channel of a pixel, in products of the direct form: 102 to 111 on lavapipe.
+const TRANSFORM_COST = 110;
 
 /** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
 function savesByWinograd({ weight, picture }: Convolution): boolean {
@@ -73,9 +81,24 @@ function savesByWinograd({ weight, picture }: Convolution): boolean {
 }
 
 /** The variants that can do an attention on this adapter, by rule the best first. Never empty. */
-export function attentionVariants(_: Attention, { lanes }: Target): readonly AttentionVariant[] {
-  return lanes === undefined ? ["tiled"] : ["subgroup", "tiled"];
+export function attentionVariants(operation: Attention, target: Target): readonly AttentionVariant[] {
+  const { lanes, maxTextureDimension } = target;
+  if (lanes === undefined) return ["tiled"];
+  const { query, key, heads, head } = operation;
+  const images = query.tensor.shape[0]!;
+  const rows = Math.max(rowsOf(query.tensor), rowsOf(key.tensor));
+  const fits = rows <= maxTextureDimension && (3 * heads * head.padded) / 4 <= maxTextureDimension;
+  if (!fits || head.padded / 4 > MAX_HEAD_QUADS_A_LANE * lanes) return ["subgroup", "tiled"];
+  const many = rowsOf(key.tensor) / images >= MANY_KEYS && lanes >= MANY_LANES;
+  return many ? ["textured", "subgroup", "tiled"] : ["subgroup", "textured", "tiled"];
 }
+
+// Of a head, in attention_textured.wgsl.
+const MAX_HEAD_QUADS_A_LANE = 3;
+// With fewer, a dispatch that copies the operands first does not pay.
+const MANY_KEYS = 256;
+// With the four of SwiftShader it never does.
+const MANY_LANES = 8;
 
 /** The variants that can do a group norm on this adapter, by rule the best first. Never empty. */
 export function groupNormVariants(

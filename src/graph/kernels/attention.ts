@@ -1,21 +1,59 @@
 /** Attention: `shaders/attention_*.wgsl`. */
 
+import stage from "../../../shaders/attention_stage.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/attention_subgroup.wgsl" with { type: "text" };
+import textured from "../../../shaders/attention_textured.wgsl" with { type: "text" };
 import tiled from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
 import attention from "../../../shaders/prelude/attention.wgsl" with { type: "text" };
-import { type Dispatch, kernel, params, type Target } from "../dispatch.ts";
+import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
 import { type Attention, channelsOf, quads, rowsOf } from "../tensor.ts";
 import { attentionVariant } from "../variants.ts";
 
 const QUERIES_A_LANE = 4;
 const TILED_QUERIES = 64;
+const TEXTURED_QUERIES = 16;
 
 export function lowerAttention(operation: Attention, target: Target): Dispatch[] {
-  const { query, key, value, heads, head } = operation;
+  const { query, key, value, heads, head, output } = operation;
   const images = query.tensor.shape[0]!;
   const queries = rowsOf(query.tensor) / images;
   const keys = rowsOf(key.tensor) / images;
+  const rows = Math.max(queries, keys);
+  const headQuads = head.padded / 4;
+  const constants = { HEAD_QUADS: headQuads };
+  const block = (gridWidth: number) =>
+    params(
+      ...[images, heads, queries, keys],
+      ...[quads(channelsOf(query.tensor)), query.offset / 4, quads(channelsOf(key.tensor)), key.offset / 4],
+      ...[quads(channelsOf(value.tensor)), value.offset / 4, operation.causal, { f32: 1 / Math.sqrt(head.width) }],
+      ...[rows, gridWidth],
+    );
+  const operands = [{ tensor: query.tensor }, { tensor: key.tensor }, { tensor: value.tensor }] as const;
   const form = attentionVariant(operation, target);
+  if (form === "textured") {
+    const staged: Scratch = { name: "staged", width: 3 * heads * headQuads, height: images * rows };
+    const { workgroups, width } = grid(images * rows * heads * headQuads);
+    return [
+      {
+        kernel: kernel("attention_stage", stage, target.storage, { preludes: [attention], constants }),
+        label: operation.name,
+        params: block(width),
+        bindings: [...operands, "unused", { scratch: staged }],
+        workgroups,
+      },
+      {
+        kernel: kernel("attention_textured", textured, target.storage, {
+          subgroups: target.lanes,
+          preludes: [attention],
+          constants,
+        }),
+        label: operation.name,
+        params: block(0),
+        bindings: ["unused", "unused", "unused", { tensor: output }, { scratch: staged }],
+        workgroups: [Math.ceil(queries / TEXTURED_QUERIES), heads, images],
+      },
+    ];
+  }
   const variant =
     form === "subgroup"
       ? { name: "attention_subgroup", source: subgroup, queries: target.lanes! * QUERIES_A_LANE }
@@ -25,20 +63,11 @@ export function lowerAttention(operation: Attention, target: Target): Dispatch[]
       kernel: kernel(variant.name, variant.source, target.storage, {
         subgroups: form === "subgroup" ? target.lanes : undefined,
         preludes: [attention],
-        constants: { HEAD_QUADS: head.padded / 4 },
+        constants,
       }),
       label: operation.name,
-      params: params(
-        ...[images, heads, queries, keys],
-        ...[quads(channelsOf(query.tensor)), query.offset / 4, quads(channelsOf(key.tensor)), key.offset / 4],
-        ...[quads(channelsOf(value.tensor)), value.offset / 4, operation.causal, { f32: 1 / Math.sqrt(head.width) }],
-      ),
-      bindings: [
-        { tensor: query.tensor },
-        { tensor: key.tensor },
-        { tensor: value.tensor },
-        { tensor: operation.output },
-      ],
+      params: block(0),
+      bindings: [...operands, { tensor: output }],
       workgroups: [Math.ceil(queries / variant.queries), heads, images],
     },
   ];
