@@ -30,8 +30,12 @@ export function latentBytes(size: LatentSize): number {
 }
 
 /** Records one picture's latents (input `latents`, as the diffusion loop has them) to RGBA8 (output `rgba`). */
-export function recordDecoder(decoder: Autoencoder, size: LatentSize, keepPicture = false): Recorder {
-  const g = new Recorder();
+export function recordDecoder(
+  decoder: Autoencoder,
+  size: LatentSize,
+  { keepPicture = false, statistics }: { keepPicture?: boolean; statistics?: Recorder["statistics"] } = {},
+): Recorder {
+  const g = new Recorder({ statistics });
   const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
   const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
   let x = g.modelInput(latents, scale, 1, "unscale");
@@ -55,11 +59,15 @@ export async function compileDecoder(
     keepPicture?: boolean;
   },
 ): Promise<Plan> {
-  const plan = await compile(gpu, recordDecoder(decoder, size, options.keepPicture), options);
+  const plan = await compile(gpu, recordDecoder(decoder, size, options), options);
+  writeDecoderScale(plan, decoder);
+  return plan;
+}
+
+export function writeDecoderScale(plan: Plan, decoder: Autoencoder): void {
   const row = new Float32Array(ROW_QUADS * 4);
   row[0] = 1 / decoder.scalingFactor;
   plan.write("scale", row);
-  return plan;
 }
 
 /** The linear map of latents to RGB: three rows of one number a channel, and a bias. */

@@ -12,6 +12,7 @@ import {
   type Convolution,
   channelsOf,
   type Element,
+  type GroupNormStats,
   type HeadPadding,
   type MatrixParameter,
   type Operation,
@@ -71,8 +72,20 @@ export class Recorder {
   readonly inputs = new Map<string, Tensor>();
   readonly states = new Map<string, Tensor>();
   readonly outputs = new Map<string, Tensor>();
+  /** Of group norms' statistics that are kept or given: pixels of an image, and how they are cut into chunks. */
+  readonly normPixels = new Map<string, { pixels: number; chunks: number; chunkPixels: number }>();
+  /**
+   * Where group norms have their statistics from: they measure their `own`; they measure and keep them as outputs
+   * `statistics <layer>`; or they are `given` as inputs of that name. Partial means and squared deviations, as
+   * `shaders/group_norm_stats.wgsl` has them.
+   */
+  readonly statistics: "own" | "kept" | "given";
   readonly #scopes: string[] = [];
   #nextId = 0;
+
+  constructor(options: { statistics?: Recorder["statistics"] } = {}) {
+    this.statistics = options.statistics ?? "own";
+  }
 
   /** Runs `build` with `name` added to the layers' names. */
   scope<T>(name: string, build: () => T): T {
@@ -184,14 +197,8 @@ export class Recorder {
     const pixels = rowsOf(x) / images;
     const chunkPixels = Math.max(MIN_CHUNK_PIXELS, Math.ceil(pixels / MAX_CHUNKS));
     const chunks = Math.ceil(pixels / chunkPixels);
-    const statistics = this.#push({
-      kind: "group-norm-stats",
-      name: this.#path(name),
-      input: x,
-      chunks,
-      chunkPixels,
-      output: this.#tensor(`${this.#path(name)} statistics`, [images * chunks * quads(c), 8], { element: "f32" }),
-    });
+    const statistics =
+      this.statistics === "given" ? this.#givenStatistics(x, name) : this.#ownStatistics(x, name, chunks, chunkPixels);
     return this.#push({
       kind: "group-norm-apply",
       name: this.#path(name),
@@ -205,6 +212,33 @@ export class Recorder {
       activation: "none",
       output: this.#tensor(this.#path(name), x.shape),
     }).output;
+  }
+
+  #ownStatistics(x: Tensor, name: string, chunks: number, chunkPixels: number): GroupNormStats {
+    const rows = x.shape[0]! * chunks * quads(channelsOf(x));
+    const statistics = this.#push<GroupNormStats>({
+      kind: "group-norm-stats",
+      name: this.#path(name),
+      input: x,
+      chunks,
+      chunkPixels,
+      output: this.#tensor(`${this.#path(name)} statistics`, [rows, 8], { element: "f32" }),
+    });
+    if (this.statistics === "kept") {
+      const output = `statistics ${this.#path(name)}`;
+      this.normPixels.set(output, { pixels: rowsOf(x) / x.shape[0]!, chunks, chunkPixels });
+      this.output(output, statistics.output);
+    }
+    return statistics;
+  }
+
+  /** An input in the place of what would be measured: one chunk, that is the whole picture. */
+  #givenStatistics(x: Tensor, name: string): GroupNormStats {
+    const pixels = rowsOf(x) / x.shape[0]!;
+    const input = `statistics ${this.#path(name)}`;
+    this.normPixels.set(input, { pixels, chunks: 1, chunkPixels: pixels });
+    const output = this.input(input, [x.shape[0]! * quads(channelsOf(x)), 8], { element: "f32" });
+    return { kind: "group-norm-stats", name: this.#path(name), input: x, chunks: 1, chunkPixels: pixels, output };
   }
 
   /** Layer normalisation over the last dimension; weights `<name>.weight`, `<name>.bias` `[c]`. */
