@@ -184,7 +184,7 @@ describe("jobs", () => {
       {
         run: (input, context) => {
           ids.push(context.requestId);
-          return run({ ...input, step_ms: 20 }, context);
+          return run({ ...input, step_ms: 500 }, context);
         },
         jobs: { concurrency: 5 },
       },

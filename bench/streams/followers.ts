@@ -35,32 +35,31 @@ export async function followers({ sse, websocket, seconds }: Load): Promise<void
   const begin = new Promise<void>((resolve) => {
     began = resolve;
   });
-  const jobs = createJobs(
-    async function* () {
-      const phase = PHASES[jobs.list().length % PHASES.length]!;
-      await begin;
-      await sleep(phase * EVENT_MS);
-      for (let n = 1; n <= events; n++) {
-        await sleep(EVENT_MS);
-        yield item(n);
-      }
-      yield { type: "result" };
-    },
-    // Logs that are full after some seconds, so that what grows later is something else.
-    { retentionMs: 5_000, log: { bytes: 2 ** 20 } },
-  );
+  const run = async function* () {
+    const phase = PHASES[jobs.list().length % PHASES.length]!;
+    await begin;
+    await sleep(phase * EVENT_MS);
+    for (let n = 1; n <= events; n++) {
+      await sleep(EVENT_MS);
+      yield item(n);
+    }
+    yield { type: "result" };
+  };
+  const shared = createJobs(run);
+  // A thousand logs that are full after some seconds, so that what grows later is something else.
+  const jobs = createJobs(run, { retentionMs: 5_000, log: { bytes: 2 ** 20 } });
   const app = new Hono();
-  app.get("/stream/:job", resume(jobs));
+  app.get("/stream/:job", resume(shared));
   app.get("/realtime", realtime(jobs));
   const server = await listen(app, 0, "127.0.0.1");
-  const job = jobs.submit(null, { id: "job", detached: true });
+  const job = shared.submit(null, { id: "job", detached: true });
   const clients = startClients(server.url, sse, websocket);
   const got = new Promise<{ streams: Got[]; sessions: Got[] }>((resolve, reject) => {
     clients.once("message", (message) => resolve(message as never));
     clients.once("exit", (code) => code !== 0 && reject(new Error(`the clients ended with ${code}`)));
   });
   // The first job is there before any client.
-  while (job.log.readers < sse || jobs.list().length < websocket + 1) await sleep(50);
+  while (job.log.readers < sse || jobs.list().length < websocket) await sleep(50);
 
   const idle = fork(fileURLToPath(new URL("idle.ts", import.meta.url)));
   await new Promise((resolve) => idle.once("message", resolve));
