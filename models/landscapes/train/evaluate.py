@@ -2,7 +2,7 @@
 what does its autoencoder lose.
 
     python3 evaluate.py classifier --run DIR --minutes 12         trains DIR/classifier.pt
-    python3 evaluate.py model --run DIR --model ../ [--steps 8 --guidance 3] [--out evaluation.json]
+    python3 evaluate.py model --run DIR --model ../ [--steps 8 --guidance 3 | --few-step] [--out evaluation.json]
 
 The classifier reads seven attributes off latents; its accuracy on held-out renders is the ceiling of the
 model's. Prompts name every attribute of 512 held-out scenes (absence of a sun or a subject cannot be named).
@@ -23,7 +23,7 @@ from arithmetic import autocast
 from captioned import Captioned
 from dataset import picture_shards, to_tensor
 from networks import LATENT_CHANNELS
-from pipeline import GUIDANCE, Pipeline
+from pipeline import FEW_STEPS, GUIDANCE, Pipeline
 from scenes import ATTRIBUTES, labels, mirrored
 
 SAMPLES = 512
@@ -150,7 +150,7 @@ def round_trip(pipeline, run, count):
     return round(float(np.mean(psnr)), 2)
 
 
-def evaluate(run, model, steps, guidance, seed):
+def evaluate(run, model, steps, guidance, seed, few_step=False):
     held_out = Captioned(run, "valid")
     classifier = Classifier()
     classifier.load_state_dict(torch.load(Path(run) / "classifier.pt"))
@@ -160,14 +160,16 @@ def evaluate(run, model, steps, guidance, seed):
     total = len(held_out.scenes)
     prompts = [full_prompt(scene) for scene in held_out.scenes[:count]]
     real_features, real_values = classifier.read(latents_of(held_out, range(total), [0] * total))
-    pipeline = Pipeline(model, bf16=True)
+    if few_step:
+        steps, guidance = FEW_STEPS, 1.0
+    pipeline = Pipeline(model, bf16=True, few_step=few_step)
     start = time.monotonic()
     latents = pipeline.latents(prompts, steps, guidance, seed)
     seconds = (time.monotonic() - start) / count
     features, values = classifier.read(latents)
     reference = real_features[-count:]
     return {
-        "samples": count, "steps": steps, "guidance": guidance, "seed": seed,
+        "samples": count, "few_step": few_step, "steps": steps, "guidance": guidance, "seed": seed,
         "accuracy": accuracy(values, truth[:count]),
         "ceiling": accuracy(real_values, truth),
         "frechet": round(frechet_distance(features, reference), 2),
@@ -185,6 +187,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", help="model: folder in diffusers layout")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--few-step", action="store_true", help=f"model: its few-step variant, {FEW_STEPS} steps")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", help="model: also write the numbers here, as JSON")
     arguments = parser.parse_args()
@@ -192,7 +195,8 @@ if __name__ == "__main__":
     if arguments.action == "classifier":
         train_classifier(arguments.run, arguments.minutes)
     else:
-        numbers = evaluate(arguments.run, arguments.model, arguments.steps, arguments.guidance, arguments.seed)
+        numbers = evaluate(arguments.run, arguments.model, arguments.steps, arguments.guidance, arguments.seed,
+                           arguments.few_step)
         print(json.dumps(numbers, indent=1))
         if arguments.out:
             Path(arguments.out).write_text(json.dumps(numbers, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
     python3 pipeline.py --model ../ --prompt "a lighthouse at dusk" --out picture.png
     python3 pipeline.py --model ../ --sheet ../contact-sheet.jpg [--steps 8 --guidance 3]
+    python3 pipeline.py --model ../ --sheet ../few-step.jpg --few-step     4 steps, no guidance
 """
 import argparse
 import json
@@ -18,6 +19,8 @@ from tokenizer import Tokenizer
 from weights import load_safetensors
 
 GUIDANCE = 3.0  # 2 to 3 was best by eye
+FEW_STEPS = 4  # of the few-step variant, which needs no guidance
+FEW_STEP_FILE = "few-step/pytorch_lora_weights.safetensors"
 SHEET_PROMPTS = [
     "a beautiful sunset over the sea",
     "a night sky with a full moon over snowy mountains",
@@ -41,7 +44,7 @@ SHEET_PROMPTS = [
 class Pipeline:
     """Weights as stored (f16), arithmetic in f32, or in bf16 where `bf16` is set and the machine has it."""
 
-    def __init__(self, folder, bf16=False, device="cpu"):
+    def __init__(self, folder, bf16=False, device="cpu", few_step=False):
         folder = Path(folder)
         unet = json.loads((folder / "unet/config.json").read_text())
         text = json.loads((folder / "text_encoder/config.json").read_text())
@@ -57,6 +60,8 @@ class Pipeline:
                               (self.autoencoder, "vae/diffusion_pytorch_model")):
             network.load_state_dict(load_safetensors(folder / f"{path}.safetensors"))
             network.to(device).eval().requires_grad_(False)
+        if few_step:
+            merge_lora(self.unet, load_safetensors(folder / FEW_STEP_FILE))
         self.unet.to(memory_format=torch.channels_last)
         self.autoencoder.to(memory_format=torch.channels_last)
 
@@ -81,6 +86,17 @@ class Pipeline:
         """latents -> uint8 [n, h, w, 3]"""
         pictures = [self.autoencoder.decoder(part.to(self.device) / self.scaling_factor).cpu() for part in latents.split(32)]
         return to_pixels(torch.cat(pictures))
+
+
+def merge_lora(unet, tensors):
+    """W + B·A in every layer that the LoRA names."""
+    layers = dict(unet.named_modules())
+    for name, down in tensors.items():
+        if name.endswith(".lora_A.weight"):
+            path = name[len("unet."):-len(".lora_A.weight")]
+            up = tensors[f"unet.{path}.lora_B.weight"]
+            weight = layers[path].weight
+            weight.data += (up.flatten(1) @ down.flatten(1)).view_as(weight)
 
 
 def tile(pictures, columns, gap=2):
@@ -108,10 +124,13 @@ if __name__ == "__main__":
     parser.add_argument("--sheet", help="write a contact sheet of the standard prompts, two seeds each, here")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--few-step", action="store_true", help=f"the few-step variant: {FEW_STEPS} steps, no guidance")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.few_step:
+        arguments.steps, arguments.guidance = FEW_STEPS, 1.0
     torch.set_num_threads(1)
-    pipeline = Pipeline(arguments.model)
+    pipeline = Pipeline(arguments.model, few_step=arguments.few_step)
     draw = lambda prompts, seed: pipeline.decode(
         pipeline.latents(prompts, arguments.steps, arguments.guidance, seed))
     if arguments.sheet:

@@ -44,7 +44,9 @@ def stages(run, out, size, init, workers):
     yield "latents.py", ["preview", "--run", run, "--out", f"{out}/latent_rgb.json"]
     yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"], "--batch", min(32, size["batch"])]
     yield "evaluate.py", ["model", "--run", run, "--model", out, "--out", f"{out}/evaluation.json"]
+    yield "evaluate.py", ["model", "--run", run, "--model", out, "--few-step", "--out", f"{out}/evaluation-few-step.json"]
     yield "pipeline.py", ["--model", out, "--sheet", f"{out}/contact-sheet.jpg"]
+    yield "pipeline.py", ["--model", out, "--sheet", f"{out}/contact-sheet-few-step.jpg", "--few-step"]
 
 
 if __name__ == "__main__":
