@@ -1,11 +1,11 @@
 /** `daguerre generate`: a prompt becomes a file, with the step it is at on the screen meanwhile. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { SingleBar } from "cli-progress";
 import type { Runtime } from "../engine/contract.ts";
 import type { RunEvent } from "../engine/events.ts";
 import type { TextToImageInput } from "../engine/request.ts";
 import { encodePicture, type PictureFormat, PREVIEW_QUALITY } from "../image/encode.ts";
+import { progressBar } from "./progress-bar.ts";
 
 /** What one call of the command is to do. */
 export interface GenerateJob {
@@ -98,15 +98,7 @@ interface Progress {
 }
 
 function bar(screen: NodeJS.WritableStream): Progress {
-  const single = new SingleBar({
-    format: "{bar} step {value}/{total}  {duration_formatted}",
-    barCompleteChar: "█",
-    barIncompleteChar: "░",
-    barsize: 32,
-    stream: screen,
-    hideCursor: true,
-    clearOnComplete: true,
-  });
+  const single = progressBar(screen, "{bar} step {value}/{total}  {duration_formatted}");
   let started = false;
   return {
     show(event) {

@@ -1,6 +1,6 @@
 /** What a command shows while its model is made ready: a bar on a terminal, elsewhere a line now and then. */
-import { SingleBar } from "cli-progress";
 import type { LoadProgress } from "../engine/contract.ts";
+import { progressBar } from "./progress-bar.ts";
 
 export interface LoadingScreen {
   show(progress: LoadProgress): void;
@@ -15,15 +15,7 @@ export function loadingScreen(screen: NodeJS.WritableStream & { readonly isTTY?:
 }
 
 function bar(screen: NodeJS.WritableStream): LoadingScreen {
-  const single = new SingleBar({
-    format: "{bar} {what} {percentage}%",
-    barCompleteChar: "█",
-    barIncompleteChar: "░",
-    barsize: 32,
-    stream: screen,
-    hideCursor: true,
-    clearOnComplete: true,
-  });
+  const single = progressBar(screen, "{bar} {what} {percentage}%");
   let shown: string | undefined;
   const end = () => {
     if (shown !== undefined) single.stop();
