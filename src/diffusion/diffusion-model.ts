@@ -41,8 +41,14 @@ export interface FewStep {
   readonly path: string;
   readonly steps: number;
   readonly guidanceScale: number;
-  /** The weights with it, once they were asked for (`fewStepWeights`). */
-  readonly merged: { weights?: Promise<RunWeights> };
+}
+
+/** A LoRA in the model's folder for pictures larger than its own, such as `train/train_large.py` makes. */
+export interface Large {
+  /** The LoRA's file. */
+  readonly path: string;
+  /** Pictures of as many pixels are nearer, as a ratio, to what it was taught than to what the model was. */
+  readonly fromPixels: number;
 }
 
 export interface DiffusionModel {
@@ -73,6 +79,9 @@ export interface DiffusionModel {
     readonly guidanceScale: number;
   };
   readonly fewStep?: FewStep;
+  readonly large?: Large;
+  /** The weights with its own variants, by their files, once they were asked for (`variantWeights`). */
+  readonly variants: Map<string, Promise<RunWeights>>;
   readonly plans: PlanCache;
   readonly components: readonly ResidentComponent[];
   readonly prompts: Map<string, TextConditioning>;
@@ -111,10 +120,13 @@ const recommendationSchema = z.object({
   few_step: z
     .object({ num_inference_steps: z.number().int().positive(), guidance_scale: z.number().nonnegative() })
     .optional(),
+  large: z.object({ width: z.number().int().positive(), height: z.number().int().positive() }).optional(),
 });
 
 /** Where a model folder keeps its few-step variant, and how it is run unless `daguerre.json` says otherwise. */
 const FEW_STEP = { file: "few-step/pytorch_lora_weights.safetensors", steps: 4, guidanceScale: 1 };
+/** Where it keeps its variant for large pictures; of how many times its own side, unless `daguerre.json` says otherwise. */
+const LARGE = { file: "large/pytorch_lora_weights.safetensors", sides: 2 };
 
 /**
  * Loads a diffusers folder onto the device.
@@ -161,11 +173,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       : undefined;
 
     const recommended = await readRecommendation(folder);
-    const fewStep = await fewStepOf(folder, recommended);
+    const variants: DiffusionModel["variants"] = new Map();
     const familyDefaults = FAMILY_DEFAULTS[family];
     const sampleSize = unetConfig.sample_size;
     const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
     const scheduler = required(directory, "scheduler");
+    const width = recommended.width ?? side;
+    const height = recommended.height ?? side;
     return {
       name: recommended.name ?? basename(folder),
       family,
@@ -180,21 +194,25 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       scheduler: { className: scheduler.className, config: scheduler.config },
       zerosForNoPrompt: family === "stable-diffusion-xl" && directory.flags.force_zeros_for_empty_prompt !== false,
       defaults: {
-        width: recommended.width ?? side,
-        height: recommended.height ?? side,
+        width,
+        height,
         steps: recommended.num_inference_steps ?? familyDefaults.steps,
         guidanceScale: recommended.guidance_scale ?? familyDefaults.guidanceScale,
       },
-      fewStep,
+      fewStep: await fewStepOf(folder, recommended),
+      large: await largeOf(folder, recommended, width * height),
+      variants,
       plans,
       components,
       prompts: new Map(),
       destroy() {
         plans.drop("");
-        void fewStep?.merged.weights?.then(
-          (weights) => weights.destroy(),
-          () => {},
-        );
+        for (const merging of variants.values()) {
+          void merging.then(
+            (weights) => weights.destroy(),
+            () => {},
+          );
+        }
         for (const { weights } of components) weights.destroy();
       },
     };
@@ -290,18 +308,33 @@ async function fewStepOf(
   folder: string,
   { few_step: recommended }: z.infer<typeof recommendationSchema>,
 ): Promise<FewStep | undefined> {
-  const path = join(folder, FEW_STEP.file);
-  try {
-    await access(path);
-  } catch {
-    return undefined; // most folders have none
-  }
+  const path = await variantFile(folder, FEW_STEP.file);
+  if (path === undefined) return undefined;
   return {
     path,
     steps: recommended?.num_inference_steps ?? FEW_STEP.steps,
     guidanceScale: recommended?.guidance_scale ?? FEW_STEP.guidanceScale,
-    merged: {},
   };
+}
+
+async function largeOf(
+  folder: string,
+  { large: recommended }: z.infer<typeof recommendationSchema>,
+  pixels: number,
+): Promise<Large | undefined> {
+  const path = await variantFile(folder, LARGE.file);
+  if (path === undefined) return undefined;
+  const largePixels = recommended ? recommended.width * recommended.height : pixels * LARGE.sides ** 2;
+  return { path, fromPixels: Math.sqrt(pixels * largePixels) };
+}
+
+/** The variant's file, if the folder has it: most have none. */
+async function variantFile(folder: string, file: string): Promise<string | undefined> {
+  const path = join(folder, file);
+  return access(path).then(
+    () => path,
+    () => undefined,
+  );
 }
 
 async function readRecommendation(folder: string): Promise<z.infer<typeof recommendationSchema>> {

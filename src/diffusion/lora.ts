@@ -9,7 +9,7 @@ import type { LoadedParameters } from "../models/load.ts";
 import { mergeLoras } from "../models/lora.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
-import type { DiffusionModel, FewStep } from "./diffusion-model.ts";
+import type { DiffusionModel } from "./diffusion-model.ts";
 import { type Residency, withRoom } from "./residency.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
@@ -35,21 +35,22 @@ export interface RunWeights {
 let runs = 0;
 
 /**
- * The weights of the model's few-step variant, which are merged at its first use and then the model's: a realtime session
- * that merged them for each picture would do little else. Where memory is limited they are a run's, as any LoRA's are: the
- * model's own weights, on which they build, must be free to give way.
- * Throws `WeightsError` where the file does not fit this model.
+ * The weights of the model's own variants, given by their files, which are merged at their first use and then the model's:
+ * a realtime session that merged them for each picture would do little else. Where memory is limited they are a run's, as
+ * any LoRA's are: the model's own weights, on which they build, must be free to give way.
+ * Throws `WeightsError` where a file does not fit this model.
  */
-export function fewStepWeights(model: DiffusionModel, { path, merged }: FewStep): Promise<RunWeights> {
-  if (model.gpu.maxBytes !== undefined) return weightsOfRun(model, [{ path, scale: 1 }]);
-  merged.weights ??= weightsOfRun(model, [{ path, scale: 1 }]).then(
-    (weights) => ({ ...weights, lasting: true }),
-    (error) => {
-      merged.weights = undefined;
-      throw error;
-    },
-  );
-  return merged.weights;
+export function variantWeights(model: DiffusionModel, paths: readonly string[]): Promise<RunWeights> {
+  const loras = paths.map((path) => ({ path, scale: 1 }));
+  if (model.gpu.maxBytes !== undefined || loras.length === 0) return weightsOfRun(model, loras);
+  const key = paths.join("\n");
+  let merging = model.variants.get(key);
+  if (merging === undefined) {
+    merging = weightsOfRun(model, loras).then((weights) => ({ ...weights, lasting: true }));
+    model.variants.set(key, merging);
+    merging.catch(() => model.variants.delete(key));
+  }
+  return merging;
 }
 
 /**

@@ -28,7 +28,7 @@ import {
   toNchw,
   toNhwc,
 } from "./latents.ts";
-import { fewStepWeights, type LoraRequest, type RunWeights, weightsOfRun } from "./lora.ts";
+import { type LoraRequest, type RunWeights, variantWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { withRoom } from "./residency.ts";
@@ -297,7 +297,7 @@ export async function warmUp(
   { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
 ): Promise<void> {
   const shape = denoiserShape(model, asked);
-  const weights = await weightsOfRun(model, []);
+  const weights = await weightsFor(model, asked);
   const loan = model.plans.borrow();
   const { tiny, vae, latentRgb } = model;
   const phases: (() => Promise<Plan>[])[] = [
@@ -331,6 +331,7 @@ export async function warmUp(
     throw error instanceof MemoryLimitError ? tooLarge(model, asked, error) : error;
   } finally {
     loan.giveBack();
+    forget(model, weights);
   }
 }
 
@@ -351,17 +352,23 @@ function updated(
 }
 
 /** The weights of a run. Throws `PipelineError` where a LoRA does not find room beside the model. */
-async function weightsFor(model: DiffusionModel, { loras = [], fewStep }: PipelineRequest): Promise<RunWeights> {
-  if (fewStep && model.fewStep === undefined) {
-    throw new PipelineError("few_step", "this model has no few-step variant");
+async function weightsFor(
+  model: DiffusionModel,
+  { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
+): Promise<RunWeights> {
+  const variants: string[] = [];
+  if (fewStep) {
+    if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
+    variants.push(model.fewStep.path);
   }
+  if (model.large && width * height >= model.large.fromPixels) variants.push(model.large.path);
   try {
-    if (!fewStep) return await weightsOfRun(model, loras);
-    if (loras.length === 0) return await fewStepWeights(model, model.fewStep!);
-    return await weightsOfRun(model, [{ path: model.fewStep!.path, scale: 1 }, ...loras]);
+    if (loras.length === 0) return await variantWeights(model, variants);
+    return await weightsOfRun(model, [...variants.map((path) => ({ path, scale: 1 })), ...loras]);
   } catch (error) {
     if (!(error instanceof MemoryLimitError)) throw error;
-    throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
+    const field = loras.length > 0 ? "loras" : fewStep ? "few_step" : "width";
+    throw new PipelineError(field, `do not fit beside this model into ${limitOf(error)}`);
   }
 }
 

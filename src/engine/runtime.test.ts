@@ -162,18 +162,18 @@ describe("LoRA", () => {
     await expect(run).rejects.toThrow(/stray\.safetensors.*attentions\.7/);
   });
 
-  describe("of a model's few-step variant", () => {
-    /** The built-in model with another variant, or none, in the place of its own. */
+  describe("of a model's own variants", () => {
+    /** The built-in model with other variants, or none, in the place of its own. */
     function modelFolder(name: string): string {
       const model = join(folder, name);
       mkdirSync(model);
       for (const part of readdirSync(builtInModel())) {
-        if (part !== "few-step") symlinkSync(join(builtInModel(), part), join(model, part));
+        if (part !== "few-step" && part !== "large") symlinkSync(join(builtInModel(), part), join(model, part));
       }
       return model;
     }
 
-    it("is run in its own number of steps without guidance, and kept for the next run", async () => {
+    it("the one for few steps is run in its own number of them without guidance, and kept for the next run", async () => {
       const model = modelFolder("with");
       mkdirSync(join(model, "few-step"));
       const path = join(model, "few-step", "pytorch_lora_weights.safetensors");
@@ -202,7 +202,32 @@ describe("LoRA", () => {
       }
     });
 
-    it("is refused by the field where the model has none", async () => {
+    it("the one for large pictures is taken from half way to their size on", async () => {
+      const model = modelFolder("large-pictures");
+      mkdirSync(join(model, "large"));
+      const path = join(model, "large", "pytorch_lora_weights.safetensors");
+      await writeSafetensors(path, loraTensors("unet.up_blocks.1.attentions.1.proj_out", 96, 96));
+      const other = await createRuntime({ model });
+      try {
+        const draw = async (size: { width: number; height: number }) =>
+          (await resultOf(other.textToImage({ ...request, ...size }))).pictures[0]!;
+        const small = { width: 128, height: 128 };
+        const large = { width: 256, height: 128 };
+        const plain = await resultOf(runtime.textToImage({ ...request, ...small }));
+        expect((await draw(small)).rgba).toEqual(plain.pictures[0]!.rgba);
+        const bare = await createRuntime({ model: modelFolder("bare") });
+        try {
+          const asLora = await resultOf(bare.textToImage({ ...request, ...large, loras: [{ path, scale: 1 }] }));
+          expect((await draw(large)).rgba).toEqual(asLora.pictures[0]!.rgba);
+        } finally {
+          await bare.close();
+        }
+      } finally {
+        await other.close();
+      }
+    });
+
+    it("the one for few steps is refused by the field where the model has none", async () => {
       const other = await createRuntime({ model: modelFolder("without") });
       try {
         expect(other.model.fewStep).toBeUndefined();

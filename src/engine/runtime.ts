@@ -219,13 +219,14 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
 }
 
 /**
- * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit:
- * the model itself was checked when it was loaded.
+ * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit, be
+ * it the request's or a variant of the model: the model itself was checked when it was loaded.
  */
 function toRequestError(error: unknown, request?: GenerationRequest): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
   if (error instanceof WeightsError) {
-    return new RequestError(request?.few_step && request.loras.length === 0 ? "few_step" : "loras", error.message);
+    const field = request && request.loras.length === 0 ? (request.few_step ? "few_step" : "width") : "loras";
+    return new RequestError(field, error.message);
   }
   if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;

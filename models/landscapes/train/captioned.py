@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from captions import caption
-from dataset import encoded_shards, load_codes, load_scenes
+from dataset import NATIVE, encoded_shards, load_codes, load_scenes
 from latents import LinearLatents
 from regions import position_weights
 from scenes import SAYABLE, mirrored, sayable_labels
@@ -20,15 +20,15 @@ UNSAID = -100  # the label that cross-entropy ignores
 class Captioned:
     """All encoded shards of a split in memory: latents and, drawn anew each time, captions."""
 
-    def __init__(self, run, split):
-        self.run, self.split = run, split
+    def __init__(self, run, split, size=NATIVE):
+        self.run, self.split, self.size = run, split, size
         self.scaling_factor = LinearLatents.load(run).scaling_factor
         self.tokenizer = Tokenizer(Path(run) / "tokenizer")
         self.shards, self.codes, self.scenes = [], [], []
         self.refresh()
 
     def refresh(self):
-        for path in encoded_shards(self.run, self.split):
+        for path in encoded_shards(self.run, self.split, self.size):
             if path not in self.shards:
                 self.shards.append(path)
                 self.codes.append(load_codes(path))

@@ -1,8 +1,10 @@
 """Shards of rendered pictures: DIR/data/train-0000.npy, uint8 [1000, 128, 128, 3], and train-0000.json, the
-scene of each picture. Captions are not stored: a new one is drawn from the scene each time it is used.
+scene of each picture; those of another side in DIR/data-256. Captions are not stored: a new one is drawn from the scene
+each time it is used.
 
     python3 dataset.py --run DIR --split train --shards 40        13 ms a picture on one thread: 9 minutes
     python3 dataset.py --run DIR --split valid --shards 1
+    python3 dataset.py --run DIR --split train --shards 6 --size 256        50 ms a picture
 
 A shard that exists is left alone, so the command can be stopped and started again.
 """
@@ -15,18 +17,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+NATIVE, LARGE = 128, 256  # pixels: the side of the pictures that the UNet learns from, and its variant `large`
 PICTURES_A_SHARD = 1000
 VALID_SEED = 10_000_000  # scenes of the valid split come from seeds that train never reaches
 
 
-def picture_shards(run, split):
+def data_folder(run, size=NATIVE):
+    return Path(run) / ("data" if size == NATIVE else f"data-{size}")
+
+
+def picture_shards(run, split, size=NATIVE):
     """Paths of the finished shards, in order."""
-    found = sorted((Path(run) / "data").glob(f"{split}-*.json"))
+    found = sorted(data_folder(run, size).glob(f"{split}-*.json"))
     return [path.with_suffix(".npy") for path in found]
 
 
-def encoded_shards(run, split):
-    return [path for path in picture_shards(run, split) if path.with_suffix(".codes.npy").exists()]
+def encoded_shards(run, split, size=NATIVE):
+    return [path for path in picture_shards(run, split, size) if path.with_suffix(".codes.npy").exists()]
 
 
 def load_scenes(path):
@@ -51,7 +58,7 @@ def to_pixels(pictures):
 def render_shard(index, run, split, size, count):
     from renderer import random_scene, render
 
-    path = Path(run) / "data" / f"{split}-{index:04d}.npy"
+    path = data_folder(run, size) / f"{split}-{index:04d}.npy"
     if path.with_suffix(".json").exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", required=True, help="folder of this training run")
     parser.add_argument("--split", choices=["train", "valid"], default="train")
     parser.add_argument("--shards", type=int, default=40)
-    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
+    parser.add_argument("--size", type=int, default=NATIVE, help="side of a picture in pixels")
     parser.add_argument("--pictures", type=int, default=PICTURES_A_SHARD, help="pictures a shard")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     arguments = parser.parse_args()

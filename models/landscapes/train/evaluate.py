@@ -2,12 +2,13 @@
 what does its autoencoder lose.
 
     python3 evaluate.py classifier --run DIR --minutes 12         trains DIR/classifier.pt
-    python3 evaluate.py model --run DIR --model ../ [--steps 8 --guidance 3 | --few-step] [--out evaluation.json]
+    python3 evaluate.py model --run DIR --model ../ [--steps 8 --guidance 3 | --few-step] [--large]
+                                                                  [--out evaluation.json]
 
 The classifier reads seven attributes off latents; its accuracy on held-out renders is the ceiling of the
 model's. Prompts name every attribute of 512 held-out scenes (absence of a sun or a subject cannot be named).
 The Fréchet distance is between the classifier's 256 features of 512 samples and of 512 other held-out
-renders; two such sets of real renders give the floor.
+renders; two such sets of real renders give the floor. Pictures of the large variant are halved before they are read.
 """
 import argparse
 import json
@@ -21,9 +22,10 @@ from torch import nn
 
 from arithmetic import autocast
 from captioned import Captioned
-from dataset import picture_shards, to_tensor
+from dataset import LARGE, NATIVE, picture_shards, to_tensor
+from latents import LinearLatents
 from networks import LATENT_CHANNELS
-from pipeline import FEW_STEPS, GUIDANCE, Pipeline
+from pipeline import FEW_STEP, FEW_STEPS, GUIDANCE, LARGE_VARIANT, Pipeline
 from scenes import ATTRIBUTES, labels, mirrored
 
 SAMPLES = 512
@@ -139,10 +141,11 @@ def frechet_distance(a, b):
     return (((a.mean(0) - b.mean(0)) ** 2).sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
 
 
-def round_trip(pipeline, run, count):
+def round_trip(pipeline, run, count, size):
     """Mean over pictures of the PSNR of decode(encode(picture)), in dB."""
     psnr = []
-    for part in np.array_split(np.load(picture_shards(run, "valid")[0], mmap_mode="r")[:count], max(1, count // 32)):
+    pictures = np.load(picture_shards(run, "valid", size)[0], mmap_mode="r")[:count]
+    for part in np.array_split(pictures, max(1, count // 32)):
         x = to_tensor(part)
         with torch.no_grad():
             y = pipeline.autoencoder.decoder(pipeline.autoencoder.encoder(x)).clamp(-1, 1)
@@ -150,7 +153,13 @@ def round_trip(pipeline, run, count):
     return round(float(np.mean(psnr)), 2)
 
 
-def evaluate(run, model, steps, guidance, seed, few_step=False):
+def halved(pipeline, latents, linear):
+    """Latents of the pictures at half their size."""
+    pictures = [F.avg_pool2d(to_tensor(pipeline.decode(part)), 2) for part in latents.split(32)]
+    return torch.cat([linear.encode(part) for part in pictures]) * linear.scaling_factor
+
+
+def evaluate(run, model, steps, guidance, seed, few_step=False, large=False):
     held_out = Captioned(run, "valid")
     classifier = Classifier()
     classifier.load_state_dict(torch.load(Path(run) / "classifier.pt"))
@@ -162,19 +171,19 @@ def evaluate(run, model, steps, guidance, seed, few_step=False):
     real_features, real_values = classifier.read(latents_of(held_out, range(total), [0] * total))
     if few_step:
         steps, guidance = FEW_STEPS, 1.0
-    pipeline = Pipeline(model, bf16=True, few_step=few_step)
+    pipeline = Pipeline(model, bf16=True, variants=[FEW_STEP] * few_step + [LARGE_VARIANT] * large)
     start = time.monotonic()
     latents = pipeline.latents(prompts, steps, guidance, seed)
     seconds = (time.monotonic() - start) / count
-    features, values = classifier.read(latents)
+    features, values = classifier.read(halved(pipeline, latents, LinearLatents.load(run)) if large else latents)
     reference = real_features[-count:]
     return {
-        "samples": count, "few_step": few_step, "steps": steps, "guidance": guidance, "seed": seed,
+        "samples": count, "few_step": few_step, "large": large, "steps": steps, "guidance": guidance, "seed": seed,
         "accuracy": accuracy(values, truth[:count]),
         "ceiling": accuracy(real_values, truth),
         "frechet": round(frechet_distance(features, reference), 2),
         "frechet_real_halves": round(frechet_distance(real_features[:count], reference), 2),
-        "round_trip_db": round_trip(pipeline, run, min(256, total)),
+        "round_trip_db": round_trip(pipeline, run, min(256, total), LARGE if large else NATIVE),
         "seconds_a_picture": round(seconds, 3),
     }
 
@@ -188,6 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--few-step", action="store_true", help=f"model: its few-step variant, {FEW_STEPS} steps")
+    parser.add_argument("--large", action="store_true", help=f"model: its variant for {LARGE}×{LARGE}")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", help="model: also write the numbers here, as JSON")
     arguments = parser.parse_args()
@@ -196,7 +206,7 @@ if __name__ == "__main__":
         train_classifier(arguments.run, arguments.minutes)
     else:
         numbers = evaluate(arguments.run, arguments.model, arguments.steps, arguments.guidance, arguments.seed,
-                           arguments.few_step)
+                           arguments.few_step, arguments.large)
         print(json.dumps(numbers, indent=1))
         if arguments.out:
             Path(arguments.out).write_text(json.dumps(numbers, indent=1) + "\n")

@@ -15,13 +15,14 @@ budget gave blurry pictures.
 """
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dataset import picture_shards, to_tensor
+from dataset import LARGE, NATIVE, picture_shards, to_tensor
 from networks import LATENT_CHANNELS, Autoencoder
 from weights import load_safetensors
 
@@ -102,8 +103,8 @@ def recover(run, model, count):
 def encode(run):
     """Each shard once; [2, n, 12, h, w] in f16, the second half mirrored."""
     linear = LinearLatents.load(run)
-    for split in ("train", "valid"):
-        for path in picture_shards(run, split):
+    for split, size in product(("train", "valid"), (NATIVE, LARGE)):
+        for path in picture_shards(run, split, size):
             target = path.with_suffix(".codes.npy")
             if target.exists():
                 continue

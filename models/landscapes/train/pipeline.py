@@ -3,6 +3,7 @@
     python3 pipeline.py --model ../ --prompt "a lighthouse at dusk" --out picture.png
     python3 pipeline.py --model ../ --sheet ../contact-sheet.jpg [--steps 8 --guidance 3]
     python3 pipeline.py --model ../ --sheet ../few-step.jpg --few-step     4 steps, no guidance
+    python3 pipeline.py --model ../ --sheet ../large.jpg --large           256×256
 """
 import argparse
 import json
@@ -12,15 +13,17 @@ import numpy as np
 import torch
 
 from arithmetic import autocast
-from dataset import to_pixels
+from dataset import LARGE, to_pixels
 from diffusion import sample
+from latents import PATCH
+from lora import pytorch_lora_file
 from networks import LATENT_CHANNELS, Autoencoder, TextEncoder, UNet
 from tokenizer import Tokenizer
 from weights import load_safetensors
 
 GUIDANCE = 3.0  # 2 to 3 was best by eye
 FEW_STEPS = 4  # of the few-step variant, which needs no guidance
-FEW_STEP_FILE = "few-step/pytorch_lora_weights.safetensors"
+FEW_STEP, LARGE_VARIANT = "few-step", "large"  # variants, each a LoRA in a folder of its name
 SHEET_PROMPTS = [
     "a beautiful sunset over the sea",
     "a night sky with a full moon over snowy mountains",
@@ -44,12 +47,12 @@ SHEET_PROMPTS = [
 class Pipeline:
     """Weights as stored (f16), arithmetic in f32, or in bf16 where `bf16` is set and the machine has it."""
 
-    def __init__(self, folder, bf16=False, device="cpu", few_step=False):
+    def __init__(self, folder, bf16=False, device="cpu", variants=()):
         folder = Path(folder)
         unet = json.loads((folder / "unet/config.json").read_text())
         text = json.loads((folder / "text_encoder/config.json").read_text())
         self.scaling_factor = json.loads((folder / "vae/config.json").read_text())["scaling_factor"]
-        self.size = unet["sample_size"]
+        self.size = LARGE // PATCH if LARGE_VARIANT in variants else unet["sample_size"]
         self.bf16, self.device = bf16, device
         self.tokenizer = Tokenizer(folder / "tokenizer")
         self.text = TextEncoder(text["vocab_size"])
@@ -60,8 +63,8 @@ class Pipeline:
                               (self.autoencoder, "vae/diffusion_pytorch_model")):
             network.load_state_dict(load_safetensors(folder / f"{path}.safetensors"))
             network.to(device).eval().requires_grad_(False)
-        if few_step:
-            merge_lora(self.unet, load_safetensors(folder / FEW_STEP_FILE))
+        for variant in variants:
+            merge_lora(self.unet, load_safetensors(pytorch_lora_file(folder, variant)))
         self.unet.to(memory_format=torch.channels_last)
         self.autoencoder.to(memory_format=torch.channels_last)
 
@@ -69,7 +72,7 @@ class Pipeline:
         return self.text(torch.tensor([self.tokenizer.encode(p) for p in prompts], device=self.device))
 
     def latents(self, prompts, steps, guidance, seed, batch=64):
-        """-> [n, 12, 16, 16]; the noise of a picture depends on the seed and its place in the list only"""
+        """-> [n, 12, 16, 16], or [n, 12, 32, 32] of the large variant; the noise of a picture depends on the seed and its place in the list only"""
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(prompts), LATENT_CHANNELS, self.size, self.size, generator=generator)
         out = []
@@ -125,12 +128,14 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--few-step", action="store_true", help=f"the few-step variant: {FEW_STEPS} steps, no guidance")
+    parser.add_argument("--large", action="store_true", help=f"the variant for {LARGE}×{LARGE}")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    variants = [FEW_STEP] * arguments.few_step + [LARGE_VARIANT] * arguments.large
     if arguments.few_step:
         arguments.steps, arguments.guidance = FEW_STEPS, 1.0
     torch.set_num_threads(1)
-    pipeline = Pipeline(arguments.model, few_step=arguments.few_step)
+    pipeline = Pipeline(arguments.model, variants=variants)
     draw = lambda prompts, seed: pipeline.decode(
         pipeline.latents(prompts, arguments.steps, arguments.guidance, seed))
     if arguments.sheet:

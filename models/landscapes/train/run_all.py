@@ -14,12 +14,14 @@ import sys
 import time
 from pathlib import Path
 
+from dataset import LARGE
+
 HERE = Path(__file__).parent
 # minutes on one thread of a CPU with AMX; a stage that learns takes what it is given
 FULL = {"shards": 40, "valid": 2, "pictures": 1000, "captions": 20000, "decoder": 10, "encoder": 5, "classifier": 12,
-        "reading": 5, "unet": 340, "distill": 20, "batch": 48}
+        "reading": 5, "unet": 340, "distill": 20, "large": 40, "large_shards": 6, "batch": 48}
 SMOKE = {"shards": 1, "valid": 1, "pictures": 64, "captions": 200, "decoder": 0.05, "encoder": 0.05,
-         "classifier": 0.05, "reading": 0.05, "unet": 0.1, "distill": 0.1, "batch": 8}
+         "classifier": 0.05, "reading": 0.05, "unet": 0.1, "distill": 0.1, "large": 0.1, "large_shards": 1, "batch": 8}
 
 
 def stages(run, out, size, init, workers):
@@ -28,6 +30,8 @@ def stages(run, out, size, init, workers):
     shard_size = ["--pictures", size["pictures"], "--workers", workers]
     yield "dataset.py", ["--run", run, "--split", "valid", "--shards", size["valid"], *shard_size]
     yield "dataset.py", ["--run", run, "--split", "train", "--shards", size["shards"], *shard_size]
+    yield "dataset.py", ["--run", run, "--split", "valid", "--shards", 1, "--size", LARGE, *shard_size]
+    yield "dataset.py", ["--run", run, "--split", "train", "--shards", size["large_shards"], "--size", LARGE, *shard_size]
     if init:  # its tokenizer and its latents belong to its weights
         yield "tokenizer.py", ["--run", run, "--copy", init]
         yield "latents.py", ["recover", "--run", run, "--model", init]
@@ -43,10 +47,10 @@ def stages(run, out, size, init, workers):
     yield "export.py", ["--run", run, "--out", out]
     yield "latents.py", ["preview", "--run", run, "--out", f"{out}/latent_rgb.json"]
     yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"], "--batch", min(32, size["batch"])]
-    yield "evaluate.py", ["model", "--run", run, "--model", out, "--out", f"{out}/evaluation.json"]
-    yield "evaluate.py", ["model", "--run", run, "--model", out, "--few-step", "--out", f"{out}/evaluation-few-step.json"]
-    yield "pipeline.py", ["--model", out, "--sheet", f"{out}/contact-sheet.jpg"]
-    yield "pipeline.py", ["--model", out, "--sheet", f"{out}/contact-sheet-few-step.jpg", "--few-step"]
+    yield "train_large.py", ["--run", run, "--model", out, "--minutes", size["large"], "--batch", min(16, size["batch"])]
+    for suffix, variant in (("", []), ("-few-step", ["--few-step"]), ("-large", ["--large"])):
+        yield "evaluate.py", ["model", "--run", run, "--model", out, *variant, "--out", f"{out}/evaluation{suffix}.json"]
+        yield "pipeline.py", ["--model", out, *variant, "--sheet", f"{out}/contact-sheet{suffix}.jpg"]
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ export OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 "$python" "$here/run_all.py" --run "$work/again" --out "$work/model" --init "$work/model" --smoke
 for file in model_index.json scheduler/scheduler_config.json text_encoder/model.safetensors tokenizer/merges.txt \
     unet/diffusion_pytorch_model.safetensors vae/diffusion_pytorch_model.safetensors latent_rgb.json words.json \
-    few-step/pytorch_lora_weights.safetensors evaluation.json evaluation-few-step.json contact-sheet.jpg \
-    contact-sheet-few-step.jpg; do
+    few-step/pytorch_lora_weights.safetensors large/pytorch_lora_weights.safetensors evaluation.json \
+    evaluation-few-step.json evaluation-large.json contact-sheet.jpg contact-sheet-few-step.jpg contact-sheet-large.jpg; do
     test -s "$work/model/$file" || { echo "FAILED: $file was not written"; exit 1; }
 done
 echo "PASSED"
