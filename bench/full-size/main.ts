@@ -15,7 +15,7 @@ import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "
 import { compileDecoder, type LatentSize } from "../../src/diffusion/latents.ts";
 import { createSchedule } from "../../src/diffusion/schedulers/create-schedule.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
-import { arenaBytes, compile, type Plan } from "../../src/graph/plan.ts";
+import { compile, footprint, type Plan } from "../../src/graph/plan.ts";
 import { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { type Autoencoder, autoencoder } from "../../src/models/autoencoder.ts";
@@ -192,11 +192,13 @@ async function denoise(
     const size = { height: side / 8, width: side / 8, channels: config.in_channels };
     let shape: DenoiserShape = { ...size, images: 1, branches: architecture.branches, tokens: prompts[0]!.tokens };
     const what = () => `  unet step ${side}² × ${shape.branches}`;
-    if (shape.branches === 2 && !fits(gpu, arenaBytes(gpu, recordDenoiser(config, shape), storage))) {
+    const bytesOf = (of: DenoiserShape) =>
+      footprint(gpu, recordDenoiser(config, of), { storage, weights: parameters.storage }).peak;
+    if (shape.branches === 2 && !fits(gpu, bytesOf(shape))) {
       say(what(), `too little memory (${megabytes(availableBytes())} available) for guidance in one batch: half of it`);
       shape = { ...shape, branches: 1 };
     }
-    const need = arenaBytes(gpu, recordDenoiser(config, shape), storage);
+    const need = bytesOf(shape);
     if (!fits(gpu, need)) {
       say(what(), `skipped: takes ${megabytes(need)}, and ${megabytes(availableBytes())} are available`);
       continue;
@@ -230,7 +232,7 @@ async function decode(gpu: Gpu, directory: ModelDirectory, settings: Settings): 
   for (const side of settings.sides) {
     const size = { height: side / coder.downscale, width: side / coder.downscale, channels: coder.latentChannels };
     const what = `  vae decode ${side}²`;
-    const need = arenaBytes(gpu, recordDecoder(coder, size), storage);
+    const need = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage }).peak;
     if (!fits(gpu, need)) {
       say(what, `skipped: takes ${megabytes(need)}, and ${megabytes(availableBytes())} are available`);
       continue;

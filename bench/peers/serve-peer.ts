@@ -26,6 +26,14 @@ const reason = (error: unknown) => (error instanceof Error ? error.message : Str
 
 let prepared: Prepared | undefined;
 
+async function timed<T>(work: () => Promise<T>) {
+  const begun = performance.now();
+  const before = process.cpuUsage();
+  const result = await work();
+  const { user, system } = process.cpuUsage(before);
+  return { result, lap: { milliseconds: performance.now() - begun, cpuMilliseconds: (user + system) / 1000 } };
+}
+
 async function answer(request: Request, peer: Peer): Promise<Reply> {
   switch (request.method) {
     case "prepare":
@@ -33,16 +41,13 @@ async function answer(request: Request, peer: Peer): Promise<Reply> {
       prepared = undefined;
       prepared = await peer.prepare(request.work);
       return { ok: true, ...(prepared.note ? { note: prepared.note } : {}) };
-    case "run": {
-      const begun = performance.now();
-      const before = process.cpuUsage();
-      await prepared!.run(request.times);
-      const { user, system } = process.cpuUsage(before);
-      return { ok: true, milliseconds: performance.now() - begun, cpuMilliseconds: (user + system) / 1000 };
+    case "run":
+      return { ok: true, ...(await timed(() => prepared!.run(request.times))).lap };
+    case "output": {
+      const { result, lap } = await timed(() => prepared!.output());
+      writeFileSync(request.file, result);
+      return { ok: true, ...lap };
     }
-    case "output":
-      writeFileSync(request.file, await prepared!.output());
-      return { ok: true };
     case "release":
       await prepared?.release();
       prepared = undefined;

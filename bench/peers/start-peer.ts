@@ -25,7 +25,8 @@ export interface RunningPeer {
   readonly description: string;
   /** Gives the peer's own note. Throws what the peer says is wrong. */
   prepare(work: Work): Promise<string | undefined>;
-  output(file: string): Promise<Float32Array>;
+  /** The result of a run, and how long that took. */
+  output(file: string): Promise<{ values: Float32Array; lap: Lap }>;
   /** Milliseconds of so many runs, by the clock and of all the process's threads. */
   run(times: number): Promise<Lap>;
   release(): Promise<void>;
@@ -68,19 +69,21 @@ export async function startPeer(name: PeerName, options: PeerOptions): Promise<R
     description: first.ready,
     prepare: async (work) => (await ask({ method: "prepare", work })).note,
     async output(file) {
-      await ask({ method: "output", file });
+      const lap = lapOf(await ask({ method: "output", file }));
       const bytes = readFileSync(file);
-      return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+      return { values: new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), lap };
     },
-    async run(times) {
-      const { milliseconds, cpuMilliseconds } = await ask({ method: "run", times });
-      return { wall: milliseconds!, cpu: cpuMilliseconds! };
-    },
+    run: async (times) => lapOf(await ask({ method: "run", times })),
     release: async () => void (await ask({ method: "release" })),
     // Some runtimes never come to an end by themselves.
     stop: () => void child.kill("SIGKILL"),
   };
 }
+
+const lapOf = ({ milliseconds, cpuMilliseconds }: Extract<Reply, { ok: true }>): Lap => ({
+  wall: milliseconds!,
+  cpu: cpuMilliseconds!,
+});
 
 /** Everybody is to see the one driver; a peer's own choice of adapter knows no names. */
 async function driverVariables({ driver }: PeerOptions): Promise<Record<string, string>> {

@@ -67,15 +67,14 @@ for line in sys.stdin:
             run = prepare(request["work"])
             run()
             reply({"ok": True})
-        elif request["method"] == "run":
+        elif request["method"] in ("run", "output"):
             begun, cpu = time.perf_counter(), time.process_time()
-            for _ in range(request["times"]):
-                run()
+            for _ in range(request.get("times", 1)):
+                result = run()
             wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+            if request["method"] == "output":
+                result.contiguous().numpy().astype(np.float32).tofile(request["file"])
             reply({"ok": True, "milliseconds": wall * 1000, "cpuMilliseconds": cpu * 1000})
-        elif request["method"] == "output":
-            run().contiguous().numpy().astype(np.float32).tofile(request["file"])
-            reply({"ok": True})
         else:
             run = None
             reply({"ok": True})

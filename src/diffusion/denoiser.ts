@@ -52,11 +52,14 @@ export function compileDenoiser(
   gpu: Gpu,
   config: UnetConfig,
   shape: DenoiserShape,
-  options: { storage: Storage; parameters: ParameterBuffers },
+  options: { storage: Storage; parameters: ParameterBuffers; transformed?: boolean },
 ): Promise<Plan> {
   const label = `unet ${shape.height}×${shape.width} ×${shape.images * shape.branches}`;
-  return compile(gpu, recordDenoiser(config, shape), { label, ...options });
+  return compile(gpu, recordDenoiser(config, shape), { label, ...options, reads: DENOISER_READS });
 }
+
+/** Of the plan of `recordDenoiser`, what the host may read after a step. */
+export const DENOISER_READS = ["latents"];
 
 /** Writes what one step needs: the row of the table and the timestep, the same for every image. */
 export function writeStep(

@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { ROW_QUADS } from "../graph/kernels/sampling.ts";
 import { compile, type Plan, type Range } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
-import { quads, type Storage } from "../graph/tensor.ts";
+import { quads, type Storage, type Tensor } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 
@@ -33,17 +33,21 @@ export function latentBytes(size: LatentSize): number {
 export function recordDecoder(
   decoder: Autoencoder,
   size: LatentSize,
-  { keepPicture = false, statistics }: { keepPicture?: boolean; statistics?: Recorder["statistics"] } = {},
+  { keepPicture = false }: { keepPicture?: boolean } = {},
 ): Recorder {
-  const g = new Recorder({ statistics });
-  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
-  const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
-  let x = g.modelInput(latents, scale, 1, "unscale");
-  if (decoder.shiftFactor !== 0) x = g.affine(x, "shift", { shift: decoder.shiftFactor });
-  const picture = decoder.decode(g, x);
+  const g = new Recorder();
+  const picture = decoder.decode(g, recordLatentInput(g, decoder, size));
   if (keepPicture) g.output("picture", picture);
   g.output("rgba", g.packPicture(picture, "pack"));
   return g;
+}
+
+/** One picture's latents (input `latents`, as the diffusion loop has them) as the decoder wants them. */
+export function recordLatentInput(g: Recorder, decoder: Autoencoder, size: LatentSize): Tensor {
+  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
+  const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
+  const x = g.modelInput(latents, scale, 1, "unscale");
+  return decoder.shiftFactor === 0 ? x : g.affine(x, "shift", { shift: decoder.shiftFactor });
 }
 
 /** The plan of `recordDecoder`. */
@@ -55,14 +59,18 @@ export async function compileDecoder(
     label: string;
     storage: Storage;
     parameters: ParameterBuffers;
+    transformed?: boolean;
     /** Keeps the picture before packing too, as output `picture`. */
     keepPicture?: boolean;
   },
 ): Promise<Plan> {
-  const plan = await compile(gpu, recordDecoder(decoder, size, options), options);
+  const plan = await compile(gpu, recordDecoder(decoder, size, options), { ...options, reads: DECODER_READS });
   writeDecoderScale(plan, decoder);
   return plan;
 }
+
+/** Of the plan of `recordDecoder`, what the host reads. */
+export const DECODER_READS = ["rgba"];
 
 export function writeDecoderScale(plan: Plan, decoder: Autoencoder): void {
   const row = new Float32Array(ROW_QUADS * 4);
@@ -115,18 +123,25 @@ export function decodeOnDevice(
     .then((packed) => ({ ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) }));
 }
 
-/** A plan from one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */
+/** Records one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */
+export function recordEncoder(encoder: Autoencoder, size: { height: number; width: number }): Recorder {
+  const g = new Recorder();
+  g.output("encoded", encoder.encode(g, g.input("picture", [1, size.height, size.width, 3])));
+  return g;
+}
+
+/** The plan of `recordEncoder`. */
 export function compileEncoder(
   gpu: Gpu,
   encoder: Autoencoder,
   size: { height: number; width: number },
-  options: { label: string; storage: Storage; parameters: ParameterBuffers },
+  options: { label: string; storage: Storage; parameters: ParameterBuffers; transformed?: boolean },
 ): Promise<Plan> {
-  const g = new Recorder();
-  const picture = g.input("picture", [1, size.height, size.width, 3]);
-  g.output("encoded", encoder.encode(g, picture));
-  return compile(gpu, g, options);
+  return compile(gpu, recordEncoder(encoder, size), { ...options, reads: ENCODER_READS });
 }
+
+/** Of the plan of `recordEncoder`, what the host reads. */
+export const ENCODER_READS = ["encoded"];
 
 /** What the autoencoder says of a picture, as PyTorch has it. */
 export interface Encoded {
@@ -136,18 +151,27 @@ export interface Encoded {
   readonly logVariance?: Float32Array;
 }
 
-/** Runs the encoder on RGBA8 pixels (alpha is ignored), as the reference normalises them: `u8 / 255 · 2 − 1`. */
+/** Runs the encoder on RGBA8 pixels (alpha is ignored). */
 export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: Pixels): Promise<Encoded> {
-  const count = pixels.width * pixels.height;
+  plan.write("picture", signedRows(pixels, 0, pixels.height));
+  plan.run();
+  return encodedOf((await plan.read("encoded")) as Float32Array, encoder);
+}
+
+/** Rows of a picture without alpha, as the reference normalises them: `u8 / 255 · 2 − 1`. */
+export function signedRows({ width, rgba }: Pixels, firstRow: number, rows: number): Float32Array {
+  const [first, count] = [firstRow * width, rows * width];
   const picture = new Float32Array(count * 3);
   for (let pixel = 0; pixel < count; pixel++) {
     for (let colour = 0; colour < 3; colour++) {
-      picture[pixel * 3 + colour] = Math.fround(pixels.rgba[pixel * 4 + colour]! / 255) * 2 - 1;
+      picture[pixel * 3 + colour] = Math.fround(rgba[(first + pixel) * 4 + colour]! / 255) * 2 - 1;
     }
   }
-  plan.write("picture", picture);
-  plan.run();
-  const encoded = (await plan.read("encoded")) as Float32Array;
+  return picture;
+}
+
+/** What the encoder's output `[1, h, w, c]` means. */
+export function encodedOf(encoded: Float32Array, encoder: Autoencoder): Encoded {
   const channels = encoder.kind === "kl" ? 2 * encoder.latentChannels : encoder.latentChannels;
   const planar = toNchw(encoded, 1, channels, encoded.length / channels);
   if (encoder.kind === "tiny") return { mean: planar };

@@ -25,6 +25,8 @@ export interface RunWeights {
   /** What may give way while it runs: nothing of a model whose weights a run's own build on. */
   readonly residency: Residency;
   readonly unet: ParameterBuffers;
+  /** Of the weights that are this run's own, beside the model's. */
+  readonly bytes: number;
   /** By the encoder's component. */
   encoder(component: string): ParameterBuffers;
   /** The model's for as long as it lives: later runs find them, and what was made of them, as they are. */
@@ -61,7 +63,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
   const encoders = new Map(model.encoders.map((encoder) => [encoder.component, encoder]));
   if (loras.length === 0) {
     const encoder = (component: string) => encoders.get(component)!.parameters;
-    return { key: "", residency: model, unet: model.unet.weights, encoder, lasting: true, destroy() {} };
+    return { key: "", residency: model, unet: model.unet.weights, bytes: 0, encoder, lasting: true, destroy() {} };
   }
   const residency: Residency = { components: [], plans: model.plans };
   await withRoom(
@@ -110,6 +112,7 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
       lasting: false,
       residency,
       unet: merged.get("unet") ?? model.unet.weights,
+      bytes: [...merged.values()].reduce((sum, { bytes }) => sum + bytes, 0),
       encoder: (component) => merged.get(component as LoraComponent) ?? encoders.get(component)!.parameters,
       destroy,
     };

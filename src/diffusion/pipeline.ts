@@ -8,18 +8,23 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
-import { arenaBytes, type Plan, type Range } from "../graph/plan.ts";
+import { footprint, type Plan, type Range } from "../graph/plan.ts";
 import type { PlanLoan } from "../graph/plan-cache.ts";
-import { quads } from "../graph/tensor.ts";
+import { GraphError } from "../graph/recorder.ts";
+import { quads, type Storage } from "../graph/tensor.ts";
+import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
-import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
+import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge } from "./bands.ts";
+import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
 import {
   compileDecoder,
   compileEncoder,
   compileLinearPreview,
+  DECODER_READS,
   decodeOnDevice,
+  type Encoded,
   encodePixels,
   type LatentSize,
   latentBytes,
@@ -214,15 +219,14 @@ export async function* generate(
     const pictures: Pixels[] = [];
     for (let image = 0; image < shape.images; image++) {
       const own = { buffer: kept, offset: image * size, size };
-      const { picture } = await startDecoding(model, plans, weights, "full", own, shape);
-      pictures.push(await picture);
+      pictures.push(await finalPicture(model, plans, weights, own, shape));
     }
     clock.lap("decode");
     const final = kept;
     const readFinal = () => readKeptLatents(gpu, final, shape);
     yield { type: "result", pictures, latents: readFinal, timings: clock.times(), warnings };
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, request, error) : error;
+    throw error instanceof MemoryLimitError ? tooLarge(model, weights, request, error) : error;
   } finally {
     plans.giveBack();
     if (kept) gpu.destroyBuffer(kept);
@@ -256,32 +260,81 @@ function limitOf({ limit }: MemoryLimitError): string {
 }
 
 /** What to tell whoever asked for a picture that does not fit, with the largest of its proportions that does. */
-function tooLarge(model: DiffusionModel, request: RunShape, error: MemoryLimitError): PipelineError {
+function tooLarge(
+  model: DiffusionModel,
+  weights: RunWeights,
+  request: RunShape,
+  error: MemoryLimitError,
+): PipelineError {
   const { width, height } = request;
   const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
-  const fits = largestThatFits(model, request, error.limit);
+  const fits = largestThatFits(model, weights, request, error.limit);
   const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
   return new PipelineError("width", `${several} of ${width}x${height} does not fit into ${limitOf(error)}${hope}`);
 }
 
-function largestThatFits(model: DiffusionModel, request: RunShape, limit: number) {
-  const { gpu, unet, vae, activations } = model;
+/** By halves of what is left in question: a larger picture never takes less. */
+function largestThatFits(model: DiffusionModel, weights: RunWeights, request: RunShape, limit: number) {
   const unit = 64; // every model's size is a multiple of it
   const longer = Math.max(request.width, request.height);
-  for (let side = Math.ceil(longer / unit) * unit - unit; side >= unit; side -= unit) {
+  const ofLonger = (side: number) => {
     const [width, height] = [request.width, request.height].map((pixels) =>
       Math.max(unit, Math.round((pixels * side) / longer / unit) * unit),
     ) as [number, number];
-    const shape = denoiserShape(model, { ...request, width, height });
-    const step = unet.weights.bytes + arenaBytes(gpu, recordDenoiser(unet.config, shape), activations);
-    const decoding = vae.weights.bytes + arenaBytes(gpu, recordDecoder(vae, shape), storageOf(model, vae));
-    if (Math.max(step, decoding) * ESTIMATE_MARGIN < limit) return { width, height };
+    return { width, height };
+  };
+  let [fitting, tooMany] = [0, Math.ceil(longer / unit)];
+  while (tooMany - fitting > 1) {
+    const units = Math.floor((fitting + tooMany) / 2);
+    const shape = denoiserShape(model, { ...request, ...ofLonger(units * unit) });
+    if (runBytes(model, weights, shape) <= limit) fitting = units;
+    else tooMany = units;
   }
-  return undefined;
+  return fitting > 0 ? ofLonger(fitting * unit) : undefined;
 }
 
-/** Inputs, scratch and read-back of a plan, and transformed weights, which come on top of what is estimated. */
-const ESTIMATE_MARGIN = 1.25;
+/** The least device memory that text-to-image of this shape takes in any of its phases, in bytes. */
+function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserShape): number {
+  const { gpu, unet, vae, encoders, activations } = model;
+  const all = [unet.weights, vae.weights, ...encoders.map(({ parameters }) => parameters)];
+  const givesWay = weights.residency.components.length > 0;
+  /** What lies on the device in a phase that needs these: they alone, or all where nothing may give way. */
+  const resident = (needed: readonly StreamedWeights[]) =>
+    weights.bytes + (givesWay ? needed : all).reduce((sum, { bytes }) => sum + bytes, 0);
+  const form = (of: StreamedWeights, storage: Storage) => ({ storage, weights: of.storage, transformed: false });
+  const latents = latentBytes(shape) * shape.images;
+
+  const text = encoders.map(({ recorder, parameters }) => {
+    return footprint(gpu, recorder, form(parameters, activations)).peak;
+  });
+  const step = footprint(gpu, recordDenoiser(unet.config, shape), {
+    ...form(unet.weights, activations),
+    reads: DENOISER_READS,
+  });
+  const storage = storageOf(model, vae);
+  const picture = Math.min(
+    bytesOrNever(
+      () => footprint(gpu, recordDecoder(vae, shape), { ...form(vae.weights, storage), reads: DECODER_READS }).peak,
+    ),
+    bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage })),
+  );
+  return Math.max(
+    ...all.map(({ loadingBytes, bytes }) => resident([]) + loadingBytes - (givesWay ? 0 : bytes)),
+    resident(encoders.map(({ parameters }) => parameters)) + text.reduce((sum, bytes) => sum + bytes, 0),
+    resident([unet.weights]) + step.peak + latents,
+    resident([vae.weights]) + picture + 2 * latents, // as kept, and as read
+  );
+}
+
+/** Infinite where a tensor is more than the adapter binds. */
+function bytesOrNever(estimate: () => number): number {
+  try {
+    return estimate();
+  } catch (error) {
+    if (error instanceof GraphError) return Number.POSITIVE_INFINITY;
+    throw error;
+  }
+}
 
 /** What decides which plans a run needs. */
 export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
@@ -300,14 +353,15 @@ export async function warmUp(
   const weights = await weightsFor(model, asked);
   const loan = model.plans.borrow();
   const { tiny, vae, latentRgb } = model;
-  const phases: (() => Promise<Plan>[])[] = [
-    () => textEncoderPlans(model, loan, weights),
-    () => [denoiserPlan(model, loan, weights, shape)],
+  const one = async (plan: Promise<Plan>) => [await plan];
+  const phases: (() => Promise<Plan[]>[])[] = [
+    () => textEncoderPlans(model, loan, weights).map(one),
+    () => [one(denoiserPlan(model, loan, weights, shape))],
     () => [
-      decoderPlan(model, loan, weights, vae, shape),
-      ...(latentRgb ? [linearPlan(model, loan, weights, shape)] : []),
+      wholeDecoderPlan(model, loan, weights, vae, shape),
+      ...(latentRgb ? [one(linearPlan(model, loan, weights, shape))] : []),
     ],
-    () => (tiny ? [decoderPlan(model, loan, weights, tiny, shape)] : []),
+    () => (tiny ? [wholeDecoderPlan(model, loan, weights, tiny, shape)] : []),
   ];
   // With room for all they are compiled beside each other; else one phase of a run after the other, as it will be run.
   const together = model.gpu.maxBytes === undefined ? [() => phases.flatMap((make) => make())] : phases;
@@ -315,7 +369,7 @@ export async function warmUp(
   let total = 0;
   try {
     for (const make of together) {
-      const plans = await Promise.all(make());
+      const plans = (await Promise.all(make())).flat();
       total += plans.reduce((sum, plan) => sum + plan.kernels, 0);
       onProgress?.(done, total);
       for (const plan of plans) {
@@ -328,7 +382,7 @@ export async function warmUp(
       loan.giveBack();
     }
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, asked, error) : error;
+    throw error instanceof MemoryLimitError ? tooLarge(model, weights, asked, error) : error;
   } finally {
     loan.giveBack();
     forget(model, weights);
@@ -526,13 +580,8 @@ async function noisedPicture(
   schedule: Schedule,
   noise: NoiseGenerator,
 ): Promise<Float32Array> {
-  const { vae, gpu } = model;
-  const size = { height: request.height, width: request.width };
-  const options = { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights };
-  const plan = await withRoom(weights.residency, [vae.weights], () =>
-    plans.get(`encoder ${size.height}×${size.width}`, () => compileEncoder(gpu, vae, size, options)),
-  );
-  const { mean, logVariance } = await encodePixels(plan, vae, request.image!);
+  const { vae } = model;
+  const { mean, logVariance } = await encodedPicture(model, plans, weights, request.image!);
   const count = mean.length;
   const drawn = logVariance && noise.randn(count); // the reference samples the posterior before it draws the noise
   const latents = new Float32Array(latentCount(shape));
@@ -544,6 +593,32 @@ async function noisedPicture(
   const mix = schedule.addNoise(0);
   const added = noise.randn(latents.length);
   return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
+}
+
+/** What the autoencoder says of a picture: in one piece where that fits, else in bands. */
+async function encodedPicture(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  image: Pixels,
+): Promise<Encoded> {
+  const { gpu, vae } = model;
+  const options = { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights };
+  const { width, height } = image;
+  let plan: Plan;
+  try {
+    plan = await withRoom(weights.residency, [vae.weights], (form) =>
+      plans.get(`encoder ${height}×${width}`, () =>
+        compileEncoder(gpu, vae, { height, width }, { ...options, ...form }),
+      ),
+    );
+  } catch (error) {
+    if (!isTooLarge(error)) throw error;
+    return withRoom(weights.residency, [vae.weights], (form) =>
+      encodeInBands(gpu, vae, image, { ...options, ...form }),
+    );
+  }
+  return encodePixels(plan, vae, image);
 }
 
 /** A picture on its way: everything is submitted, and the latents may change. */
@@ -568,6 +643,38 @@ async function startDecoding(
   return { picture };
 }
 
+/** One image's latents decoded in full: in one piece where that fits, else in bands. */
+async function finalPicture(
+  model: DiffusionModel,
+  plans: PlanLoan,
+  weights: RunWeights,
+  latents: Range,
+  shape: LatentSize,
+): Promise<Pixels> {
+  let decoding: Decoding;
+  try {
+    decoding = await startDecoding(model, plans, weights, "full", latents, shape);
+  } catch (error) {
+    if (!isTooLarge(error)) throw error;
+    const { gpu, vae } = model;
+    const options = { label: "decoder", storage: storageOf(model, vae), parameters: vae.weights };
+    return withRoom(weights.residency, [vae.weights], (form) =>
+      decodeInBands(gpu, vae, latents, shape, { ...options, ...form }),
+    );
+  }
+  return decoding.picture;
+}
+
+/** The decoder's plan for a warm-up; none where pictures of this size are decoded in bands. */
+async function wholeDecoderPlan(...of: Parameters<typeof decoderPlan>): Promise<Plan[]> {
+  try {
+    return [await decoderPlan(...of)];
+  } catch (error) {
+    if (isTooLarge(error)) return [];
+    throw error;
+  }
+}
+
 function decoderOf(model: DiffusionModel, decoder: "tiny" | "full"): LoadedAutoencoder {
   return decoder === "tiny" ? (model.tiny ?? model.vae) : model.vae;
 }
@@ -590,9 +697,10 @@ function denoiserPlan(
   shape: DenoiserShape,
 ): Promise<Plan> {
   const options = { storage: model.activations, parameters: weights.unet };
-  const make = () => compileDenoiser(model.gpu, model.unet.config, shape, options);
   const key = `${weights.key}unet ${JSON.stringify(shape)}`;
-  return withRoom(weights.residency, [model.unet.weights], () => plans.get(key, make));
+  return withRoom(weights.residency, [model.unet.weights], (form) =>
+    plans.get(key, () => compileDenoiser(model.gpu, model.unet.config, shape, { ...options, ...form })),
+  );
 }
 
 function textEncoderPlans(model: DiffusionModel, plans: PlanLoan, weights: RunWeights): Promise<Plan>[] {
@@ -600,7 +708,7 @@ function textEncoderPlans(model: DiffusionModel, plans: PlanLoan, weights: RunWe
   return model.encoders.map((encoder) => {
     const options = { storage: model.activations, parameters: weights.encoder(encoder.component) };
     const make = () => compileTextEncoder(model.gpu, encoder, options);
-    return withRoom(weights.residency, all, () => plans.get(`${weights.key}${encoder.component}`, make));
+    return withRoom(weights.residency, all, () => plans.get(`${weights.key}${encoder.component}`, make)); // no 3 × 3 in it
   });
 }
 
@@ -623,8 +731,10 @@ function decoderPlan(
 ): Promise<Plan> {
   const label = vae === model.tiny ? "tiny decoder" : "decoder";
   const options = { label, storage: storageOf(model, vae), parameters: vae.weights };
-  const make = () => compileDecoder(model.gpu, vae, { height, width, channels }, options);
-  return withRoom(weights.residency, [vae.weights], () => plans.get(`${label} ${height}×${width}`, make));
+  const size = { height, width, channels };
+  return withRoom(weights.residency, [vae.weights], (form) =>
+    plans.get(`${label} ${height}×${width}`, () => compileDecoder(model.gpu, vae, size, { ...options, ...form })),
+  );
 }
 
 function storageOf(model: DiffusionModel, vae: LoadedAutoencoder): DiffusionModel["activations"] {

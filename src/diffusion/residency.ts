@@ -2,8 +2,9 @@
  * Who is on the device where not everything can be (`Gpu.maxBytes`).
  *
  * Weights and plans stay as long as they fit. Where something does not, what no run is using gives way: first plans, which
- * are made again in a moment, then the weights of other components, which come back from their files, then the copies of
- * weights that are transformed for faster kernels. With room for all of a model nothing ever moves.
+ * are made again in a moment, and copies of weights that are transformed for faster kernels; then the new plan does without
+ * such copies itself; and only then the weights of other components go, which come back from their files. With room for
+ * all of a model nothing ever moves.
  */
 
 import { MemoryLimitError } from "../gpu/errors.ts";
@@ -21,6 +22,11 @@ export interface Residency {
   readonly plans: PlanCache;
 }
 
+/** How a plan is made: with weights transformed for faster kernels, or without. */
+export interface PlanForm {
+  readonly transformed: boolean;
+}
+
 /**
  * Does `make` with the weights of `needed` on the device. Called again for each time that something had to give way.
  * Throws `MemoryLimitError` where nothing is left that could.
@@ -28,19 +34,26 @@ export interface Residency {
 export async function withRoom<T>(
   { components, plans }: Residency,
   needed: readonly StreamedWeights[],
-  make: () => Promise<T>,
+  make: (form: PlanForm) => Promise<T>,
 ): Promise<T> {
+  let transformed = true;
   for (;;) {
     try {
       for (const weights of needed) await weights.bring();
-      return await make();
+      return await make({ transformed });
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
-      if (plans.dropUnused("")) continue;
       const unused = components.filter(({ plans: keys }) => !keys.some((key) => plans.isUsed(key)));
+      if (plans.dropUnused("")) continue;
+      if (unused.filter(({ weights }) => weights.dropTransformed()).length > 0) continue;
+      if (transformed) {
+        transformed = false;
+        continue;
+      }
       const idle = unused.find(({ weights }) => weights.resident && !needed.includes(weights));
-      if (idle) idle.weights.evict();
-      else if (!unused.some(({ weights }) => needed.includes(weights) && weights.slim())) throw error;
+      if (!idle) throw error;
+      idle.weights.evict();
+      transformed = true;
     }
   }
 }

@@ -52,6 +52,8 @@ export interface Gpu {
   readonly memory: GpuMemory;
   /** Bytes that buffers and textures may take together; undefined: what the device has. */
   readonly maxBytes: number | undefined;
+  /** Throws `MemoryLimitError` where so many bytes more would be over `maxBytes`; `label` says for what. */
+  checkRoom(label: string, size: number): void;
   /** The device is gone for good. */
   readonly lost: boolean;
   /**
@@ -158,6 +160,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       return { bytes, peakBytes, buffers: live.size, largestBytes };
     },
     maxBytes,
+    checkRoom: admit,
     get lost() {
       return watch.loss !== undefined;
     },

@@ -110,14 +110,22 @@ function live(operations: readonly Operation[], outputs: Iterable<Tensor>): Oper
   return kept.reverse();
 }
 
-/** Group norms that `joins` says so of make their statistics themselves; the operations that did are gone. */
+/**
+ * Group norms that `joins` says so of make their statistics themselves; the operations that did are gone. Not those whose
+ * statistics come from outside, or are among `outputs`.
+ */
 export function joinGroupNorms(
   operations: readonly Operation[],
+  outputs: Iterable<Tensor>,
   joins: (operation: GroupNormApply) => boolean,
 ): Operation[] {
+  const wanted = new Set([...outputs].map(({ id }) => id));
+  const made = new Set(operations.map(({ output }) => output.id).filter((id) => !wanted.has(id)));
   const joined = operations.map((operation) =>
-    operation.kind === "group-norm-apply" && joins(operation) ? { ...operation, joined: true } : operation,
+    operation.kind === "group-norm-apply" && made.has(operation.statistics.output.id) && joins(operation)
+      ? { ...operation, joined: true }
+      : operation,
   );
-  const read = new Set(joined.flatMap(readsOf).map((tensor) => tensor.id));
-  return joined.filter(({ kind, output }) => kind !== "group-norm-stats" || read.has(output.id));
+  for (const tensor of joined.flatMap(readsOf)) wanted.add(tensor.id);
+  return joined.filter(({ kind, output }) => kind !== "group-norm-stats" || wanted.has(output.id));
 }

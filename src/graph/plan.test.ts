@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { DeviceLostError, type GpuError, GpuValidationError } from "../gpu/errors.ts";
 import { type LoadedParameters, loadParameters } from "../models/load.ts";
-import { arenaBytes, compile, type Plan } from "./plan.ts";
+import { compile, footprint, type Plan } from "./plan.ts";
 import { GraphError, Recorder } from "./recorder.ts";
 import type { Storage } from "./tensor.ts";
 import { relativeDifference } from "./testing/closeness.ts";
@@ -191,7 +191,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     const before = gpu.memory;
     const g = smallNetwork();
     const { plan, parameters, destroy } = await make(gpu, g);
-    expect(plan.arenaBytes).toBe(arenaBytes(gpu, g, "f32"));
+    expect(plan.arenaBytes).toBe(footprint(gpu, g, { storage: "f32", weights: "f32" }).arenas);
     expect(gpu.memory.bytes - before.bytes).toBe(plan.bytes + parameters.bytes);
     destroy();
     plan.destroy(); // twice is no harm

@@ -8,42 +8,33 @@
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
-import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
-import { fuse, joinGroupNorms } from "./fuse.ts";
-import { lower } from "./lower.ts";
-import { align, type MemoryPlan, planMemory } from "./memory.ts";
-import { GraphError, type Recorder } from "./recorder.ts";
-import { split } from "./split.ts";
+import type { Binding, Dispatch, Target } from "./dispatch.ts";
 import {
-  channelsOf,
-  type MatrixParameter,
-  type Operation,
-  quads,
-  readsOf,
-  rowsOf,
-  type Storage,
-  type Tensor,
-  tensorBytes,
-} from "./tensor.ts";
-import { type Choose, groupNormVariant } from "./variants.ts";
-import type { ParameterBuffers } from "./weights.ts";
+  BLANK_BYTES,
+  type Footprint,
+  footprintOf,
+  type Layout,
+  type LayoutOptions,
+  layOut,
+  type Recorded,
+} from "./layout.ts";
+import { align } from "./memory.ts";
+import { GraphError } from "./recorder.ts";
+import { channelsOf, type MatrixParameter, quads, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
+import type { Choose } from "./variants.ts";
+import { matrixTexture, type ParameterBuffers, textureBytes, withoutTransformed } from "./weights.ts";
 
-export interface CompileOptions {
+export interface CompileOptions extends LayoutOptions {
   /** Names the plan in errors and profiles: `unet 64×64 ×2`. */
   readonly label: string;
   /** How activations are stored. */
   readonly storage: Storage;
   readonly parameters: ParameterBuffers;
-  /** Tensors over this many bytes are split; what the adapter binds at once where not given. (Tests split small ones.) */
-  readonly maxTensorBytes?: number;
+  /** False: without weights transformed for faster kernels, which take memory. */
+  readonly transformed?: boolean;
   /** Which variants of kernels to use; what `setChoice` said of this GPU where not given, else the rule of each family. */
   readonly choose?: Choose;
 }
-
-/** What a recorder has recorded. */
-export type Recorded = Readonly<
-  Pick<Recorder, "inputs" | "states" | "outputs"> & { readonly operations: readonly Operation[] }
->;
 
 const choices = new WeakMap<Gpu, Choose>();
 
@@ -110,75 +101,54 @@ interface Bound {
   readonly dispatch: Dispatch;
 }
 
-/** What of a GPU decides how tensors lie in memory. */
-type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment" | "lanes">;
-
-/** The operations as they will run, the prologue's first, and where their tensors lie. */
-interface Arrangement {
-  readonly ordered: readonly Operation[];
-  readonly isPrologue: (operation: Operation) => boolean;
-  readonly memory: MemoryPlan;
-}
-
-function arrange(
-  gpu: MemoryFacts,
-  recorder: Recorded,
-  options: Pick<CompileOptions, "storage" | "maxTensorBytes" | "choose">,
-): Arrangement {
-  const { storage, choose } = options;
-  const outputs = new Set(recorder.outputs.values());
-  const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
-  const operations = joinGroupNorms(
-    split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes }),
-    (norm) => groupNormVariant(norm, { lanes: gpu.lanes, storage, choose }) === "joined",
-  );
-  const isPrologue = prologueOf(operations);
-  const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
-  const steps = ordered.filter((operation) => !isPrologue(operation));
-  const madeOnce = new Set(ordered.filter(isPrologue).map((operation) => operation.output.id));
-  const readByStep = steps.flatMap(readsOf).map((tensor) => tensor.id);
-  const kept = new Set([...[...outputs].map((tensor) => tensor.id), ...readByStep.filter((id) => madeOnce.has(id))]);
-
-  const memory = planMemory(ordered, kept, {
-    storage,
-    alignment: Math.max(gpu.storageAlignment, 16),
-    maxArenaBytes: gpu.maxBindingBytes,
-  });
-  return { ordered, isPrologue, memory };
-}
-
-/**
- * Bytes of activations that a plan of what `recorder` recorded will take, without making it.
- * Throws `GraphError` where a tensor does not fit.
- */
-export function arenaBytes(gpu: MemoryFacts, recorder: Recorded, storage: Storage): number {
-  return arrange(gpu, recorder, { storage }).memory.arenas.reduce((sum, size) => sum + size, 0);
-}
-
-/** The operations of a plan as they will run: fused, and split where they are too large. */
-export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage: Storage): readonly Operation[] {
-  return arrange(gpu, recorder, { storage }).ordered;
-}
-
 /** What kernels are chosen for where a plan with these parameters is compiled on this GPU. */
 export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose: Choose | undefined): Target {
   return {
-    lanes: gpu.lanes,
+    ...limitsOf(gpu),
     storage,
     weights: parameters.storage,
-    maxBindingBytes: gpu.maxBindingBytes,
-    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
     winograd: parameters.transformed !== undefined,
     textured: (matrix) => parameters.texture?.(matrix) !== undefined,
     choose,
   };
 }
 
-/** Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, GPU errors as typed errors. */
+function limitsOf(gpu: Gpu): Pick<Target, "lanes" | "maxBindingBytes" | "maxTextureDimension"> {
+  const { lanes, maxBindingBytes, device } = gpu;
+  return { lanes, maxBindingBytes, maxTextureDimension: device.limits.maxTextureDimension2D };
+}
+
+/**
+ * What a plan of what `recorder` recorded would take, without making it, nor having the weights at hand.
+ * Throws `GraphError` where a tensor does not fit.
+ */
+export function footprint(
+  gpu: Gpu,
+  recorder: Recorded,
+  options: LayoutOptions & Pick<CompileOptions, "storage" | "transformed"> & { readonly weights: Storage },
+): Footprint {
+  const target: Target = {
+    ...limitsOf(gpu),
+    storage: options.storage,
+    weights: options.weights,
+    winograd: options.transformed ?? true,
+    textured: (matrix) => matrixTexture(gpu, matrix, options.weights) !== undefined,
+    choose: choices.get(gpu),
+  };
+  return footprintOf(layOut(gpu, recorder, target, options), target);
+}
+
+/**
+ * Compiles what `recorder` recorded. Throws `GraphError` where a tensor does not fit, `MemoryLimitError` before anything is
+ * made where the plan is more than the GPU's limit leaves, other GPU errors as typed errors.
+ */
 export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
-  const { label, storage } = options;
-  const choose = options.choose ?? choices.get(gpu);
-  const { ordered, isPrologue, memory } = arrange(gpu, recorder, { ...options, choose });
+  const { label, storage, transformed: transforms = true } = options;
+  const parameters = transforms ? options.parameters : withoutTransformed(options.parameters);
+  const target = targetOf(gpu, storage, parameters, options.choose ?? choices.get(gpu));
+  const layout = layOut(gpu, recorder, target, options);
+  const { memory, lowered } = layout;
+  gpu.checkRoom(label, footprintOf(layout, target, (matrix) => parameters.transformed!.has(matrix)).peak);
 
   const owned: GPUBuffer[] = [];
   const textures: GPUTexture[] = [];
@@ -197,11 +167,10 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
 
   try {
     const arenas = memory.arenas.map((size, index) => own(`arena ${index}`, size));
-    for (const [name, tensor] of [...recorder.inputs, ...recorder.states]) {
-      const size = align(tensorBytes(tensor, storage), 16);
+    for (const [name, { tensor, size }] of layout.external) {
       external.set(tensor.id, { buffer: own(name, size), offset: 0, size });
     }
-    const blank = own("blank", 256);
+    const blank = own("blank", BLANK_BYTES);
     const rangeOf = (tensor: Tensor): Range => {
       const place = memory.places.get(tensor.id);
       if (place)
@@ -211,24 +180,26 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       return range;
     };
 
-    const target = targetOf(gpu, storage, options.parameters, choose);
-    const lowered = ordered.map((operation) => ({
-      prologue: isPrologue(operation),
-      dispatches: lower(operation, target),
-    }));
-    const uniforms = uniformBuffer(
-      gpu,
-      lowered.flatMap((entry) => entry.dispatches),
-      own,
+    const uniforms = uniformBuffer(gpu, layout.uniforms, own);
+    const scratch = new Map(
+      [...layout.scratch].map(([name, shape]) => {
+        const texture = gpu.createTexture(`${label}: ${name}`, { ...shape, format: "rgba32float" });
+        textures.push(texture);
+        return [name, texture];
+      }),
     );
-
-    const bindings = lowered.flatMap(({ dispatches }) => dispatches).flatMap((dispatch) => dispatch.bindings);
-    const scratch = scratchTextures(bindings, (name, shape) => {
-      const texture = gpu.createTexture(`${label}: ${name}`, { ...shape, format: "rgba32float" });
-      textures.push(texture);
-      return texture;
-    });
-    const transformed = await transformedWeights(bindings, options.parameters);
+    const stagings = new Map<string, GPUBuffer>();
+    const stagingOf = (name: string, size: number): GPUBuffer => {
+      const staging = stagings.get(name) ?? gpu.stagingBuffer(`${label}: read-back of ${name}`, size);
+      if (!stagings.has(name)) owned.push(staging);
+      stagings.set(name, staging);
+      return staging;
+    };
+    for (const [name, size] of layout.reads) stagingOf(name, size);
+    const transformed = new Map<MatrixParameter, GPUTexture>();
+    for (const matrix of layout.transformed.keys()) {
+      transformed.set(matrix, await parameters.transformed!.get(matrix));
+    }
 
     const resource = (binding: Exclude<Binding, "unused">): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
@@ -236,8 +207,8 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       if ("winograd" in binding) return transformed.get(binding.winograd)!.createView();
       if ("parameter" in binding) {
         const { parameter, piece = 0 } = binding;
-        const texture = parameter.kind === "matrix" ? options.parameters.texture?.(parameter) : undefined;
-        return texture ? texture.createView() : { buffer: options.parameters.get(parameter)[piece]! };
+        const texture = parameter.kind === "matrix" ? parameters.texture?.(parameter) : undefined;
+        return texture ? texture.createView() : { buffer: parameters.get(parameter)[piece]! };
       }
       const range = rangeOf(binding.tensor);
       return {
@@ -278,13 +249,12 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     };
     let prologueDue = prologue.length > 0;
     let recent: readonly number[] = [];
-    const stagings = new Map<string, GPUBuffer>();
 
     const plan: Plan = {
       label,
       get bytes() {
         const buffers = owned.reduce((sum, buffer) => sum + buffer.size, 0);
-        return buffers + textures.reduce((sum, { width, height }) => sum + width * height * 16, 0);
+        return buffers + textures.reduce((sum, texture) => sum + textureBytes(texture), 0);
       },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
@@ -335,10 +305,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
         const tensor = find(name);
         const range = rangeOf(tensor);
         const size = tensorBytes(tensor, storage);
-        const staging = stagings.get(name) ?? gpu.stagingBuffer(`${label}: read-back of ${name}`, size);
-        if (!stagings.has(name)) owned.push(staging);
-        stagings.set(name, staging);
-        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, size, staging), storage);
+        return fromDevice(tensor, await gpu.read(range.buffer, range.offset, size, stagingOf(name, size)), storage);
       },
       destroy,
     };
@@ -347,47 +314,6 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     destroy();
     throw error;
   }
-}
-
-/** Which operations follow from constant inputs alone. */
-function prologueOf(operations: readonly Operation[]): (operation: Operation) => boolean {
-  const constant = new Set<number>();
-  const members = new Set<Operation>();
-  for (const operation of operations) {
-    const reads = readsOf(operation);
-    if (!reads.every((tensor) => tensor.constant || constant.has(tensor.id))) continue;
-    constant.add(operation.output.id);
-    members.add(operation);
-  }
-  // A plan of which everything follows from its constants has no steps left to hoist from: it is all steps.
-  return members.size === operations.length ? () => false : (operation) => members.has(operation);
-}
-
-/** A texture for each name of scratch, as large as the largest of that name. */
-function scratchTextures(
-  bindings: readonly Binding[],
-  create: (name: string, shape: { width: number; height: number }) => GPUTexture,
-): Map<Scratch["name"], GPUTexture> {
-  const shapes = new Map<Scratch["name"], { width: number; height: number }>();
-  for (const binding of bindings) {
-    if (typeof binding === "string" || !("scratch" in binding)) continue;
-    const { name, width, height } = binding.scratch;
-    const known = shapes.get(name) ?? { width: 0, height: 0 };
-    shapes.set(name, { width: Math.max(known.width, width), height: Math.max(known.height, height) });
-  }
-  return new Map([...shapes].map(([name, shape]) => [name, create(name, shape)]));
-}
-
-async function transformedWeights(
-  bindings: readonly Binding[],
-  parameters: ParameterBuffers,
-): Promise<Map<MatrixParameter, GPUTexture>> {
-  const textures = new Map<MatrixParameter, GPUTexture>();
-  for (const binding of bindings) {
-    if (typeof binding === "string" || !("winograd" in binding) || textures.has(binding.winograd)) continue;
-    textures.set(binding.winograd, await parameters.transformed!(binding.winograd));
-  }
-  return textures;
 }
 
 /** The pipelines of these dispatches by their code, compiled beside each other. */
@@ -400,16 +326,10 @@ async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Promise<M
 /** All uniform blocks in one buffer, and where each dispatch finds its own. */
 function uniformBuffer(
   gpu: Gpu,
-  dispatches: readonly Dispatch[],
+  { offsets, size }: Layout["uniforms"],
   own: (name: string, size: number, usage?: number) => GPUBuffer,
 ): (dispatch: Dispatch) => GPUBufferBinding {
-  const offsets = new Map<Dispatch, number>();
-  let end = 0;
-  for (const dispatch of dispatches) {
-    offsets.set(dispatch, end);
-    end = align(end + dispatch.params.byteLength, gpu.uniformAlignment);
-  }
-  const bytes = new Uint8Array(Math.max(end, 16));
+  const bytes = new Uint8Array(size);
   for (const [dispatch, offset] of offsets) bytes.set(new Uint8Array(dispatch.params), offset);
   const buffer = own("uniforms", bytes.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
   gpu.device.queue.writeBuffer(buffer, 0, bytes);

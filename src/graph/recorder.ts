@@ -66,25 +66,31 @@ const PHILOX_DRAW_WORDS = 6;
 const MIN_CHUNK_PIXELS = 64;
 const MAX_CHUNKS = 16;
 
+/**
+ * What of group norms' statistics leaves or enters the plan, as `shaders/group_norm_stats.wgsl` lays them out: partial
+ * means and squared deviations. By default they are neither.
+ */
+export interface NormStatistics {
+  /** Those of each row of pixels, as outputs `measured <layer>`. */
+  readonly measured?: boolean;
+  /** Those to normalise with, of all pixels as one chunk, as inputs `given <layer>`. */
+  readonly given?: boolean;
+}
+
 export class Recorder {
   readonly operations: Operation[] = [];
   readonly parameters = new Map<string, Parameter>();
   readonly inputs = new Map<string, Tensor>();
   readonly states = new Map<string, Tensor>();
   readonly outputs = new Map<string, Tensor>();
-  /** Of group norms' statistics that are kept or given: pixels of an image, and how they are cut into chunks. */
-  readonly normPixels = new Map<string, { pixels: number; chunks: number; chunkPixels: number }>();
-  /**
-   * Where group norms have their statistics from: they measure their `own`; they measure and keep them as outputs
-   * `statistics <layer>`; or they are `given` as inputs of that name. Partial means and squared deviations, as
-   * `shaders/group_norm_stats.wgsl` has them.
-   */
-  readonly statistics: "own" | "kept" | "given";
+  /** Of group norms whose statistics are measured or given, by layer: the picture's size, and channels. */
+  readonly norms = new Map<string, { height: number; width: number; channels: number }>();
+  readonly #statistics: NormStatistics;
   readonly #scopes: string[] = [];
   #nextId = 0;
 
-  constructor(options: { statistics?: Recorder["statistics"] } = {}) {
-    this.statistics = options.statistics ?? "own";
+  constructor(options: { statistics?: NormStatistics } = {}) {
+    this.#statistics = options.statistics ?? {};
   }
 
   /** Runs `build` with `name` added to the layers' names. */
@@ -195,10 +201,8 @@ export class Recorder {
     if (c % options.groups !== 0) throw this.#error(name, `${c} channels do not divide into ${options.groups} groups`);
     const images = x.shape[0]!;
     const pixels = rowsOf(x) / images;
-    const chunkPixels = Math.max(MIN_CHUNK_PIXELS, Math.ceil(pixels / MAX_CHUNKS));
-    const chunks = Math.ceil(pixels / chunkPixels);
-    const statistics =
-      this.statistics === "given" ? this.#givenStatistics(x, name) : this.#ownStatistics(x, name, chunks, chunkPixels);
+    const statistics = this.#statistics.given ? this.#givenStatistics(x, name) : this.#ownStatistics(x, name);
+    if (this.#statistics.measured) this.#measureRows(x, name);
     return this.#push({
       kind: "group-norm-apply",
       name: this.#path(name),
@@ -214,31 +218,37 @@ export class Recorder {
     }).output;
   }
 
-  #ownStatistics(x: Tensor, name: string, chunks: number, chunkPixels: number): GroupNormStats {
-    const rows = x.shape[0]! * chunks * quads(channelsOf(x));
-    const statistics = this.#push<GroupNormStats>({
+  #ownStatistics(x: Tensor, name: string): GroupNormStats {
+    const pixels = rowsOf(x) / x.shape[0]!;
+    return this.#pushStatistics(x, name, Math.max(MIN_CHUNK_PIXELS, Math.ceil(pixels / MAX_CHUNKS)));
+  }
+
+  #pushStatistics(x: Tensor, name: string, chunkPixels: number): GroupNormStats {
+    const images = x.shape[0]!;
+    const chunks = Math.ceil(rowsOf(x) / images / chunkPixels);
+    const shape = [images * chunks * quads(channelsOf(x)), 8];
+    return this.#push<GroupNormStats>({
       kind: "group-norm-stats",
       name: this.#path(name),
       input: x,
       chunks,
       chunkPixels,
-      output: this.#tensor(`${this.#path(name)} statistics`, [rows, 8], { element: "f32" }),
+      output: this.#tensor(`${this.#path(name)} statistics`, shape, { element: "f32" }),
     });
-    if (this.statistics === "kept") {
-      const output = `statistics ${this.#path(name)}`;
-      this.normPixels.set(output, { pixels: rowsOf(x) / x.shape[0]!, chunks, chunkPixels });
-      this.output(output, statistics.output);
-    }
-    return statistics;
   }
 
-  /** An input in the place of what would be measured: one chunk, that is the whole picture. */
+  #measureRows(x: Tensor, name: string): void {
+    const [, height, width, channels] = this.#picture(x, name);
+    this.norms.set(this.#path(name), { height, width, channels });
+    this.output(`measured ${this.#path(name)}`, this.#pushStatistics(x, name, width).output);
+  }
+
   #givenStatistics(x: Tensor, name: string): GroupNormStats {
-    const pixels = rowsOf(x) / x.shape[0]!;
-    const input = `statistics ${this.#path(name)}`;
-    this.normPixels.set(input, { pixels, chunks: 1, chunkPixels: pixels });
-    const output = this.input(input, [x.shape[0]! * quads(channelsOf(x)), 8], { element: "f32" });
-    return { kind: "group-norm-stats", name: this.#path(name), input: x, chunks: 1, chunkPixels: pixels, output };
+    const [images, height, width, channels] = this.#picture(x, name);
+    const chunkPixels = height * width;
+    this.norms.set(this.#path(name), { height, width, channels });
+    const output = this.input(`given ${this.#path(name)}`, [images * quads(channels), 8], { element: "f32" });
+    return { kind: "group-norm-stats", name: this.#path(name), input: x, chunks: 1, chunkPixels, output };
   }
 
   /** Layer normalisation over the last dimension; weights `<name>.weight`, `<name>.bias` `[c]`. */

@@ -10,7 +10,8 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Target } from "./dispatch.ts";
-import { compile, type Plan, type Recorded, runnableOperations, targetOf } from "./plan.ts";
+import { type Recorded, runnableOperations } from "./layout.ts";
+import { compile, type Plan, targetOf } from "./plan.ts";
 import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
 import {
   attentionVariants,

@@ -14,8 +14,24 @@ export interface ParameterBuffers {
   readonly storage: Storage;
   get(parameter: Parameter): readonly GPUBuffer[];
   texture?(matrix: MatrixParameter): GPUTexture | undefined;
-  /** The weights of a 3 × 3 convolution transformed for Winograd's form, in f32; made when first asked for. */
-  transformed?(matrix: MatrixParameter): Promise<GPUTexture>;
+  readonly transformed?: TransformedWeights;
+}
+
+/** The weights of 3 × 3 convolutions transformed for Winograd's form, in f32. */
+export interface TransformedWeights {
+  /** Made when first asked for. Throws GPU errors as typed errors. */
+  get(matrix: MatrixParameter): Promise<GPUTexture>;
+  /** Whether they were made. */
+  has(matrix: MatrixParameter): boolean;
+}
+
+/** The same weights without a transformed form. */
+export function withoutTransformed(parameters: ParameterBuffers): ParameterBuffers {
+  return {
+    storage: parameters.storage,
+    get: (parameter) => parameters.get(parameter),
+    texture: (matrix) => parameters.texture?.(matrix),
+  };
 }
 
 /** The texture that a matrix's tiles fill line by line: a line for each tap and input quad, as they lie in a buffer. */
@@ -24,6 +40,11 @@ export interface MatrixTexture {
   readonly height: number;
   readonly format: "rgba32float" | "rgba32uint";
   readonly bytesPerRow: number;
+}
+
+/** Bytes of a texture of 16 bytes a texel. */
+export function textureBytes({ width, height }: { readonly width: number; readonly height: number }): number {
+  return width * height * TEXEL_BYTES;
 }
 
 // WebGPU copies between buffers and textures in rows of a multiple of this many bytes.
@@ -117,7 +138,11 @@ export function tablePieces(
 }
 
 /** Bytes that each buffer of a parameter takes. Vectors are f32 whatever the storage. */
-export function parameterBytes(parameter: Parameter, storage: Storage, gpu: Pick<Gpu, "maxBindingBytes">): number[] {
+export function parameterBytes(
+  parameter: Parameter,
+  storage: Storage,
+  gpu: { readonly maxBindingBytes: number },
+): number[] {
   switch (parameter.kind) {
     case "matrix":
       return [parameter.taps * parameter.inputQuads * parameter.outputQuads * 4 * weightQuadBytes(storage)];

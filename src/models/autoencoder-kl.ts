@@ -42,19 +42,31 @@ const EPS = 1e-6;
 
 /** Decoder input (latents / scaling_factor + shift_factor) `[n, h, w, latent]` → picture `[n, 8h, 8w, 3]`, about [-1, 1]. */
 export function decodeKl(g: Recorder, config: AutoencoderKlConfig, latents: Tensor): Tensor {
-  const levels = [...config.block_out_channels].reverse();
+  return decodeKlOuter(g, config, decodeKlInner(g, config, latents));
+}
+
+/** The half of `decodeKl` at the latents' size, attention among it: `[n, h, w, latent]` → `[n, h, w, c]`. */
+export function decodeKlInner(g: Recorder, config: AutoencoderKlConfig, latents: Tensor): Tensor {
+  const outputs = config.block_out_channels.at(-1)!;
   let x = latents;
   if (config.use_post_quant_conv) {
     x = g.conv2d(x, "post_quant_conv", { outputs: config.latent_channels, kernel: 1 });
   }
   return g.scope("decoder", () => {
-    x = g.conv2d(x, "conv_in", { outputs: levels[0]!, padding: 1 });
+    x = g.conv2d(x, "conv_in", { outputs, padding: 1 });
     x = middle(g, x, config);
+    return g.scope("up_blocks.0", () => resnets(g, x, outputs, config.layers_per_block + 1, config));
+  });
+}
+
+/** The half of `decodeKl` beyond the latents' size, convolutions and group norms: `[n, h, w, c]` → `[n, 8h, 8w, 3]`. */
+export function decodeKlOuter(g: Recorder, config: AutoencoderKlConfig, inner: Tensor): Tensor {
+  const levels = [...config.block_out_channels].reverse();
+  return g.scope("decoder", () => {
+    let x = inner;
     levels.forEach((outputs, level) => {
       g.scope(`up_blocks.${level}`, () => {
-        for (let layer = 0; layer < config.layers_per_block + 1; layer++) {
-          x = resnetBlock(g, x, `resnets.${layer}`, outputs, config);
-        }
+        if (level > 0) x = resnets(g, x, outputs, config.layers_per_block + 1, config);
         if (level === levels.length - 1) return;
         const [, height, width] = x.shape as [number, number, number];
         x = g.upsampleNearest(x, "upsamplers.0", { height: height * 2, width: width * 2 });
@@ -67,23 +79,39 @@ export function decodeKl(g: Recorder, config: AutoencoderKlConfig, latents: Tens
 
 /** Picture in [-1, 1] `[n, h, w, 3]` → moments `[n, h/8, w/8, 2 · latent]`: mean and log-variance, not clamped. */
 export function encodeKl(g: Recorder, config: AutoencoderKlConfig, picture: Tensor): Tensor {
-  const levels = config.block_out_channels;
-  const moments = g.scope("encoder", () => {
-    let x = g.conv2d(picture, "conv_in", { outputs: levels[0]!, padding: 1 });
+  return encodeKlInner(g, config, encodeKlOuter(g, config, picture));
+}
+
+/** The half of `encodeKl` beyond the latents' size, convolutions and group norms: `[n, h, w, 3]` → `[n, h/8, w/8, c]`. */
+export function encodeKlOuter(g: Recorder, config: AutoencoderKlConfig, picture: Tensor): Tensor {
+  const levels = config.block_out_channels.slice(0, -1);
+  return g.scope("encoder", () => {
+    let x = g.conv2d(picture, "conv_in", { outputs: config.block_out_channels[0]!, padding: 1 });
     levels.forEach((outputs, level) => {
       g.scope(`down_blocks.${level}`, () => {
-        for (let layer = 0; layer < config.layers_per_block; layer++) {
-          x = resnetBlock(g, x, `resnets.${layer}`, outputs, config);
-        }
-        if (level === levels.length - 1) return;
+        x = resnets(g, x, outputs, config.layers_per_block, config);
         x = g.conv2d(x, "downsamplers.0.conv", { outputs, stride: 2, padding: { before: 0, after: 1 } });
       });
     });
-    x = middle(g, x, config);
-    return head(g, x, 2 * config.latent_channels, config);
+    return x;
+  });
+}
+
+/** The half of `encodeKl` at the latents' size, attention among it: `[n, h, w, c]` → `[n, h, w, 2 · latent]`. */
+export function encodeKlInner(g: Recorder, config: AutoencoderKlConfig, outer: Tensor): Tensor {
+  const outputs = config.block_out_channels.at(-1)!;
+  const last = config.block_out_channels.length - 1;
+  const moments = g.scope("encoder", () => {
+    const x = g.scope(`down_blocks.${last}`, () => resnets(g, outer, outputs, config.layers_per_block, config));
+    return head(g, middle(g, x, config), 2 * config.latent_channels, config);
   });
   if (!config.use_quant_conv) return moments;
   return g.conv2d(moments, "quant_conv", { outputs: 2 * config.latent_channels, kernel: 1 });
+}
+
+function resnets(g: Recorder, x: Tensor, outputs: number, count: number, config: AutoencoderKlConfig): Tensor {
+  for (let layer = 0; layer < count; layer++) x = resnetBlock(g, x, `resnets.${layer}`, outputs, config);
+  return x;
 }
 
 function head(g: Recorder, x: Tensor, outputs: number, config: AutoencoderKlConfig): Tensor {

@@ -34,17 +34,31 @@ export function parseAutoencoderTinyConfig(config: unknown): AutoencoderTinyConf
 
 /** Latents `[n, h, w, latent]` → picture `[n, 8h, 8w, 3]`, about [-1, 1]. */
 export function decodeTiny(g: Recorder, config: AutoencoderTinyConfig, latents: Tensor): Tensor {
-  const channels = config.decoder_block_out_channels;
-  let layer = 0;
-  const next = () => `layers.${layer++}`;
+  return decodeTinyOuter(g, config, decodeTinyInner(g, config, latents));
+}
+
+/** The half of `decodeTiny` at the latents' size: `[n, h, w, latent]` → `[n, h, w, c]`. */
+export function decodeTinyInner(g: Recorder, config: AutoencoderTinyConfig, latents: Tensor): Tensor {
+  const outputs = config.decoder_block_out_channels[0]!;
+  const next = layerNames();
   return g.scope("decoder", () => {
     // 3 · tanh(z / 3): what was trained on latents within ±3 should not see others.
     let x = g.affine(latents, "clamp", { inputScale: 1 / 3, activation: "tanh", scale: 3 });
-    x = g.activation(g.conv2d(x, next(), { outputs: channels[0]!, padding: 1 }), "relu");
+    x = g.activation(g.conv2d(x, next(), { outputs, padding: 1 }), "relu");
     next(); // the activation counts as a layer
+    return residualBlocks(g, x, next, outputs, config.num_decoder_blocks[0]!);
+  });
+}
+
+/** The half of `decodeTiny` beyond the latents' size: `[n, h, w, c]` → `[n, 8h, 8w, 3]`. */
+export function decodeTinyOuter(g: Recorder, config: AutoencoderTinyConfig, inner: Tensor): Tensor {
+  const channels = config.decoder_block_out_channels;
+  const next = layerNames(2 + config.num_decoder_blocks[0]!);
+  return g.scope("decoder", () => {
+    let x = inner;
     config.num_decoder_blocks.forEach((blocks, level) => {
       const isLast = level === config.num_decoder_blocks.length - 1;
-      for (let block = 0; block < blocks; block++) x = residualBlock(g, x, next(), channels[level]!);
+      if (level > 0) x = residualBlocks(g, x, next, channels[level]!, blocks);
       if (!isLast) {
         const [, height, width] = x.shape as [number, number, number];
         x = g.upsampleNearest(x, next(), { height: height * 2, width: width * 2 });
@@ -58,19 +72,44 @@ export function decodeTiny(g: Recorder, config: AutoencoderTinyConfig, latents: 
 
 /** Picture in [-1, 1] `[n, h, w, 3]` → latents `[n, h/8, w/8, latent]`. */
 export function encodeTiny(g: Recorder, config: AutoencoderTinyConfig, picture: Tensor): Tensor {
+  return encodeTinyInner(g, config, encodeTinyOuter(g, config, picture));
+}
+
+/** The half of `encodeTiny` down to the latents' size: `[n, h, w, 3]` → `[n, h/8, w/8, c]`. */
+export function encodeTinyOuter(g: Recorder, config: AutoencoderTinyConfig, picture: Tensor): Tensor {
   const channels = config.encoder_block_out_channels;
-  let layer = 0;
-  const next = () => `layers.${layer++}`;
+  const next = layerNames();
   return g.scope("encoder", () => {
     let x = g.affine(picture, "to_unsigned", { scale: 0.5, shift: 0.5 });
-    config.num_encoder_blocks.forEach((blocks, level) => {
-      const outputs = channels[level]!;
+    channels.forEach((outputs, level) => {
       const options = level === 0 ? { outputs, padding: 1 } : { outputs, padding: 1, stride: 2, bias: false };
       x = g.conv2d(x, next(), options);
-      for (let block = 0; block < blocks; block++) x = residualBlock(g, x, next(), outputs);
+      if (level < channels.length - 1) x = residualBlocks(g, x, next, outputs, config.num_encoder_blocks[level]!);
     });
+    return x;
+  });
+}
+
+/** The half of `encodeTiny` at the latents' size: `[n, h, w, c]` → `[n, h, w, latent]`. */
+export function encodeTinyInner(g: Recorder, config: AutoencoderTinyConfig, outer: Tensor): Tensor {
+  const blocks = config.num_encoder_blocks;
+  // Before it, a convolution for each level and the blocks of all but the last.
+  const next = layerNames(blocks.length + blocks.slice(0, -1).reduce((sum, count) => sum + count, 0));
+  return g.scope("encoder", () => {
+    const x = residualBlocks(g, outer, next, config.encoder_block_out_channels.at(-1)!, blocks.at(-1)!);
     return g.conv2d(x, next(), { outputs: config.latent_channels, padding: 1 });
   });
+}
+
+/** `layers.N` from `first` on. */
+function layerNames(first = 0): () => string {
+  let layer = first;
+  return () => `layers.${layer++}`;
+}
+
+function residualBlocks(g: Recorder, x: Tensor, next: () => string, outputs: number, count: number): Tensor {
+  for (let block = 0; block < count; block++) x = residualBlock(g, x, next(), outputs);
+  return x;
 }
 
 function residualBlock(g: Recorder, x: Tensor, name: string, outputs: number): Tensor {

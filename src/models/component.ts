@@ -3,10 +3,9 @@
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
-import { parameterBytes } from "../graph/weights.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
-import { type LoadedParameters, loadParameters } from "./load.ts";
+import { type LoadedParameters, loadingBytes, loadParameters } from "./load.ts";
 import { type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
 
 /** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
@@ -50,7 +49,7 @@ async function loadOnce(
   const { tensors, halves, close } = await openTensors(component, parameters);
   try {
     const storage: Storage = options.precision === "f16" || halves ? "f16" : "f32";
-    checkLimit(gpu, component.name, parameters, storage);
+    checkLimit(gpu, component.name, storage, (as) => loadingBytes(gpu, parameters, tensors, as));
     const loaded = await loadParameters(gpu, parameters, tensors, {
       label: component.name,
       storage,
@@ -64,11 +63,9 @@ async function loadOnce(
 }
 
 /** Throws where a component alone is over the limit, and says whether its other precision would not be. */
-function checkLimit(gpu: Gpu, name: string, parameters: readonly Parameter[], storage: Storage): void {
+function checkLimit(gpu: Gpu, name: string, storage: Storage, bytesIn: (storage: Storage) => number): void {
   if (gpu.maxBytes === undefined) return;
   const limit = gpu.maxBytes;
-  const bytesIn = (as: Storage) =>
-    parameters.flatMap((parameter) => parameterBytes(parameter, as, gpu)).reduce((sum, size) => sum + size, 0);
   const wanted = bytesIn(storage);
   if (wanted <= limit) return;
   const halved = bytesIn("f16");
@@ -77,7 +74,7 @@ function checkLimit(gpu: Gpu, name: string, parameters: readonly Parameter[], st
     storage === "f16"
       ? ""
       : `; in f16 it takes ${mebibytes(halved)}${halved <= limit ? " (--precision f16)" : ", which is too much as well"}`;
-  const message = `the weights of ${name} take ${mebibytes(wanted)} of device memory in ${storage}, and ${mebibytes(limit)} may be used (max_gpu_memory)${hope}`;
+  const message = `the weights of ${name} take ${mebibytes(wanted)} of device memory in ${storage} while they are loaded, and ${mebibytes(limit)} may be used (max_gpu_memory)${hope}`;
   throw new MemoryLimitError(message, wanted, limit);
 }
 

@@ -10,6 +10,7 @@ import packWeights from "../../shaders/pack_weights.wgsl" with { type: "text" };
 import checkpoint from "../../shaders/prelude/checkpoint.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, type Kernel, kernel, params } from "../graph/dispatch.ts";
+import { align } from "../graph/memory.ts";
 import type { MatrixParameter, Parameter, Storage, TableParameter, VectorParameter } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
 import { matrixTexture, type ParameterBuffers, parameterBytes, tablePieces, tilesToTexture } from "../graph/weights.ts";
@@ -19,13 +20,19 @@ import { createTransformedWeights } from "./transformed-weights.ts";
 
 /** Bytes read from disk at a time. */
 const PIECE_BYTES = 16 * 2 ** 20;
+/** Of the packing kernels' parameters. */
+const UNIFORM_BYTES = 64;
 
 const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
 
 export interface LoadedParameters extends ParameterBuffers {
   readonly bytes: number;
+  /** The most that they took while they were loaded. */
+  readonly loadingBytes: number;
   /** Reads a parameter once more, in f32; absent where the file has nothing finer than what is stored here. */
   readonly finer?: (parameter: MatrixParameter) => Promise<LoadedParameters>;
+  /** Destroys what is in `transformed`, which no plan may use any more; whether there was anything. */
+  dropTransformed(): boolean;
   destroy(): void;
 }
 
@@ -56,13 +63,13 @@ export async function loadParameters(
     buffers.clear();
     textures.clear();
   };
-  const longest = [...tensors.values()].reduce((most, tensor) => Math.max(most, tensor.byteLength), 4);
-  const uploader = createUploader(gpu, options, Math.min(PIECE_BYTES, Math.ceil(longest / 4) * 4));
+  const uploader = createUploader(gpu, options, pieceBytes(tensors));
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   let done = 0;
   let bytes = 0;
+  const all = [...parameters];
   try {
-    for (const parameter of parameters) {
+    for (const parameter of all) {
       const label = `${options.label}: ${parameter.key}`;
       const list = parameterBytes(parameter, options.storage, gpu).map((size) => gpu.createBuffer(label, size));
       buffers.set(parameter.key, list);
@@ -98,12 +105,41 @@ export async function loadParameters(
   return {
     ...held,
     bytes,
-    transformed: transformed.get,
+    loadingBytes: loadingBytes(gpu, all, tensors, options.storage),
+    transformed,
+    dropTransformed: transformed.drop,
     destroy() {
       transformed.destroy();
       destroy();
     },
   };
+}
+
+/**
+ * Bytes of device memory that loading takes at the most: weights, the pieces that they pass through, and for a moment a
+ * matrix both as a buffer and as a texture.
+ */
+export function loadingBytes(
+  gpu: Gpu,
+  parameters: readonly Parameter[],
+  tensors: ReadonlyMap<string, TensorEntry>,
+  storage: Storage,
+): number {
+  let held = 0;
+  let most = 0;
+  for (const parameter of parameters) {
+    const size = parameterBytes(parameter, storage, gpu).reduce((sum, bytes) => sum + align(bytes, 16), 0);
+    held += size;
+    const twice = parameter.kind === "matrix" && matrixTexture(gpu, parameter, storage) !== undefined;
+    most = Math.max(most, twice ? held + size : held);
+  }
+  return most + align(pieceBytes(tensors), 16) + UNIFORM_BYTES;
+}
+
+/** As long as the longest tensor, where that is shorter than a piece. */
+function pieceBytes(tensors: ReadonlyMap<string, TensorEntry>): number {
+  const longest = [...tensors.values()].reduce((most, tensor) => Math.max(most, tensor.byteLength), 4);
+  return Math.min(PIECE_BYTES, Math.ceil(longest / 4) * 4);
 }
 
 interface Uploader {
@@ -121,7 +157,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: n
   };
   let host = new Uint8Array(pieceBytes);
   let staging = gpu.createBuffer(`${label}: staging`, pieceBytes);
-  const uniforms = gpu.createBuffer(`${label}: packing`, 64, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+  const uniforms = gpu.createBuffer(`${label}: packing`, UNIFORM_BYTES, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
   let submitted = 0;
 
   /** Reads rows of a tensor into the staging buffer. */

@@ -113,14 +113,19 @@ export async function mergeLoras(
     texture: (matrix: MatrixParameter) => textures.get(matrix.key) ?? base.texture?.(matrix),
   };
   const own = createTransformedWeights(gpu, options.label, held);
-  const { transformed } = base;
   const changed = new Set([...changes.keys()].map(({ key }) => key)); // a plan's parameters are objects of their own
+  const transformedOf = (matrix: MatrixParameter) => (changed.has(matrix.key) ? own : base.transformed!);
   return {
     ...held,
     bytes,
-    ...(transformed && {
-      transformed: (matrix: MatrixParameter) => (changed.has(matrix.key) ? own.get(matrix) : transformed(matrix)),
+    loadingBytes: bytes,
+    ...(base.transformed && {
+      transformed: {
+        get: (matrix: MatrixParameter) => transformedOf(matrix).get(matrix),
+        has: (matrix: MatrixParameter) => transformedOf(matrix).has(matrix),
+      },
     }),
+    dropTransformed: own.drop,
     destroy() {
       own.destroy();
       destroy();

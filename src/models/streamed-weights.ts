@@ -3,7 +3,6 @@
  * components take. Whoever evicts them gives up the plans that read them first.
  */
 
-import type { MatrixParameter } from "../graph/tensor.ts";
 import type { LoadedParameters } from "./load.ts";
 
 export interface StreamedWeights extends LoadedParameters {
@@ -11,16 +10,13 @@ export interface StreamedWeights extends LoadedParameters {
   /** Loads them, where they are not there. Throws what loading throws. */
   bring(): Promise<void>;
   evict(): void;
-  /** Evicts them, and has no copy of them transformed for faster kernels from now on; false where that was so before. */
-  slim(): boolean;
 }
 
 /** `load` is called now, and again whenever they are brought back. */
 export async function streamedWeights(load: () => Promise<LoadedParameters>): Promise<StreamedWeights> {
   let held: LoadedParameters | undefined = await load();
   let loading: Promise<LoadedParameters> | undefined;
-  const { storage, bytes, transformed, finer } = held;
-  let isSlim = false;
+  const { storage, bytes, loadingBytes, finer } = held;
   const present = (): LoadedParameters => {
     if (!held) throw new Error("these weights were evicted; bring() them first");
     return held;
@@ -32,12 +28,13 @@ export async function streamedWeights(load: () => Promise<LoadedParameters>): Pr
   return {
     storage,
     bytes,
+    loadingBytes,
     get: (parameter) => present().get(parameter),
     texture: (matrix) => present().texture?.(matrix),
     get transformed() {
-      if (isSlim || !transformed) return undefined;
-      return (matrix: MatrixParameter) => present().transformed!(matrix);
+      return present().transformed;
     },
+    dropTransformed: () => held?.dropTransformed() ?? false,
     ...(finer && { finer }),
     get resident() {
       return held !== undefined;
@@ -50,12 +47,6 @@ export async function streamedWeights(load: () => Promise<LoadedParameters>): Pr
       held = await loading;
     },
     evict,
-    slim() {
-      if (isSlim || !transformed) return false;
-      isSlim = true;
-      evict();
-      return true;
-    },
     destroy: evict,
   };
 }

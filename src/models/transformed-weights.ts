@@ -8,16 +8,22 @@ import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
 import type { MatrixParameter } from "../graph/tensor.ts";
-import { type ParameterBuffers, tilesInBuffer, tilesToTexture, transformedTexture } from "../graph/weights.ts";
+import {
+  type ParameterBuffers,
+  type TransformedWeights,
+  tilesInBuffer,
+  tilesToTexture,
+  transformedTexture,
+} from "../graph/weights.ts";
 
-export interface TransformedWeights {
-  /** Throws GPU errors as typed errors. */
-  get(matrix: MatrixParameter): Promise<GPUTexture>;
+export interface OwnTransformedWeights extends TransformedWeights {
+  /** Destroys those made so far, which no plan may use any more; whether there were any. */
+  drop(): boolean;
   destroy(): void;
 }
 
 /** Transformed weights of what `parameters` hold; whoever makes this destroys it with them. */
-export function createTransformedWeights(gpu: Gpu, label: string, parameters: ParameterBuffers): TransformedWeights {
+export function createTransformedWeights(gpu: Gpu, label: string, parameters: ParameterBuffers): OwnTransformedWeights {
   const made = new Map<string, GPUTexture>();
   const making = new Map<string, Promise<GPUTexture>>();
   let destroyed = false;
@@ -31,7 +37,14 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
       making.delete(matrix.key);
     }
   };
+  const drop = () => {
+    const any = made.size > 0;
+    for (const texture of made.values()) gpu.destroyTexture(texture);
+    made.clear();
+    return any;
+  };
   return {
+    has: (matrix) => made.has(matrix.key),
     async get(matrix) {
       const known = made.get(matrix.key);
       if (known) return known;
@@ -39,10 +52,10 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
       if (!made.has(matrix.key)) making.set(matrix.key, begun);
       return begun;
     },
+    drop,
     destroy() {
       destroyed = true;
-      for (const texture of made.values()) gpu.destroyTexture(texture);
-      made.clear();
+      drop();
     },
   };
 }
