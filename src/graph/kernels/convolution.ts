@@ -3,9 +3,11 @@
  * what the one before left in the output.
  */
 
+import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
@@ -29,6 +31,14 @@ const SUBGROUP_TILES = {
     { rows: 8, quads: 1, cost: 1.5 },
   ],
 } as const;
+// The same of the form for subgroups of four, on SwiftShader.
+const QUAD_TILES = [
+  { rows: 32, quads: 4, cost: 1 },
+  { rows: 32, quads: 2, cost: 1.15 },
+  { rows: 32, quads: 1, cost: 1.8 },
+  { rows: 8, quads: 4, cost: 2 },
+] as const;
+const QUAD_LANES = 4;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
 
@@ -40,9 +50,15 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const outQuads = quads(channelsOf(operation.output));
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = target.textured?.(weight) ? "texture" : "buffer";
-  const tile = form === "subgroup" ? subgroupTile(rows, outQuads, lanes!, held) : undefined;
+  const inFours = lanes === QUAD_LANES;
+  const tile =
+    form === "subgroup" ? cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes!) : undefined;
   const variant = tile
-    ? { name: "conv2d_subgroup", source: subgroup, rows: tile.rows, quads: tile.quads * lanes! }
+    ? {
+        ...(inFours ? { name: "conv2d_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
+        rows: tile.rows,
+        quads: tile.quads * lanes!,
+      }
     : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
@@ -62,7 +78,7 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
       kernel: kernel(variant.name, variant.source, storage, {
         weights,
         subgroups: tile && lanes,
-        preludes: [convolution, TILES[held][weights]],
+        preludes: [convolution, TILES[held][weights], ...(tile && inFours ? [quadProduct] : [])],
         constants: tile ? { ROWS: tile.rows, QUADS: tile.quads } : {},
       }),
       label: operation.name,
@@ -123,10 +139,16 @@ const TILES = {
   texture: { f32: tilesTextureF32, f16: tilesTextureF16 },
 } as const;
 
+interface Tile {
+  readonly rows: number;
+  readonly quads: number;
+  readonly cost: number;
+}
+
 /** The tile that costs least for so many rows and output quads. */
-function subgroupTile(rows: number, outQuads: number, lanes: number, held: "texture" | "buffer") {
+function cheapestTile(tiles: readonly Tile[], rows: number, outQuads: number, lanes: number): Tile {
   const up = (count: number, unit: number) => Math.ceil(count / unit) * unit;
-  const costs = SUBGROUP_TILES[held].map((tile) => ({
+  const costs = tiles.map((tile) => ({
     tile,
     total: up(rows, tile.rows) * up(outQuads, tile.quads * lanes) * tile.cost,
   }));
