@@ -7,6 +7,8 @@ import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
+import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
 import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
@@ -65,21 +67,17 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   let firstInQuad = 0;
   return parts.map((input, part): Dispatch => {
     const isLast = part === parts.length - 1;
-    const block = convolutionParams(operation, {
-      input,
-      firstInQuad,
-      accumulate: part > 0,
-      epilogue: isLast,
-      gridWidth: width,
-    });
+    const wanted = { accumulate: part > 0, epilogue: isLast };
+    const block = convolutionParams(operation, { input, firstInQuad, ...wanted, gridWidth: width });
+    const ending = epilogueCode(operation, wanted, lanes);
     firstInQuad += quads(channelsOf(input));
     const epilogue = (tensor: Tensor | undefined) => (isLast && tensor ? { tensor } : "blank");
     return {
       kernel: kernel(variant.name, variant.source, storage, {
         weights,
         subgroups: tile && lanes,
-        preludes: [convolution, TILES[held][weights], ...(tile && inFours ? [quadProduct] : [])],
-        constants: tile ? { ROWS: tile.rows, QUADS: tile.quads } : {},
+        preludes: [convolution, ending.prelude, TILES[held][weights], ...(tile && inFours ? [quadProduct] : [])],
+        constants: { ...ending.constants, ...(tile && { ROWS: tile.rows, QUADS: tile.quads }) },
       }),
       label: operation.name,
       params: block,
@@ -96,14 +94,18 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   });
 }
 
-interface ParamsOptions {
-  /** The part of the input that this dispatch reads, and the input channel of the layer that it begins with, in quads. */
-  readonly input: Tensor;
-  readonly firstInQuad: number;
+/** What of a convolution's end a dispatch does. */
+interface Ending {
   /** Adds to what is in the output already. */
   readonly accumulate: boolean;
   /** Ends with the layer's epilogue. */
   readonly epilogue: boolean;
+}
+
+interface ParamsOptions extends Ending {
+  /** The part of the input that this dispatch reads, and the input channel of the layer that it begins with, in quads. */
+  readonly input: Tensor;
+  readonly firstInQuad: number;
   readonly gridWidth: number;
   readonly tiles?: {
     first: number;
@@ -119,19 +121,41 @@ interface ParamsOptions {
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
 export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
   const { picture, virtual, kernel: window, weight } = operation;
-  const { input, firstInQuad, accumulate, epilogue, gridWidth, tiles } = options;
+  const { input, firstInQuad, gridWidth, tiles } = options;
+  const ending = epilogueFlags(operation, options);
   const rows = picture.images * picture.outHeight * picture.outWidth;
   return params(
     ...[picture.inHeight, picture.inWidth, quads(channelsOf(input)), firstInQuad],
     ...[virtual.height, virtual.width, picture.outHeight, picture.outWidth],
     ...[rows, quads(channelsOf(operation.output)), operation.firstOutputQuad, window.stride],
     ...[window.height, window.width, window.top, window.left],
-    ...[weight.inputQuads, weight.outputQuads, accumulate, epilogue && operation.bias !== undefined],
-    ...[epilogue && operation.perImage !== undefined, epilogue && operation.residual !== undefined],
-    ...[activationCode[epilogue ? operation.activation : "none"], operation.activationAfterResidual],
+    ...[weight.inputQuads, weight.outputQuads, ending.ACCUMULATE, ending.HAS_BIAS],
+    ...[ending.HAS_PER_IMAGE, ending.HAS_RESIDUAL, ending.ACTIVATION, ending.ACTIVATION_AFTER_RESIDUAL],
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
     ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
   );
+}
+
+function epilogueFlags(operation: Convolution, { accumulate, epilogue }: Ending) {
+  const { bias, perImage, residual, activation, activationAfterResidual } = operation;
+  return {
+    ACCUMULATE: Number(accumulate),
+    HAS_BIAS: Number(epilogue && bias !== undefined),
+    HAS_PER_IMAGE: Number(epilogue && perImage !== undefined),
+    HAS_RESIDUAL: Number(epilogue && residual !== undefined),
+    ACTIVATION: activationCode[epilogue ? activation : "none"],
+    ACTIVATION_AFTER_RESIDUAL: Number(activationAfterResidual),
+  };
+}
+
+/** How a kernel learns what it ends with: from its parameters, or from constants where both sides of a branch are gone through. */
+export function epilogueCode(
+  operation: Convolution,
+  ending: Ending,
+  lanes: number | undefined,
+): { readonly prelude: string; readonly constants: Readonly<Record<string, number>> } {
+  if (lanes !== QUAD_LANES) return { prelude: epilogueUniform, constants: {} };
+  return { prelude: epilogueConstant, constants: epilogueFlags(operation, ending) };
 }
 
 const TILES = {
