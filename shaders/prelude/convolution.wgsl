@@ -8,6 +8,7 @@
 // x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias and per_image have all of them. Binding 2 is the weights: tiles_*.wgsl.
+// What of the epilogue a dispatch has is told by epilogue_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -71,22 +72,27 @@ fn first_line(ky: u32, kx: u32) -> u32 {
   return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
+struct Epilogue {
+  accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
+  activation: u32, activation_after_residual: bool,
+}
+
 fn finish(row: u32, column: u32, sum: vec4f) {
   if (row >= params.rows || column >= params.out_quads) { return; }
+  let wanted = epilogue();
   let index = row * params.out_quads + column;
   let layer_column = params.first_out_quad + column;
   var value = sum;
-  if (params.accumulate != 0u) { value += widen(out[index]); }
-  if (params.has_bias != 0u) { value += bias[layer_column]; }
-  if (params.has_per_image != 0u) {
+  if (wanted.accumulate) { value += widen(out[index]); }
+  if (wanted.has_bias) { value += bias[layer_column]; }
+  if (wanted.has_per_image) {
     value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
   }
   // `activate` stands here once: it is the longest part of the epilogue.
-  let late = params.activation_after_residual != 0u;
   var added = vec4f(0.0);
-  if (params.has_residual != 0u) { added = widen(residual[index]); }
-  if (late) { value += added; }
-  value = activate(value, params.activation);
-  if (!late) { value += added; }
+  if (wanted.has_residual) { added = widen(residual[index]); }
+  if (wanted.activation_after_residual) { value += added; }
+  value = activate(value, wanted.activation);
+  if (!wanted.activation_after_residual) { value += added; }
   out[index] = narrow(value);
 }

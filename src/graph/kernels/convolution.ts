@@ -3,9 +3,13 @@
  * what the one before left in the output.
  */
 
+import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
+import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
+import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
@@ -29,6 +33,14 @@ const SUBGROUP_TILES = {
     { rows: 8, quads: 1, cost: 1.5 },
   ],
 } as const;
+// The same of the form for subgroups of four, on SwiftShader.
+const QUAD_TILES = [
+  { rows: 32, quads: 4, cost: 1 },
+  { rows: 32, quads: 2, cost: 1.15 },
+  { rows: 32, quads: 1, cost: 1.8 },
+  { rows: 8, quads: 4, cost: 2 },
+] as const;
+const QUAD_LANES = 4;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
 
@@ -40,30 +52,32 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const outQuads = quads(channelsOf(operation.output));
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = target.textured?.(weight) ? "texture" : "buffer";
-  const tile = form === "subgroup" ? subgroupTile(rows, outQuads, lanes!, held) : undefined;
+  const inFours = lanes === QUAD_LANES;
+  const tile =
+    form === "subgroup" ? cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes!) : undefined;
   const variant = tile
-    ? { name: "conv2d_subgroup", source: subgroup, rows: tile.rows, quads: tile.quads * lanes! }
+    ? {
+        ...(inFours ? { name: "conv2d_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
+        rows: tile.rows,
+        quads: tile.quads * lanes!,
+      }
     : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = 0;
   return parts.map((input, part): Dispatch => {
     const isLast = part === parts.length - 1;
-    const block = convolutionParams(operation, {
-      input,
-      firstInQuad,
-      accumulate: part > 0,
-      epilogue: isLast,
-      gridWidth: width,
-    });
+    const wanted = { accumulate: part > 0, epilogue: isLast };
+    const block = convolutionParams(operation, { input, firstInQuad, ...wanted, gridWidth: width });
+    const ending = epilogueCode(operation, wanted, lanes);
     firstInQuad += quads(channelsOf(input));
     const epilogue = (tensor: Tensor | undefined) => (isLast && tensor ? { tensor } : "blank");
     return {
       kernel: kernel(variant.name, variant.source, storage, {
         weights,
         subgroups: tile && lanes,
-        preludes: [convolution, TILES[held][weights]],
-        constants: tile ? { ROWS: tile.rows, QUADS: tile.quads } : {},
+        preludes: [convolution, ending.prelude, TILES[held][weights], ...(tile && inFours ? [quadProduct] : [])],
+        constants: { ...ending.constants, ...(tile && { ROWS: tile.rows, QUADS: tile.quads }) },
       }),
       label: operation.name,
       params: block,
@@ -80,14 +94,18 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   });
 }
 
-interface ParamsOptions {
-  /** The part of the input that this dispatch reads, and the input channel of the layer that it begins with, in quads. */
-  readonly input: Tensor;
-  readonly firstInQuad: number;
+/** What of a convolution's end a dispatch does. */
+interface Ending {
   /** Adds to what is in the output already. */
   readonly accumulate: boolean;
   /** Ends with the layer's epilogue. */
   readonly epilogue: boolean;
+}
+
+interface ParamsOptions extends Ending {
+  /** The part of the input that this dispatch reads, and the input channel of the layer that it begins with, in quads. */
+  readonly input: Tensor;
+  readonly firstInQuad: number;
   readonly gridWidth: number;
   readonly tiles?: {
     first: number;
@@ -103,19 +121,41 @@ interface ParamsOptions {
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
 export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
   const { picture, virtual, kernel: window, weight } = operation;
-  const { input, firstInQuad, accumulate, epilogue, gridWidth, tiles } = options;
+  const { input, firstInQuad, gridWidth, tiles } = options;
+  const ending = epilogueFlags(operation, options);
   const rows = picture.images * picture.outHeight * picture.outWidth;
   return params(
     ...[picture.inHeight, picture.inWidth, quads(channelsOf(input)), firstInQuad],
     ...[virtual.height, virtual.width, picture.outHeight, picture.outWidth],
     ...[rows, quads(channelsOf(operation.output)), operation.firstOutputQuad, window.stride],
     ...[window.height, window.width, window.top, window.left],
-    ...[weight.inputQuads, weight.outputQuads, accumulate, epilogue && operation.bias !== undefined],
-    ...[epilogue && operation.perImage !== undefined, epilogue && operation.residual !== undefined],
-    ...[activationCode[epilogue ? operation.activation : "none"], operation.activationAfterResidual],
+    ...[weight.inputQuads, weight.outputQuads, ending.ACCUMULATE, ending.HAS_BIAS],
+    ...[ending.HAS_PER_IMAGE, ending.HAS_RESIDUAL, ending.ACTIVATION, ending.ACTIVATION_AFTER_RESIDUAL],
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
     ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
   );
+}
+
+function epilogueFlags(operation: Convolution, { accumulate, epilogue }: Ending) {
+  const { bias, perImage, residual, activation, activationAfterResidual } = operation;
+  return {
+    ACCUMULATE: Number(accumulate),
+    HAS_BIAS: Number(epilogue && bias !== undefined),
+    HAS_PER_IMAGE: Number(epilogue && perImage !== undefined),
+    HAS_RESIDUAL: Number(epilogue && residual !== undefined),
+    ACTIVATION: activationCode[epilogue ? activation : "none"],
+    ACTIVATION_AFTER_RESIDUAL: Number(activationAfterResidual),
+  };
+}
+
+/** How a kernel learns what it ends with: from its parameters, or from constants where both sides of a branch are gone through. */
+export function epilogueCode(
+  operation: Convolution,
+  ending: Ending,
+  lanes: number | undefined,
+): { readonly prelude: string; readonly constants: Readonly<Record<string, number>> } {
+  if (lanes !== QUAD_LANES) return { prelude: epilogueUniform, constants: {} };
+  return { prelude: epilogueConstant, constants: epilogueFlags(operation, ending) };
 }
 
 const TILES = {
@@ -123,10 +163,16 @@ const TILES = {
   texture: { f32: tilesTextureF32, f16: tilesTextureF16 },
 } as const;
 
+interface Tile {
+  readonly rows: number;
+  readonly quads: number;
+  readonly cost: number;
+}
+
 /** The tile that costs least for so many rows and output quads. */
-function subgroupTile(rows: number, outQuads: number, lanes: number, held: "texture" | "buffer") {
+function cheapestTile(tiles: readonly Tile[], rows: number, outQuads: number, lanes: number): Tile {
   const up = (count: number, unit: number) => Math.ceil(count / unit) * unit;
-  const costs = SUBGROUP_TILES[held].map((tile) => ({
+  const costs = tiles.map((tile) => ({
     tile,
     total: up(rows, tile.rows) * up(outQuads, tile.quads * lanes) * tile.cost,
   }));

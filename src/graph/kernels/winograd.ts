@@ -7,6 +7,7 @@
  */
 
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
 import tilesTexture from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import winograd from "../../../shaders/prelude/winograd.wgsl" with { type: "text" };
 import winogradInput from "../../../shaders/winograd_input.wgsl" with { type: "text" };
@@ -15,7 +16,7 @@ import winogradProduct from "../../../shaders/winograd_product.wgsl" with { type
 import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
 import { type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
 import { WINOGRAD_SIDE } from "../weights.ts";
-import { convolutionParams } from "./convolution.ts";
+import { convolutionParams, epilogueCode } from "./convolution.ts";
 
 // Frequencies along a side of a tile.
 const POINTS = WINOGRAD_SIDE + 2;
@@ -51,7 +52,8 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
   });
   const transformed = scratch("transformed", weight.inputQuads);
   const products = scratch("products", productQuads);
-  const prelude = [convolution, winograd];
+  const ending = { accumulate: false, epilogue: true };
+  const output = epilogueCode(operation, ending, lanes);
   const block = (input: Tensor, first: number, count: number, firstInQuad: number, epilogue: boolean, width: number) =>
     convolutionParams(operation, {
       input,
@@ -70,7 +72,9 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
       const inQuads = quads(channelsOf(input));
       const { workgroups, width } = grid(count * inQuads);
       dispatches.push({
-        kernel: kernel("winograd_input", winogradInput, storage, { preludes: prelude }),
+        kernel: kernel("winograd_input", winogradInput, storage, {
+          preludes: [convolution, epilogueUniform, winograd],
+        }),
         label: operation.name,
         params: block(input, first, count, firstInQuad, false, width),
         bindings: [{ tensor: input }, "unused", "unused", "unused", "unused", "unused", { scratch: transformed }],
@@ -92,7 +96,10 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
     const { workgroups, width } = grid(count * outQuads);
     const epilogue = (tensor: Tensor | undefined) => (tensor ? ({ tensor } as const) : "blank");
     dispatches.push({
-      kernel: kernel("winograd_output", winogradOutput, storage, { preludes: prelude }),
+      kernel: kernel("winograd_output", winogradOutput, storage, {
+        preludes: [convolution, output.prelude, winograd],
+        constants: output.constants,
+      }),
       label: operation.name,
       params: block(operation.output, first, count, 0, true, width),
       bindings: [
