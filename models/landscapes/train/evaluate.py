@@ -38,7 +38,8 @@ class Classifier(nn.Module):
         super().__init__()
 
         def conv(channels_in, channels, stride=1):
-            return [nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1), nn.ReLU()]
+            return [nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False),
+                    nn.BatchNorm2d(channels), nn.ReLU()]
 
         self.features = nn.Sequential(
             *conv(LATENT_CHANNELS, 64), *conv(64, 64), *conv(64, 128, 2), *conv(128, 128), *conv(128, 160, 2),
