@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { parseBytes } from "../../src/cli/flags.ts";
-import { type BandOptions, decodeInBands } from "../../src/diffusion/bands.ts";
+import { type BandOptions, decodeInBands, isTooSliced } from "../../src/diffusion/bands.ts";
 import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "../../src/diffusion/denoiser.ts";
 import { compileDecoder, type LatentSize, latentBytes, recordDecoder } from "../../src/diffusion/latents.ts";
 import { createSchedule } from "../../src/diffusion/schedulers/create-schedule.ts";
@@ -240,8 +240,12 @@ async function decode(gpu: Gpu, component: Component, settings: Settings): Promi
     const size = { height: side / coder.downscale, width: side / coder.downscale, channels: coder.latentChannels };
     const what = `  vae decode ${side}²`;
     const options = { label: "vae", storage, parameters };
-    const { peak } = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage });
     resetPeak();
+    if (isTooSliced(gpu, recordDecoder(coder, size), storage)) {
+      await decodeBands(gpu, coder, size, what, options);
+      continue;
+    }
+    const { peak } = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage });
     if (gpu.maxBytes !== undefined && gpu.memory.bytes + peak > gpu.maxBytes) {
       await decodeBands(gpu, coder, size, what, options);
       continue;
@@ -273,12 +277,15 @@ async function decodeBands(gpu: Gpu, coder: Autoencoder, size: LatentSize, what:
     const range = { buffer, offset: 0, size: buffer.size };
     const { rgba } = await decodeInBands(gpu, coder, range, size, {
       ...options,
-      onPass: (moved) => moves.push(`${seconds(performance.now() - began)} (moved ${moved.toPrecision(2)})`),
+      onPass(moved) {
+        moves.push(`${seconds(performance.now() - began)} (moved ${moved.toPrecision(2)})`);
+        say(`    pass ${moves.length}`, moves.at(-1)!, `largest buffer ${gpu.memory.largestBytes} bytes`);
+      },
     });
     say(
       what,
       `in bands ${seconds(performance.now() - began)}, kernels compiled in it`,
-      `passes at ${moves.join(", ")}`,
+      `${moves.length || 1} passes`,
       `process peak ${megabytes(peakResidentBytes())}`,
       `GPU peak ${megabytes(gpu.memory.peakBytes)}`,
     );
