@@ -138,7 +138,31 @@ const BETAS = {
   beta_schedule: "scaled_linear",
 } as const;
 
+/** TAESD's channels and blocks (madebyollin/taesd), as the built-in model's decoder has them too, but for fewer. */
+const TAESD_BLOCKS = {
+  encoder_block_out_channels: [64, 64, 64, 64],
+  decoder_block_out_channels: [64, 64, 64, 64],
+  num_encoder_blocks: [1, 3, 3, 3],
+  num_decoder_blocks: [3, 3, 3, 1],
+} as const;
+
 export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  taesd: {
+    name: "TAESD, the decoder alone",
+    pipelineClass: "StableDiffusionPipeline",
+    components: {
+      vae: {
+        library: "diffusers",
+        className: "AutoencoderTiny",
+        config: { _class_name: "AutoencoderTiny", act_fn: "relu", latent_channels: 4, ...TAESD_BLOCKS },
+        parameters: 2_445_063,
+      },
+    },
+    scheduler: { className: "PNDMScheduler", config: { _class_name: "PNDMScheduler", ...BETAS } },
+    hidden: "last",
+    branches: 1,
+    sides: [512, 2048],
+  },
   sd15: {
     name: "Stable Diffusion 1.5",
     pipelineClass: "StableDiffusionPipeline",

@@ -11,10 +11,10 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ParameterPart } from "../../src/graph/tensor.ts";
 import { float32ToFloat16Bits } from "../../src/weights/element-types.ts";
-import { type Component, openModelDirectory } from "../../src/weights/model-directory.ts";
+import { type Component, openComponentFolder, openModelDirectory } from "../../src/weights/model-directory.ts";
 import { type TensorToWrite, writeSafetensors } from "../../src/weights/safetensors.ts";
 import { randomValues } from "../random.ts";
-import type { Architecture } from "./architectures.ts";
+import type { Architecture, ComponentSpec } from "./architectures.ts";
 import { wantedParameters } from "./wanted-parameters.ts";
 
 // 2¹⁹ − 1, a Mersenne prime: a megabyte of halves.
@@ -51,6 +51,13 @@ export async function writeModelFolder(path: string, architecture: Architecture)
   const counts = new Map<string, number>();
   for (const name of Object.keys(components)) counts.set(name, await writeWeights(directory.component(name)!));
   return counts;
+}
+
+/** Writes one component's folder; `path` must not exist. Gives the numbers in its tensors. */
+export async function writeComponentFolder(path: string, { config }: ComponentSpec): Promise<number> {
+  await mkdir(path);
+  await writeFile(join(path, "config.json"), JSON.stringify(config));
+  return writeWeights(await openComponentFolder(path));
 }
 
 async function writeWeights(component: Component): Promise<number> {

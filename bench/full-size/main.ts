@@ -11,22 +11,28 @@ import { statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { parseBytes } from "../../src/cli/flags.ts";
+import { type BandOptions, decodeInBands, isTooSliced } from "../../src/diffusion/bands.ts";
 import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "../../src/diffusion/denoiser.ts";
-import { compileDecoder, type LatentSize } from "../../src/diffusion/latents.ts";
+import { compileDecoder, type LatentSize, latentBytes, recordDecoder } from "../../src/diffusion/latents.ts";
 import { createSchedule } from "../../src/diffusion/schedulers/create-schedule.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { compile, footprint, type Plan } from "../../src/graph/plan.ts";
-import { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { type Autoencoder, autoencoder } from "../../src/models/autoencoder.ts";
 import { parseClipTextConfig, poolingPosition } from "../../src/models/clip.ts";
 import { activationStorage, loadComponent } from "../../src/models/component.ts";
 import type { LoadedParameters } from "../../src/models/load.ts";
 import { parseUnetConfig, timestepSinusoids } from "../../src/models/unet.ts";
-import { type Component, type ModelDirectory, openModelDirectory } from "../../src/weights/model-directory.ts";
+import {
+  type Component,
+  type ModelDirectory,
+  openComponentFolder,
+  openModelDirectory,
+} from "../../src/weights/model-directory.ts";
 import { randomValues } from "../random.ts";
 import { ARCHITECTURES, type Architecture } from "./architectures.ts";
-import { writeModelFolder } from "./generated-folder.ts";
+import { type ParameterCounts, writeComponentFolder, writeModelFolder } from "./generated-folder.ts";
 import { availableBytes, peakResidentBytes, resetPeak, withHeapWatched } from "./process-memory.ts";
 import { recordTextEncoder, wantedParameters } from "./wanted-parameters.ts";
 
@@ -34,6 +40,8 @@ const USAGE = `npm run bench:full-size -- ${Object.keys(ARCHITECTURES).join("|")
   --size N        side of the picture in pixels, a multiple of 64 (default: 512, and 1024 too for sdxl)
   --precision P   f16 or f32: how weights are stored (default f16)
   --adapter A     auto, hardware or software (default auto)
+  --only vae      the decoder alone
+  --max-gpu-memory N   as the product's own: the picture is decoded in bands where it does not fit in one piece
   --repeat        a second step where the first took long too (kernels are compiled during the first)
   --dir DIR       where the weights are written and deleted again (default: the system's temporary folder)`;
 
@@ -224,25 +232,34 @@ async function denoise(
   parameters.destroy();
 }
 
-async function decode(gpu: Gpu, directory: ModelDirectory, settings: Settings): Promise<void> {
-  const component = directory.component("vae")!;
+async function decode(gpu: Gpu, component: Component, settings: Settings): Promise<void> {
   const coder = autoencoder(component);
   const parameters = await load(gpu, component, settings);
   const storage = coder.forceUpcast ? "f32" : settings.activations;
   for (const side of settings.sides) {
     const size = { height: side / coder.downscale, width: side / coder.downscale, channels: coder.latentChannels };
     const what = `  vae decode ${side}²`;
-    const need = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage }).peak;
-    if (!fits(gpu, need)) {
-      say(what, `skipped: takes ${megabytes(need)}, and ${megabytes(availableBytes())} are available`);
+    const options = { label: "vae", storage, parameters };
+    resetPeak();
+    if (isTooSliced(gpu, recordDecoder(coder, size), storage)) {
+      await decodeBands(gpu, coder, size, what, options);
       continue;
     }
-    resetPeak();
-    const plan = await compileDecoder(gpu, coder, size, { label: "vae", storage, parameters, keepPicture: true });
+    const { peak } = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage });
+    if (gpu.maxBytes !== undefined && gpu.memory.bytes + peak > gpu.maxBytes) {
+      await decodeBands(gpu, coder, size, what, options);
+      continue;
+    }
+    if (!fits(gpu, peak)) {
+      say(what, `skipped: takes ${megabytes(peak)}, and ${megabytes(availableBytes())} are available`);
+      continue;
+    }
+    const plan = await compileDecoder(gpu, coder, size, options);
     try {
       plan.write("latents", startLatents(size, 1));
       await replay(gpu, plan, what, settings.repeat);
-      say("", `picture ${spread("vae", (await plan.read("picture")) as Float32Array)}`, `activations ${storage}`);
+      const rgba = (await plan.read("rgba")) as Uint32Array;
+      say("", pictureFacts(new Uint8Array(rgba.buffer, rgba.byteOffset, rgba.byteLength)), `activations ${storage}`);
     } finally {
       plan.destroy();
     }
@@ -250,10 +267,38 @@ async function decode(gpu: Gpu, directory: ModelDirectory, settings: Settings): 
   parameters.destroy();
 }
 
-function recordDecoder(coder: Autoencoder, { height, width, channels }: LatentSize): Recorder {
-  const g = new Recorder();
-  g.output("picture", coder.decode(g, g.input("latents", [1, height, width, channels])));
-  return g;
+async function decodeBands(gpu: Gpu, coder: Autoencoder, size: LatentSize, what: string, options: BandOptions) {
+  const latents = startLatents(size, 1);
+  const buffer = gpu.createBuffer("latents", latentBytes(size));
+  const moves: string[] = [];
+  try {
+    gpu.device.queue.writeBuffer(buffer, 0, latents); // four channels: no padding
+    const began = performance.now();
+    const range = { buffer, offset: 0, size: buffer.size };
+    const { rgba } = await decodeInBands(gpu, coder, range, size, {
+      ...options,
+      onPass(moved) {
+        moves.push(`${seconds(performance.now() - began)} (moved ${moved.toPrecision(2)})`);
+        say(`    pass ${moves.length}`, moves.at(-1)!, `largest buffer ${gpu.memory.largestBytes} bytes`);
+      },
+    });
+    say(
+      what,
+      `in bands ${seconds(performance.now() - began)}, kernels compiled in it`,
+      `${moves.length || 1} passes`,
+      `process peak ${megabytes(peakResidentBytes())}`,
+      `GPU peak ${megabytes(gpu.memory.peakBytes)}`,
+    );
+    say("", pictureFacts(rgba), `activations ${options.storage}`);
+  } finally {
+    gpu.destroyBuffer(buffer);
+  }
+}
+
+function pictureFacts(rgba: Uint8Array): string {
+  const levels = new Set(rgba.filter((_, i) => i % 4 !== 3));
+  if (levels.size < 2) throw new Error("the picture is of one colour");
+  return `picture of ${levels.size} levels`;
 }
 
 function startLatents({ height, width, channels }: LatentSize, deviation: number): Float32Array {
@@ -271,9 +316,25 @@ function joined(arrays: readonly Float32Array[]): Float32Array {
 }
 
 async function measure(gpu: Gpu, folder: string, settings: Settings): Promise<void> {
-  const { architecture } = settings;
+  const { components } = settings.architecture;
   const began = performance.now();
-  const counts = await writeModelFolder(folder, architecture);
+  if (components["unet"]) {
+    reportWritten(await writeModelFolder(folder, settings.architecture), began, settings);
+    const directory = await openModelDirectory(folder);
+    const prompts = await encodeText(gpu, directory, settings);
+    await denoise(gpu, directory, prompts, settings);
+    await decode(gpu, directory.component("vae")!, settings);
+  } else {
+    const path = join(folder, "vae");
+    reportWritten(new Map([["vae", await writeComponentFolder(path, components["vae"]!)]]), began, settings);
+    await decode(gpu, await openComponentFolder(path), settings);
+  }
+  const { peakBytes, largestBytes, buffers, bytes } = gpu.memory;
+  say("GPU memory", `peak ${megabytes(peakBytes)}`, `now ${megabytes(bytes)} in ${buffers} buffers`);
+  say("largest buffer", `${largestBytes} bytes`, `the adapter binds ${gpu.maxBindingBytes}`);
+}
+
+function reportWritten(counts: ParameterCounts, began: number, { architecture }: Settings): void {
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
   say("weights written", seconds(performance.now() - began), `${megabytes(total * 2)} of f16`);
   for (const [name, count] of counts) {
@@ -281,13 +342,6 @@ async function measure(gpu: Gpu, folder: string, settings: Settings): Promise<vo
     if (count !== published) throw new Error(`${name} has ${count} parameters, the published one has ${published}`);
     say(`  ${name}`, `${count} parameters, as published`);
   }
-  const directory = await openModelDirectory(folder);
-  const prompts = await encodeText(gpu, directory, settings);
-  await denoise(gpu, directory, prompts, settings);
-  await decode(gpu, directory, settings);
-  const { peakBytes, largestBytes, buffers, bytes } = gpu.memory;
-  say("GPU memory", `peak ${megabytes(peakBytes)}`, `now ${megabytes(bytes)} in ${buffers} buffers`);
-  say("largest buffer", `${largestBytes} bytes`, `the adapter binds ${gpu.maxBindingBytes}`);
 }
 
 async function main(): Promise<void> {
@@ -299,14 +353,21 @@ async function main(): Promise<void> {
       adapter: { type: "string", default: "auto" },
       repeat: { type: "boolean", default: false },
       dir: { type: "string", default: tmpdir() },
+      only: { type: "string" },
+      "max-gpu-memory": { type: "string" },
     },
   });
-  const architecture = Object.hasOwn(ARCHITECTURES, positionals[0] ?? "") ? ARCHITECTURES[positionals[0]!] : undefined;
+  const known = Object.hasOwn(ARCHITECTURES, positionals[0] ?? "") ? ARCHITECTURES[positionals[0]!] : undefined;
+  const architecture =
+    known && values.only === "vae" ? { ...known, components: { vae: known.components["vae"]! } } : known;
+  const maxBytes = values["max-gpu-memory"] === undefined ? undefined : parseBytes(values["max-gpu-memory"]);
+  const badLimit = values["max-gpu-memory"] !== undefined && maxBytes === undefined;
+  const badPart = values.only !== undefined && values.only !== "vae";
   const side = values.size === undefined ? undefined : Number(values.size);
   const prefer = (["auto", "hardware", "software"] as const).find((name) => name === values.adapter);
   const storage = (["f16", "f32"] as const).find((name) => name === values.precision);
   const badSide = side !== undefined && !(Number.isInteger(side) && side > 0 && side % 64 === 0);
-  if (!architecture || positionals.length !== 1 || badSide || !prefer || !storage) {
+  if (!architecture || positionals.length !== 1 || badSide || badLimit || badPart || !prefer || !storage) {
     console.error(USAGE);
     process.exitCode = 2;
     return;
@@ -320,7 +381,7 @@ async function main(): Promise<void> {
       `${values.dir} has ${megabytes(disk.bavail * disk.bsize)} free, and the weights take ${megabytes(wanted)}: name another with --dir`,
     );
   }
-  const gpu = await openGpu({ adapter: { prefer } });
+  const gpu = await openGpu({ adapter: { prefer }, maxBytes });
   const folder = mkdtempSync(join(values.dir, "daguerre-full-size-"));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   for (const signal of ["SIGINT", "SIGTERM"] as const) {

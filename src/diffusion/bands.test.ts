@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateParameters, normals } from "../../test/generated-weights.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Recorder } from "../graph/recorder.ts";
-import type { LoadedParameters } from "../models/load.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
+import type { LoadedParameters } from "../models/load.ts";
 import { type BandOptions, bandsOf, decodeInBands, encodeInBands } from "./bands.ts";
 import { compileDecoder, compileEncoder, encodePixels, type LatentSize, type Pixels } from "./latents.ts";
 
@@ -122,7 +122,7 @@ describe.each([
 
   it("decodes", async () => {
     const reference = await wholePicture(coder, size, options);
-    for (const bands of [2, 4]) {
+    for (const bands of [3]) {
       moves.length = 0;
       const picture = await pictureInBands(coder, size, { ...options, bands });
       expect([picture.width, picture.height]).toEqual([12 * 8, 40 * 8]);
@@ -140,7 +140,7 @@ describe.each([
     const plan = await compileEncoder(gpu, coder, pixels, options);
     const reference = await encodePixels(plan, coder, pixels);
     plan.destroy();
-    for (const bands of [2, 4]) {
+    for (const bands of [3]) {
       moves.length = 0;
       const encoded = await encodeInBands(gpu, coder, pixels, { ...options, bands });
       for (const [values, others] of [

@@ -49,6 +49,19 @@ export interface BandOptions {
   readonly onPass?: (moved: number) => void;
 }
 
+/**
+ * Slices of a tensor beyond which a picture is gone through in bands even where there is room for it: convolutions of
+ * slices are many small dispatches, since each slice of the output reads every slice of the input. In eight, TAESD at
+ * 2048² on lavapipe took 56,829 dispatches and 22 minutes in one piece, and 3 minutes in bands.
+ */
+const MAX_SLICES = 4;
+
+/** Whether what was recorded would be cut into too many slices on this adapter. */
+export function isTooSliced(gpu: Gpu, recorder: Recorder, storage: Storage): boolean {
+  const sizes = recorder.operations.map(({ output }) => tensorBytes(output, storage));
+  return Math.max(...sizes) > MAX_SLICES * gpu.maxBindingBytes;
+}
+
 /** Whether an error says that something is too large, and smaller parts of it may do. */
 export function isTooLarge(error: unknown): boolean {
   return error instanceof GpuOutOfMemoryError || error instanceof GraphError;
@@ -224,6 +237,9 @@ async function throughBands(
   let merged: ReadonlyMap<string, Statistics> | undefined;
   for (const stage of STAGES) {
     const recorder = work.record(rows, stage);
+    if (isTooSliced(gpu, recorder, options.storage)) {
+      throw new GraphError(`${options.label}: a band of ${rows} rows of latents is more than this adapter binds well`);
+    }
     const plan = await compile(gpu, recorder, {
       ...options,
       label: `${options.label}, a band of ${rows}`,

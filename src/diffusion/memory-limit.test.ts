@@ -55,7 +55,7 @@ afterEach(() => {
   gpu = undefined;
 });
 
-async function load(maxBytes: number): Promise<DiffusionModel> {
+async function load(maxBytes: number | undefined): Promise<DiffusionModel> {
   gpu = await openGpu({ maxBytes });
   loads.length = 0;
   const onProgress = (component: string, done: number, total: number) => {
@@ -111,15 +111,45 @@ it("a component that never fits is refused by name, with what would fit", async 
   expect(gpu!.memory.bytes).toBe(0);
 });
 
-it("a picture that does not fit is refused with one that does", async () => {
-  const model = await load(modelBytes + STAGING + 16 * MIB);
-  const error = await run(model, { width: 1024, height: 512 }).catch((error) => error);
+it("a picture that does not fit is refused with the largest that does", async () => {
+  const limit = unetBytes + 5 * MIB;
+  const model = await load(limit);
+  const refused = (width: number, height: number) => run(model, { width, height, steps: 1 }).catch((error) => error);
+  const error = await refused(1024, 512);
   expect(error).toBeInstanceOf(PipelineError);
   expect(error.field).toBe("width");
-  const [, width, height] = /; (\d+)x(\d+) fits$/.exec(error.message)!.map(Number);
-  expect(width! / height!).toBeCloseTo(2, 0);
-  const { result } = await run(model, { width: width!, height: height!, steps: 1 });
+  const [, width, height] = /; (\d+)x(\d+) fits$/.exec(error.message)!.map(Number) as [number, number, number];
+  expect(width / height).toBeCloseTo(2, 0);
+  const { result } = await run(model, { width, height, steps: 1 });
   expect(result.pictures[0]).toMatchObject({ width, height });
+  expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(limit);
+  expect(await refused(width + 64, Math.round((width + 64) / 128) * 64)).toBeInstanceOf(PipelineError);
+});
+
+it("does without transformed weights before any component leaves", async () => {
+  const model = await load(modelBytes + STAGING + 3 * MIB);
+  const { result } = await run(model);
+  expect(result.pictures[0]!.rgba.length).toBe(expected.pictures[0]!.rgba.length);
+  expect(model.components.every(({ weights }) => weights.resident)).toBe(true);
+  expect(loads).toHaveLength(model.components.length);
+  expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(modelBytes + STAGING + 3 * MIB);
+});
+
+it("pictures that do not fit in one piece are encoded and decoded in bands, and come out the same", async () => {
+  const changes = { width: 256, height: 256, steps: 2, strength: 0.5 };
+  const rgba = Uint8Array.from({ length: 256 * 256 * 4 }, (_, i) => (i % 4) * 40 + (Math.floor(i / 16) % 80));
+  const pictures: Uint8Array[] = [];
+  const limit = unetBytes + 9 * MIB;
+  for (const maxBytes of [undefined, limit]) {
+    gpu?.close();
+    const model = await load(maxBytes);
+    const image = { width: 256, height: 256, rgba };
+    pictures.push((await run(model, { ...changes, image })).result.pictures[0]!.rgba);
+    if (maxBytes) expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(maxBytes);
+    else expect(gpu!.memory.peakBytes).toBeGreaterThan(limit);
+  }
+  const difference = pictures[0]!.map((value, i) => Math.abs(value - pictures[1]![i]!));
+  expect(Math.max(...new Set(difference))).toBeLessThanOrEqual(1);
 });
 
 afterAll(() => gpu?.close());

@@ -15,7 +15,7 @@ import { quads, type Storage } from "../graph/tensor.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
-import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge } from "./bands.ts";
+import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
 import {
@@ -30,6 +30,7 @@ import {
   latentBytes,
   type Pixels,
   recordDecoder,
+  recordEncoder,
   toNchw,
   toNhwc,
 } from "./latents.ts";
@@ -312,10 +313,11 @@ function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserSha
     reads: DENOISER_READS,
   });
   const storage = storageOf(model, vae);
+  const whole = recordDecoder(vae, shape);
   const picture = Math.min(
-    bytesOrNever(
-      () => footprint(gpu, recordDecoder(vae, shape), { ...form(vae.weights, storage), reads: DECODER_READS }).peak,
-    ),
+    isTooSliced(gpu, whole, storage)
+      ? Number.POSITIVE_INFINITY
+      : bytesOrNever(() => footprint(gpu, whole, { ...form(vae.weights, storage), reads: DECODER_READS }).peak),
     bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage })),
   );
   return Math.max(
@@ -605,6 +607,9 @@ async function encodedPicture(
   const { gpu, vae } = model;
   const options = { label: "vae encoder", storage: storageOf(model, vae), parameters: vae.weights };
   const { width, height } = image;
+  const inBands = () =>
+    withRoom(weights.residency, [vae.weights], (form) => encodeInBands(gpu, vae, image, { ...options, ...form }));
+  if (isTooSliced(gpu, recordEncoder(vae, image), options.storage)) return inBands();
   let plan: Plan;
   try {
     plan = await withRoom(weights.residency, [vae.weights], (form) =>
@@ -614,9 +619,7 @@ async function encodedPicture(
     );
   } catch (error) {
     if (!isTooLarge(error)) throw error;
-    return withRoom(weights.residency, [vae.weights], (form) =>
-      encodeInBands(gpu, vae, image, { ...options, ...form }),
-    );
+    return inBands();
   }
   return encodePixels(plan, vae, image);
 }
@@ -651,22 +654,27 @@ async function finalPicture(
   latents: Range,
   shape: LatentSize,
 ): Promise<Pixels> {
+  const { gpu, vae } = model;
+  const options = { label: "decoder", storage: storageOf(model, vae), parameters: vae.weights };
+  const inBands = () =>
+    withRoom(weights.residency, [vae.weights], (form) =>
+      decodeInBands(gpu, vae, latents, shape, { ...options, ...form }),
+    );
+  if (isTooSliced(gpu, recordDecoder(vae, shape), options.storage)) return inBands();
   let decoding: Decoding;
   try {
     decoding = await startDecoding(model, plans, weights, "full", latents, shape);
   } catch (error) {
     if (!isTooLarge(error)) throw error;
-    const { gpu, vae } = model;
-    const options = { label: "decoder", storage: storageOf(model, vae), parameters: vae.weights };
-    return withRoom(weights.residency, [vae.weights], (form) =>
-      decodeInBands(gpu, vae, latents, shape, { ...options, ...form }),
-    );
+    return inBands();
   }
   return decoding.picture;
 }
 
 /** The decoder's plan for a warm-up; none where pictures of this size are decoded in bands. */
 async function wholeDecoderPlan(...of: Parameters<typeof decoderPlan>): Promise<Plan[]> {
+  const [model, , , vae, shape] = of;
+  if (isTooSliced(model.gpu, recordDecoder(vae, shape), storageOf(model, vae))) return [];
   try {
     return [await decoderPlan(...of)];
   } catch (error) {

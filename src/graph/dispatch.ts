@@ -116,7 +116,7 @@ export interface KernelOptions {
 /** The whole module of a kernel: constants of this pipeline, element types, shared functions, then its own file. */
 export function kernel(name: string, source: string, storage: Storage, options: KernelOptions = {}): Kernel {
   const constants = { ...options.constants, ...(options.subgroups ? { LANES: options.subgroups } : {}) };
-  const code = [
+  const parts = [
     ...(options.subgroups ? ["enable subgroups;"] : []),
     ...Object.entries(constants).map(([constant, value]) => `const ${constant} = ${value}u;`),
     storage === "f16" ? storageF16 : storageF32,
@@ -124,6 +124,25 @@ export function kernel(name: string, source: string, storage: Storage, options: 
     activation,
     ...(options.preludes ?? []),
     source,
-  ].join("\n");
-  return { name, code };
+  ];
+  return known(name, parts);
+}
+
+interface Step {
+  readonly next: Map<string, Step>;
+  kernel?: Kernel;
+}
+
+const kernels: Step = { next: new Map() };
+
+/** One kernel, and one string of its code, for the same parts: a plan may have tens of thousands of dispatches. */
+function known(name: string, parts: readonly string[]): Kernel {
+  let step = kernels;
+  for (const part of [name, ...parts]) {
+    const next = step.next.get(part) ?? { next: new Map() };
+    step.next.set(part, next);
+    step = next;
+  }
+  step.kernel ??= { name, code: parts.join("\n") };
+  return step.kernel;
 }

@@ -199,8 +199,6 @@ export class Recorder {
   groupNorm(x: Tensor, name: string, options: { groups: number; eps: number }): Tensor {
     const c = channelsOf(x);
     if (c % options.groups !== 0) throw this.#error(name, `${c} channels do not divide into ${options.groups} groups`);
-    const images = x.shape[0]!;
-    const pixels = rowsOf(x) / images;
     const statistics = this.#statistics.given ? this.#givenStatistics(x, name) : this.#ownStatistics(x, name);
     if (this.#statistics.measured) this.#measureRows(x, name);
     return this.#push({
