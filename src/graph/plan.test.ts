@@ -241,7 +241,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const times = await plan.profile();
       const wanted = gpu.lanes
         ? [
-            ["block.conv", "conv2d_subgroup"],
+            ["block.conv", "conv2d_narrow"],
             ["block.norm", "group_norm"],
           ]
         : [
@@ -277,7 +277,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const error = await failure(compile(gpu, smallNetwork(), { label: "unet 64 × 64", storage: "f32", parameters }));
       expect(error).toBeInstanceOf(GpuValidationError);
       const labels = (error as GpuError).labels.map(({ label }) => label);
-      expect(labels).toContain(`unet 64 × 64: block.conv (${gpu.lanes ? "conv2d_subgroup" : "conv2d_tiled"})`);
+      expect(labels).toContain(`unet 64 × 64: block.conv (${gpu.lanes ? "conv2d_narrow" : "conv2d_tiled"})`);
       // Nothing of the failed plan is left.
       expect(gpu.memory).toMatchObject({ bytes: before.bytes, buffers: before.buffers });
       gpu.destroyBuffer(tiny);
