@@ -85,7 +85,10 @@ describe.each(devices)("$name", ({ gpu }) => {
         plan.destroy();
       }
       const [ruled, chosen] = results as [Float32Array, Float32Array];
-      for (const [index, value] of ruled.entries()) expect(chosen[index]).toBeCloseTo(value, 4);
+      for (const [index, value] of ruled.entries()) {
+        // Other orders of summing: a few roundings of f32, which at these values (some hundreds) are 3e-5 each.
+        expect(Math.abs(chosen[index]! - value)).toBeLessThan(Math.max(5e-5, Math.abs(value) * 2 ** -21));
+      }
       parameters.destroy();
     },
   );
