@@ -12,7 +12,6 @@ import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warm
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { useTuning } from "../graph/tuning-cache.ts";
-import { decodePicture } from "../image/decode.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
@@ -180,11 +179,17 @@ async function toPipelineRequest(
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler === undefined ? fewStep && fewStepScheduler(model) : { className: scheduler },
-    image: request.image && (await decodePicture(request.image, { width, height })),
+    image: request.image && (await picture(request.image, { width, height })),
     strength: request.strength,
     previewEvery: request.preview_every,
     previewDecoder: request.preview_decoder,
   };
+}
+
+/** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
+async function picture(bytes: Uint8Array, size: { width: number; height: number }) {
+  const { decodePicture } = await import("../image/decode.ts");
+  return decodePicture(bytes, size);
 }
 
 /** What the variant was taught with. */

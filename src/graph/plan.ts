@@ -196,19 +196,27 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       return staging;
     };
     for (const [name, size] of layout.reads) stagingOf(name, size);
+    // Begun first: they are compiled beside what follows.
+    const compiling = pipelinesOf(
+      gpu,
+      lowered.flatMap((entry) => entry.dispatches),
+    );
+    compiling.catch(() => {}); // told below, unless something else fails before
     const transformed = new Map<MatrixParameter, GPUTexture>();
     for (const matrix of layout.transformed.keys()) {
       transformed.set(matrix, await parameters.transformed!.get(matrix));
     }
+    const viewOf = remembered((texture: GPUTexture) => texture.createView());
+    const layoutOf = remembered((pipeline: GPUComputePipeline) => pipeline.getBindGroupLayout(0));
 
     const resource = (binding: Exclude<Binding, "unused">): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
-      if ("scratch" in binding) return scratch.get(binding.scratch.name)!.createView();
-      if ("winograd" in binding) return transformed.get(binding.winograd)!.createView();
+      if ("scratch" in binding) return viewOf(scratch.get(binding.scratch.name)!);
+      if ("winograd" in binding) return viewOf(transformed.get(binding.winograd)!);
       if ("parameter" in binding) {
         const { parameter, piece = 0 } = binding;
         const texture = parameter.kind === "matrix" ? parameters.texture?.(parameter) : undefined;
-        return texture ? texture.createView() : { buffer: parameters.get(parameter)[piece]! };
+        return texture ? viewOf(texture) : { buffer: parameters.get(parameter)[piece]! };
       }
       const range = rangeOf(binding.tensor);
       return {
@@ -217,16 +225,13 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
         size: binding.size ?? range.size - (binding.offset ?? 0),
       };
     };
-    const pipelines = await pipelinesOf(
-      gpu,
-      lowered.flatMap((entry) => entry.dispatches),
-    );
+    const pipelines = await compiling;
     gpu.check();
     const bind = (dispatch: Dispatch): Bound => {
       const pipeline = pipelines.get(dispatch.kernel.code)!;
       const group = gpu.device.createBindGroup({
         label: `${label}: ${dispatch.label} (${dispatch.kernel.name})`,
-        layout: pipeline.getBindGroupLayout(0),
+        layout: layoutOf(pipeline),
         entries: [
           { binding: 0, resource: uniforms(dispatch) },
           ...dispatch.bindings.flatMap((binding, index) =>
@@ -314,6 +319,16 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     destroy();
     throw error;
   }
+}
+
+/** `make` of each object once: of what bind groups want, Dawn makes a new one whenever it is asked. */
+function remembered<K extends object, V>(make: (key: K) => V): (key: K) => V {
+  const made = new Map<K, V>();
+  return (key) => {
+    const value = made.get(key) ?? make(key);
+    made.set(key, value);
+    return value;
+  };
 }
 
 /** The pipelines of these dispatches by their code, compiled beside each other. */

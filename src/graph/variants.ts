@@ -19,7 +19,7 @@ import {
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
-export const CONVOLUTION_VARIANTS = ["winograd", "subgroup", "tiled"] as const;
+export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled"] as const;
 export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
@@ -51,31 +51,70 @@ export function always(name: Variant): Choose {
 /** The variants that can do a convolution on this adapter, by rule the best first. Never empty. */
 export function convolutionVariants(operation: Convolution, target: Target): readonly ConvolutionVariant[] {
   if (target.lanes === undefined) return ["tiled"];
+  if (canNarrow(operation, target)) {
+    return savesByNarrow(operation, target.lanes) ? ["narrow", "subgroup", "tiled"] : ["subgroup", "narrow", "tiled"];
+  }
   if (!canWinograd(operation, target)) return ["subgroup", "tiled"];
-  return savesByWinograd(operation) ? ["winograd", "subgroup", "tiled"] : ["subgroup", "winograd", "tiled"];
+  return savesByWinograd(operation, target.lanes)
+    ? ["winograd", "subgroup", "tiled"]
+    : ["subgroup", "winograd", "tiled"];
 }
 
-function canWinograd({ weight, kernel }: Convolution, target: Target): boolean {
-  const square = kernel.height === 3 && kernel.width === 3 && kernel.stride === 1;
+// Lanes of a subgroup that load weights in conv2d_narrow.wgsl.
+const NARROW_LANES = 3;
+// A pixel of it costs so much for each output quad, beside one of conv2d_subgroup.wgsl for as many as there are lanes.
+const NARROW_COST = 0.25;
+
+function canNarrow(operation: Convolution, target: Target): boolean {
+  const { weight } = operation;
+  const few = target.lanes !== undefined && target.lanes >= NARROW_LANES && weight.outputQuads < target.lanes;
+  return few && isSquare(operation) && target.textured?.(weight) !== true;
+}
+
+/** Whether so few of the lanes would have channels of their own that it is better to give them pixels: not of four lanes. */
+function savesByNarrow({ weight }: Convolution, lanes: number): boolean {
+  return lanes > 4 && weight.outputQuads * NARROW_COST < Math.ceil(weight.outputQuads / lanes);
+}
+
+function isSquare({ kernel }: Convolution): boolean {
+  return kernel.height === 3 && kernel.width === 3 && kernel.stride === 1;
+}
+
+function canWinograd(operation: Convolution, target: Target): boolean {
+  const { weight } = operation;
   const wide = Math.min(weight.inputQuads, weight.outputQuads) >= WINOGRAD_MIN_QUADS;
-  return target.winograd === true && square && wide && transformedTexture(weight, target) !== undefined;
+  return target.winograd === true && isSquare(operation) && wide && transformedTexture(weight, target) !== undefined;
 }
 
 // With fewer channels than 32 the transforms always cost more than they save.
 const WINOGRAD_MIN_QUADS = 8;
-// Rows of tiles that a product takes at a time, whether or not there are as many.
-const WINOGRAD_ROWS = 16;
-// What the transforms cost for each channel of a pixel, in products of the direct form. From lavapipe: about 105 by two
-// shapes of 128 and 320 channels, about 160 by one of 64.
-const TRANSFORM_COST = 110;
+// What a subgroup of winograd_product.wgsl owns: so many tiles × so many quads of output channels a lane. `cost` is CPU time
+// on lavapipe where no lane is without a channel, beside the best.
+const WINOGRAD_TILES = [
+  { rows: 16, quads: 2, cost: 1 },
+  { rows: 32, quads: 1, cost: 1.2 },
+] as const;
+// What the transforms cost for each channel of a pixel, in products of the direct form. From lavapipe: 75 to 105 by shapes of
+// 32 to 320 channels.
+const TRANSFORM_COST = 90;
+
+/** The tile that costs least for so many output quads, and the quads that they take then, those without a channel too. */
+export function winogradTile(outQuads: number, lanes: number) {
+  const tiles = WINOGRAD_TILES.map((tile) => {
+    const unit = tile.quads * lanes;
+    return { ...tile, productQuads: Math.ceil(outQuads / unit) * unit };
+  });
+  return tiles.reduce((best, next) => (next.productQuads * next.cost < best.productQuads * best.cost ? next : best));
+}
 
 /** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
-function savesByWinograd({ weight, picture }: Convolution): boolean {
+function savesByWinograd({ weight, picture }: Convolution, lanes: number): boolean {
   const [inputs, outputs] = [weight.inputQuads * 4, weight.outputQuads * 4];
   const pixels = picture.images * picture.outHeight * picture.outWidth;
   const tiles =
     picture.images * Math.ceil(picture.outHeight / WINOGRAD_SIDE) * Math.ceil(picture.outWidth / WINOGRAD_SIDE);
-  const rows = Math.ceil(tiles / WINOGRAD_ROWS) * WINOGRAD_ROWS;
+  const atOnce = winogradTile(weight.outputQuads, lanes).rows;
+  const rows = Math.ceil(tiles / atOnce) * atOnce;
   const direct = pixels * 9 * inputs * outputs;
   const transformed = rows * WINOGRAD_FREQUENCIES * inputs * outputs + pixels * (inputs + outputs) * TRANSFORM_COST;
   return transformed < direct;

@@ -90,13 +90,17 @@ function tilesTexture(
   return { width, height, bytesPerRow, format: storage === "f32" ? "rgba32float" : "rgba32uint" };
 }
 
-/** A matrix's tiles from a buffer into a texture of its own. */
-export function tilesToTexture(gpu: Gpu, label: string, buffer: GPUBuffer, shape: MatrixTexture): GPUTexture {
+/** A matrix's tiles from a buffer into a texture of its own, once `encoder` is submitted. */
+export function tilesToTexture(
+  gpu: Gpu,
+  label: string,
+  buffer: GPUBuffer,
+  shape: MatrixTexture,
+  encoder: GPUCommandEncoder,
+): GPUTexture {
   const texture = gpu.createTexture(label, shape);
   const { width, height, bytesPerRow } = shape;
-  const encoder = gpu.device.createCommandEncoder({ label });
   encoder.copyBufferToTexture({ buffer, bytesPerRow, rowsPerImage: height }, { texture }, { width, height });
-  gpu.device.queue.submit([encoder.finish({ label })]);
   return texture;
 }
 

@@ -1,8 +1,9 @@
 /**
  * From a checkpoint's tensors to buffers on the device, in the layout that the kernels read.
  *
- * Tensors stream: a piece of at most `PIECE_BYTES` is read from disk, written to a staging buffer, and repacked by a
- * kernel, so that neither the JavaScript heap nor the staging grows with the model.
+ * Tensors stream: pieces of at most `PIECE_BYTES` are read from disk, written to a staging buffer, and repacked by a
+ * kernel, so that neither the JavaScript heap nor the staging grows with the model. Small ones go as one: a submission
+ * costs as much as packing a hundred kilobytes.
  */
 
 import packTable from "../../shaders/pack_table.wgsl" with { type: "text" };
@@ -18,10 +19,13 @@ import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-typ
 import type { TensorEntry } from "../weights/tensor-set.ts";
 import { createTransformedWeights } from "./transformed-weights.ts";
 
-/** Bytes read from disk at a time. */
+/** Bytes of a tensor read from disk at a time. */
 const PIECE_BYTES = 16 * 2 ** 20;
-/** Of the packing kernels' parameters. */
-const UNIFORM_BYTES = 64;
+/** Bytes of small tensors that are packed by one submission. */
+const BATCH_BYTES = 2 * 2 ** 20;
+
+/** Of the parameters of a packing kernel: 16 words. */
+const BLOCK_BYTES = 64;
 
 const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
 
@@ -63,7 +67,12 @@ export async function loadParameters(
     buffers.clear();
     textures.clear();
   };
-  const uploader = createUploader(gpu, options, pieceBytes(tensors));
+  const sizes = [...tensors.values()].map(({ byteLength }) => align(byteLength, gpu.storageAlignment));
+  const together = sizes.reduce((sum, size) => sum + size, 0);
+  // A batch holds its matrices twice for a moment, which there may be no room for.
+  const oneByOne = gpu.maxBytes !== undefined;
+  const batch = oneByOne ? 0 : Math.min(BATCH_BYTES, together);
+  const uploader = createUploader(gpu, options, { stagingBytes: Math.max(pieceBytes(tensors), batch), oneByOne });
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   let done = 0;
   let bytes = 0;
@@ -79,9 +88,12 @@ export async function loadParameters(
         await uploader.matrix(parameter, parts, list[0]!);
         const texture = matrixTexture(gpu, parameter, options.storage);
         if (texture) {
-          textures.set(parameter.key, tilesToTexture(gpu, label, list[0]!, texture));
-          gpu.destroyBuffer(list[0]!); // the queue keeps what it still has to read
-          buffers.set(parameter.key, []);
+          uploader.afterwards((encoder) => {
+            textures.set(parameter.key, tilesToTexture(gpu, label, list[0]!, texture, encoder));
+            buffers.set(parameter.key, []);
+            return list[0]!;
+          });
+          if (oneByOne) await uploader.flush();
         }
       }
       if (parameter.kind === "table") await uploader.table(parameter, parts[0]!, list);
@@ -89,6 +101,7 @@ export async function loadParameters(
       done += parts.reduce((sum, part) => sum + part.byteLength, 0);
       options.onProgress?.(done, total);
     }
+    await uploader.flush();
     await gpu.idle();
   } catch (error) {
     destroy();
@@ -116,8 +129,8 @@ export async function loadParameters(
 }
 
 /**
- * Bytes of device memory that loading takes at the most: weights, the pieces that they pass through, and for a moment a
- * matrix both as a buffer and as a texture.
+ * Bytes of device memory that loading takes at the most where memory is limited: weights, a piece on its way with its
+ * packing's parameters, and for a moment a matrix both as a buffer and as a texture.
  */
 export function loadingBytes(
   gpu: Gpu,
@@ -133,7 +146,7 @@ export function loadingBytes(
     const twice = parameter.kind === "matrix" && matrixTexture(gpu, parameter, storage) !== undefined;
     most = Math.max(most, twice ? held + size : held);
   }
-  return most + align(pieceBytes(tensors), 16) + UNIFORM_BYTES;
+  return most + align(pieceBytes(tensors), 16) + align(BLOCK_BYTES, gpu.uniformAlignment);
 }
 
 /** As long as the longest tensor, where that is shorter than a piece. */
@@ -142,66 +155,102 @@ function pieceBytes(tensors: ReadonlyMap<string, TensorEntry>): number {
   return Math.min(PIECE_BYTES, Math.ceil(longest / 4) * 4);
 }
 
+/** Collects what is to be packed, and packs it once the staging buffer is full, or at once where it goes one by one. */
 interface Uploader {
   matrix(parameter: MatrixParameter, parts: readonly TensorEntry[], buffer: GPUBuffer): Promise<void>;
   vector(parameter: VectorParameter, parts: readonly TensorEntry[], buffer: GPUBuffer): Promise<void>;
   table(parameter: TableParameter, tensor: TensorEntry, buffers: readonly GPUBuffer[]): Promise<void>;
+  /** Encodes what comes after the packing of all so far; the buffer that it gives is done with then. */
+  afterwards(encode: (encoder: GPUCommandEncoder) => GPUBuffer): void;
+  flush(): Promise<void>;
   close(): void;
 }
 
-function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: number): Uploader {
+/** A dispatch that packs bytes `at`… of the staging buffer. */
+interface Packing {
+  readonly packer: Kernel;
+  readonly block: ArrayBuffer;
+  readonly staged: { readonly at: number; readonly size: number };
+  readonly target: GPUBuffer;
+  readonly workgroups: readonly [number, number, number];
+}
+
+function createUploader(
+  gpu: Gpu,
+  { label, storage }: LoadOptions,
+  { stagingBytes, oneByOne }: { readonly stagingBytes: number; readonly oneByOne: boolean },
+): Uploader {
   const { queue } = gpu.device;
   const kernels = {
     matrix: kernel("pack_weights", packWeights, "f32", { weights: storage, preludes: [checkpoint] }),
     table: kernel("pack_table", packTable, "f32", { weights: storage, preludes: [checkpoint] }),
   };
-  let host = new Uint8Array(pieceBytes);
-  let staging = gpu.createBuffer(`${label}: staging`, pieceBytes);
-  const uniforms = gpu.createBuffer(`${label}: packing`, UNIFORM_BYTES, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+  let host = new Uint8Array(stagingBytes);
+  let staging = gpu.createBuffer(`${label}: staging`, stagingBytes);
+  let used = 0;
+  let packings: Packing[] = [];
+  let endings: ((encoder: GPUCommandEncoder) => GPUBuffer)[] = [];
   let submitted = 0;
 
-  /** Reads rows of a tensor into the staging buffer. */
-  const stage = async (tensor: TensorEntry, offset: number, size: number) => {
-    const padded = Math.ceil(size / 4) * 4;
+  /** Reads rows of a tensor to where they will be in the staging buffer. */
+  const stage = async (tensor: TensorEntry, offset: number, size: number): Promise<Packing["staged"]> => {
+    const padded = align(size, 4);
+    if (oneByOne || used + padded > host.byteLength) await flush();
     if (padded > host.byteLength) {
       // A single row (of a 3 × 3 convolution with very many inputs) may be longer than a piece.
       host = new Uint8Array(padded);
       gpu.destroyBuffer(staging);
       staging = gpu.createBuffer(`${label}: staging`, padded);
     }
-    await tensor.read(host.subarray(0, size), offset);
-    queue.writeBuffer(staging, 0, host, 0, padded);
+    const at = used;
+    await tensor.read(host.subarray(at, at + size), offset);
+    used = align(at + padded, gpu.storageAlignment);
+    return { at, size: padded };
+  };
+
+  const flush = async () => {
+    const [due, after] = [packings, endings];
+    [packings, endings] = [[], []];
+    if (due.length === 0 && after.length === 0) return;
+    const name = `${label}: packing`;
+    const stride = align(BLOCK_BYTES, gpu.uniformAlignment);
+    const blocks = new Uint8Array(Math.max(1, due.length) * stride);
+    for (const [index, { block }] of due.entries()) blocks.set(new Uint8Array(block), index * stride);
+    const uniforms = gpu.createBuffer(name, blocks.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+    const done = [uniforms];
+    try {
+      queue.writeBuffer(uniforms, 0, blocks);
+      queue.writeBuffer(staging, 0, host, 0, Math.min(used, host.byteLength));
+      const encoder = gpu.device.createCommandEncoder({ label: name });
+      const pass = encoder.beginComputePass({ label: name });
+      for (const [index, { packer, block, staged, target, workgroups }] of due.entries()) {
+        const pipeline = await gpu.pipeline(packer.name, packer.code);
+        const group = gpu.device.createBindGroup({
+          label: `${label}: ${packer.name}`,
+          layout: pipeline.getBindGroupLayout(0),
+          entries: [
+            { binding: 0, resource: { buffer: uniforms, offset: index * stride, size: block.byteLength } },
+            { binding: 1, resource: { buffer: staging, offset: staged.at, size: staged.size } },
+            { binding: 2, resource: { buffer: target } },
+          ],
+        });
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(...workgroups);
+      }
+      pass.end();
+      for (const encode of after) done.push(encode(encoder));
+      queue.submit([encoder.finish({ label: name })]);
+    } finally {
+      for (const buffer of done) gpu.destroyBuffer(buffer); // the queue keeps what it still has to read
+    }
     // Each write holds its bytes in Dawn until the queue has passed it.
-    submitted += padded;
+    submitted += used;
+    used = 0;
     if (submitted > 4 * PIECE_BYTES) {
       submitted = 0;
       await gpu.idle();
     }
-  };
-  const run = async (
-    packer: Kernel,
-    block: ArrayBuffer,
-    target: GPUBuffer,
-    workgroups: readonly [number, number, number],
-  ) => {
-    queue.writeBuffer(uniforms, 0, block);
-    const pipeline = await gpu.pipeline(packer.name, packer.code);
-    const group = gpu.device.createBindGroup({
-      label: `${label}: ${packer.name}`,
-      layout: pipeline.getBindGroupLayout(0),
-      entries: [
-        { binding: 0, resource: { buffer: uniforms, size: block.byteLength } },
-        { binding: 1, resource: { buffer: staging } },
-        { binding: 2, resource: { buffer: target } },
-      ],
-    });
-    const encoder = gpu.device.createCommandEncoder({ label: `${label}: ${packer.name}` });
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...workgroups);
-    pass.end();
-    queue.submit([encoder.finish()]);
   };
 
   return {
@@ -220,7 +269,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: n
           const rows = Math.min(rowsARun, outputs - first);
           const firstChannel = (first / unit) * padded;
           const packedQuads = outputHead ? ((rows / unit) * padded) / 4 : quads(rows);
-          await stage(tensor, first * rowBytes, rows * rowBytes);
+          const staged = await stage(tensor, first * rowBytes, rows * rowBytes);
           const { workgroups, width } = grid(taps * parameter.inputQuads * packedQuads * 4);
           const block = params(
             ...[outputs, inputs, taps, FORMAT[format]],
@@ -229,7 +278,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: n
             ...[outputHead?.width ?? 0, outputHead?.padded ?? 0, inputHead?.width ?? 0, inputHead?.padded ?? 0],
             width,
           );
-          await run(kernels.matrix, block, buffer, workgroups);
+          packings.push({ packer: kernels.matrix, block, staged, target: buffer, workgroups });
         }
         firstQuad += quads(parameter.partChannels[index]!);
       }
@@ -258,7 +307,7 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: n
         const rowsARun = Math.max(2, Math.floor(PIECE_BYTES / rowBytes / 2) * 2);
         for (let first = firstRow; first < endRow; first += rowsARun) {
           const rows = Math.min(rowsARun, endRow - first);
-          await stage(tensor, first * rowBytes, rows * rowBytes);
+          const staged = await stage(tensor, first * rowBytes, rows * rowBytes);
           const { workgroups, width } = grid(rows * quads(parameter.channels));
           const block = params(
             rows,
@@ -268,13 +317,12 @@ function createUploader(gpu: Gpu, { label, storage }: LoadOptions, pieceBytes: n
             first - firstRow,
             width,
           );
-          await run(kernels.table, block, buffers[piece]!, workgroups);
+          packings.push({ packer: kernels.table, block, staged, target: buffers[piece]!, workgroups });
         }
       }
     },
-    close() {
-      gpu.destroyBuffer(staging);
-      gpu.destroyBuffer(uniforms);
-    },
+    afterwards: (encode) => endings.push(encode),
+    flush,
+    close: () => gpu.destroyBuffer(staging),
   };
 }

@@ -92,7 +92,9 @@ export async function mergeLoras(
       source.release();
       const texture = matrixTexture(gpu, parameter, base.storage);
       if (texture) {
-        textures.set(parameter.key, tilesToTexture(gpu, label, copy, texture));
+        const encoder = gpu.device.createCommandEncoder({ label });
+        textures.set(parameter.key, tilesToTexture(gpu, label, copy, texture, encoder));
+        gpu.device.queue.submit([encoder.finish({ label })]);
         copies.delete(parameter.key);
         gpu.destroyBuffer(copy);
       }

@@ -98,8 +98,9 @@ async function transform(
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(...workgroups);
     pass.end();
+    const texture = tilesToTexture(gpu, label, target, shape, encoder);
     gpu.device.queue.submit([encoder.finish({ label })]);
-    return tilesToTexture(gpu, label, target, shape);
+    return texture;
   } finally {
     // The queue keeps what it still has to read.
     source.release();

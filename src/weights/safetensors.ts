@@ -75,6 +75,11 @@ function tensorsOf(
   metadata: ReadonlyMap<string, string>,
 ): SafetensorsFile {
   let closed = false;
+  const read = throughBlocks(
+    handle,
+    dataStart + places.reduce((end, place) => Math.max(end, place.start + place.byteLength), 0),
+    file,
+  );
   const entries = new Map<string, TensorEntry>();
   let totalBytes = 0;
   for (const { name, type, shape, start, byteLength } of places) {
@@ -91,7 +96,7 @@ function tensorsOf(
           throw new RangeError(
             `${into.byteLength} bytes from ${byteOffset} on do not lie in the ${byteLength} of ${name}`,
           );
-        await readExactly(handle, into, dataStart + start + byteOffset, file, name);
+        await read(into, dataStart + start + byteOffset, name);
       },
     });
   }
@@ -105,6 +110,42 @@ function tensorsOf(
       closed = true;
       await handle.close();
     },
+  };
+}
+
+/** Reads shorter than this go by way of blocks of this size, in bytes. A read costs as much as copying a megabyte. */
+const BLOCK_BYTES = 2 ** 20;
+/** Blocks that are kept: a model's layers are not asked for quite in the order in which they lie. */
+const MOST_BLOCKS = 4;
+
+type Read = (into: Uint8Array, position: number, tensor: string) => Promise<void>;
+
+/** A file up to `end`, of which a model has many tensors of a few hundred bytes, read a block at a time. */
+function throughBlocks(handle: FileHandle, end: number, file: string): Read {
+  const blocks = new Map<number, Promise<Uint8Array>>();
+  const block = (index: number, tensor: string): Promise<Uint8Array> => {
+    const bytes = blocks.get(index) ?? load(index, tensor);
+    blocks.delete(index);
+    blocks.set(index, bytes); // newest last
+    const [oldest] = blocks.keys();
+    if (blocks.size > MOST_BLOCKS) blocks.delete(oldest!);
+    return bytes;
+  };
+  const load = async (index: number, tensor: string): Promise<Uint8Array> => {
+    const position = index * BLOCK_BYTES;
+    const bytes = new Uint8Array(Math.min(BLOCK_BYTES, end - position));
+    await readExactly(handle, bytes, position, file, tensor);
+    return bytes;
+  };
+  return async (into, position, tensor) => {
+    if (into.byteLength >= BLOCK_BYTES) return readExactly(handle, into, position, file, tensor);
+    for (let done = 0; done < into.byteLength; ) {
+      const index = Math.floor((position + done) / BLOCK_BYTES);
+      const from = position + done - index * BLOCK_BYTES;
+      const piece = (await block(index, tensor)).subarray(from, from + into.byteLength - done);
+      into.set(piece, done);
+      done += piece.byteLength;
+    }
   };
 }
 

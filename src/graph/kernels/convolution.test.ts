@@ -230,6 +230,8 @@ describe.each(devices)("$name", ({ gpu }) => {
     { name: "a picture smaller than a tile", shape: [2, 3, 1, 40], outputs: 32 },
     { name: "two sources", shape: [2, 6, 11, 36], outputs: 64, parts: 2 },
     { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 64, resized: true },
+    { name: "more than 32 tiles, few channels", shape: [1, 21, 24, 32], outputs: 32 },
+    { name: "more than 32 tiles, channels of three quads a lane", shape: [1, 24, 21, 32], outputs: 48 },
   ];
   test.skipIf(gpu.lanes === undefined).each(winograd)("Winograd: $name", async ({ shape, outputs, parts, resized }) => {
     for (const { storage, weightStorage } of STORAGES) {
@@ -273,6 +275,49 @@ describe.each(devices)("$name", ({ gpu }) => {
       expectClose(ran.outputs.y!, reference, storage);
     }
   });
+
+  const narrow: { name: string; shape: Case["shape"]; outputs: number; parts?: number; resized?: boolean }[] = [
+    { name: "a row of pixels a lane", shape: [1, 4, 64, 32], outputs: 3 },
+    { name: "odd sizes, a batch, several quads", shape: [3, 7, 9, 37], outputs: 10 },
+    { name: "a picture smaller than a lane's pixels", shape: [2, 3, 1, 5], outputs: 4 },
+    { name: "two sources", shape: [2, 6, 11, 36], outputs: 3, parts: 2 },
+    { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 3, resized: true },
+  ];
+  test.skipIf(gpu.lanes === undefined).each(narrow)(
+    "few outputs: $name",
+    async ({ shape, outputs, parts, resized }) => {
+      for (const { storage, weightStorage } of STORAGES) {
+        const values = random(13);
+        const [n, h, w, c] = shape;
+        const size = resized ? { height: 2 * h, width: 2 * w - 1 } : { height: h, width: w };
+        const recorder = new Recorder();
+        const first = parts === 2 ? 12 : c;
+        let x: Tensor = recorder.input("a", [n, h, w, first]);
+        if (parts === 2) x = recorder.concat(x, recorder.input("b", [n, h, w, c - first]));
+        if (resized) x = recorder.upsampleNearest(x, "resize", size);
+        const y = recorder.add(
+          recorder.conv2d(x, "conv", { outputs, padding: 1 }),
+          recorder.input("residual", [n, size.height, size.width, outputs]),
+        );
+        recorder.output("y", recorder.activation(y, "silu"));
+        const weights = weightsFor(recorder, values, { type: weightStorage === "f16" ? "F16" : "F32" });
+        const a = stored(normals(values, n * h * w * first), storage);
+        const b = stored(normals(values, n * h * w * (c - first)), storage);
+        const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
+        const inputs = { a, residual, ...(parts === 2 ? { b } : {}) };
+        const options = { recorder, storage, weightStorage, weights, inputs };
+        const ran = await run(gpu, { ...options, choose: always("narrow") });
+        const plain = await run(gpu, { ...options, choose: always("tiled") });
+        expect(ran.dispatches).toBe(parts ?? 1);
+        // Both sum in f32; a sum of two sources is rounded once between them where activations are f16.
+        const tolerance = storage === "f16" ? 2 ** -9 : 2e-6;
+        const scale = Math.max(...plain.outputs.y!.map(Math.abs));
+        ran.outputs.y!.forEach((value, i) => {
+          expect(Math.abs(value - plain.outputs.y![i]!)).toBeLessThanOrEqual(tolerance * scale);
+        });
+      }
+    },
+  );
 
   // Rows of 1 × 1 convolutions over pictures one pixel high: linear layers.
   test.each([

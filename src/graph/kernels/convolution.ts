@@ -1,6 +1,6 @@
 /**
- * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`). An input in several parts is one dispatch a part, each adding to
- * what the one before left in the output.
+ * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`, `narrow.ts`). An input in several parts is
+ * one dispatch a part, each adding to what the one before left in the output.
  */
 
 import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
@@ -16,6 +16,7 @@ import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" wi
 import { type Dispatch, fold, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
 import { convolutionVariant } from "../variants.ts";
+import { lowerNarrow } from "./narrow.ts";
 import { lowerWinograd } from "./winograd.ts";
 
 // What a subgroup of the subgroup variant owns: so many pixels × so many quads of output channels a lane. `cost` is CPU time
@@ -47,6 +48,7 @@ const TILED_QUADS = 16;
 export function lowerConvolution(operation: Convolution, target: Target): Dispatch[] {
   const form = convolutionVariant(operation, target);
   if (form === "winograd") return lowerWinograd(operation, target);
+  if (form === "narrow") return lowerNarrow(operation, target);
   const { picture, weight, bias, perImage, residual } = operation;
   const { storage, weights, lanes } = target;
   const outQuads = quads(channelsOf(operation.output));

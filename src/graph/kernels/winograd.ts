@@ -15,14 +15,12 @@ import winogradOutput from "../../../shaders/winograd_output.wgsl" with { type: 
 import winogradProduct from "../../../shaders/winograd_product.wgsl" with { type: "text" };
 import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
 import { type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
+import { winogradTile } from "../variants.ts";
 import { WINOGRAD_SIDE } from "../weights.ts";
 import { convolutionParams, epilogueCode } from "./convolution.ts";
 
 // Frequencies along a side of a tile.
 const POINTS = WINOGRAD_SIDE + 2;
-// Rows and quads a lane of winograd_product.wgsl.
-const PRODUCT_ROWS = 16;
-const PRODUCT_QUADS = 2;
 
 // Of a texture between two steps: a guided step of SD 1.5 at 512² goes through all but one of its layers at once.
 const MAX_SCRATCH_BYTES = 64 * 2 ** 20;
@@ -37,14 +35,14 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
   const tilesHigh = Math.ceil(picture.outHeight / WINOGRAD_SIDE);
   const tilesWide = Math.ceil(picture.outWidth / WINOGRAD_SIDE);
   const tiles = picture.images * tilesHigh * tilesWide;
-  const productQuads = Math.ceil(outQuads / (PRODUCT_QUADS * lanes)) * PRODUCT_QUADS * lanes;
+  const { rows, quads: quadsALane, productQuads } = winogradTile(outQuads, lanes);
   const most = Math.min(
     target.maxTextureDimension / POINTS,
     MAX_SCRATCH_BYTES / (POINTS ** 2 * Math.max(weight.inputQuads, productQuads) * TEXEL_BYTES),
   );
-  const rowsAtOnce = Math.max(PRODUCT_ROWS, Math.floor(most / PRODUCT_ROWS) * PRODUCT_ROWS);
+  const rowsAtOnce = Math.max(rows, Math.floor(most / rows) * rows);
   const parts = Math.ceil(tiles / rowsAtOnce);
-  const stride = Math.ceil(tiles / parts / PRODUCT_ROWS) * PRODUCT_ROWS;
+  const stride = Math.ceil(tiles / parts / rows) * rows;
   const scratch = (name: Scratch["name"], columns: number): Scratch => ({
     name,
     width: POINTS * columns,
@@ -87,11 +85,12 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
         weights: "f32",
         subgroups: lanes,
         preludes: [tilesTexture],
+        constants: { ROWS: rows, QUADS: quadsALane },
       }),
       label: operation.name,
       params: params(weight.inputQuads, outQuads, operation.firstOutputQuad, stride, productQuads),
       bindings: [{ scratch: transformed }, { winograd: weight }, { scratch: products }],
-      workgroups: [Math.ceil(count / PRODUCT_ROWS), productQuads / (PRODUCT_QUADS * lanes), POINTS ** 2],
+      workgroups: [Math.ceil(count / rows), productQuads / (quadsALane * lanes), POINTS ** 2],
     });
     const { workgroups, width } = grid(count * outQuads);
     const epilogue = (tensor: Tensor | undefined) => (tensor ? ({ tensor } as const) : "blank");
