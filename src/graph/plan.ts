@@ -164,6 +164,7 @@ export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage
 export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffers, choose: Choose | undefined): Target {
   return {
     lanes: gpu.lanes,
+    matrixUnit: gpu.matrixUnit,
     storage,
     weights: parameters.storage,
     maxBindingBytes: gpu.maxBindingBytes,
