@@ -4,8 +4,8 @@
  */
 
 import matrix from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
-import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
+import quad from "../../../shaders/conv2d_subgroup_quad.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
@@ -117,7 +117,7 @@ function kernelOf(
   const inFours = lanes === QUAD_LANES;
   const tile = cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes);
   return {
-    ...(inFours ? { name: "conv2d_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
+    ...(inFours ? { name: "conv2d_subgroup_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
     ...{ rows: tile.rows, quads: tile.quads * lanes },
     subgroups: lanes,
     preludes: inFours ? [quadProduct] : [],
