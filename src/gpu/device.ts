@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
 import { GpuOutOfMemoryError, MemoryLimitError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
+import { chooseMatrixUnit, type MatrixUnit, type SubgroupMatrixConfig } from "./matrix-unit.ts";
 import { settle } from "./waiting.ts";
 
 // Fixed by the WebGPU specification; dawn.node's own constants live in an object that not every module has at hand.
@@ -44,6 +45,8 @@ export interface Gpu {
   readonly facts: AdapterFacts;
   /** Invocations of a subgroup, where every subgroup of this adapter has the same number, and it is 4, 8, 16, 32 or 64. */
   readonly lanes: number | undefined;
+  /** The matrix unit that kernels can use, where there is one. */
+  readonly matrixUnit: MatrixUnit | undefined;
   readonly hasTimestamps: boolean;
   /** Largest range of a buffer that a kernel can see, in bytes. */
   readonly maxBindingBytes: number;
@@ -129,6 +132,12 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
   const lanes = usable && KNOWN_LANES.includes(facts.subgroupMinSize ?? 0) ? facts.subgroupMinSize : undefined;
 
+  // Not in @webgpu/types yet.
+  const info = adapter.info as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  const hasMatrices = ["chromium-experimental-subgroup-matrix", "shader-f16"].every((name) =>
+    device.features.has(name),
+  );
+
   // Not a race with `watch.lost`: each race would leave a reaction on that promise for as long as the device lives.
   const awaitingLoss = new Set<() => void>();
   void watch.lost.then(() => {
@@ -152,6 +161,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     device,
     facts,
     lanes,
+    matrixUnit: lanes && hasMatrices ? chooseMatrixUnit(info.subgroupMatrixConfigs ?? []) : undefined,
     hasTimestamps: device.features.has("timestamp-query"),
     maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
     storageAlignment: device.limits.minStorageBufferOffsetAlignment,

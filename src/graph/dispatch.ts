@@ -8,6 +8,7 @@ import storageF16 from "../../shaders/prelude/storage_f16.wgsl" with { type: "te
 import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "text" };
 import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
 import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
+import type { MatrixUnit } from "../gpu/matrix-unit.ts";
 import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
 import type { Choose } from "./variants.ts";
 
@@ -15,6 +16,8 @@ import type { Choose } from "./variants.ts";
 export interface Target {
   /** Subgroup size, where it is known; without it the workgroup-tiled variants run. */
   readonly lanes: number | undefined;
+  /** Of the adapter's matrix unit, where it has one that takes halves and adds in f32. */
+  readonly matrixUnit?: MatrixUnit;
   /** How activations are stored. */
   readonly storage: Storage;
   /** How weights are stored. */
@@ -110,6 +113,8 @@ export interface KernelOptions {
   readonly preludes?: readonly string[];
   readonly weights?: Storage;
   readonly subgroups?: number;
+  /** Extensions of WGSL that the kernel needs besides subgroups. */
+  readonly extensions?: readonly string[];
   readonly constants?: Readonly<Record<string, number>>;
 }
 
@@ -118,6 +123,7 @@ export function kernel(name: string, source: string, storage: Storage, options: 
   const constants = { ...options.constants, ...(options.subgroups ? { LANES: options.subgroups } : {}) };
   const parts = [
     ...(options.subgroups ? ["enable subgroups;"] : []),
+    ...(options.extensions ?? []).map((extension) => `enable ${extension};`),
     ...Object.entries(constants).map(([constant, value]) => `const ${constant} = ${value}u;`),
     storage === "f16" ? storageF16 : storageF32,
     ...(options.weights ? [options.weights === "f16" ? weightsF16 : weightsF32] : []),

@@ -71,7 +71,7 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
 /** What does the convolution of `smallNetwork`, of few channels. */
 function convolutionKernel({ lanes }: Gpu): string {
   if (lanes === undefined) return "conv2d_tiled";
-  return lanes === 4 ? "conv2d_quad" : "conv2d_narrow";
+  return lanes === 4 ? "conv2d_subgroup_quad" : "conv2d_narrow";
 }
 
 describe.each(devices)("$name", ({ gpu }) => {

@@ -113,9 +113,9 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
   };
 }
 
-function limitsOf(gpu: Gpu): Pick<Target, "lanes" | "maxBindingBytes" | "maxTextureDimension"> {
-  const { lanes, maxBindingBytes, device } = gpu;
-  return { lanes, maxBindingBytes, maxTextureDimension: device.limits.maxTextureDimension2D };
+function limitsOf(gpu: Gpu): Pick<Target, "lanes" | "matrixUnit" | "maxBindingBytes" | "maxTextureDimension"> {
+  const { lanes, matrixUnit, maxBindingBytes, device } = gpu;
+  return { lanes, matrixUnit, maxBindingBytes, maxTextureDimension: device.limits.maxTextureDimension2D };
 }
 
 /**

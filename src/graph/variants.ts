@@ -19,7 +19,7 @@ import {
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
-export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled"] as const;
+export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled", "matrix"] as const;
 export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
@@ -51,13 +51,20 @@ export function always(name: Variant): Choose {
 /** The variants that can do a convolution on this adapter, by rule the best first. Never empty. */
 export function convolutionVariants(operation: Convolution, target: Target): readonly ConvolutionVariant[] {
   if (target.lanes === undefined) return ["tiled"];
+  // Last: it takes a tuner that has seen it be right and quick.
+  const rest: readonly ConvolutionVariant[] = canMatrix(target) ? ["tiled", "matrix"] : ["tiled"];
   if (canNarrow(operation, target)) {
-    return savesByNarrow(operation, target.lanes) ? ["narrow", "subgroup", "tiled"] : ["subgroup", "narrow", "tiled"];
+    return savesByNarrow(operation, target.lanes) ? ["narrow", "subgroup", ...rest] : ["subgroup", "narrow", ...rest];
   }
-  if (!canWinograd(operation, target)) return ["subgroup", "tiled"];
+  if (!canWinograd(operation, target)) return ["subgroup", ...rest];
   return savesByWinograd(operation, target.lanes)
-    ? ["winograd", "subgroup", "tiled"]
-    : ["subgroup", "winograd", "tiled"];
+    ? ["winograd", "subgroup", ...rest]
+    : ["subgroup", "winograd", ...rest];
+}
+
+/** Its operands are halves: activations and weights that are stored as such lose nothing. */
+function canMatrix({ matrixUnit, storage, weights }: Target): boolean {
+  return matrixUnit !== undefined && storage === "f16" && weights === "f16";
 }
 
 // Lanes of a subgroup that load weights in conv2d_narrow.wgsl.

@@ -3,19 +3,21 @@
  * one dispatch a part, each adding to what the one before left in the output.
  */
 
-import quad from "../../../shaders/conv2d_quad.wgsl" with { type: "text" };
+import matrix from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
+import quad from "../../../shaders/conv2d_subgroup_quad.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
 import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
+import matrixUnitPrelude from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
 import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
-import { type Dispatch, fold, kernel, params, type Target } from "../dispatch.ts";
+import { type Dispatch, fold, type KernelOptions, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
-import { convolutionVariant } from "../variants.ts";
+import { type ConvolutionVariant, convolutionVariant } from "../variants.ts";
 import { lowerNarrow } from "./narrow.ts";
 import { lowerWinograd } from "./winograd.ts";
 
@@ -44,6 +46,8 @@ const QUAD_TILES = [
 const QUAD_LANES = 4;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
+const MATRIX_TILE_ROWS = 64;
+const MATRIX_TILE_QUADS = 16;
 
 export function lowerConvolution(operation: Convolution, target: Target): Dispatch[] {
   const form = convolutionVariant(operation, target);
@@ -54,16 +58,7 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const outQuads = quads(channelsOf(operation.output));
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = target.textured?.(weight) ? "texture" : "buffer";
-  const inFours = lanes === QUAD_LANES;
-  const tile =
-    form === "subgroup" ? cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes!) : undefined;
-  const variant = tile
-    ? {
-        ...(inFours ? { name: "conv2d_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
-        rows: tile.rows,
-        quads: tile.quads * lanes!,
-      }
-    : { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
+  const variant = kernelOf(form, { rows, outQuads, held, target });
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = 0;
@@ -76,10 +71,10 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
     const epilogue = (tensor: Tensor | undefined) => (isLast && tensor ? { tensor } : "blank");
     return {
       kernel: kernel(variant.name, variant.source, storage, {
+        ...variant,
         weights,
-        subgroups: tile && lanes,
-        preludes: [convolution, ending.prelude, TILES[held][weights], ...(tile && inFours ? [quadProduct] : [])],
-        constants: { ...ending.constants, ...(tile && { ROWS: tile.rows, QUADS: tile.quads }) },
+        preludes: [convolution, ending.prelude, TILES[held][weights], ...(variant.preludes ?? [])],
+        constants: { ...ending.constants, ...variant.constants },
       }),
       label: operation.name,
       params: block,
@@ -94,6 +89,42 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
       workgroups: [width, Math.ceil(outQuads / variant.quads), height],
     };
   });
+}
+
+interface ConvolutionKernel extends KernelOptions {
+  readonly name: string;
+  readonly source: string;
+  /** Output pixels of a workgroup, and quads of output channels. */
+  readonly rows: number;
+  readonly quads: number;
+}
+
+function kernelOf(
+  form: Exclude<ConvolutionVariant, "winograd" | "narrow">,
+  of: { rows: number; outQuads: number; held: "texture" | "buffer"; target: Target },
+): ConvolutionKernel {
+  const { rows, outQuads, held, target } = of;
+  if (form === "tiled") return { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
+  const lanes = target.lanes!;
+  if (form === "matrix") {
+    const { rows: down, columns: across, inner } = target.matrixUnit!;
+    return {
+      ...{ name: "conv2d_matrix", source: matrix, rows: MATRIX_TILE_ROWS, quads: MATRIX_TILE_QUADS },
+      subgroups: lanes,
+      extensions: ["f16", "chromium_experimental_subgroup_matrix"],
+      preludes: [matrixUnitPrelude],
+      constants: { MATRIX_ROWS: down, MATRIX_COLUMNS: across, MATRIX_INNER: inner },
+    };
+  }
+  const inFours = lanes === QUAD_LANES;
+  const tile = cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes);
+  return {
+    ...(inFours ? { name: "conv2d_subgroup_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
+    ...{ rows: tile.rows, quads: tile.quads * lanes },
+    subgroups: lanes,
+    preludes: inFours ? [quadProduct] : [],
+    constants: { ROWS: tile.rows, QUADS: tile.quads },
+  };
 }
 
 /** What of a convolution's end a dispatch does. */

@@ -1,0 +1,132 @@
+/**
+ * The kernel for matrix units (tensor cores), which no software adapter has. Its WGSL is compiled by Dawn's null backend,
+ * which offers the extension and runs nothing; its arithmetic runs on an adapter with f16 with the unit's five operations
+ * written out in plain WGSL; and where an adapter has a unit, the kernel itself runs.
+ */
+
+import { afterAll, describe, expect, test } from "vitest";
+import { create } from "webgpu";
+import matrixUnit from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
+import type { Gpu } from "../../gpu/device.ts";
+import { chooseMatrixUnit } from "../../gpu/matrix-unit.ts";
+import type { Target } from "../dispatch.ts";
+import { lower } from "../lower.ts";
+import { Recorder } from "../recorder.ts";
+import { expectClose } from "../testing/closeness.ts";
+import { closeAll, openAdapters } from "../testing/devices.ts";
+import { convolution } from "../testing/reference.ts";
+import { onDevice, run, weightsFor } from "../testing/run.ts";
+import { normals, random, stored } from "../testing/values.ts";
+import { always } from "../variants.ts";
+
+// NVIDIA's, Apple's and Intel's: none of the three sides is like another in all of them.
+const UNITS = [
+  { rows: 16, columns: 8, inner: 16 },
+  { rows: 8, columns: 8, inner: 8 },
+  { rows: 8, columns: 16, inner: 16 },
+];
+const title = ({ rows, columns, inner }: (typeof UNITS)[number]) => `${rows} × ${columns} × ${inner}`;
+
+const devices = await openAdapters();
+afterAll(() => closeAll(devices));
+
+test("the largest unit of halves and f32 sums that fills the kernel's tiles is chosen", () => {
+  const config = (M: number, N: number, K: number, types = ["f16", "f32"]) => ({
+    componentType: types[0]!,
+    resultComponentType: types[1]!,
+    ...{ M, N, K },
+  });
+  const configs = [config(8, 8, 8), config(16, 16, 16, ["f16", "f16"]), config(16, 8, 16), config(24, 24, 24)];
+  expect(chooseMatrixUnit(configs)).toEqual({ rows: 16, columns: 8, inner: 16 });
+  expect(chooseMatrixUnit([config(16, 16, 32, ["u8", "u32"])])).toBeUndefined();
+});
+
+/** A convolution with an epilogue, over two tiles of pixels and of channels, and input channels that fill no step. */
+function layer() {
+  const [n, h, w, c, outputs] = [2, 7, 9, 37, 70];
+  const recorder = new Recorder();
+  const x = recorder.input("x", [n, h, w, c]);
+  recorder.output("y", recorder.conv2d(x, "conv", { outputs, padding: 1 }));
+  return { recorder, n, h, w, c, outputs };
+}
+
+describe("compiled by Dawn", () => {
+  const gpu = create(["enable-dawn-features=allow_unsafe_apis", "backend=null"]);
+  test.each(UNITS.map((unit) => ({ unit, title: title(unit) })))("for $title", async ({ unit }) => {
+    const adapter = (await gpu.requestAdapter())!;
+    const requiredFeatures = ["chromium-experimental-subgroup-matrix", "subgroups", "shader-f16"] as GPUFeatureName[];
+    const device = await adapter.requestDevice({ requiredFeatures });
+    const target: Target = {
+      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weights: "f16", choose: always("matrix") },
+      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
+    };
+    const { kernel } = lower(layer().recorder.operations[0]!, target)[0]!;
+    expect(kernel.name).toBe("conv2d_matrix");
+    const { messages } = await device.createShaderModule({ code: kernel.code }).getCompilationInfo();
+    expect(messages.map(({ lineNum, message }) => `${lineNum}: ${message}`)).toEqual([]);
+    device.destroy();
+  });
+});
+
+/**
+ * The unit in plain WGSL: operands stay where they are staged, and each lane has every LANES-th element of a sum. Loops end
+ * where no compiler knows (a stride is small): unrolled, lavapipe compiles them for minutes.
+ */
+const PLAIN_UNIT = `
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, MATRIX_SIZE / LANES>;
+fn load_left(first: u32) -> Left { return first; }
+fn load_right(first: u32) -> Right { return first; }
+fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
+  let lane = subgroupExclusiveAdd(1u);
+  var next = sum;
+  for (var i = 0u; i < MATRIX_SIZE / LANES + (params.stride >> 16u); i++) {
+    let row = (i * LANES + lane) / MATRIX_COLUMNS;
+    let column = (i * LANES + lane) % MATRIX_COLUMNS;
+    for (var k = 0u; k < MATRIX_INNER + (params.stride >> 16u); k++) {
+      next[i] += f32(staged_input[left + row * STEP + k]) * f32(staged_weights[right + k * TILE_CHANNELS + column]);
+    }
+  }
+  return next;
+}
+fn store_sum(sum: Sum, first: u32) {
+  let lane = subgroupExclusiveAdd(1u);
+  for (var i = 0u; i < MATRIX_SIZE / LANES; i++) { staged_sums[first + i * LANES + lane] = sum[i]; }
+}
+`;
+
+/** `gpu` as if it had this unit. */
+function withPlainUnit(gpu: Gpu, unit: (typeof UNITS)[number]): Gpu {
+  const plain = (code: string) =>
+    code.replace(matrixUnit, PLAIN_UNIT).replace("enable chromium_experimental_subgroup_matrix;", "");
+  return Object.create(gpu, {
+    matrixUnit: { value: unit },
+    pipeline: { value: (label: string, code: string) => gpu.pipeline(label, plain(code)) },
+  }) as Gpu;
+}
+
+async function expectRight(gpu: Gpu): Promise<void> {
+  const { recorder, n, h, w, c, outputs } = layer();
+  const values = random(5);
+  const weights = weightsFor(recorder, values, { type: "F16" });
+  const input = stored(normals(values, n * h * w * c), "f16");
+  const ran = await run(gpu, { recorder, storage: "f16", weights, inputs: { x: input }, choose: always("matrix") });
+  const reference = convolution({
+    ...{ input, shape: [n, h, w, c], outputs, kernel: { height: 3, width: 3 }, stride: 1 },
+    ...{ before: { top: 1, left: 1 }, output: { height: h, width: w } },
+    weight: onDevice(weights, "conv.weight", "f16"),
+    bias: onDevice(weights, "conv.bias", "f16"),
+  });
+  expectClose(ran.outputs.y!, reference, "f16");
+}
+
+describe.each(devices)("$name", ({ gpu }) => {
+  const canPlay = gpu.lanes !== undefined && gpu.device.features.has("shader-f16");
+  test.runIf(canPlay).each(UNITS.map((unit) => ({ unit, title: title(unit) })))(
+    "a convolution by a unit of $title in plain WGSL",
+    ({ unit }) => expectRight(withPlainUnit(gpu, unit)),
+  );
+
+  test.runIf(gpu.matrixUnit !== undefined)("a convolution by this adapter's own unit", () => expectRight(gpu));
+});
