@@ -160,13 +160,13 @@ def halved(pipeline, latents, linear):
     return torch.cat([linear.encode(part) for part in pictures]) * linear.scaling_factor
 
 
-def evaluate(run, model, steps, guidance, seed, few_step=False, large=False):
+def evaluate(run, model, steps, guidance, seed, few_step=False, large=False, samples=SAMPLES):
     held_out = Captioned(run, "valid")
     classifier = Classifier()
     classifier.load_state_dict(torch.load(Path(run) / "classifier.pt"))
     classifier.eval()
     truth = label_table(held_out)[0]
-    count = min(SAMPLES, len(held_out.scenes) // 2)
+    count = min(samples, len(held_out.scenes) // 2)
     total = len(held_out.scenes)
     prompts = [full_prompt(scene) for scene in held_out.scenes[:count]]
     real_features, real_values = classifier.read(latents_of(held_out, range(total), [0] * total))
@@ -199,6 +199,7 @@ if __name__ == "__main__":
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--few-step", action="store_true", help=f"model: its few-step variant, {FEW_STEPS} steps")
     parser.add_argument("--large", action="store_true", help=f"model: its variant for {LARGE}×{LARGE}")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="model: pictures drawn")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", help="model: also write the numbers here, as JSON")
     arguments = parser.parse_args()
@@ -207,7 +208,7 @@ if __name__ == "__main__":
         train_classifier(arguments.run, arguments.minutes)
     else:
         numbers = evaluate(arguments.run, arguments.model, arguments.steps, arguments.guidance, arguments.seed,
-                           arguments.few_step, arguments.large)
+                           arguments.few_step, arguments.large, arguments.samples)
         print(json.dumps(numbers, indent=1))
         if arguments.out:
             Path(arguments.out).write_text(json.dumps(numbers, indent=1) + "\n")
