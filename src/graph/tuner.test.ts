@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, test } from "vitest";
 import type { AdapterFacts } from "../gpu/adapter.ts";
+import type { Gpu } from "../gpu/device.ts";
 import { loadParameters } from "../models/load.ts";
 import { compile, setChoice } from "./plan.ts";
 import { headPadding, Recorder } from "./recorder.ts";
@@ -60,6 +61,22 @@ describe.each(devices)("$name", ({ gpu }) => {
     // Nothing stays on the device, and what is known is not timed again.
     expect(gpu.memory).toMatchObject({ bytes: before.bytes, buffers: before.buffers });
     expect(await tune(gpu, [part], { known: new Set(shapes.map(({ shape }) => shape)) })).toEqual([]);
+    parameters.destroy();
+  });
+
+  test.runIf(gpu.lanes !== undefined)("does not take a kernel that answers otherwise than the rule's own", async () => {
+    const parameters = await load();
+    const faulty = Object.create(gpu, {
+      pipeline: {
+        value: (label: string, code: string) =>
+          gpu.pipeline(label, label === "conv2d_tiled" ? code.replace("value += bias[", "value -= bias[") : code),
+      },
+    }) as Gpu;
+    const shapes = await tune(faulty, [{ recorder: g, storage: "f32", parameters }]);
+    for (const { shape, candidates } of shapes) {
+      const isThere = candidates.some(({ variant }) => variant === "tiled");
+      expect([shape, isThere]).toEqual([shape, shape.startsWith("attention")]);
+    }
     parameters.destroy();
   });
 

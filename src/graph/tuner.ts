@@ -2,8 +2,9 @@
  * The tuner: times the variants of each heavy kernel on the shapes that a model really has, on this adapter.
  *
  * Which variant wins follows from the adapter and from an operation's shape, and neither from its weights nor from its
- * inputs; so each distinct shape is timed once, as a plan of that operation alone, on zeros. Candidates take turns, and the
- * shortest of the turns counts: what else the machine does only ever adds.
+ * inputs; so each distinct shape is timed once, as a plan of that operation alone. Candidates take turns, and the shortest of
+ * the turns counts: what else the machine does only ever adds. One whose answer is not the rule's own is not timed: drivers
+ * have faults that only one kernel meets.
  *
  * What was found is kept by `tuning-cache.ts`, and used by `chooserOf`.
  */
@@ -37,7 +38,7 @@ export interface TunedShape {
   readonly shape: string;
   /** Layers of this shape. */
   readonly layers: number;
-  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. */
+  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. Without those that answer wrongly. */
   readonly candidates: readonly { readonly variant: Variant; readonly milliseconds: number }[];
   readonly winner: Variant;
 }
@@ -50,6 +51,9 @@ const TURNS = 3;
 const HOPELESS = 4;
 /** What a variant has to save to be taken instead of the rule's: less is noise. */
 const WORTHWHILE = 0.03;
+
+/** How far two right answers may be apart, of the largest value: variants sum in other orders, and Winograd's loses a digit. */
+const TOLERANCE: Record<Storage, number> = { f32: 1e-3, f16: 2e-2 };
 
 /** What decides how long an operation takes: sizes, window, storage. Operations of one shape take the same variant. */
 export function shapeOf(operation: Varied, target: ChoiceTarget): string {
@@ -160,6 +164,7 @@ async function timeCandidates(
   candidates: readonly Variant[],
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
   const alone = recordedAlone(operation);
+  let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
     for (const variant of candidates) {
@@ -167,6 +172,9 @@ async function timeCandidates(
       const plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
       plans.push({ variant, plan, runs: 1, milliseconds: Number.POSITIVE_INFINITY });
       await plan.warmUp();
+      const answer = await answerOf(plan, alone);
+      expected ??= answer;
+      if (!isClose(answer, expected, TOLERANCE[storage])) plans.pop()!.plan.destroy();
     }
     for (let turn = 0; turn <= TURNS; turn++) {
       const best = Math.min(...plans.map(({ milliseconds }) => milliseconds));
@@ -183,6 +191,24 @@ async function timeCandidates(
   } finally {
     for (const { plan } of plans) plan.destroy();
   }
+}
+
+/** What comes out where inputs are spread over -1 to 1. */
+async function answerOf(plan: Plan, { inputs }: Recorded): Promise<Float32Array> {
+  for (const [name, { shape }] of inputs) {
+    const values = new Float32Array(shape.reduce((product, side) => product * side, 1));
+    plan.write(
+      name,
+      values.map((_, index) => Math.sin(index * 12.9898 + index * index * 0.37)),
+    );
+  }
+  plan.run();
+  return (await plan.read("out")) as Float32Array;
+}
+
+function isClose(answer: Float32Array, expected: Float32Array, tolerance: number): boolean {
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return answer.every((value, index) => Math.abs(value - expected[index]!) <= tolerance * largest);
 }
 
 /** Milliseconds of one of so many runs. */
