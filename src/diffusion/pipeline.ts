@@ -145,7 +145,7 @@ export async function* generate(
   let preview = previewDecoder(model, request);
   const warnings = promptWarnings(model, request);
 
-  const weights = await weightsFor(model, request);
+  const weights = await weightsFor(model, request, warnings);
   const plans = model.plans.borrow();
   let kept: GPUBuffer | undefined;
   try {
@@ -352,7 +352,7 @@ export async function warmUp(
   { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
 ): Promise<void> {
   const shape = denoiserShape(model, asked);
-  const weights = await weightsFor(model, asked);
+  const weights = await weightsFor(model, asked, []);
   const loan = model.plans.borrow();
   const { tiny, vae, latentRgb } = model;
   const one = async (plan: Promise<Plan>) => [await plan];
@@ -407,24 +407,37 @@ function updated(
   return { ...request, ...update };
 }
 
-/** The weights of a run. Throws `PipelineError` where a LoRA does not find room beside the model. */
+/**
+ * The weights of a run. The variant for large pictures gives way where it does not find room beside the model; throws
+ * `PipelineError` where what was asked for does not.
+ */
 async function weightsFor(
   model: DiffusionModel,
   { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
+  warnings: string[],
 ): Promise<RunWeights> {
-  const variants: string[] = [];
+  const asked: LoraRequest[] = [...loras];
   if (fewStep) {
     if (model.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
-    variants.push(model.fewStep.path);
+    asked.unshift({ path: model.fewStep.path, scale: 1 });
   }
-  if (model.large && width * height >= model.large.fromPixels) variants.push(model.large.path);
+  const merged = (files: readonly LoraRequest[]) =>
+    loras.length === 0
+      ? variantWeights(
+          model,
+          files.map(({ path }) => path),
+        )
+      : weightsOfRun(model, files);
   try {
-    if (loras.length === 0) return await variantWeights(model, variants);
-    return await weightsOfRun(model, [...variants.map((path) => ({ path, scale: 1 })), ...loras]);
+    if (model.large && width * height >= model.large.fromPixels) {
+      // Merged, it holds a second UNet: where memory is limited there is seldom room for that.
+      if (model.gpu.maxBytes === undefined) asked.unshift({ path: model.large.path, scale: 1 });
+      else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
+    }
+    return await merged(asked);
   } catch (error) {
     if (!(error instanceof MemoryLimitError)) throw error;
-    const field = loras.length > 0 ? "loras" : fewStep ? "few_step" : "width";
-    throw new PipelineError(field, `do not fit beside this model into ${limitOf(error)}`);
+    throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
   }
 }
 
