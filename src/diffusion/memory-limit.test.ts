@@ -135,8 +135,7 @@ it("does without transformed weights before any component leaves", async () => {
   expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(modelBytes + STAGING + 3 * MIB);
 });
 
-// Skipped since the merge of 2026-11-25: it ran into its timeout of 120 s, and why is not known yet.
-it.skip("pictures that do not fit in one piece are encoded and decoded in bands, and come out the same", async () => {
+it("pictures that do not fit in one piece are encoded and decoded in bands, and come out the same", async () => {
   const changes = { width: 256, height: 256, steps: 2, strength: 0.5 };
   const rgba = Uint8Array.from({ length: 256 * 256 * 4 }, (_, i) => (i % 4) * 40 + (Math.floor(i / 16) % 80));
   const pictures: Uint8Array[] = [];

@@ -37,6 +37,7 @@ export async function withRoom<T>(
   make: (form: PlanForm) => Promise<T>,
 ): Promise<T> {
   let transformed = true;
+  let isRetry = false;
   for (;;) {
     try {
       for (const weights of needed) await weights.bring();
@@ -45,15 +46,18 @@ export async function withRoom<T>(
       if (!(error instanceof MemoryLimitError)) throw error;
       const unused = components.filter(({ plans: keys }) => !keys.some((key) => plans.isUsed(key)));
       if (plans.dropUnused("")) continue;
-      if (unused.filter(({ weights }) => weights.dropTransformed()).length > 0) continue;
       if (transformed) {
-        transformed = false;
+        // Once: what the second attempt has made itself would be made, and be too much, for ever.
+        const dropped = unused.filter(({ weights }) => weights.dropTransformed()).length > 0;
+        if (!dropped || isRetry) transformed = false;
+        isRetry = true;
         continue;
       }
       const idle = unused.find(({ weights }) => weights.resident && !needed.includes(weights));
       if (!idle) throw error;
       idle.weights.evict();
       transformed = true;
+      isRetry = false;
     }
   }
 }
