@@ -41,8 +41,8 @@ def load_scenes(path):
 
 
 def load_codes(path):
-    """[2, n, 12, h, w]; the second half mirrored"""
-    return torch.from_numpy(np.load(Path(path).with_suffix(".codes.npy")))
+    """[2, n, 12, h, w], f16, read from the file when used; the second half mirrored"""
+    return np.load(Path(path).with_suffix(".codes.npy"), mmap_mode="r")
 
 
 def to_tensor(pictures):

@@ -3,6 +3,8 @@
     x_t = α_t z + σ_t ε        α² + σ² = 1; scaled-linear betas 0.00085 .. 0.02, 1000 timesteps
     v_t = α_t ε − σ_t z        the UNet's target (Salimans and Ho, arXiv:2202.00512)
 """
+from functools import lru_cache
+
 import torch
 
 TIMESTEPS, BETA_START, BETA_END = 1000, 0.00085, 0.02
@@ -12,10 +14,14 @@ _alphas = torch.cumprod(1 - _betas, 0)
 ALPHA, SIGMA = _alphas.sqrt().float(), (1 - _alphas).sqrt().float()
 
 
+@lru_cache()
+def _tables(device):
+    return ALPHA.to(device), SIGMA.to(device)
+
+
 def coefficients(t, like):
     """α and σ at timesteps t [n], to multiply [n, c, h, w] by"""
-    shape = (-1, 1, 1, 1)
-    return ALPHA.to(like.device)[t].view(shape), SIGMA.to(like.device)[t].view(shape)
+    return [table[t].view(-1, 1, 1, 1) for table in _tables(like.device)]
 
 
 def trailing_timesteps(steps):

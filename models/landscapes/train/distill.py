@@ -10,14 +10,14 @@ with `steps` equal to --steps, DDIM, trailing spacing and guidance 1.
 """
 import argparse
 
-import numpy as np
 import torch
 
-from arithmetic import autocast
-from captioned import Captioned
+from arithmetic import autocast, compiled
+from captioned import Captioned, batches
 from diffusion import ALPHA, SIGMA, coefficients, denoise_step, guided_velocity, trailing_timesteps
 from lora import LoraTrainer
 from pipeline import FEW_STEP, GUIDANCE, Pipeline
+from train_unet import random_timesteps_and_noise
 
 TEACHER_STEPS = 2  # for each of the student's
 
@@ -44,21 +44,21 @@ class Distiller:
         torch.manual_seed(arguments.seed)
         self.data = Captioned(arguments.run, "train")
         teacher = Pipeline(arguments.model, device=self.device)
-        self.teacher, self.text = teacher.unet, teacher.text
-        self.student = Pipeline(arguments.model, device=self.device).unet
-        self.trainer = LoraTrainer(self.student, arguments.run, FEW_STEP, arguments.minutes, arguments.rate,
+        self.teacher, self.text = compiled(teacher.unet), teacher.text
+        student = Pipeline(arguments.model, device=self.device).unet
+        self.trainer = LoraTrainer(student, arguments.run, FEW_STEP, arguments.minutes, arguments.rate,
                                    self.device)
+        self.student = compiled(student)
+        self.batches = batches(self.data, arguments.batch, arguments.seed, self.trainer.step, self.device,
+                               arguments.workers, empty=0.0)
 
     def loss(self, step):
         arguments = self.arguments
-        rng = np.random.default_rng([arguments.seed, step])
-        generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + step)
         stops = trailing_timesteps(arguments.steps) + [None]
         which = step % arguments.steps
         t, t_end = stops[which], stops[which + 1]
-        latents, ids, *_ = self.data.random_batch(arguments.batch, rng, empty=0.0)
-        noise = torch.randn(latents.shape, generator=generator)
-        latents, noise, ids = latents.to(self.device), noise.to(self.device), ids.to(self.device)
+        latents, ids, *_ = next(self.batches)
+        _, noise = random_timesteps_and_noise(latents, arguments.seed, step)
         timesteps = torch.full((len(latents),), t, device=self.device)
         alpha, sigma = coefficients(timesteps, latents)
         x = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
@@ -87,6 +87,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead: 4 on a GPU")
     parser.add_argument("--seed", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

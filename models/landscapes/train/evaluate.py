@@ -75,7 +75,7 @@ def accuracy(predicted, truth):
             for i, name in enumerate(ATTRIBUTES)}
 
 
-def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
+def train_classifier(run, minutes, device, batch=128, rate=1.5e-3, noise=0.1):
     path = Path(run) / "classifier.pt"
     if path.exists():
         print(f"{path} is there already")
@@ -84,18 +84,18 @@ def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
     rng = np.random.default_rng(3)
     data, held_out = Captioned(run, "train"), Captioned(run, "valid")
     truth = label_table(data)
-    classifier = Classifier().to(memory_format=torch.channels_last)
+    classifier = Classifier().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=rate, weight_decay=0.02)
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 50) * (1 - share)
         indices, mirrors = rng.integers(0, len(data.scenes), batch), rng.integers(0, 2, batch)
-        x = latents_of(data, indices, mirrors)
+        x = latents_of(data, indices, mirrors).to(device)
         x = (x + noise * rng.random() * torch.randn_like(x)).contiguous(memory_format=torch.channels_last)
-        with autocast("cpu"):
+        with autocast(device):
             _, heads = classifier(x)
-        target = truth[mirrors, indices]
+        target = truth[mirrors, indices].to(device)
         loss = sum(F.cross_entropy(logits.float(), target[:, i]) for i, logits in enumerate(heads))
         optimizer.zero_grad()
         loss.backward()
@@ -103,7 +103,7 @@ def train_classifier(run, minutes, batch=128, rate=1.5e-3, noise=0.1):
         step += 1
         if step % 200 == 0:
             print(step, f"{share * minutes:.1f} min loss {loss.item():.3f}", flush=True)
-    classifier.eval()
+    classifier.eval().cpu()
     torch.save(classifier.state_dict(), path)
     count = len(held_out.scenes)
     _, predicted = classifier.read(latents_of(held_out, range(count), [0] * count))
@@ -147,7 +147,7 @@ def round_trip(pipeline, run, count, size):
     psnr = []
     pictures = np.load(picture_shards(run, "valid", size)[0], mmap_mode="r")[:count]
     for part in np.array_split(pictures, max(1, count // 32)):
-        x = to_tensor(part)
+        x = to_tensor(part).to(pipeline.device)
         with torch.no_grad():
             y = pipeline.autoencoder.decoder(pipeline.autoencoder.encoder(x)).clamp(-1, 1)
         psnr += (-10 * torch.log10((((x - y) / 2) ** 2).mean((1, 2, 3)))).tolist()
@@ -160,7 +160,7 @@ def halved(pipeline, latents, linear):
     return torch.cat([linear.encode(part) for part in pictures]) * linear.scaling_factor
 
 
-def evaluate(run, model, steps, guidance, seed, few_step=False, large=False, samples=SAMPLES):
+def evaluate(run, model, steps, guidance, seed, device, few_step=False, large=False, samples=SAMPLES):
     held_out = Captioned(run, "valid")
     classifier = Classifier()
     classifier.load_state_dict(torch.load(Path(run) / "classifier.pt"))
@@ -172,7 +172,7 @@ def evaluate(run, model, steps, guidance, seed, few_step=False, large=False, sam
     real_features, real_values = classifier.read(latents_of(held_out, range(total), [0] * total))
     if few_step:
         steps, guidance = FEW_STEPS, 1.0
-    pipeline = Pipeline(model, bf16=True, variants=[FEW_STEP] * few_step + [LARGE_VARIANT] * large)
+    pipeline = Pipeline(model, bf16=True, device=device, variants=[FEW_STEP] * few_step + [LARGE_VARIANT] * large)
     start = time.monotonic()
     latents = pipeline.latents(prompts, steps, guidance, seed)
     seconds = (time.monotonic() - start) / count
@@ -200,15 +200,16 @@ if __name__ == "__main__":
     parser.add_argument("--few-step", action="store_true", help=f"model: its few-step variant, {FEW_STEPS} steps")
     parser.add_argument("--large", action="store_true", help=f"model: its variant for {LARGE}×{LARGE}")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="model: pictures drawn")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", help="model: also write the numbers here, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.action == "classifier":
-        train_classifier(arguments.run, arguments.minutes)
+        train_classifier(arguments.run, arguments.minutes, arguments.device)
     else:
         numbers = evaluate(arguments.run, arguments.model, arguments.steps, arguments.guidance, arguments.seed,
-                           arguments.few_step, arguments.large, arguments.samples)
+                           arguments.device, arguments.few_step, arguments.large, arguments.samples)
         print(json.dumps(numbers, indent=1))
         if arguments.out:
             Path(arguments.out).write_text(json.dumps(numbers, indent=1) + "\n")

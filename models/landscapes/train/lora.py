@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from arithmetic import adam, update_average
 from weights import save_safetensors
 
 RANK = 16
@@ -71,8 +72,7 @@ class LoraTrainer:
         self.variant, self.path = variant, Path(run) / f"{variant}.pt"
         self.minutes, self.rate = minutes, rate
         self.average = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
-        self.optimizer = torch.optim.AdamW(self.tensors.values(), lr=rate, betas=(0.9, 0.99), weight_decay=0,
-                                           foreach=True)
+        self.optimizer = adam(self.tensors.values(), rate, weight_decay=0)
         self.step, self.spent = 0, 0.0
         if self.path.exists():
             state = torch.load(self.path, map_location=device)
@@ -99,9 +99,8 @@ class LoraTrainer:
         self.optimizer.step()
         self.step += 1
         decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
-        for name, tensor in self.tensors.items():
-            self.average[name].mul_(decay).add_(tensor.detach(), alpha=1 - decay)
-        return loss.item()
+        update_average(list(self.average.values()), list(self.tensors.values()), decay)
+        return loss.detach()
 
     def run(self, loss_of, cycle=1):
         """Learns from `loss_of(step)` until the budget is spent; prints the mean loss of each step of a cycle."""
@@ -111,7 +110,8 @@ class LoraTrainer:
             now = time.monotonic()
             self.spent, before = self.spent + (now - before) / 60, now
             if self.spent - saved >= SAVE_MINUTES or self.spent >= self.minutes:
-                recent = [np.mean(losses[-200:][k::cycle]) for k in range(cycle)]
+                losses = losses[-200 * cycle:]
+                recent = [torch.stack(losses[k::cycle]).mean().item() for k in range(cycle)]
                 print(self.step, f"{self.spent:.1f} min", "loss", np.round(recent, 4), flush=True)
                 self.save()
                 saved = self.spent

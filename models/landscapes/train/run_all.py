@@ -14,19 +14,28 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from dataset import LARGE
 
 HERE = Path(__file__).parent
 # minutes on one thread of a CPU with AMX; a stage that learns takes what it is given
 FULL = {"shards": 40, "valid": 2, "pictures": 1000, "captions": 20000, "decoder": 10, "encoder": 5, "classifier": 12,
-        "reading": 5, "unet": 340, "distill": 20, "large": 40, "large_shards": 6, "batch": 48}
+        "reading": 5, "unet": 340, "distill": 20, "large": 40, "large_shards": 6, "batch": 48, "distill_batch": 32,
+        "large_batch": 16, "drawers": 0}
+# minutes on an H100, with the renderer on 16 cores beside it
+GPU = {"shards": 100, "valid": 2, "pictures": 1000, "captions": 20000, "decoder": 1, "encoder": 0.5, "classifier": 0.5,
+       "reading": 0.3, "unet": 7, "distill": 2, "large": 2, "large_shards": 12, "batch": 512, "distill_batch": 256,
+       "large_batch": 64, "drawers": 4}
 SMOKE = {"shards": 1, "valid": 1, "pictures": 64, "captions": 200, "decoder": 0.05, "encoder": 0.05,
-         "classifier": 0.05, "reading": 0.05, "unet": 0.1, "distill": 0.1, "large": 0.1, "large_shards": 1, "batch": 8}
+         "classifier": 0.05, "reading": 0.05, "unet": 0.1, "distill": 0.1, "large": 0.1, "large_shards": 1, "batch": 8,
+         "distill_batch": 8, "large_batch": 8, "drawers": 1}
 
 
 def stages(run, out, size, init, workers):
     """(name, arguments) of each command"""
     begin = ["--init", init] if init else []
+    drawers = ["--workers", size["drawers"]]
     shard_size = ["--pictures", size["pictures"], "--workers", workers]
     yield "dataset.py", ["--run", run, "--split", "valid", "--shards", size["valid"], *shard_size]
     yield "dataset.py", ["--run", run, "--split", "train", "--shards", size["shards"], *shard_size]
@@ -43,11 +52,13 @@ def stages(run, out, size, init, workers):
     yield "train_autoencoder.py", ["encoder", "--run", run, "--minutes", size["encoder"], *begin]
     yield "evaluate.py", ["classifier", "--run", run, "--minutes", size["classifier"]]
     yield "train_unet.py", ["--run", run, "--minutes", size["unet"], "--reading-minutes", size["reading"],
-                            "--batch", size["batch"], *begin]
+                            "--batch", size["batch"], *drawers, *begin]
     yield "export.py", ["--run", run, "--out", out]
     yield "latents.py", ["preview", "--run", run, "--out", f"{out}/latent_rgb.json"]
-    yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"], "--batch", min(32, size["batch"])]
-    yield "train_large.py", ["--run", run, "--model", out, "--minutes", size["large"], "--batch", min(16, size["batch"])]
+    yield "distill.py", ["--run", run, "--model", out, "--minutes", size["distill"],
+                         "--batch", size["distill_batch"], *drawers]
+    yield "train_large.py", ["--run", run, "--model", out, "--minutes", size["large"],
+                             "--batch", size["large_batch"], *drawers]
     for suffix, variant in (("", []), ("-few-step", ["--few-step"]), ("-large", ["--large"])):
         yield "evaluate.py", ["model", "--run", run, "--model", out, *variant, "--out", f"{out}/evaluation{suffix}.json"]
         yield "pipeline.py", ["--model", out, *variant, "--sheet", f"{out}/contact-sheet{suffix}.jpg"]
@@ -62,7 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     arguments = parser.parse_args()
-    size = dict(SMOKE if arguments.smoke else FULL)
+    size = dict(SMOKE if arguments.smoke else GPU if torch.cuda.is_available() else FULL)
     if arguments.unet_minutes:
         size["unet"] = arguments.unet_minutes
     for name, options in stages(arguments.run, arguments.out, size, arguments.init, arguments.workers):

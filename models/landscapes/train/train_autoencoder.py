@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arithmetic import autocast
+from arithmetic import adam, autocast, swap, update_average
 from dataset import picture_shards, to_tensor
 from latents import LinearLatents
 from networks import Autoencoder
@@ -98,7 +98,7 @@ def train(half, run, minutes, init, batch, rate, device, seed):
     network = getattr(autoencoder, half)
     loss_of = decoder_loss if half == "decoder" else encoder_loss
     parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, foreach=True)
+    optimizer = adam(parameters, rate, weight_decay=1e-4)
     average = [p.detach().clone() for p in parameters]
     step, spent, path = 0, 0.0, Path(run) / f"autoencoder-{half}.pt"
     if path.exists():
@@ -108,17 +108,13 @@ def train(half, run, minutes, init, batch, rate, device, seed):
         average = [state["average"][name] for name, _ in network.named_parameters()]
         step, spent = state["step"], state["spent"]
 
-    def swap_average():
-        for p, a in zip(parameters, average):
-            p.data, a.data = a.data, p.data
-
     def save():
         weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        swap_average()
+        swap(parameters, average)
         print(half, step, f"{spent:.1f} min", validate(autoencoder, linear, run, device), flush=True)
         state = {"weights": weights, "average": {n: t.clone() for n, t in network.state_dict().items()},
                  "optimizer": optimizer.state_dict(), "step": step, "spent": spent}
-        swap_average()
+        swap(parameters, average)
         torch.save(state, path.with_suffix(".partial"))
         path.with_suffix(".partial").rename(path)
 
@@ -135,8 +131,7 @@ def train(half, run, minutes, init, batch, rate, device, seed):
         optimizer.step()
         step += 1
         decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        torch._foreach_mul_(average, decay)
-        torch._foreach_add_(average, [p.detach() for p in parameters], alpha=1 - decay)
+        update_average(average, parameters, decay)
         now = time.monotonic()
         spent, before = spent + (now - before) / 60, now
         if spent - saved >= SAVE_MINUTES or spent >= minutes:

@@ -9,14 +9,14 @@ picture wants them. The autoencoder works at any size as it is.
 """
 import argparse
 
-import numpy as np
 import torch
 
-from captioned import Captioned
+from arithmetic import compiled
+from captioned import Captioned, batches
 from dataset import LARGE
 from lora import LoraTrainer
 from pipeline import LARGE_VARIANT, Pipeline
-from train_unet import stratified_timesteps, velocity_loss
+from train_unet import random_timesteps_and_noise, velocity_loss
 
 
 def train(arguments):
@@ -25,15 +25,13 @@ def train(arguments):
     data = Captioned(arguments.run, "train", arguments.size)
     base = Pipeline(arguments.model, device=device)
     trainer = LoraTrainer(base.unet, arguments.run, LARGE_VARIANT, arguments.minutes, arguments.rate, device)
+    unet = compiled(base.unet)
+    drawn = batches(data, arguments.batch, arguments.seed, trainer.step, device, arguments.workers)
 
     def loss(step):
-        rng = np.random.default_rng([arguments.seed, step])
-        generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + step)
-        latents, ids, _, weights = data.random_batch(arguments.batch, rng)
-        t = stratified_timesteps(len(latents), generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        parts = (x.to(device) for x in (latents, ids, t, noise, weights))
-        return velocity_loss(base.unet, base.text, *parts)[0].mean()
+        latents, ids, _, weights = next(drawn)
+        t, noise = random_timesteps_and_noise(latents, arguments.seed, step)
+        return velocity_loss(unet, base.text, latents, ids, t, noise, weights)[0].mean()
 
     trainer.run(loss)
     trainer.export(arguments.model)
@@ -49,6 +47,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead: 4 on a GPU")
     parser.add_argument("--seed", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

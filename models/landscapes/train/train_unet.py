@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from arithmetic import autocast
-from captioned import UNSAID, Captioned
+from arithmetic import adam, autocast, compiled, swap, update_average
+from captioned import UNSAID, Captioned, batches
 from diffusion import TIMESTEPS, coefficients
 from networks import TEXT_WIDTH, UNET_CONFIG, TextEncoder, UNet
 from scenes import SAYABLE
@@ -61,6 +61,15 @@ def reader_loss(reader, states, said):
     """The sum over attributes of the cross-entropy of what the last text state says."""
     logits = reader(states[:, -1].float()).split([len(values) for values in SAYABLE.values()], 1)
     return sum(F.cross_entropy(part, said[:, i], ignore_index=UNSAID) for i, part in enumerate(logits))
+
+
+def random_timesteps_and_noise(latents, seed, step):
+    """One timestep [n] and noise [n, 12, h, w] for each picture, from the step's own seed."""
+    number = 2 * (seed * 1_000_003 + step)
+    generator = torch.Generator().manual_seed(number)
+    t = stratified_timesteps(len(latents), generator).to(latents.device, non_blocking=True)
+    noise_generator = torch.Generator(latents.device).manual_seed(number + 1)
+    return t, torch.randn(latents.shape, generator=noise_generator, device=latents.device)
 
 
 def stratified_timesteps(count, generator):
@@ -97,13 +106,13 @@ class Trainer:
             self.unet.load_state_dict(load_safetensors(init / "unet/diffusion_pytorch_model.safetensors"))
             self.text.load_state_dict(load_safetensors(init / "text_encoder/model.safetensors"))
         self.parameters = [*self.unet.parameters(), *self.text.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=arguments.rate, betas=(0.9, 0.99),
-                                           weight_decay=0.01, foreach=True)
+        self.optimizer = adam(self.parameters, arguments.rate, weight_decay=0.01)
         self.reader = nn.Linear(TEXT_WIDTH, sum(map(len, SAYABLE.values()))).to(self.device)
         self.reader_optimizer = torch.optim.AdamW(self.reader.parameters(), lr=READER_RATE)
         self.average = [p.detach().clone() for p in self.parameters]
         self.step, self.samples, self.spent, self.log = 0, 0, 0.0, []
         self.stopped = False
+        self.run_unet, self.run_text = compiled(self.unet), compiled(self.text)
         if self.path.exists():
             self.restore(torch.load(self.path, map_location=self.device))
 
@@ -113,7 +122,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.reader.load_state_dict(state["reader"])
         self.reader_optimizer.load_state_dict(state["reader_optimizer"])
-        self.average = [p.to(self.device) for p in state["average"]]
+        self.average = state["average"]
         self.step, self.samples, self.spent, self.log = (state[k] for k in ("step", "samples", "spent", "log"))
         print(f"resumed at step {self.step}, minute {self.spent:.1f}", flush=True)
 
@@ -126,22 +135,18 @@ class Trainer:
         torch.save(state, partial)
         partial.rename(self.path)
 
-    def swap_average(self):
-        for p, average in zip(self.parameters, self.average):
-            p.data, average.data = average.data, p.data
-
     def keep_stage(self):
         folder = Path(self.arguments.run) / "stages"
         folder.mkdir(exist_ok=True)
-        self.swap_average()
+        swap(self.parameters, self.average)
         torch.save({"unet": self.unet.state_dict(), "text": self.text.state_dict()},
                    folder / f"{self.arguments.name}-{round(self.spent):04d}min.pt")
-        self.swap_average()
+        swap(self.parameters, self.average)
 
     def validate(self, training_loss):
-        self.swap_average()
+        swap(self.parameters, self.average)
         loss = validation_loss(self.unet, self.text, self.held_out, self.device)
-        self.swap_average()
+        swap(self.parameters, self.average)
         self.log.append({"minutes": round(self.spent, 1), "step": self.step, "samples": self.samples,
                          "training": round(float(training_loss), 4), "validation": round(loss, 4)})
         print("validation", self.log[-1], flush=True)
@@ -151,17 +156,12 @@ class Trainer:
         fall = 1.0 if share < HOLD else 0.5 * (1 + math.cos(math.pi * (share - HOLD) / (1 - HOLD)))
         return self.arguments.rate * min(1, (self.step + 1) / WARM_UP_STEPS) * (LAST_RATE + (1 - LAST_RATE) * fall)
 
-    def train_step(self):
-        rng = np.random.default_rng([self.arguments.seed, self.step])  # the same after a restart
-        generator = torch.Generator().manual_seed(self.arguments.seed * 1_000_003 + self.step)
-        latents, ids, said, weights = self.data.random_batch(self.arguments.batch, rng)
-        t = stratified_timesteps(len(latents), generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        latents, ids, said, weights, t, noise = (
-            x.to(self.device) for x in (latents, ids, said, weights, t, noise))
+    def train_step(self, latents, ids, said, weights):
+        """-> losses of the velocity and of the reader, on the device"""
+        t, noise = random_timesteps_and_noise(latents, self.arguments.seed, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        losses, states = velocity_loss(self.unet, self.text, latents, ids, t, noise, weights)
+        losses, states = velocity_loss(self.run_unet, self.run_text, latents, ids, t, noise, weights)
         loss, reading = losses.mean(), reader_loss(self.reader, states, said)
         self.optimizer.zero_grad(set_to_none=True)
         self.reader_optimizer.zero_grad(set_to_none=True)
@@ -172,14 +172,13 @@ class Trainer:
         self.step += 1
         self.samples += len(latents)
         decay = min(EMA_DECAY, (1 + self.step) / (20 + self.step))
-        torch._foreach_mul_(self.average, decay)
-        torch._foreach_add_(self.average, [p.detach() for p in self.parameters], alpha=1 - decay)
-        return loss.item(), reading.item()
+        update_average(self.average, self.parameters, decay)
+        return torch.stack([loss, reading]).detach()
 
     def read(self, minutes):
         """The text encoder and the reader alone, on captions."""
         text = list(self.text.parameters())
-        optimizer = torch.optim.AdamW(text, lr=READING_RATE, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
+        optimizer = adam(text, READING_RATE, weight_decay=0.01)
         start, step = time.monotonic(), 0
         while not self.stopped and (share := (time.monotonic() - start) / 60 / minutes) < 1:
             rng = np.random.default_rng([self.arguments.seed, step, READING_BATCH])
@@ -210,8 +209,9 @@ class Trainer:
             self.read(self.arguments.reading_minutes)
         saved = kept = self.spent
         smooth, before = None, time.monotonic()
+        drawn = batches(self.data, self.arguments.batch, self.arguments.seed, self.step, self.device, self.arguments.workers)
         while self.spent < self.arguments.minutes and not self.stopped:
-            losses = np.array(self.train_step())
+            losses = self.train_step(*next(drawn))
             smooth = losses if smooth is None else 0.99 * smooth + 0.01 * losses
             now = time.monotonic()
             self.spent, before = self.spent + (now - before) / 60, now
@@ -221,7 +221,6 @@ class Trainer:
             if self.spent - saved >= self.arguments.save_minutes:
                 self.validate(smooth[0])
                 self.save()
-                self.data.refresh()
                 saved = self.spent
             if self.spent - kept >= self.arguments.keep_minutes:
                 self.keep_stage()
@@ -247,6 +246,7 @@ if __name__ == "__main__":
     parser.add_argument("--keep-minutes", type=float, default=20)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead: 4 on a GPU")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
