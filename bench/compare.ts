@@ -10,7 +10,7 @@ import { type Lap, type Timing, type TurnOptions, takeTurns, timing } from "./tu
 export interface Contender {
   /** As in the table: the peer's name, with Daguerre's storage where that is not f32. */
   readonly name: string;
-  readonly peer: RunningPeer;
+  readonly peer: Pick<RunningPeer, "prepare" | "output" | "run" | "release">;
   readonly storage?: StorageChoice;
 }
 

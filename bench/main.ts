@@ -98,10 +98,11 @@ if (sections.includes("ops")) {
   const { opRatioTable, opsTable, remarks } = await import("./report.ts");
   const { OP_CASES } = await import("./ops/cases.ts");
   const { measureOp } = await import("./ops/section.ts");
+  const { writeOpModels } = await import("./onnx/op-models.ts");
   const { contenders, stop } = await start(peerNames);
   const results = [];
   for (const op of OP_CASES.filter(({ name }) => wanted(name))) {
-    const result = await measureOp(op, contenders, turns);
+    const result = await measureOp(op, contenders, { ...turns, onnx: writeOpModels });
     results.push(result);
     progress(op.name, result.entries);
   }

@@ -2,18 +2,37 @@
 
 import type { Gpu } from "../../src/gpu/device.ts";
 import { compile } from "../../src/graph/plan.ts";
-import { loadParameters } from "../../src/models/load.ts";
+import type { Recorder } from "../../src/graph/recorder.ts";
+import type { Storage } from "../../src/graph/tensor.ts";
+import { type LoadedParameters, loadParameters } from "../../src/models/load.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";
 import { channelsFirst, channelsLast } from "../layout.ts";
 import { replay, storages } from "../peers/daguerre.ts";
 import type { Prepared } from "../peers/peer.ts";
 import { readTensor } from "../peers/tensor-file.ts";
 import { declareShape } from "./generated-weights.ts";
-import { NETWORKS, type NetworkWork } from "./networks.ts";
+import { NETWORKS, type NetworkWork, type RecordedNetwork } from "./networks.ts";
 
 export async function prepareNetwork(gpu: Gpu, work: NetworkWork): Promise<Prepared> {
-  const { recorder, weights: values } = await NETWORKS.find(({ name }) => name === work.network)!.build();
+  const network = await NETWORKS.find(({ name }) => name === work.network)!.build();
   const { weights, activations } = storages(work.storage ?? "f32");
+  const parameters = await loadNetwork(gpu, network, weights);
+  const prepared = await prepareLoaded(gpu, work, { recorder: network.recorder, parameters, activations });
+  return {
+    ...prepared,
+    release() {
+      prepared.release();
+      parameters.destroy();
+    },
+  };
+}
+
+/** The network's weights on the device; whoever asks destroys them. */
+export function loadNetwork(
+  gpu: Gpu,
+  { recorder, weights: values }: RecordedNetwork,
+  storage: Storage,
+): Promise<LoadedParameters> {
   const entries = new Map<string, TensorEntry>();
   for (const { parts } of recorder.parameters.values()) {
     for (const { name, shape } of parts) {
@@ -24,10 +43,16 @@ export async function prepareNetwork(gpu: Gpu, work: NetworkWork): Promise<Prepa
       );
     }
   }
-  const parameters = await loadParameters(gpu, recorder.parameters.values(), entries, {
-    label: "bench",
-    storage: weights,
-  });
+  return loadParameters(gpu, recorder.parameters.values(), entries, { label: "bench", storage });
+}
+
+/** A plan of it, with the inputs of `work` written. */
+export async function prepareLoaded(
+  gpu: Gpu,
+  work: NetworkWork,
+  of: { readonly recorder: Recorder; readonly parameters: LoadedParameters; readonly activations: Storage },
+): Promise<Prepared> {
+  const { recorder, parameters, activations } = of;
   const plan = await compile(gpu, recorder, { label: work.network, storage: activations, parameters });
   for (const [name, tensor] of recorder.inputs) {
     const file = work.tensors[name]!;
@@ -48,10 +73,7 @@ export async function prepareNetwork(gpu: Gpu, work: NetworkWork): Promise<Prepa
       const { shape } = recorder.outputs.get("out")!;
       return shape.length === 4 ? channelsFirst(result, shape[0]!, shape[3]!, shape[1]! * shape[2]!) : result;
     },
-    release() {
-      plan.destroy();
-      parameters.destroy();
-    },
+    release: () => plan.destroy(),
   };
 }
 

@@ -14,17 +14,34 @@ export function declareShape(name: string, shape: readonly number[]): void {
   shapes.set(name, shape);
 }
 
-export function generatedWeights(name: string): Float32Array {
+/** A window of the pool: value `i` of the tensor is `pool[(at + i) mod its length] · scale + mean`. */
+export interface Window {
+  readonly at: number;
+  readonly scale: number;
+  readonly mean: number;
+}
+
+export function weightPool(): Float32Array {
   pool ??= randomValues("pool of weights", POOL, { deviation: 1, half: true });
+  return pool;
+}
+
+export function windowOf(name: string): Window {
   const shape = shapes.get(name)!;
-  const count = shape.reduce((product, size) => product * size, 1);
   const isVector = shape.length === 1;
   const fanIn = shape.slice(1).reduce((product, size) => product * size, 1);
   const scale = isVector ? 1 / 16 : 2 ** Math.round(Math.log2(fanIn ** -0.5));
   const mean = isVector && name.endsWith(".weight") ? 1 : 0;
   let hash = 0;
   for (let i = 0; i < name.length; i++) hash = (Math.imul(hash, 31) + name.charCodeAt(i)) >>> 0;
+  return { at: hash % POOL, scale, mean };
+}
+
+export function generatedWeights(name: string): Float32Array {
+  const pool = weightPool();
+  const count = shapes.get(name)!.reduce((product, size) => product * size, 1);
+  const { at: first, scale, mean } = windowOf(name);
   const values = new Float32Array(count);
-  for (let i = 0, at = hash % POOL; i < count; i++, at = (at + 1) % POOL) values[i] = pool[at]! * scale + mean;
+  for (let i = 0, at = first; i < count; i++, at = (at + 1) % POOL) values[i] = pool[at]! * scale + mean;
   return values;
 }

@@ -13,7 +13,7 @@ import { parseUnetConfig, unet } from "../../src/models/unet.ts";
 import { type FloatType, toFloat32 } from "../../src/weights/element-types.ts";
 import { type Component, openModelDirectory } from "../../src/weights/model-directory.ts";
 import type { StorageChoice, TensorFile } from "../peers/peer.ts";
-import { generatedWeights } from "./generated-weights.ts";
+import { generatedWeights, type Window } from "./generated-weights.ts";
 
 export interface NetworkWork {
   readonly kind: "network";
@@ -21,6 +21,12 @@ export interface NetworkWork {
   readonly tensors: Readonly<Record<string, TensorFile>>;
   readonly onnx: readonly string[];
   readonly storage?: StorageChoice;
+  /** A UNet with generated weights, for who builds it from its configuration: the pool, and the windows by name. */
+  readonly unet?: {
+    readonly config: unknown;
+    readonly pool: TensorFile;
+    readonly tensors: Readonly<Record<string, Window>>;
+  };
 }
 
 /** A network recorded, and where its weights come from. Its one output is called `out`. */
@@ -37,7 +43,7 @@ export interface NetworkCase {
   build(): Promise<RecordedNetwork>;
 }
 
-const SD15_UNET = {
+export const SD15_UNET = {
   in_channels: 4,
   out_channels: 4,
   block_out_channels: [320, 640, 1280, 1280],
@@ -136,7 +142,7 @@ export const NETWORKS: readonly NetworkCase[] = [
   ),
 ];
 
-function recordUnet(raw: unknown, rows: number, side: number, tokens: number): Recorder {
+export function recordUnet(raw: unknown, rows: number, side: number, tokens: number): Recorder {
   const config = parseUnetConfig(raw);
   const g = new Recorder();
   const inputs = {

@@ -2,7 +2,6 @@
 
 import { join } from "node:path";
 import { type Contender, compare, type Entry, withScratch, writeTensor } from "../compare.ts";
-import { writeOpModels } from "../onnx/op-models.ts";
 import type { TensorFile } from "../peers/peer.ts";
 import { randomValues } from "../random.ts";
 import type { TurnOptions } from "../turns.ts";
@@ -14,7 +13,12 @@ export interface OpResult {
   readonly entries: readonly Entry[];
 }
 
-export async function measureOp(op: OpCase, contenders: readonly Contender[], options: TurnOptions): Promise<OpResult> {
+export interface OpOptions extends TurnOptions {
+  /** Writes the operation's ONNX models (`writeOpModels`), where a contender reads them. */
+  readonly onnx?: (op: OpCase, values: (name: string) => Float32Array, prefix: string) => string[];
+}
+
+export async function measureOp(op: OpCase, contenders: readonly Contender[], options: OpOptions): Promise<OpResult> {
   return withScratch(async (directory) => {
     const values = new Map<string, Float32Array>();
     const tensors: Record<string, TensorFile> = {};
@@ -24,7 +28,7 @@ export async function measureOp(op: OpCase, contenders: readonly Contender[], op
       values.set(name, data);
       tensors[name] = writeTensor(directory, name, shape, data);
     }
-    const onnx = writeOpModels(op, (name) => values.get(name)!, join(directory, "op"));
+    const onnx = options.onnx?.(op, (name) => values.get(name)!, join(directory, "op")) ?? [];
     const entries = await compare(contenders, { kind: "op", op, tensors, onnx }, directory, options);
     return { op, flops: flops(op), entries };
   });

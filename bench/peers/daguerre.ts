@@ -26,7 +26,7 @@ export function storages(choice: StorageChoice): { weights: Storage; activations
   return { weights: choice === "f32" ? "f32" : "f16", activations: choice === "half" ? "f16" : "f32" };
 }
 
-async function prepareOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork): Promise<Prepared> {
+export async function prepareOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork): Promise<Prepared> {
   const values = (name: string) => readTensor(tensors[name]!);
   // Attention has no weights: what can be packed are its queries, keys and values.
   const { weights, activations } = storages(storage === "packed" && op.kind === "attention" ? "half" : storage);

@@ -7,6 +7,8 @@ import { REPLY } from "./peer.ts";
 
 export interface PeerOptions {
   readonly driver?: "lavapipe" | "swiftshader";
+  /** PyTorch's type of number, and whether it replays a CUDA graph. */
+  readonly torch?: { readonly type: "f32" | "f16"; readonly graph?: boolean };
 }
 
 type Open = (options: PeerOptions) => Promise<Peer>;

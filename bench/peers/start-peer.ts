@@ -17,6 +17,7 @@ export const PEER_NAMES = [
   "tfjs-webgpu",
   "jax-js",
   "torch-cpu",
+  "torch-cuda",
 ] as const;
 export type PeerName = (typeof PEER_NAMES)[number];
 
@@ -33,7 +34,7 @@ export interface RunningPeer {
   stop(): void;
 }
 
-const PYTHON = "/usr/bin/python3";
+const PYTHON = process.env["BENCH_PYTHON"] ?? "/usr/bin/python3";
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** Throws with the peer's own error where it does not start. */
@@ -41,10 +42,11 @@ export async function startPeer(name: PeerName, options: PeerOptions): Promise<R
   const env = { ...process.env, ...(await driverVariables(options)) };
   // Preset to an old core on some machines, which halves PyTorch.
   delete env["OPENBLAS_CORETYPE"];
-  const command = name === "torch-cpu" ? PYTHON : process.execPath;
+  const isTorch = name === "torch-cpu" || name === "torch-cuda";
+  const command = isTorch ? PYTHON : process.execPath;
   const args =
-    name === "torch-cpu"
-      ? [path("torch_cpu.py")]
+    isTorch
+      ? [path("torch_peer.py"), JSON.stringify({ device: name.slice("torch-".length), ...options.torch })]
       : [
           "--import",
           path("../../tooling/wgsl-loader.mjs"),

@@ -1,0 +1,335 @@
+/**
+ * `bench.mjs [ops|unet|tune…] [--device cuda|cpu] [--small] [--only TEXT] [--json FILE]`: Daguerre beside PyTorch on one card.
+ *
+ * Built by `build.ts`, run by `run.sh`. Everybody has the same weights and inputs; outputs are compared with PyTorch's in f32
+ * before anything is timed, and what differs is marked ✗. Daguerre's forms share this process, PyTorch's have one each.
+ */
+
+import { writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { type Gpu, openGpu } from "../../src/gpu/device.ts";
+import { setChoice } from "../../src/graph/plan.ts";
+import type { Storage } from "../../src/graph/tensor.ts";
+import { chooserOf, type TunedShape, tune } from "../../src/graph/tuner.ts";
+import {
+  ATTENTION_VARIANTS,
+  type Choose,
+  CONVOLUTION_VARIANTS,
+  GROUP_NORM_VARIANTS,
+  type Variant,
+} from "../../src/graph/variants.ts";
+import type { LoadedParameters } from "../../src/models/load.ts";
+import { type Contender, compare, type Entry, withScratch, writeTensor } from "../compare.ts";
+import { loadNetwork, prepareLoaded } from "../model/daguerre-network.ts";
+import { declareShape, generatedWeights, weightPool, windowOf } from "../model/generated-weights.ts";
+import { inputShape, type NetworkWork, recordUnet, SD15_UNET } from "../model/networks.ts";
+import { flops, OP_CASES, type OpCase } from "../ops/cases.ts";
+import { measureOp, type OpResult } from "../ops/section.ts";
+import { prepareOp, storages } from "../peers/daguerre.ts";
+import type { Prepared, StorageChoice, TensorFile, Work } from "../peers/peer.ts";
+import { type RunningPeer, startPeer } from "../peers/start-peer.ts";
+import { randomValues } from "../random.ts";
+import { number } from "../tables.ts";
+import type { Lap, TurnOptions } from "../turns.ts";
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    device: { type: "string", default: "cuda" },
+    /** Shapes that a processor can do, to try the program out. */
+    small: { type: "boolean", default: false },
+    only: { type: "string", default: "" },
+    rounds: { type: "string", default: "5" },
+    turn: { type: "string", default: "40" },
+    json: { type: "string" },
+  },
+});
+const sections = positionals.length > 0 ? positionals : ["ops", "unet", "tune"];
+const turns: TurnOptions = {
+  rounds: Number(flags.rounds),
+  turnMilliseconds: Number(flags.turn),
+  budgetMilliseconds: 10_000,
+  maxTimes: 5000,
+};
+const onCuda = flags.device === "cuda";
+const report: Record<string, unknown> = { date: new Date().toISOString(), node: process.version };
+const begun = performance.now();
+const print = (line: string) => console.log(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${line}`);
+const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
+
+/** PyTorch's forms, of which the first is the reference. */
+const TORCH: readonly { name: string; storage: StorageChoice; type: "f32" | "f16"; graph: boolean }[] = [
+  { name: "torch f32", storage: "f32", type: "f32", graph: false },
+  { name: "torch f16", storage: "half", type: "f16", graph: false },
+  { name: "torch f16 graph", storage: "half", type: "f16", graph: true },
+];
+
+async function startTorch(): Promise<Contender[]> {
+  const wanted = TORCH.filter(({ type, graph }) => onCuda || (type === "f32" && !graph));
+  const started = await Promise.allSettled(
+    wanted.map(({ type, graph }) => startPeer(onCuda ? "torch-cuda" : "torch-cpu", { torch: { type, graph } })),
+  );
+  return started.flatMap((result, index) => {
+    const { name, storage } = wanted[index]!;
+    print(`${name}: ${result.status === "fulfilled" ? result.value.description : `did not start: ${result.reason}`}`);
+    return result.status === "fulfilled" ? [{ name, storage, peer: result.value }] : [];
+  });
+}
+
+/** A form of Daguerre's in this process. */
+function inProcess(prepare: (work: Work) => Promise<Prepared>): Contender["peer"] {
+  let prepared: Prepared | undefined;
+  const timed = async (run: () => Promise<unknown>): Promise<Lap> => {
+    const start = performance.now();
+    const before = process.cpuUsage();
+    await run();
+    const { user, system } = process.cpuUsage(before);
+    return { wall: performance.now() - start, cpu: (user + system) / 1000 };
+  };
+  return {
+    async prepare(work) {
+      prepared = await prepare(work);
+      return prepared.note;
+    },
+    async output() {
+      let values = new Float32Array();
+      const lap = await timed(async () => {
+        values = new Float32Array(await prepared!.output());
+      });
+      return { values, lap };
+    },
+    run: (times) => timed(() => prepared!.run(times)),
+    async release() {
+      await prepared?.release();
+      prepared = undefined;
+    },
+  };
+}
+
+/** This variant, which a plan must have somewhere; without it the rule's. */
+async function choosing<T>(gpu: Gpu, variant: Variant | undefined, make: () => Promise<T>): Promise<T> {
+  let offered = variant === undefined;
+  const choose: Choose = (_, candidates) => {
+    if (variant && candidates.includes(variant)) offered = true;
+    return variant;
+  };
+  setChoice(gpu, choose);
+  try {
+    const made = await make();
+    if (!offered) throw new Error("no candidate here");
+    return made;
+  } finally {
+    setChoice(gpu, undefined);
+  }
+}
+
+function variantsOf(op: OpCase): readonly Variant[] {
+  if (op.kind === "attention") return ATTENTION_VARIANTS;
+  return op.kind === "group-norm" ? GROUP_NORM_VARIANTS : CONVOLUTION_VARIANTS;
+}
+
+function opForms(gpu: Gpu, op: OpCase): Contender[] {
+  const form = (name: string, storage: StorageChoice, variant?: Variant): Contender => ({
+    name,
+    storage,
+    peer: inProcess((work) =>
+      choosing(gpu, variant, async () => {
+        if (work.kind !== "op") throw new Error("operations only");
+        return prepareOp(gpu, { ...work, storage });
+      }),
+    ),
+  });
+  return [
+    form("f32", "f32"),
+    form("packed", "packed"),
+    ...variantsOf(op).map((variant) => form(`half ${variant}`, "half", variant)),
+  ];
+}
+
+const REFERENCES = ["torch f16", "torch f16 graph"];
+
+/** One line a contender: ms, GFLOP/s, and how many times as fast as PyTorch in f16. */
+function lines(entries: readonly Entry[], operations: number): string[] {
+  const of = (name: string) => entries.find((entry) => entry.name === name)?.timing?.median;
+  return entries.map(({ name, timing, error, difference, note }) => {
+    if (!timing) return `    ${name.padEnd(24)} — ${error?.replace(/\s+/g, " ").slice(0, 400)}`;
+    const rate = operations > 0 ? `${number(operations / timing.median / 1e6).padStart(8)} GFLOP/s` : "";
+    const ratios = REFERENCES.map((peer) => of(peer)).map((ms) => (ms ? `${(ms / timing.median).toFixed(3)}×` : "—"));
+    const off = error ? ` ✗ ${error.slice(0, 120)}` : ` within ${difference?.toExponential(1)}`;
+    const spread = `±${Math.round(timing.spread * 50)}%`;
+    return `    ${name.padEnd(24)} ${timing.median.toFixed(4).padStart(10)} ms ${spread.padStart(5)} ${rate}  ${ratios.join(" ")}${off}${note ? `; ${note}` : ""}`;
+  });
+}
+
+const SMALL_OPS: readonly OpCase[] = [
+  { name: "GEMM 96×64×128", kind: "gemm", rows: 96, inputs: 64, outputs: 128 },
+  { name: "conv 3×3 64→64 @16²", kind: "conv", size: 16, inputs: 64, outputs: 64, kernel: 3, stride: 1, padding: 1 },
+  { name: "GroupNorm+SiLU 64 @16²", kind: "group-norm", size: 16, channels: 64, groups: 16, times: 4 },
+  { name: "self-attention 256×2×40", kind: "attention", queries: 256, keys: 256, heads: 2, head: 40 },
+];
+
+async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
+  const results: OpResult[] = [];
+  report["ops"] = results;
+  for (const op of (flags.small ? SMALL_OPS : OP_CASES).filter(({ name }) => name.includes(flags.only))) {
+    const result = await measureOp(op, [...torch, ...opForms(gpu, op)], turns);
+    results.push(result);
+    print(`${op.name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
+    for (const line of lines(result.entries, flops(op))) console.log(line);
+    keep();
+  }
+}
+
+interface UnetCase {
+  readonly name: string;
+  readonly config: typeof SD15_UNET;
+  readonly side: number;
+  readonly rows: number;
+}
+
+const SMALL_CONFIG = { ...SD15_UNET, block_out_channels: [32, 64, 64, 64], attention_head_dim: 4 };
+const UNETS: readonly UnetCase[] = flags.small
+  ? [{ name: "UNet, small", config: SMALL_CONFIG, side: 16, rows: 2 }]
+  : [
+      { name: "UNet step, SD 1.5, 512²", config: SD15_UNET, side: 64, rows: 1 },
+      { name: "UNet step, SD 1.5, 512², guided", config: SD15_UNET, side: 64, rows: 2 },
+      { name: "UNet step, SD 1.5, 256²", config: SD15_UNET, side: 32, rows: 1 },
+      { name: "UNet step, SD 1.5, 256², guided", config: SD15_UNET, side: 32, rows: 2 },
+    ];
+
+/** The weights of the networks, which all sizes share, as they are first asked for. */
+function weightsOn(gpu: Gpu) {
+  const loaded = new Map<Storage, Promise<LoadedParameters>>();
+  return (storage: Storage) => {
+    const { config, rows, side } = UNETS[0]!;
+    const known = loaded.get(storage);
+    if (known) return known;
+    const start = performance.now();
+    const loading = loadNetwork(
+      gpu,
+      { recorder: recordUnet(config, rows, side, 77), weights: generatedWeights },
+      storage,
+    ).then((parameters) => {
+      print(`weights loaded in ${storage}: ${Math.round(parameters.bytes / 1e6)} MB, ${Math.round(performance.now() - start)} ms`);
+      return parameters;
+    });
+    loaded.set(storage, loading);
+    return loading;
+  };
+}
+type WeightsOf = ReturnType<typeof weightsOn>;
+
+interface Form {
+  readonly name: string;
+  readonly storage: StorageChoice;
+  readonly choose?: Choose;
+}
+
+async function unets(gpu: Gpu, torch: readonly Contender[], weightsOf: WeightsOf, forms: readonly Form[]): Promise<void> {
+  const results: unknown[] = (report["unet"] ??= []) as unknown[];
+  for (const { name, config, rows, side } of UNETS.filter(({ name }) => name.includes(flags.only))) {
+    await withScratch(async (directory) => {
+      const recorder = recordUnet(config, rows, side, 77);
+      const windows = [...recorder.parameters.values()].flatMap(({ parts }) =>
+        parts.map((part) => {
+          declareShape(part.name, part.shape);
+          return [part.name, windowOf(part.name)] as const;
+        }),
+      );
+      const tensors: Record<string, TensorFile> = {};
+      for (const [input, tensor] of recorder.inputs) {
+        const count = tensor.shape.reduce((product, size) => product * size, 1);
+        tensors[input] = writeTensor(
+          directory,
+          input,
+          inputShape(tensor),
+          randomValues(`${name} ${input}`, count, { deviation: 1 }),
+        );
+      }
+      const pool = writeTensor(directory, "pool", [weightPool().length], weightPool());
+      const work: NetworkWork = {
+        ...{ kind: "network", network: name, tensors, onnx: [] },
+        unet: { config, pool, tensors: Object.fromEntries(windows) },
+      };
+      const contenders = forms.map(({ name: label, storage, choose }): Contender => ({
+        name: label,
+        storage,
+        peer: inProcess(async () => {
+          const { weights, activations } = storages(storage);
+          const parameters = await weightsOf(weights);
+          setChoice(gpu, choose);
+          try {
+            return await prepareLoaded(gpu, work, { recorder: recordUnet(config, rows, side, 77), parameters, activations });
+          } finally {
+            setChoice(gpu, undefined);
+          }
+        }),
+      }));
+      const entries = await compare([...torch, ...contenders], work, directory, turns);
+      results.push({ name, entries });
+      print(`${name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
+      for (const line of lines(entries, 0)) console.log(line);
+      keep();
+    });
+  }
+}
+
+/** What the tuner finds for the first of the networks, in f16 throughout. */
+async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShape[]> {
+  const { name, config, rows, side } = UNETS[0]!;
+  const part = { recorder: recordUnet(config, rows, side, 77), storage: "f16" as const, parameters: await weightsOf("f16") };
+  const shapes: TunedShape[] = [];
+  report["tuner"] = shapes;
+  print(`tuner, ${name}, f16: layers × shape, ms of a run`);
+  await tune(gpu, [part], {
+    onShape(shape) {
+      shapes.push(shape);
+      const times = shape.candidates.map(({ variant, milliseconds }) => `${variant} ${milliseconds.toFixed(4)}`);
+      console.log(`    ${String(shape.layers).padStart(2)} × ${shape.shape.padEnd(62)} ${times.join("  ")}  → ${shape.winner}`);
+    },
+  });
+  print("tuned");
+  keep();
+  return shapes;
+}
+
+const fastest = (shapes: readonly TunedShape[], without?: Variant): Choose =>
+  chooserOf(
+    new Map(
+      shapes.map(({ shape, candidates }) => {
+        const left = candidates.filter(({ variant }) => variant !== without);
+        return [shape, left.reduce((best, next) => (next.milliseconds < best.milliseconds ? next : best)).variant];
+      }),
+    ),
+  );
+
+const matrix: Choose = (_, candidates) => candidates.find((candidate) => candidate === "matrix");
+
+const torchStarting = startTorch();
+const gpu = await openGpu();
+const { facts, lanes, matrixUnit } = gpu;
+report["adapter"] = { ...facts, lanes, matrixUnit };
+print(`Daguerre: ${facts.name} · ${facts.description} · subgroups of ${lanes} · unit ${JSON.stringify(matrixUnit)}`);
+const torch = await torchStarting;
+try {
+  if (sections.includes("ops")) await ops(gpu, torch);
+  const weightsOf = weightsOn(gpu);
+  if (sections.includes("unet")) {
+    await unets(gpu, torch, weightsOf, [
+      { name: "half, rule", storage: "half" },
+      ...(matrixUnit ? [{ name: "half, matrix", storage: "half" as const, choose: matrix }] : []),
+      { name: "packed, rule", storage: "packed" },
+    ]);
+  }
+  if (sections.includes("tune")) {
+    const shapes = await tuned(gpu, weightsOf);
+    await unets(gpu, torch, weightsOf, [
+      { name: "half, tuned", storage: "half", choose: fastest(shapes) },
+      { name: "half, tuned, no matrix", storage: "half", choose: fastest(shapes, "matrix") },
+    ]);
+  }
+} finally {
+  keep();
+  for (const { peer } of torch) (peer as RunningPeer).stop();
+}
+process.exit(0);
