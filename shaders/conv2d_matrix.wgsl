@@ -10,23 +10,33 @@ const TILE_CHANNELS = 2u * SIDE;
 const TILE_QUADS = TILE_CHANNELS / 4u;
 const STEP = 32u;            // input channels staged at a time
 const STEP_QUADS = STEP / 4u;
+const INVOCATIONS = SUBGROUPS * LANES;
+// Rows are eight halves longer than they need be: 16-byte aligned still, but not all in the same banks of memory.
+const INPUT_STRIDE = STEP + 8u;
+const WEIGHT_STRIDE = TILE_CHANNELS + 8u;
+const LOADS = TILE_ROWS * STEP_QUADS / INVOCATIONS;  // quads of the input that an invocation stages at a time
+const LOAD_ROWS = INVOCATIONS / STEP_QUADS;          // so many pixels apart
 const DOWN = SIDE / MATRIX_ROWS;       // matrices of a subgroup below each other
 const ACROSS = SIDE / MATRIX_COLUMNS;  // and beside each other
 const MATRIX_SIZE = MATRIX_ROWS * MATRIX_COLUMNS;
 const MATRIX_QUADS = MATRIX_COLUMNS / 4u;
 
-var<workgroup> staged_input: array<f16, TILE_ROWS * STEP>;
-var<workgroup> staged_weights: array<f16, STEP * TILE_CHANNELS>;
+// A load is within bounds where offset + stride × rows is, so each array goes on for what its last rows begin with.
+var<workgroup> staged_input: array<f16, TILE_ROWS * INPUT_STRIDE + STEP>;
+var<workgroup> staged_weights: array<f16, STEP * WEIGHT_STRIDE + TILE_CHANNELS>;
 var<workgroup> staged_sums: array<f32, SUBGROUPS * MATRIX_SIZE>;
 
-fn stage_row(first: u32, row: vec4f) {
-  staged_weights[first] = f16(row.x);
-  staged_weights[first + 1u] = f16(row.y);
-  staged_weights[first + 2u] = f16(row.z);
-  staged_weights[first + 3u] = f16(row.w);
+fn stage_input(first: u32, stored: Quad) {
+  let value = bitcast<vec4<f16>>(stored);
+  for (var i = 0u; i < 4u; i++) { staged_input[first + i] = value[i]; }
 }
 
-@compute @workgroup_size(SUBGROUPS * LANES)
+fn stage_weights(first: u32, stored: vec2u) {
+  let value = bitcast<vec4<f16>>(stored);
+  for (var i = 0u; i < 4u; i++) { staged_weights[first + i] = value[i]; }
+}
+
+@compute @workgroup_size(INVOCATIONS)
 fn main(
   @builtin(workgroup_id) workgroup: vec3u,
   @builtin(local_invocation_index) index: u32,
@@ -42,37 +52,36 @@ fn main(
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
       let line = first_line(ky, kx);
+      var sources: array<u32, LOADS>;
+      for (var i = 0u; i < LOADS; i++) {
+        sources[i] = input_quad(output_pixel(first_row + index / STEP_QUADS + i * LOAD_ROWS), ky, kx);
+      }
       for (var k = 0u; k < params.in_quads; k += STEP_QUADS) {
-        for (var i = index; i < TILE_ROWS * STEP_QUADS; i += SUBGROUPS * LANES) {
-          let quad = k + i % STEP_QUADS;
-          var value = vec4f(0.0);
-          if (quad < params.in_quads) {
-            value = load_input(input_quad(output_pixel(first_row + i / STEP_QUADS), ky, kx), quad);
-          }
-          staged_input[i * 4u] = f16(value.x);
-          staged_input[i * 4u + 1u] = f16(value.y);
-          staged_input[i * 4u + 2u] = f16(value.z);
-          staged_input[i * 4u + 3u] = f16(value.w);
+        let quad = k + index % STEP_QUADS;
+        for (var i = 0u; i < LOADS; i++) {
+          var stored = Quad(0u);
+          if (quad < params.in_quads && sources[i] != HALO) { stored = x[sources[i] + quad]; }
+          stage_input((index / STEP_QUADS + i * LOAD_ROWS) * INPUT_STRIDE + index % STEP_QUADS * 4u, stored);
         }
-        for (var i = index; i < STEP_QUADS * TILE_QUADS; i += SUBGROUPS * LANES) {
+        for (var i = index; i < STEP_QUADS * TILE_QUADS; i += INVOCATIONS) {
           let step = i / TILE_QUADS;
           let column = i % TILE_QUADS;
-          var tile = Outer();
+          var tile = Tile();
           if (k + step < params.in_quads) {
-            tile = weight_tile(line + k + step, params.first_out_quad + min(first_column + column, params.out_quads - 1u));
+            tile = stored_tile(line + k + step, params.first_out_quad + min(first_column + column, params.out_quads - 1u));
           }
-          let first = step * 4u * TILE_CHANNELS + column * 4u;
-          stage_row(first, tile.row0);
-          stage_row(first + TILE_CHANNELS, tile.row1);
-          stage_row(first + 2u * TILE_CHANNELS, tile.row2);
-          stage_row(first + 3u * TILE_CHANNELS, tile.row3);
+          let first = step * 4u * WEIGHT_STRIDE + column * 4u;
+          stage_weights(first, tile[0].xy);
+          stage_weights(first + WEIGHT_STRIDE, tile[0].zw);
+          stage_weights(first + 2u * WEIGHT_STRIDE, tile[1].xy);
+          stage_weights(first + 3u * WEIGHT_STRIDE, tile[1].zw);
         }
         workgroupBarrier();
         for (var step = 0u; step < STEP; step += MATRIX_INNER) {
           for (var down = 0u; down < DOWN; down++) {
-            let left = load_left((own_row + down * MATRIX_ROWS) * STEP + step);
+            let left = load_left((own_row + down * MATRIX_ROWS) * INPUT_STRIDE + step);
             for (var across = 0u; across < ACROSS; across++) {
-              let right = load_right(step * TILE_CHANNELS + own_channel + across * MATRIX_COLUMNS);
+              let right = load_right(step * WEIGHT_STRIDE + own_channel + across * MATRIX_COLUMNS);
               sums[down][across] = multiply_add(left, right, sums[down][across]);
             }
           }

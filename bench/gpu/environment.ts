@@ -1,7 +1,7 @@
 /** `environment.mjs`: what the adapter has, and whether its matrix unit multiplies as it should, with Dawn's own words where not. */
 
-import { type MatrixUnit, type SubgroupMatrixConfig } from "../../src/gpu/matrix-unit.ts";
 import { BufferUsage, type Gpu, openGpu } from "../../src/gpu/device.ts";
+import type { MatrixUnit, SubgroupMatrixConfig } from "../../src/gpu/matrix-unit.ts";
 import { float16BitsToFloat32, float32ToFloat16Bits } from "../../src/weights/element-types.ts";
 import { randomValues } from "../random.ts";
 
@@ -65,7 +65,10 @@ async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from:
   const code = probe(unit, sum, from, pad);
   const pipeline = await of.pipeline(`probe ${sum} ${from}`, code);
   const [left, right] = [inner + pad, columns + pad];
-  const values = { a: randomValues("a", rows * left, { deviation: 1, half: true }), b: randomValues("b", inner * right, { deviation: 1, half: true }) };
+  const values = {
+    a: randomValues("a", rows * left, { deviation: 1, half: true }),
+    b: randomValues("b", inner * right, { deviation: 1, half: true }),
+  };
   const buffers = Object.entries(values).map(([name, numbers]) => {
     const bits = halfBits(numbers);
     const buffer = of.createBuffer(name, bits.byteLength);
@@ -84,7 +87,8 @@ async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from:
   pass.end();
   of.device.queue.submit([encoder.finish()]);
   const raw = await of.read(out, 0, bytes);
-  const answer = sum === "f32" ? new Float32Array(raw.buffer) : Float32Array.from(new Uint16Array(raw.buffer), float16BitsToFloat32);
+  const answer =
+    sum === "f32" ? new Float32Array(raw.buffer) : Float32Array.from(new Uint16Array(raw.buffer), float16BitsToFloat32);
   let [worst, largest] = [0, 0];
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {

@@ -39,8 +39,8 @@ const { values: flags, positionals } = parseArgs({
     /** Shapes that a processor can do, to try the program out. */
     small: { type: "boolean", default: false },
     only: { type: "string", default: "" },
-    rounds: { type: "string", default: "5" },
-    turn: { type: "string", default: "40" },
+    rounds: { type: "string", default: "4" },
+    turn: { type: "string", default: "25" },
     json: { type: "string" },
   },
 });
@@ -54,7 +54,8 @@ const turns: TurnOptions = {
 const onCuda = flags.device === "cuda";
 const report: Record<string, unknown> = { date: new Date().toISOString(), node: process.version };
 const begun = performance.now();
-const print = (line: string) => console.log(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${line}`);
+const print = (line: string) =>
+  console.log(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${line}`);
 const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
 
 /** PyTorch's forms, of which the first is the reference. */
@@ -210,7 +211,9 @@ function weightsOn(gpu: Gpu) {
       { recorder: recordUnet(config, rows, side, 77), weights: generatedWeights },
       storage,
     ).then((parameters) => {
-      print(`weights loaded in ${storage}: ${Math.round(parameters.bytes / 1e6)} MB, ${Math.round(performance.now() - start)} ms`);
+      print(
+        `weights loaded in ${storage}: ${Math.round(parameters.bytes / 1e6)} MB, ${Math.round(performance.now() - start)} ms`,
+      );
       return parameters;
     });
     loaded.set(storage, loading);
@@ -225,7 +228,12 @@ interface Form {
   readonly choose?: Choose;
 }
 
-async function unets(gpu: Gpu, torch: readonly Contender[], weightsOf: WeightsOf, forms: readonly Form[]): Promise<void> {
+async function unets(
+  gpu: Gpu,
+  torch: readonly Contender[],
+  weightsOf: WeightsOf,
+  forms: readonly Form[],
+): Promise<void> {
   const results: unknown[] = (report["unet"] ??= []) as unknown[];
   for (const { name, config, rows, side } of UNETS.filter(({ name }) => name.includes(flags.only))) {
     await withScratch(async (directory) => {
@@ -251,20 +259,26 @@ async function unets(gpu: Gpu, torch: readonly Contender[], weightsOf: WeightsOf
         ...{ kind: "network", network: name, tensors, onnx: [] },
         unet: { config, pool, tensors: Object.fromEntries(windows) },
       };
-      const contenders = forms.map(({ name: label, storage, choose }): Contender => ({
-        name: label,
-        storage,
-        peer: inProcess(async () => {
-          const { weights, activations } = storages(storage);
-          const parameters = await weightsOf(weights);
-          setChoice(gpu, choose);
-          try {
-            return await prepareLoaded(gpu, work, { recorder: recordUnet(config, rows, side, 77), parameters, activations });
-          } finally {
-            setChoice(gpu, undefined);
-          }
+      const contenders = forms.map(
+        ({ name: label, storage, choose }): Contender => ({
+          name: label,
+          storage,
+          peer: inProcess(async () => {
+            const { weights, activations } = storages(storage);
+            const parameters = await weightsOf(weights);
+            setChoice(gpu, choose);
+            try {
+              return await prepareLoaded(gpu, work, {
+                recorder: recordUnet(config, rows, side, 77),
+                parameters,
+                activations,
+              });
+            } finally {
+              setChoice(gpu, undefined);
+            }
+          }),
         }),
-      }));
+      );
       const entries = await compare([...torch, ...contenders], work, directory, turns);
       results.push({ name, entries });
       print(`${name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
@@ -277,7 +291,11 @@ async function unets(gpu: Gpu, torch: readonly Contender[], weightsOf: WeightsOf
 /** What the tuner finds for the first of the networks, in f16 throughout. */
 async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShape[]> {
   const { name, config, rows, side } = UNETS[0]!;
-  const part = { recorder: recordUnet(config, rows, side, 77), storage: "f16" as const, parameters: await weightsOf("f16") };
+  const part = {
+    recorder: recordUnet(config, rows, side, 77),
+    storage: "f16" as const,
+    parameters: await weightsOf("f16"),
+  };
   const shapes: TunedShape[] = [];
   report["tuner"] = shapes;
   print(`tuner, ${name}, f16: layers × shape, ms of a run`);
@@ -285,7 +303,9 @@ async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShap
     onShape(shape) {
       shapes.push(shape);
       const times = shape.candidates.map(({ variant, milliseconds }) => `${variant} ${milliseconds.toFixed(4)}`);
-      console.log(`    ${String(shape.layers).padStart(2)} × ${shape.shape.padEnd(62)} ${times.join("  ")}  → ${shape.winner}`);
+      console.log(
+        `    ${String(shape.layers).padStart(2)} × ${shape.shape.padEnd(62)} ${times.join("  ")}  → ${shape.winner}`,
+      );
     },
   });
   print("tuned");

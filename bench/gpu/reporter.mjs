@@ -1,24 +1,15 @@
-// Node's test events as a line a file, and each failure with its reason.
+// Node's test events as a line a test, each failure with its reason, and a line for all of them.
 export default async function* report(source) {
-  const files = new Map();
-  const counts = { pass: 0, fail: 0, skip: 0 };
+  const counts = { passed: 0, failed: 0, skipped: 0 };
   for await (const { type, data } of source) {
-    if (type !== "test:pass" && type !== "test:fail") continue;
-    if (data.details?.type === "suite") continue;
-    const file = data.file?.split("/").at(-1) ?? data.name.split("/").at(-1);
-    const of = files.get(file) ?? { pass: 0, fail: 0, skip: 0, ms: 0 };
-    files.set(file, of);
-    const kind = type === "test:fail" ? "fail" : data.skip === undefined ? "pass" : "skip";
-    of[kind]++;
-    of.ms += data.details.duration_ms;
+    if ((type !== "test:pass" && type !== "test:fail") || data.details?.type === "suite") continue;
+    const kind = type === "test:fail" ? "failed" : data.skip === undefined ? "passed" : "skipped";
     counts[kind]++;
-    if (kind !== "fail") continue;
+    if (kind === "passed") yield `✓ ${data.name} (${Math.round(data.details.duration_ms)} ms)\n`;
+    if (kind !== "failed") continue;
     const { error } = data.details;
     const reason = String(error?.cause?.message ?? error?.message ?? error);
-    yield `✗ ${file}: ${data.name} (line ${data.line})\n    ${reason.slice(0, 1500).replaceAll("\n", "\n    ")}\n`;
+    yield `✗ ${data.name}\n    ${reason.slice(0, 1500).replaceAll("\n", "\n    ")}\n`;
   }
-  for (const [file, { pass, fail, skip, ms }] of files) {
-    yield `${file}: ${pass} passed, ${fail} failed, ${skip} skipped, ${Math.round(ms)} ms\n`;
-  }
-  yield `all: ${counts.pass} passed, ${counts.fail} failed, ${counts.skip} skipped\n`;
+  yield `all: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`;
 }

@@ -1,6 +1,13 @@
 /** What the tests use of `vitest`, on Node's own test runner: vitest itself is too large to carry to another machine. */
 
-import { after, afterEach as nodeAfterEach, before, beforeEach as nodeBeforeEach, describe as suite, test as once } from "node:test";
+import {
+  after,
+  before,
+  afterEach as nodeAfterEach,
+  beforeEach as nodeBeforeEach,
+  test as once,
+  describe as suite,
+} from "node:test";
 import { format } from "node:util";
 import { chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from "@vitest/expect";
 

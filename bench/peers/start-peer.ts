@@ -44,18 +44,17 @@ export async function startPeer(name: PeerName, options: PeerOptions): Promise<R
   delete env["OPENBLAS_CORETYPE"];
   const isTorch = name === "torch-cpu" || name === "torch-cuda";
   const command = isTorch ? PYTHON : process.execPath;
-  const args =
-    isTorch
-      ? [path("torch_peer.py"), JSON.stringify({ device: name.slice("torch-".length), ...options.torch })]
-      : [
-          "--import",
-          path("../../tooling/wgsl-loader.mjs"),
-          "--import",
-          "tsx",
-          path("serve-peer.ts"),
-          name,
-          JSON.stringify(options),
-        ];
+  const args = isTorch
+    ? [path("torch_peer.py"), JSON.stringify({ device: name.slice("torch-".length), ...options.torch })]
+    : [
+        "--import",
+        path("../../tooling/wgsl-loader.mjs"),
+        "--import",
+        "tsx",
+        path("serve-peer.ts"),
+        name,
+        JSON.stringify(options),
+      ];
   const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"] });
   const replies = replyReader(child);
   const ask = async (request: Request) => {

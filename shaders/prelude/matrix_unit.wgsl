@@ -5,7 +5,7 @@ alias Left = subgroup_matrix_left<f16, MATRIX_INNER, MATRIX_ROWS>;
 alias Right = subgroup_matrix_right<f16, MATRIX_COLUMNS, MATRIX_INNER>;
 alias Sum = subgroup_matrix_result<f32, MATRIX_COLUMNS, MATRIX_ROWS>;
 
-fn load_left(first: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&staged_input, first, STEP); }
-fn load_right(first: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&staged_weights, first, TILE_CHANNELS); }
+fn load_left(first: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&staged_input, first, INPUT_STRIDE); }
+fn load_right(first: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&staged_weights, first, WEIGHT_STRIDE); }
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum { return subgroupMatrixMultiplyAccumulate(left, right, sum); }
 fn store_sum(sum: Sum, first: u32) { subgroupMatrixStore<row_major>(&staged_sums, first, sum, MATRIX_COLUMNS); }

@@ -19,8 +19,9 @@ import { onDevice, run, weightsFor } from "../testing/run.ts";
 import { normals, random, stored } from "../testing/values.ts";
 import { always } from "../variants.ts";
 
-// NVIDIA's, Apple's and Intel's: none of the three sides is like another in all of them.
+// NVIDIA's two, Apple's and Intel's: none of the three sides is like another in all of them.
 const UNITS = [
+  { rows: 16, columns: 16, inner: 16 },
   { rows: 16, columns: 8, inner: 16 },
   { rows: 8, columns: 8, inner: 8 },
   { rows: 8, columns: 16, inner: 16 },
@@ -85,7 +86,7 @@ fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
     let row = (i * LANES + lane) / MATRIX_COLUMNS;
     let column = (i * LANES + lane) % MATRIX_COLUMNS;
     for (var k = 0u; k < MATRIX_INNER + (params.stride >> 16u); k++) {
-      next[i] += f32(staged_input[left + row * STEP + k]) * f32(staged_weights[right + k * TILE_CHANNELS + column]);
+      next[i] += f32(staged_input[left + row * INPUT_STRIDE + k]) * f32(staged_weights[right + k * WEIGHT_STRIDE + column]);
     }
   }
   return next;
