@@ -45,9 +45,9 @@ def load_codes(path):
     return np.load(Path(path).with_suffix(".codes.npy"), mmap_mode="r")
 
 
-def to_tensor(pictures):
+def to_tensor(pictures, device="cpu"):
     """uint8 [n, h, w, 3] -> f32 [n, 3, h, w] in [-1, 1]"""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def to_pixels(pictures):

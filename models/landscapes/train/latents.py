@@ -100,7 +100,7 @@ def recover(run, model, count):
     print(f"recovered from {model}: {error:.2%} of the encoder's variance is not linear")
 
 
-def encode(run):
+def encode(run, device):
     """Each shard once; [2, n, 12, h, w] in f16, the second half mirrored."""
     linear = LinearLatents.load(run)
     for split, size in product(("train", "valid"), (NATIVE, LARGE)):
@@ -109,7 +109,7 @@ def encode(run):
             if target.exists():
                 continue
             pictures = np.load(path)
-            both = [torch.cat([linear.encode(to_tensor(part)) for part in np.array_split(view, 8)])
+            both = [torch.cat([linear.encode(to_tensor(part, device)).cpu() for part in np.array_split(view, 8)])
                     for view in (pictures, pictures[:, :, ::-1])]
             partial = target.with_suffix(".partial")
             with open(partial, "wb") as file:
@@ -146,6 +146,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", help="recover: a model folder in diffusers layout")
     parser.add_argument("--out", help="preview: where the JSON goes")
     parser.add_argument("--pictures", type=int, default=2000, help="pictures to fit on")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="encode: where")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.action == "fit":
@@ -153,6 +154,6 @@ if __name__ == "__main__":
     elif arguments.action == "recover":
         recover(arguments.run, arguments.model, arguments.pictures)
     elif arguments.action == "encode":
-        encode(arguments.run)
+        encode(arguments.run, arguments.device)
     else:
         preview(arguments.run, arguments.out, arguments.pictures)
