@@ -90,7 +90,8 @@ def caption(scene, rng):
             subject_words += f" {WHERE[scene['subject_place']]}"
     times = TIMES[time] + (["a sunny day"] if weather == "clear" and body == "sun" else [])
     time_words = choose(times)
-    opening, form = choose(OPENINGS), int(rng.integers(0, 6))
+    opening, form = choose(OPENINGS), int(rng.integers(0, 8))
+    weather_words = ""
 
     if form == 0:  # a pink cloudy sunset over the sea
         sky = SKIES[time] if time != "noon" else choose(["blue sky", "sunny day", "day"])
@@ -117,6 +118,19 @@ def caption(scene, rng):
         core = f"{subject_words} {link} {place} at {AT_TIME.get(time_words, time_words)}"
         subject_words = ""
         opening = "" if opening in PRAISE else opening
+    elif form in (6, 7):  # northern lights over a lake; a lighthouse
+        weather_words = choose(WEATHERS[weather]) if says(0.85 if weather != "clear" else 0.4) else ""
+        things = [words for words in (weather_words if weather != "clear" else "", body_words, subject_words) if words]
+        core = choose(things) if things else place
+        if core == body_words:
+            body_words = ""
+        if core == subject_words:
+            subject_words = ""
+        if things and (form == 6 or thorough):
+            core += f" {choose(['over', 'over', 'above', 'near', 'and'])} {place}"
+        if says(0.3):
+            core += f" at {AT_TIME.get(time_words, time_words)}"
+        opening = "" if opening in PRAISE else opening
     else:  # a teal night sky above the city
         core = f"{palette} {SKIES[time]} sky {choose(['over', 'above'])} {place}".strip()
         if opening not in PRAISE and chance(0.5):
@@ -124,7 +138,9 @@ def caption(scene, rng):
 
     text = opening + core
     details = [body_words, subject_words]
-    if weather == "aurora" or adjective and adjective not in text:
+    if weather_words and weather_words not in text:
+        details.append(weather_words)
+    elif form < 6 and (weather == "aurora" or adjective and adjective not in text):
         details.append(choose(WEATHERS[weather]))
     if palette and palette not in text:
         details.append(choose(["{} sky", "{} colors"]).format(palette))
