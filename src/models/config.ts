@@ -24,6 +24,8 @@ export const size = {
   channels: z.number().int().positive().max(65_536),
   vocabulary: z.number().int().positive().max(4_000_000),
   layers: z.number().int().positive().max(256),
+  /** Residual blocks of a level, which may have none. */
+  blocks: z.number().int().nonnegative().max(256),
   /** Of resolutions: beyond this the latents of no picture could be halved so often. */
   levels: <T extends z.ZodType>(entry: T) => z.array(entry).min(1).max(12),
 };

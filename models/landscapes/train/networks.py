@@ -412,7 +412,7 @@ class TinyDecoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    CHANNELS, ENCODER_BLOCKS, DECODER_BLOCKS = 32, (1, 1, 1, 1), (2, 2, 2, 1)
+    CHANNELS, ENCODER_BLOCKS, DECODER_BLOCKS = 32, (1, 1, 1, 1), (3, 3, 2, 0)
 
     def __init__(self, latent_channels=LATENT_CHANNELS):
         super().__init__()
