@@ -7,7 +7,8 @@
 // The input may be read as if it had been resized by nearest neighbour to virtual_height × virtual_width first.
 // x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
-// layer's output channels, from first_out_quad on; bias and per_image have all of them. Binding 2 is the weights: tiles_*.wgsl.
+// layer's output channels, from first_out_quad on; bias has all of them, and
+// per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
 // What of the epilogue a dispatch has is told by epilogue_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
@@ -19,6 +20,7 @@ struct Params {
   grid_width: u32,
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
+  per_image_quads: u32, first_per_image_quad: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -86,7 +88,8 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   if (wanted.accumulate) { value += widen(out[index]); }
   if (wanted.has_bias) { value += bias[layer_column]; }
   if (wanted.has_per_image) {
-    value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
+    let image = row / (params.out_height * params.out_width);
+    value += widen(per_image[image * params.per_image_quads + params.first_per_image_quad + layer_column]);
   }
   // `activate` stands here once: it is the longest part of the epilogue.
   var added = vec4f(0.0);

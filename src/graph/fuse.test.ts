@@ -53,7 +53,17 @@ describe("becomes part of the convolution before it", () => {
       return g.activation(g.add(g.add(conv(g, x), row), x), "silu");
     });
     expect(kinds(operations)).toEqual(["convolution"]);
-    expect(operations[0]).toMatchObject({ activation: "silu", perImage: { name: "row" }, residual: { name: "x" } });
+    const perImage = { tensor: { name: "row" }, offset: 0 };
+    expect(operations[0]).toMatchObject({ activation: "silu", perImage, residual: { name: "x" } });
+  });
+
+  test("channels of one row an image, even where a picture is one pixel", () => {
+    const g = new Recorder();
+    const row = g.input("row", [2, 24]);
+    const y = g.add(conv(g, g.input("x", [2, 1, 1, 8])), { tensor: row, offset: 12 });
+    const operations = fuse(g.operations, [y]);
+    expect(operations).toMatchObject([{ kind: "convolution", perImage: { tensor: { name: "row" }, offset: 12 } }]);
+    expect((operations[0] as Convolution).residual).toBeUndefined();
   });
 
   test("of two convolutions that are added, the later one takes the other as its residual", () => {

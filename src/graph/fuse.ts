@@ -7,12 +7,12 @@
  */
 
 import {
+  addsPerImage,
   type Convolution,
   type Elementwise,
   type GroupNormApply,
   type Operation,
   readsOf,
-  rowsOf,
   type Tensor,
 } from "./tensor.ts";
 
@@ -90,12 +90,12 @@ function withActivation(maker: Operation, activation: Elementwise): Operation | 
 function withAddend(maker: Operation, addition: Elementwise, made: Tensor): Operation | undefined {
   if (maker.kind !== "convolution" || maker.residual) return;
   const other = made === addition.input ? addition.addend! : addition.input;
-  if (rowsOf(other) === rowsOf(made)) {
+  if (!addsPerImage(addition)) {
     // An activation that is there already came before this addition.
     return { ...maker, residual: other, activationAfterResidual: maker.activation === "none", output: addition.output };
   }
-  if (other !== addition.addend || maker.perImage || maker.activation !== "none") return;
-  return { ...maker, perImage: other, output: addition.output };
+  if (made !== addition.input || maker.perImage || maker.activation !== "none") return;
+  return { ...maker, perImage: { tensor: other, offset: addition.firstAddendQuad * 4 }, output: addition.output };
 }
 
 /** Without the operations whose output nobody reads; the scheduler's step also changes a state and always stays. */

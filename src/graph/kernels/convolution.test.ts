@@ -109,7 +109,8 @@ describe.each(devices)("$name", ({ gpu }) => {
   interface Epilogue {
     readonly name: string;
     readonly activation?: Activation;
-    readonly perImage?: boolean;
+    /** One row an image; with `first`, of a longer row the channels from there on. */
+    readonly perImage?: { readonly first?: number };
     readonly residual?: "before activation" | "after activation";
     readonly bias?: boolean;
     readonly resizedTo?: { height: number; width: number };
@@ -121,11 +122,12 @@ describe.each(devices)("$name", ({ gpu }) => {
     { name: "GELU", activation: "gelu" },
     { name: "quick GELU", activation: "quick_gelu" },
     { name: "tanh", activation: "tanh" },
-    { name: "one row an image", perImage: true },
+    { name: "one row an image", perImage: {} },
+    { name: "the last channels of one row an image", perImage: { first: 20 } },
     { name: "residual", residual: "before activation" },
     { name: "residual, then ReLU", residual: "before activation", activation: "relu" },
     { name: "SiLU, then residual", residual: "after activation", activation: "silu" },
-    { name: "one row an image, residual, SiLU", perImage: true, residual: "before activation", activation: "silu" },
+    { name: "one row an image, residual, SiLU", perImage: {}, residual: "before activation", activation: "silu" },
     { name: "input twice as large", resizedTo: { height: 14, width: 10 } },
     { name: "input of another size, residual", resizedTo: { height: 13, width: 9 }, residual: "before activation" },
   ];
@@ -137,7 +139,9 @@ describe.each(devices)("$name", ({ gpu }) => {
       const size = of.resizedTo ?? { height: h, width: w };
       const recorder = new Recorder();
       const input = stored(normals(values, n * h * w * c), storage);
-      const perImage = stored(normals(values, n * outputs), storage);
+      const { first = 0 } = of.perImage ?? {};
+      const rows = stored(normals(values, n * (first + outputs)), storage);
+      const perImage = rows.filter((_, i) => i % (first + outputs) >= first);
       const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
       const inputs: Record<string, Float32Array> = { x: input };
 
@@ -145,8 +149,8 @@ describe.each(devices)("$name", ({ gpu }) => {
       if (of.resizedTo) y = recorder.upsampleNearest(y, "resize", of.resizedTo);
       y = recorder.conv2d(y, "conv", { outputs, padding: 1, bias: of.bias ?? true });
       if (of.perImage) {
-        y = recorder.add(y, recorder.input("row", [n, outputs]));
-        inputs.row = perImage;
+        y = recorder.add(y, { tensor: recorder.input("row", [n, first + outputs]), offset: first });
+        inputs.row = rows;
       }
       const other = () => {
         inputs.residual = residual;

@@ -82,7 +82,7 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
         { tensor: input },
         { parameter: weight },
         isLast && bias ? { parameter: bias } : "blank",
-        epilogue(perImage),
+        epilogue(perImage?.tensor),
         epilogue(residual),
         { tensor: operation.output },
       ],
@@ -153,7 +153,7 @@ interface ParamsOptions extends Ending {
 
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
 export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
-  const { picture, virtual, kernel: window, weight } = operation;
+  const { picture, virtual, kernel: window, weight, perImage } = operation;
   const { input, firstInQuad, gridWidth, tiles } = options;
   const ending = epilogueFlags(operation, options);
   const rows = picture.images * picture.outHeight * picture.outWidth;
@@ -166,6 +166,7 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     ...[ending.HAS_PER_IMAGE, ending.HAS_RESIDUAL, ending.ACTIVATION, ending.ACTIVATION_AFTER_RESIDUAL],
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
     ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
+    ...(perImage ? [quads(channelsOf(perImage.tensor)), perImage.offset / 4] : [0, 0]),
   );
 }
 
