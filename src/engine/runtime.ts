@@ -37,13 +37,13 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
   try {
-    await useTuning(gpu);
-    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
+    const [model] = await Promise.all([loading, useTuning(gpu)]);
     return runtimeOf(gpu, model, options);
   } catch (error) {
     gpu.close();

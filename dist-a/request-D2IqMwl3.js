@@ -1,0 +1,2 @@
+import { i as parseGeneration } from "./request-Cv9RgteD.js";
+export { parseGeneration };

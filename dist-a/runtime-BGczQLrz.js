@@ -1,0 +1,2 @@
+import { n as createRuntime } from "./runtime-DWW_EOyq.js";
+export { createRuntime };

@@ -1,0 +1,173 @@
+import { n as ConfigError } from "./config-CEnR_OYp.js";
+import { a as createAuthenticator } from "./source-BBcLZrFz.js";
+import { i as createApp, n as listen, t as createMetrics } from "./metrics-Dou9icY8.js";
+import { t as version } from "./version-CHwdeQmM.js";
+import { isIP } from "node:net";
+import pino from "pino";
+//#region src/cli/serve.ts
+/** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
+/** What must never be in a log, should an object that holds it ever be logged. */
+const REDACTED = [
+	"authorization",
+	"key",
+	"token",
+	"token_secret",
+	"tokenSecret",
+	"fal_jwt_token",
+	"headers",
+	"cookie"
+];
+/**
+* Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
+* errors that clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
+*
+* @param onReady called before that is printed
+* @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
+*/
+async function serve(runtime, config, write, onReady) {
+	const { limits, auth, proxies } = config;
+	const log = pino({
+		name: "daguerre",
+		level: config.log_level,
+		redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)]
+	}, pino.destination(2));
+	const { adapter, model, device, countTokens } = runtime;
+	const metrics = createMetrics({ device });
+	let warming = true;
+	const app = createApp({
+		run: ({ image, ...input }, { signal, takeUpdate }) => image === void 0 ? runtime.textToImage(input, {
+			signal,
+			takeUpdate
+		}) : runtime.imageToImage({
+			...input,
+			image
+		}, {
+			signal,
+			takeUpdate
+		}),
+		health: () => ({
+			version,
+			adapter: {
+				name: adapter.name,
+				kind: adapter.kind,
+				backend: adapter.backend
+			},
+			model: model.name,
+			defaults: {
+				width: model.defaultWidth,
+				height: model.defaultHeight,
+				num_inference_steps: model.defaultSteps,
+				guidance_scale: model.defaultGuidanceScale
+			},
+			...model.fewStep !== void 0 && { few_step: {
+				num_inference_steps: model.fewStep.steps,
+				guidance_scale: model.fewStep.guidanceScale
+			} }
+		}),
+		model: {
+			...model,
+			countTokens
+		},
+		gate: {
+			authenticator: authenticatorOf(auth),
+			corsOrigins: config.cors_origins,
+			requestsPerMinute: limits.requests_per_minute,
+			sessions: limits.sessions,
+			proxies
+		},
+		limits: {
+			promptCharacters: limits.prompt_characters,
+			pixels: limits.pixels,
+			steps: limits.steps,
+			images: limits.images,
+			bodyBytes: limits.body_bytes
+		},
+		jobs: {
+			maxQueued: limits.waiting,
+			maxQueuedBytes: limits.waiting_bytes,
+			deadlineMs: limits.deadline_seconds * 1e3,
+			retentionMs: config.retention_seconds * 1e3,
+			retainedJobs: limits.retained_jobs,
+			retainedBytes: limits.retained_bytes,
+			log: { bytes: limits.log_bytes }
+		},
+		resume: {
+			streamSeconds: limits.stream_resume_seconds,
+			sessionMs: limits.session_resume_seconds * 1e3
+		},
+		webhooks: {
+			hosts: config.webhooks.hosts,
+			allowPrivate: config.webhooks.allow_private
+		},
+		metrics,
+		unready: () => device.lost ? "the device is lost" : warming ? "kernels are being compiled" : void 0,
+		onRequest: (entry) => log.info(entry, "request"),
+		onError: (error, requestId) => log.error({
+			err: error,
+			request_id: requestId
+		}, "request failed")
+	});
+	const server = await listen(app, config.port, config.host, {
+		connections: limits.connections,
+		headersMs: limits.headers_seconds * 1e3,
+		requestMs: limits.request_seconds * 1e3,
+		frameBytes: limits.frame_bytes,
+		onServer: metrics.watch
+	});
+	try {
+		await runtime.warmUp();
+	} catch (error) {
+		await server.close(0);
+		throw error;
+	}
+	warming = false;
+	onReady?.();
+	write(greeting(runtime, reachable(server.url)));
+	if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === void 0) write(OPEN_TO_ALL);
+	return {
+		...server,
+		async close(graceMs = 0) {
+			log.info("draining");
+			const until = performance.now() + graceMs;
+			await app.drain(graceMs);
+			await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
+		}
+	};
+}
+/** Milliseconds that what jobs said last has to reach their clients. */
+const LAST_WORDS_MS = 1e3;
+const OPEN_TO_ALL = `
+Everybody who reaches this address may use it: set auth.keys (docs/configuration.md), or put a gateway before it.
+`;
+function authenticatorOf({ keys, token_secret, token_seconds }) {
+	try {
+		return createAuthenticator({
+			keys,
+			tokenSecret: token_secret,
+			tokenSeconds: token_seconds
+		});
+	} catch (error) {
+		if (error instanceof RangeError) throw new ConfigError([`auth: ${error.message}`]);
+		throw error;
+	}
+}
+function isLoopback(host) {
+	return host === "localhost" || host === "::1" || isIP(host) === 4 && host.startsWith("127.");
+}
+/** An address that listens everywhere is not one to connect to. */
+function reachable(url) {
+	return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
+}
+function greeting({ adapter, model }, url) {
+	const kind = adapter.kind === "software" ? "a software GPU: the CPU does the work, slowly; `daguerre doctor` says what would be faster" : adapter.backend;
+	return `daguerre ${version}
+  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps
+  adapter  ${adapter.name} (${kind})
+  serving  ${url}
+
+Watch a picture develop:
+  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+`;
+}
+//#endregion
+export { serve };
