@@ -1,2 +1,0 @@
-import { i as parseGeneration } from "./request-Cv9RgteD.js";
-export { parseGeneration };

@@ -1,2 +1,0 @@
-import { n as createRuntime } from "./runtime-DWW_EOyq.js";
-export { createRuntime };
