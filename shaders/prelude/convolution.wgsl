@@ -74,6 +74,12 @@ fn first_line(ky: u32, kx: u32) -> u32 {
   return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
+// Of a gated layer the first half of its channels is multiplied by the GELU of the second. The layer's column of a column of
+// the output, in either half.
+fn gated_column(column: u32, is_gate: bool) -> u32 {
+  return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);
+}
+
 struct Epilogue {
   accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
   activation: u32, activation_after_residual: bool,
@@ -98,4 +104,14 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   value = activate(value, wanted.activation);
   if (!wanted.activation_after_residual) { value += added; }
   out[index] = narrow(value);
+}
+
+fn finish_gated(row: u32, column: u32, value: vec4f, gate: vec4f) {
+  if (row >= params.rows || column >= params.out_quads) { return; }
+  var sums = array(value, gate);
+  if (epilogue().has_bias) {
+    sums[0] += bias[column];
+    sums[1] += bias[params.out_quads + column];
+  }
+  out[row * params.out_quads + column] = narrow(sums[0] * activate(sums[1], GELU));
 }

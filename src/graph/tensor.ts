@@ -123,6 +123,8 @@ export interface Convolution extends OperationBase {
   readonly residual?: Tensor;
   readonly activation: Activation;
   readonly activationAfterResidual: boolean;
+  /** The output is the first half of the layer's channels times the GELU of the second; the epilogue is the bias alone. */
+  readonly gated?: boolean;
 }
 
 export interface GroupNormStats extends OperationBase {

@@ -75,7 +75,8 @@ export function shapeOf(operation: Varied, target: ChoiceTarget): string {
   const window = `${kernel.height}×${kernel.width}${kernel.stride > 1 ? `/${kernel.stride}` : ""}`;
   const size = `${picture.images}×${picture.outHeight}×${picture.outWidth}`;
   const held = target.textured?.(weight) ? " texture" : "";
-  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized} ${storage}, ${target.weights} weights${held}`;
+  const gated = operation.gated ? " gated" : "";
+  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized}${gated} ${storage}, ${target.weights} weights${held}`;
 }
 
 /** Images × pixels. */
@@ -104,7 +105,7 @@ export async function tune(
   >();
   for (const part of parts) {
     const target = targetOf(gpu, part.storage, part.parameters, undefined);
-    for (const operation of runnableOperations(gpu, part.recorder, part.storage)) {
+    for (const operation of runnableOperations(gpu, part.recorder, target)) {
       if (!isVaried(operation)) continue;
       const shape = shapeOf(operation, target);
       const seen = shapes.get(shape);

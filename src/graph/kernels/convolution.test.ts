@@ -6,7 +6,7 @@ import { headPadding, Recorder } from "../recorder.ts";
 import type { Activation, Tensor } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openDevices } from "../testing/devices.ts";
-import { convolution, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
+import { convolution, geglu, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
 import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
 import { always } from "../variants.ts";
@@ -183,6 +183,64 @@ describe.each(devices)("$name", ({ gpu }) => {
         }),
       );
       expectClose(ran.outputs.y!, reference, storage);
+    }
+  });
+
+  // Halves of whole and of odd tiles; those of 80 channels lavapipe has in a texture, whatever they are stored as.
+  test.each([
+    { rows: 3, inputs: 9, half: 8 },
+    { rows: 70, inputs: 20, half: 36 },
+    { rows: 37, inputs: 33, half: 80 },
+    { rows: 19, inputs: 16, half: 112 },
+  ])("a layer multiplies its own halves: [2, $rows, $inputs] → $half", async ({ rows, inputs, half }) => {
+    for (const { storage, weightStorage, name: form } of STORAGES) {
+      const values = random(12);
+      const recorder = new Recorder();
+      const x = recorder.input("x", [2, rows, inputs]);
+      recorder.output("y", recorder.geglu(recorder.linear(x, "proj", { outputs: 2 * half }), "geglu"));
+      const weights = weightsFor(recorder, values, {
+        type: weightStorage === "f16" ? "F16" : "F32",
+        deviation: inputs ** -0.5,
+      });
+      const input = stored(normals(values, 2 * rows * inputs), storage);
+      const reference = once(`gated ${form} ${rows} ${half}`, () => {
+        const sums = convolution({
+          shape: [1, 1, 2 * rows, inputs],
+          input,
+          weight: onDevice(weights, "proj.weight", weightStorage),
+          bias: onDevice(weights, "proj.bias", weightStorage),
+          outputs: 2 * half,
+          kernel: { height: 1, width: 1 },
+          stride: 1,
+          before: { top: 0, left: 0 },
+          output: { height: 1, width: 2 * rows },
+        });
+        const result = geglu(sums.values, half);
+        result.bound.forEach((_, i) => {
+          const at = Math.floor(i / half) * 2 * half + (i % half);
+          const [value, gate] = [Math.abs(sums.values[at]!), Math.abs(sums.values[at + half]!)];
+          // Where a gate is a dispatch of its own, sums are stored before it, in f16 as halves. GELU's slope is at most 1.13.
+          const kept = storage === "f16" ? 2 ** -11 : 0;
+          const valueError = sums.bound[at]! + kept * value;
+          const gateError = 1.13 * (sums.bound[at + half]! + kept * gate);
+          result.bound[i]! += valueError * (gate + gateError) + value * gateError;
+        });
+        return result;
+      });
+      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs: { x: input } });
+      expectClose(ran.outputs.y!, reference, storage);
+      const tiled = await run(gpu, {
+        recorder,
+        storage,
+        weightStorage,
+        weights,
+        inputs: { x: input },
+        choose: always("tiled"),
+      });
+      expectClose(tiled.outputs.y!, reference, storage);
+      expect(tiled.dispatches).toBe(1);
+      if (gpu.lanes === undefined || gpu.lanes === 4) expect(ran.dispatches).toBe(1);
+      if (gpu.facts.driver === "lavapipe" && half === 80) expect(ran.dispatches).toBe(1);
     }
   });
 
