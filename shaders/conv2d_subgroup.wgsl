@@ -8,6 +8,8 @@
 // A load is far more code than a product here, and code that outgrows the instruction cache is what limits the size of a
 // tile: hence 16 pixels × 2 quads a lane, and 8 × 2 or 32 × 1 where pixels or channels are few. Weights are loaded before
 // the input: a load from a texture is a call, over which no register lives.
+//
+// Of a gated layer a lane's first quad is of the first half of its channels, and the second the same of the other half.
 const OWNED = (ROWS + LANES - 1u) / LANES;  // pixels whose input one lane loads: 8, 4, 2 or 1
 
 fn multiply(a: vec4f, b: Outer) -> vec4f {
@@ -20,10 +22,11 @@ fn main(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let column0 = workgroup.y * QUADS * LANES + lane;
+  let column0 = workgroup.y * (QUADS >> GATED) * LANES + lane;
   let column1 = column0 + LANES;
   let weights0 = params.first_out_quad + min(column0, params.out_quads - 1u);
-  let weights1 = params.first_out_quad + min(column1, params.out_quads - 1u);
+  var weights1 = params.first_out_quad + min(column1, params.out_quads - 1u);
+  if (GATED == 1u) { weights1 = gated_column(column0, true); }
 
   let owned = lane % ROWS;
   let pixel0 = output_pixel(first_row + owned);
@@ -180,6 +183,10 @@ fn main(
   var done0 = sum0;
   var done1 = sum1;
   let count = min(ROWS, params.rows - first_row);
+  if (GATED == 1u) {
+    for (var i = 0u; i < count; i++) { finish_gated(first_row + i, column0, done0[i], done1[i]); }
+    return;
+  }
   for (var i = 0u; i < count * QUADS; i++) {
     let row = i / QUADS;
     let second = i % QUADS == 1u;

@@ -5,6 +5,8 @@
 // at a time, lane l loads its own tiles of weights (columns l, l + LANES, …) and the quads of the pixels that it owns (l,
 // l + LANES, …); a pixel's quad then goes round the lanes. What costs are the loads, each a branch and a check of bounds
 // for each lane and component: hence 32 pixels × 4 quads a lane, and fewer where pixels or channels are few.
+//
+// Of a gated layer a lane's first quads are of the first half of its channels, and the others the same of the other half.
 const OWNED = ROWS / LANES;  // pixels whose input one lane loads: 8 or 2
 
 @compute @workgroup_size(LANES)
@@ -13,12 +15,17 @@ fn main(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let first_column = workgroup.y * QUADS * LANES + lane;
+  let first_column = workgroup.y * (QUADS >> GATED) * LANES + lane;
   let last = params.out_quads - 1u;
   let weights0 = params.first_out_quad + min(first_column, last);
-  let weights1 = params.first_out_quad + min(first_column + LANES, last);
-  let weights2 = params.first_out_quad + min(first_column + 2u * LANES, last);
-  let weights3 = params.first_out_quad + min(first_column + 3u * LANES, last);
+  var weights1 = params.first_out_quad + min(first_column + LANES, last);
+  var weights2 = params.first_out_quad + min(first_column + 2u * LANES, last);
+  var weights3 = params.first_out_quad + min(first_column + 3u * LANES, last);
+  if (GATED == 1u && QUADS == 2u) { weights1 = gated_column(first_column, true); }
+  if (GATED == 1u && QUADS == 4u) {
+    weights2 = gated_column(first_column, true);
+    weights3 = gated_column(first_column + LANES, true);
+  }
 
   let pixel0 = output_pixel(first_row + lane);
   let pixel1 = output_pixel(first_row + lane + LANES);
@@ -105,6 +112,16 @@ fn main(
   if (QUADS > 1u) { done[1] = sum1; }
   if (QUADS > 2u) { done[2] = sum2; done[3] = sum3; }
   let count = min(ROWS, (params.rows - first_row + 3u) & ~3u);
+  if (GATED == 1u) {
+    for (var quad = 0u; quad < QUADS / 2u; quad++) {
+      for (var row = 0u; row < count; row++) {
+        let value = done[quad][row >> 2u][row & 3u];
+        let gate = done[quad + QUADS / 2u][row >> 2u][row & 3u];
+        finish_gated(first_row + (row ^ lane), first_column + quad * LANES, value, gate);
+      }
+    }
+    return;
+  }
   for (var quad = 0u; quad < QUADS; quad++) {
     for (var row = 0u; row < count; row++) {
       finish(first_row + (row ^ lane), first_column + quad * LANES, done[quad][row >> 2u][row & 3u]);

@@ -3,9 +3,13 @@
 //
 // A workgroup of 16 × 16 invocations owns 64 output pixels × 64 output channels; an invocation owns 4 pixels × 1 quad.
 // For 16 input channels at a time it stages 64 × 4 quads of input and 4 × 16 tiles of weights.
+//
+// Of a gated layer the first eight columns of a tile are of the first half of its channels, and the others the same of the
+// other half: whose sums go to the first by way of workgroup memory.
 const TILE_ROWS = 64u;
 const TILE_QUADS = 16u;  // output channels, in quads
 const STEP_QUADS = 4u;   // input channels staged at a time, in quads
+const HALF = TILE_QUADS / 2u;
 
 var<workgroup> staged_input: array<array<vec4f, STEP_QUADS>, TILE_ROWS>;
 var<workgroup> staged_weights: array<array<array<vec4f, 4>, TILE_QUADS>, STEP_QUADS>;
@@ -17,7 +21,7 @@ fn main(
   @builtin(local_invocation_index) index: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * TILE_ROWS;
-  let first_column = workgroup.y * TILE_QUADS;
+  let first_column = workgroup.y * (TILE_QUADS >> GATED);
 
   // What this invocation stages: one quad of input, one row of a tile of weights.
   let input_row = index / STEP_QUADS;
@@ -26,7 +30,8 @@ fn main(
   let weight_step = index / 64u;
   let weight_column = index % 16u;
   let weight_row = (index / 16u) % 4u;
-  let weight_quad = params.first_out_quad + min(first_column + weight_column, params.out_quads - 1u);
+  var weight_quad = params.first_out_quad + min(first_column + weight_column, params.out_quads - 1u);
+  if (GATED == 1u) { weight_quad = gated_column(first_column + weight_column % HALF, weight_column >= HALF); }
 
   var sum: array<vec4f, 4>;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
@@ -61,6 +66,19 @@ fn main(
         workgroupBarrier();
       }
     }
+  }
+  if (GATED == 1u) {
+    for (var i = 0u; i < 4u; i++) {
+      let place = local.y * HALF + local.x % HALF;
+      if (local.x >= HALF) { staged_input[place / STEP_QUADS][place % STEP_QUADS] = sum[i]; }
+      workgroupBarrier();
+      if (local.x < HALF) {
+        let gate = staged_input[place / STEP_QUADS][place % STEP_QUADS];
+        finish_gated(first_row + local.y + i * 16u, first_column + local.x, sum[i], gate);
+      }
+      workgroupBarrier();
+    }
+    return;
   }
   let column = first_column + local.x;
   finish(first_row + local.y, column, sum[0]);

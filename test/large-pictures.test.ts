@@ -10,7 +10,7 @@ import { Recorder } from "../src/graph/recorder.ts";
 import type { Tensor } from "../src/graph/tensor.ts";
 import { decodeKl, encodeKl, parseAutoencoderKlConfig } from "../src/models/autoencoder-kl.ts";
 import { decodeTiny, parseAutoencoderTinyConfig } from "../src/models/autoencoder-tiny.ts";
-import { parseUnetConfig, unet } from "../src/models/unet.ts";
+import { parseUnetConfig, timeProjections, unet } from "../src/models/unet.ts";
 import { generateParameters, normals } from "./generated-weights.ts";
 
 let gpu: Gpu;
@@ -69,8 +69,9 @@ const networks: Network[] = [
   },
   {
     name: "a denoiser, gates and skips included",
-    inputs: { x: [2, 12, 10, 4], timestep: [2, 32], text: [2, 7, 24] },
-    build: (g, { x, timestep, text }) => unet(g, denoiser, { sample: x!, timestep: timestep!, text: text! }),
+    inputs: { x: [2, 12, 10, 4], timesteps: [2, 32], text: [2, 7, 24] },
+    build: (g, { x, timesteps, text }) =>
+      unet(g, denoiser, { sample: x!, time: timeProjections(g, denoiser, { timesteps: timesteps! }), text: text! }),
     // Queries, keys and values of the second level need 2 · 6 · 5 rows of 192 channels in one piece; its gate reads 512.
     maxTensorBytes: 2 * 6 * 5 * 192 * 4,
   },

@@ -12,10 +12,12 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context, MiddlewareHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
-import { errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
 import type { Failure } from "./failure.ts";
 import { parseJson, readBody } from "./input.ts";
+
+/** Loaded when a token is met: it takes as long as a denoising step of the built-in model. */
+const jose = () => import("jose");
 
 /** Routes, in groups that somebody would want to grant apart. */
 export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
@@ -107,6 +109,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
 
   const byToken = async (token: string): Promise<Principal | Failure> => {
     if (secret === undefined) return refused("The token is not valid here");
+    const { errors, jwtVerify } = await jose();
     try {
       const { payload } = await jwtVerify(token, secret, {
         algorithms: ["HS256"],
@@ -145,6 +148,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
       const seconds = Math.min(wanted.seconds ?? tokenSeconds, tokenSeconds);
       const scopes = (wanted.scopes ?? principal.scopes).filter((scope) => principal.scopes.includes(scope));
       const models = wanted.models?.filter((model) => principal.models?.includes(model) ?? true) ?? principal.models;
+      const { SignJWT } = await jose();
       const token = await new SignJWT({ scope: scopes.join(" "), ...(models && { models }) })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
         // The key's name stays in it: what its tokens do counts against the key.

@@ -221,7 +221,7 @@ async function denoise(
         plan.write("added", joined(used.flatMap((prompt) => [prompt.pooled!, numbers])));
       }
       plan.write("latents", startLatents(size, schedule.initNoiseSigma));
-      writeStep(plan, config, shape, schedule.rows[0]!, guidance);
+      writeStep(plan, config, shape, schedule.rows, 0, guidance);
       await replay(gpu, plan, what(), settings.repeat);
       say("", `prediction ${spread("unet", (await plan.read("model")) as Float32Array)}`);
       say("", `latents ${spread("scheduler", (await plan.read("latents")) as Float32Array)}`);

@@ -9,7 +9,7 @@ import { Recorder } from "../../src/graph/recorder.ts";
 import { channelsOf, type Tensor } from "../../src/graph/tensor.ts";
 import { autoencoder } from "../../src/models/autoencoder.ts";
 import { clipText, parseClipTextConfig } from "../../src/models/clip.ts";
-import { parseUnetConfig, unet } from "../../src/models/unet.ts";
+import { parseUnetConfig, timeProjections, unet } from "../../src/models/unet.ts";
 import { type FloatType, toFloat32 } from "../../src/weights/element-types.ts";
 import { type Component, openModelDirectory } from "../../src/weights/model-directory.ts";
 import type { StorageChoice, TensorFile } from "../peers/peer.ts";
@@ -145,13 +145,11 @@ export const NETWORKS: readonly NetworkCase[] = [
 export function recordUnet(raw: unknown, rows: number, side: number, tokens: number): Recorder {
   const config = parseUnetConfig(raw);
   const g = new Recorder();
-  const inputs = {
-    sample: g.input("sample", [rows, side, side, config.in_channels]),
-    timestep: g.input("timestep", [rows, config.block_out_channels[0]!]),
-    // As in the product: keys and values of the prompt are computed once, outside the step.
-    text: g.input("text", [rows, tokens, config.cross_attention_dim], { constant: true }),
-  };
-  g.output("out", unet(g, config, inputs));
+  const sample = g.input("sample", [rows, side, side, config.in_channels]);
+  const timesteps = g.input("timestep", [rows, config.block_out_channels[0]!]);
+  // As in the product: keys and values of the prompt are computed once, outside the step.
+  const text = g.input("text", [rows, tokens, config.cross_attention_dim], { constant: true });
+  g.output("out", unet(g, config, { sample, text, time: timeProjections(g, config, { timesteps }) }));
   return g;
 }
 

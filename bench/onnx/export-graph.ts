@@ -11,12 +11,15 @@ import type { Recorder } from "../../src/graph/recorder.ts";
 import {
   type Activation,
   type Attention,
+  addsPerImage,
   type Convolution,
   channelsOf,
+  type Elementwise,
   type Operation,
   rowsOf,
   type Tensor,
   type VectorParameter,
+  type View,
 } from "../../src/graph/tensor.ts";
 import { transposed } from "../layout.ts";
 import { createModelWriter, type ModelWriter } from "./model-writer.ts";
@@ -147,7 +150,7 @@ function exportOperation(context: Context, operation: Operation): Forms | undefi
       x = activation(m, x, operation.activation);
       x = scaled(m, x, "Mul", operation.scale, 1);
       x = scaled(m, x, "Add", operation.shift, 0);
-      if (operation.addend) x = m.node("Add", [x, addend(context, operation.input, operation.addend, picture)]);
+      if (operation.addend) x = m.node("Add", [x, addend(context, operation, operation.addend, picture)]);
       return picture ? { picture: x } : { rows: x };
     }
     case "upsample-nearest": {
@@ -225,18 +228,11 @@ function linear(context: Context, operation: Convolution): Forms {
 }
 
 function attention(context: Context, operation: Attention): string {
-  const { m, forms } = context;
+  const { m } = context;
   const { heads, head, causal } = operation;
   if (head.width !== head.padded) throw new Error(`${operation.name}: padded heads are not exported to ONNX`);
   const channels = heads * head.width;
-  const inputs = [operation.query, operation.key, operation.value].map(({ tensor, offset }) => {
-    const part = forms.get(tensor.id)?.parts?.find(({ begin }) => begin === offset);
-    if (part) return part.name;
-    const rows = asRows(context, tensor);
-    if (channelsOf(tensor) === channels) return rows;
-    const bounds = [m.integers([offset]), m.integers([offset + channels]), m.integers([-1])];
-    return m.node("Slice", [rows, ...bounds]);
-  });
+  const inputs = [operation.query, operation.key, operation.value].map((view) => columns(context, view, channels));
   if (causal) {
     const tokens = rowsOf(operation.query.tensor) / operation.query.tensor.shape[0]!;
     const mask = new Float32Array(tokens * tokens);
@@ -246,12 +242,26 @@ function attention(context: Context, operation: Attention): string {
   return m.node("MultiHeadAttention", inputs, { domain: "com.microsoft", attributes: { num_heads: heads } });
 }
 
-function addend(context: Context, input: Tensor, other: Tensor, picture: boolean): string {
+function addend(context: Context, operation: Elementwise, other: Tensor, picture: boolean): string {
   const { m } = context;
-  const perImage = rowsOf(other) === input.shape[0] && rowsOf(input) !== rowsOf(other);
-  if (!perImage) return picture ? asPicture(context, { ...other, shape: input.shape }) : asRows(context, other);
-  const shape = picture ? [-1, channelsOf(other), 1, 1] : [-1, 1, channelsOf(other)];
-  return m.node("Reshape", [asRows(context, other), m.integers(shape)]);
+  const { input, firstAddendQuad } = operation;
+  if (!addsPerImage(operation)) {
+    return picture ? asPicture(context, { ...other, shape: input.shape }) : asRows(context, other);
+  }
+  const channels = channelsOf(input);
+  const shape = picture ? [-1, channels, 1, 1] : [-1, 1, channels];
+  const row = columns(context, { tensor: other, offset: firstAddendQuad * 4 }, channels);
+  return m.node("Reshape", [row, m.integers(shape)]);
+}
+
+/** Channels of a tensor: a layer of its own where several were recorded side by side. */
+function columns(context: Context, { tensor, offset }: View, channels: number): string {
+  const { m, forms } = context;
+  const part = forms.get(tensor.id)?.parts?.find(({ begin }) => begin === offset);
+  if (part) return part.name;
+  const rows = asRows(context, tensor);
+  if (channelsOf(tensor) === channels) return rows;
+  return m.node("Slice", [rows, ...[[offset], [offset + channels], [-1]].map((bounds) => m.integers(bounds))]);
 }
 
 function vector({ m, weights }: Context, parameter: VectorParameter): string {

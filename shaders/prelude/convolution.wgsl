@@ -7,7 +7,8 @@
 // The input may be read as if it had been resized by nearest neighbour to virtual_height × virtual_width first.
 // x may be a part of the layer's input channels, from first_in_quad on: then the first part's dispatch leaves its sum in
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
-// layer's output channels, from first_out_quad on; bias and per_image have all of them. Binding 2 is the weights: tiles_*.wgsl.
+// layer's output channels, from first_out_quad on; bias has all of them, and
+// per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
 // What of the epilogue a dispatch has is told by epilogue_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
@@ -19,6 +20,7 @@ struct Params {
   grid_width: u32,
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
+  per_image_quads: u32, first_per_image_quad: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -72,6 +74,12 @@ fn first_line(ky: u32, kx: u32) -> u32 {
   return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
+// Of a gated layer the first half of its channels is multiplied by the GELU of the second. The layer's column of a column of
+// the output, in either half.
+fn gated_column(column: u32, is_gate: bool) -> u32 {
+  return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);
+}
+
 struct Epilogue {
   accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
   activation: u32, activation_after_residual: bool,
@@ -86,7 +94,8 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   if (wanted.accumulate) { value += widen(out[index]); }
   if (wanted.has_bias) { value += bias[layer_column]; }
   if (wanted.has_per_image) {
-    value += widen(per_image[row / (params.out_height * params.out_width) * params.layer_out_quads + layer_column]);
+    let image = row / (params.out_height * params.out_width);
+    value += widen(per_image[image * params.per_image_quads + params.first_per_image_quad + layer_column]);
   }
   // `activate` stands here once: it is the longest part of the epilogue.
   var added = vec4f(0.0);
@@ -95,4 +104,14 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   value = activate(value, wanted.activation);
   if (!wanted.activation_after_residual) { value += added; }
   out[index] = narrow(value);
+}
+
+fn finish_gated(row: u32, column: u32, value: vec4f, gate: vec4f) {
+  if (row >= params.rows || column >= params.out_quads) { return; }
+  var sums = array(value, gate);
+  if (epilogue().has_bias) {
+    sums[0] += bias[column];
+    sums[1] += bias[params.out_quads + column];
+  }
+  out[row * params.out_quads + column] = narrow(sums[0] * activate(sums[1], GELU));
 }

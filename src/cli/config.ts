@@ -67,6 +67,10 @@ export const configSchema = z.strictObject({
       .optional(),
     "device memory that may be used, in bytes or as 6GiB; less than the model takes: its parts take turns; left out: all",
   ),
+  tune: setting(
+    z.enum(["auto", "on", "off"]).default("auto"),
+    "whether kernels are timed at the first start on a GPU, for the fastest to be used from then on; auto: on hardware, without max_gpu_memory",
+  ),
   lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { path: true }),
   cors_origins: setting(
     z.array(z.string()).default([]),

@@ -5,7 +5,7 @@
  */
 import process from "node:process";
 import { Command, Option } from "commander";
-import type { Precision, Runtime, RuntimeOptions } from "../engine/contract.ts";
+import type { Precision, Runtime, RuntimeOptions, Tune } from "../engine/contract.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
 import type { BenchOptions } from "./bench.ts";
 import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
@@ -18,11 +18,14 @@ const LATEST_EXIT_MS = 15_000;
 /** 128 + SIGINT, as shells count. */
 const INTERRUPTED = 130;
 
+const TUNE = ["auto", "on", "off"] satisfies Tune[];
+
 interface RuntimeFlags {
   model?: string;
   adapter?: AdapterChoice;
   precision?: Precision;
   maxGpuMemory?: number;
+  tune?: Tune;
   loraDir?: string;
 }
 
@@ -61,11 +64,11 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, adapter, precision, maxGpuMemory, loraDir }: RuntimeFlags,
+  { model, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, loraFolder: loraDir, onProgress };
+  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, tune, loraFolder: loraDir, onProgress };
   return createRuntime(options);
 }
 
@@ -89,6 +92,7 @@ withSettings(program.command("serve"))
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,
+        tune: config.tune,
         loraDir: config.lora_dir,
       },
       loading.show,
@@ -145,6 +149,9 @@ withRuntimeFlags(program.command("generate"))
   .option("--steps <number>", "denoising steps", flags.number)
   .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
   .option("--max-gpu-memory <bytes>", "device memory that may be used, as 6GiB", flags.bytes)
+  .addOption(
+    new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
+  )
   .option("--seed <number>", "the same seed gives the same picture")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--images <number>", "how many", flags.number)

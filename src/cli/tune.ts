@@ -1,12 +1,11 @@
 /** `daguerre tune`: times the variants of the heavy kernels on a model's own shapes, and remembers the winners. */
 
-import { type DenoiserShape, recordDenoiser } from "../diffusion/denoiser.ts";
-import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
-import { recordDecoder } from "../diffusion/latents.ts";
+import { loadDiffusionModel } from "../diffusion/diffusion-model.ts";
+import { tunableParts } from "../diffusion/tuning.ts";
 import { builtInModel, precisionOn } from "../engine/runtime.ts";
 import type { AdapterChoice } from "../gpu/adapter.ts";
 import { openGpu } from "../gpu/device.ts";
-import { type Tunable, type TunedShape, tune } from "../graph/tuner.ts";
+import { type TunedShape, tune } from "../graph/tuner.ts";
 import { readWinners, rememberWinners, tuningFile } from "../graph/tuning-cache.ts";
 
 export interface TuneOptions {
@@ -30,7 +29,7 @@ export async function tuneModel(options: TuneOptions, write: (line: string) => v
     const file = await tuningFile(gpu.facts);
     const remembered = options.again ? new Map() : await readWinners(file);
     write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
-    const shapes = await tune(gpu, partsOf(model, width, height), {
+    const shapes = await tune(gpu, tunableParts(model, { width, height }), {
       known: new Set(remembered.keys()),
       onShape(shape, done, total) {
         if (done === 1) write(`${total} shapes that more than one kernel can do; a run of each, ms:`);
@@ -55,26 +54,4 @@ export async function tuneModel(options: TuneOptions, write: (line: string) => v
 function row({ shape, layers, candidates, winner }: TunedShape): string {
   const times = candidates.map(({ variant, milliseconds }) => `${variant} ${milliseconds.toFixed(3)}`).join("  ");
   return `  ${shape.padEnd(64)} ${String(layers).padStart(3)} ×  ${times}  → ${winner}`;
-}
-
-/** All that a picture of this size takes: text, a guided step and one without guidance, the decoders. */
-function partsOf(model: DiffusionModel, width: number, height: number): Tunable[] {
-  const { unet, vae, tiny, activations } = model;
-  const { downscale, latentChannels: channels } = vae;
-  const size = { height: Math.floor(height / downscale), width: Math.floor(width / downscale), channels };
-  const tokens = model.encoders[0]!.tokenizer.modelMaxLength;
-  const step = (branches: 1 | 2): Tunable => {
-    const shape: DenoiserShape = { ...size, images: 1, branches, tokens };
-    return { recorder: recordDenoiser(unet.config, shape), storage: activations, parameters: unet.weights };
-  };
-  return [
-    ...model.encoders.map(({ recorder, parameters }) => ({ recorder, storage: activations, parameters })),
-    ...(model.defaults.guidanceScale > 1 && !unet.config.time_cond_proj_dim ? [step(2)] : []),
-    step(1),
-    ...[vae, ...(tiny ? [tiny] : [])].map((decoder) => ({
-      recorder: recordDecoder(decoder, size),
-      storage: decoder.forceUpcast ? ("f32" as const) : activations,
-      parameters: decoder.weights,
-    })),
-  ];
 }

@@ -1,6 +1,8 @@
 /**
  * One denoising step as one plan: scale the latents, run the UNet on all branches of guidance, apply a row of the
  * scheduler's table in place. The latents never leave the device.
+ *
+ * What the UNet adds for the timestep is computed for many steps at once, in the plan's prologue; a step takes its row.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -9,7 +11,14 @@ import { compile, type Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
-import { hasAddedConditions, timestepSinusoids, type UnetConfig, type UnetInputs, unet } from "../models/unet.ts";
+import {
+  hasAddedConditions,
+  type TimeInputs,
+  timeProjections,
+  timestepSinusoids,
+  type UnetConfig,
+  unet,
+} from "../models/unet.ts";
 import type { LatentSize } from "./latents.ts";
 import { MAX_HISTORY_SLOTS, type StepRow } from "./schedulers/schedule.ts";
 
@@ -21,6 +30,9 @@ export interface DenoiserShape extends LatentSize {
   readonly tokens: number;
 }
 
+/** Steps whose timesteps are projected at once; a longer schedule does so again after as many. */
+const PROJECTED_STEPS = 32;
+
 /** Records one step. Without a scheduler's part it is the bare UNet's parameters that are wanted. */
 export function recordDenoiser(config: UnetConfig, shape: DenoiserShape): Recorder {
   const g = new Recorder();
@@ -31,21 +43,30 @@ export function recordDenoiser(config: UnetConfig, shape: DenoiserShape): Record
   const history = g.state("history", [images * MAX_HISTORY_SLOTS, height, width, channels]);
   const noise = g.input("noise", latentShape, { element: "f32" });
   const table = g.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
-  const inputs: UnetInputs = {
-    sample: g.modelInput(latents, table, branches, "model_input"),
-    timestep: g.input("timestep", [rows, config.block_out_channels[0]!]),
-    text: g.input("text", [rows, tokens, config.cross_attention_dim], { constant: true }),
+  const timeRows = projectedRows(config, shape);
+  const time: TimeInputs = {
+    timesteps: g.input("timesteps", [timeRows, PROJECTED_STEPS, config.block_out_channels[0]!], { constant: true }),
     guidance: config.time_cond_proj_dim
-      ? g.input("guidance", [rows, config.time_cond_proj_dim], { constant: true })
+      ? g.input("guidance", [timeRows, config.time_cond_proj_dim], { constant: true })
       : undefined,
     added: hasAddedConditions(config)
-      ? g.input("added", [rows, config.projection_class_embeddings_input_dim!], { constant: true })
+      ? g.input("added", [timeRows, config.projection_class_embeddings_input_dim!], { constant: true })
       : undefined,
   };
-  const model = unet(g, config, inputs);
+  const step = g.input("step", [rows], { element: "u32" });
+  const model = unet(g, config, {
+    sample: g.modelInput(latents, table, branches, "model_input"),
+    time: g.gatherRows(timeProjections(g, config, time), step, "time"),
+    text: g.input("text", [rows, tokens, config.cross_attention_dim], { constant: true }),
+  });
   g.output("model", model);
   g.output("denoised", g.schedulerStep({ latents, model, noise, history, rows: table }, "scheduler"));
   return g;
+}
+
+/** Rows of the batch are at the same timestep, and differ only in what is added to it. */
+function projectedRows(config: UnetConfig, { images, branches }: DenoiserShape): number {
+  return hasAddedConditions(config) ? images * branches : 1;
 }
 
 export function compileDenoiser(
@@ -61,21 +82,34 @@ export function compileDenoiser(
 /** Of the plan of `recordDenoiser`, what the host may read after a step. */
 export const DENOISER_READS = ["latents"];
 
-/** Writes what one step needs: the row of the table and the timestep, the same for every image. */
+/**
+ * Writes what step `index` of a schedule needs: the row of the table and which timestep, the same for every image. From 0
+ * on, one after the other.
+ */
 export function writeStep(
   plan: Plan,
   config: UnetConfig,
   shape: DenoiserShape,
-  row: StepRow,
+  schedule: readonly StepRow[],
+  index: number,
   guidanceScale: number,
 ): void {
-  const packed = packRow(row, guidanceScale);
+  const packed = packRow(schedule[index]!, guidanceScale);
   const table = new Float32Array(packed.length * shape.images);
   for (let image = 0; image < shape.images; image++) table.set(packed, image * packed.length);
   plan.write("rows", table);
-  const timesteps = new Float64Array(shape.images * shape.branches).fill(row.timestep);
+  const at = index % PROJECTED_STEPS;
+  if (at === 0) writeTimesteps(plan, config, shape, schedule.slice(index, index + PROJECTED_STEPS));
+  plan.write("step", new Uint32Array(shape.images * shape.branches).fill(at));
+}
+
+function writeTimesteps(plan: Plan, config: UnetConfig, shape: DenoiserShape, steps: readonly StepRow[]): void {
+  const timesteps = new Float64Array(projectedRows(config, shape) * PROJECTED_STEPS);
+  for (let first = 0; first < timesteps.length; first += PROJECTED_STEPS) {
+    for (const [index, { timestep }] of steps.entries()) timesteps[first + index] = timestep;
+  }
   const options = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
-  plan.write("timestep", timestepSinusoids(timesteps, config.block_out_channels[0]!, options));
+  plan.write("timesteps", timestepSinusoids(timesteps, config.block_out_channels[0]!, options));
 }
 
 // Larger than any latent, and finite in f32.

@@ -185,7 +185,7 @@ export async function* generate(
         }
         clock.lap("prompt");
       }
-      writeStep(plan, unet.config, shape, row, request.guidanceScale);
+      writeStep(plan, unet.config, shape, schedule.rows, index, request.guidanceScale);
       if (row.drawsNoise) {
         const drawn = noise.randn(latentCount(shape));
         if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
@@ -563,8 +563,7 @@ function writeConditions(
     .flatMap((conditioning) => Array<TextConditioning>(shape.images).fill(conditioning));
   plan.write("text", concatenate(rows.map((row) => row.embedding)));
   if (config.time_cond_proj_dim) {
-    const embedding = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
-    plan.write("guidance", concatenate(rows.map(() => embedding)));
+    plan.write("guidance", guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim));
   }
   if (hasAddedConditions(config)) {
     const added = rows.map((row) => addedConditions(config.addition_time_embed_dim!, row, request));

@@ -18,6 +18,12 @@ export interface RuntimeOptions {
    * components take turns on the device, at the price of loading them again for each run.
    */
   readonly maxGpuMemory?: number;
+  /**
+   * Whether the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later runtimes
+   * use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware adapters with all of
+   * their memory; on software adapters the rules were measured. What `daguerre tune` has timed is used in any case.
+   */
+  readonly tune?: Tune;
   /** Which of several saved weights to take, such as `fp16`. */
   readonly variant?: string;
   /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */
@@ -28,9 +34,9 @@ export interface RuntimeOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
-/** What is being made ready: bytes of weights, of one component after the other, or kernels. */
+/** What is being made ready: bytes of weights, of one component after the other; shapes that are timed; kernels. */
 export interface LoadProgress {
-  /** The component's name, as `unet`, or `kernels`. */
+  /** The component's name, as `unet`, or `tuning unet`, or `kernels`. */
   readonly what: string;
   readonly done: number;
   readonly total: number;
@@ -45,6 +51,7 @@ export interface WarmUpShape {
 }
 
 export type Precision = "auto" | "f32" | "f16";
+export type Tune = "auto" | "on" | "off";
 
 /** The model a runtime has loaded. */
 export interface ModelFacts {
@@ -82,7 +89,7 @@ export interface Runtime {
   readonly device: DeviceState;
   /**
    * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
-   * it. Takes its turn among the runs.
+   * it; before that it tunes what was never timed on this adapter, where `tune` says so. Takes its turn among the runs.
    * @throws RequestError where the shape cannot be run; GPU errors
    */
   warmUp(shape?: WarmUpShape): Promise<void>;

@@ -10,10 +10,11 @@ import { fileURLToPath } from "node:url";
 import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
 import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
+import { tuneMissing } from "../diffusion/tuning.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { useTuning } from "../graph/tuning-cache.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./contract.ts";
+import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loraFiles } from "./lora-files.ts";
@@ -36,13 +37,13 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
   try {
-    await useTuning(gpu);
-    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
+    const [model] = await Promise.all([loading, useTuning(gpu)]);
     return runtimeOf(gpu, model, options);
   } catch (error) {
     gpu.close();
@@ -54,6 +55,11 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
 export function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "f16" {
   if (wanted !== "auto") return wanted;
   return gpu.facts.kind === "hardware" && gpu.facts.features.includes("shader-f16") ? "f16" : "f32";
+}
+
+/** Under a limit of memory only where it is asked for: parts of the model would be loaded in turns for it. */
+function isToTune(gpu: Gpu, wanted: Tune): boolean {
+  return wanted === "auto" ? gpu.facts.kind === "hardware" && gpu.maxBytes === undefined : wanted === "on";
 }
 
 function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Runtime {
@@ -103,6 +109,12 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
         guidanceScale: guidance_scale ?? defaults.guidanceScale,
         images: num_images,
       };
+      if (isToTune(gpu, options.tune ?? "auto")) {
+        await tuneMissing(model, shape, {
+          signal: closing.signal,
+          onProgress: (part, done, total) => options.onProgress?.({ what: `tuning ${part}`, done, total }),
+        });
+      }
       await warmUp(model, shape, {
         signal: closing.signal,
         onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),

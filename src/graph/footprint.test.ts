@@ -5,7 +5,7 @@ import { generateParameters } from "../../test/generated-weights.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { autoencoder } from "../models/autoencoder.ts";
-import { parseUnetConfig, unet } from "../models/unet.ts";
+import { parseUnetConfig, timeProjections, unet } from "../models/unet.ts";
 import { compile, footprint } from "./plan.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -72,7 +72,10 @@ const networks = [
       const g = new Recorder();
       const sample = g.input("sample", [2, 16, 16, 4]);
       const text = g.input("text", [2, 7, 24], { constant: true });
-      g.output("out", unet(g, denoiser, { sample, timestep: g.input("timestep", [2, 64]), text }));
+      const timesteps = g.input("timesteps", [1, 5, 64], { constant: true });
+      const time = timeProjections(g, denoiser, { timesteps });
+      const step = g.input("step", [2], { element: "u32" });
+      g.output("out", unet(g, denoiser, { sample, time: g.gatherRows(time, step, "time"), text }));
       return g;
     },
   },

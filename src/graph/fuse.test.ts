@@ -1,7 +1,7 @@
 /** Fusion: what is fused and what must not be, by name; and that no network's result changes. */
 
 import { describe, expect, test } from "vitest";
-import { fuse } from "./fuse.ts";
+import { fuse, joinGates } from "./fuse.ts";
 import { Recorder } from "./recorder.ts";
 import type { Convolution, GroupNormApply, Operation, Tensor } from "./tensor.ts";
 import { relativeDifference } from "./testing/closeness.ts";
@@ -53,7 +53,17 @@ describe("becomes part of the convolution before it", () => {
       return g.activation(g.add(g.add(conv(g, x), row), x), "silu");
     });
     expect(kinds(operations)).toEqual(["convolution"]);
-    expect(operations[0]).toMatchObject({ activation: "silu", perImage: { name: "row" }, residual: { name: "x" } });
+    const perImage = { tensor: { name: "row" }, offset: 0 };
+    expect(operations[0]).toMatchObject({ activation: "silu", perImage, residual: { name: "x" } });
+  });
+
+  test("channels of one row an image, even where a picture is one pixel", () => {
+    const g = new Recorder();
+    const row = g.input("row", [2, 24]);
+    const y = g.add(conv(g, g.input("x", [2, 1, 1, 8])), { tensor: row, offset: 12 });
+    const operations = fuse(g.operations, [y]);
+    expect(operations).toMatchObject([{ kind: "convolution", perImage: { tensor: { name: "row" }, offset: 12 } }]);
+    expect((operations[0] as Convolution).residual).toBeUndefined();
   });
 
   test("of two convolutions that are added, the later one takes the other as its residual", () => {
@@ -77,6 +87,49 @@ test("a resize becomes the way in which the convolution after it reads", () => {
       virtual: { height: 9, width: 11 },
     },
   ]);
+});
+
+describe("a gate", () => {
+  const gated = (record: (g: Recorder, x: Tensor) => Tensor | readonly Tensor[], joins = true) => {
+    const g = new Recorder();
+    const made = record(g, g.input("x", [2, 5, 8]));
+    const outputs = Array.isArray(made) ? (made as readonly Tensor[]) : [made as Tensor];
+    return joinGates(fuse(g.operations, outputs), outputs, () => joins);
+  };
+
+  test("becomes part of the layer that makes both of its halves", () => {
+    const operations = gated((g, x) => g.geglu(g.linear(x, "proj", { outputs: 24 }), "gate"));
+    expect(operations).toMatchObject([
+      { kind: "convolution", name: "proj", gated: true, output: { shape: [2, 5, 12] } },
+    ]);
+  });
+
+  test.each<[string, (g: Recorder, x: Tensor) => Tensor | readonly Tensor[], boolean?]>([
+    ["where no kernel can", (g, x) => g.geglu(g.linear(x, "proj", { outputs: 24 }), "gate"), false],
+    ["of an input", (g, x) => g.geglu(x, "gate")],
+    [
+      "of a layer that is read from outside",
+      (g, x) => {
+        const h = g.linear(x, "proj", { outputs: 24 });
+        return [g.geglu(h, "gate"), h];
+      },
+    ],
+    [
+      "of a layer that others read",
+      (g, x) => {
+        const h = g.linear(x, "proj", { outputs: 24 });
+        return [g.geglu(h, "gate"), g.layerNorm(h, "norm", { eps: 1e-5 })];
+      },
+    ],
+    [
+      "of a layer with a residual",
+      (g, x) => {
+        return g.geglu(g.add(g.linear(x, "proj", { outputs: 24 }), g.input("r", [2, 5, 24])), "gate");
+      },
+    ],
+  ])("stays as it is %s", (_, record, joins) => {
+    expect(kinds(gated(record, joins)).filter((kind) => kind === "geglu")).toHaveLength(1);
+  });
 });
 
 describe("stays as it is", () => {

@@ -3,16 +3,19 @@
  *
  * An addition or activation right after a convolution (or linear layer) becomes its epilogue; an activation after group
  * normalisation becomes part of it; a nearest resize before a convolution becomes the way the convolution reads its
- * input. Each applies only where the value in between has no other reader.
+ * input; a gate becomes part of the layer that makes both of its halves. Each applies only where the value in between has
+ * no other reader.
  */
 
 import {
+  addsPerImage,
   type Convolution,
+  channelsOf,
   type Elementwise,
   type GroupNormApply,
   type Operation,
+  partsOf,
   readsOf,
-  rowsOf,
   type Tensor,
 } from "./tensor.ts";
 
@@ -90,12 +93,12 @@ function withActivation(maker: Operation, activation: Elementwise): Operation | 
 function withAddend(maker: Operation, addition: Elementwise, made: Tensor): Operation | undefined {
   if (maker.kind !== "convolution" || maker.residual) return;
   const other = made === addition.input ? addition.addend! : addition.input;
-  if (rowsOf(other) === rowsOf(made)) {
+  if (!addsPerImage(addition)) {
     // An activation that is there already came before this addition.
     return { ...maker, residual: other, activationAfterResidual: maker.activation === "none", output: addition.output };
   }
-  if (other !== addition.addend || maker.perImage || maker.activation !== "none") return;
-  return { ...maker, perImage: other, output: addition.output };
+  if (made !== addition.input || maker.perImage || maker.activation !== "none") return;
+  return { ...maker, perImage: { tensor: other, offset: addition.firstAddendQuad * 4 }, output: addition.output };
 }
 
 /** Without the operations whose output nobody reads; the scheduler's step also changes a state and always stays. */
@@ -108,6 +111,41 @@ function live(operations: readonly Operation[], outputs: Iterable<Tensor>): Oper
     kept.push(operation);
   }
   return kept.reverse();
+}
+
+/**
+ * Layers whose two halves a gate multiplies do so themselves, where `joins` says that they can; the gates are gone. Not
+ * layers whose output is among `outputs`, or is sliced.
+ */
+export function joinGates(
+  operations: readonly Operation[],
+  outputs: Iterable<Tensor>,
+  joins: (operation: Convolution) => boolean,
+): Operation[] {
+  const wanted = new Set([...outputs].map(({ id }) => id));
+  const makers = new Map(operations.map((operation) => [operation.output.id, operation]));
+  const readers = new Map<number, Set<Operation>>();
+  for (const operation of operations) {
+    for (const { id } of readsOf(operation)) readers.set(id, (readers.get(id) ?? new Set()).add(operation));
+  }
+  const swallowed = new Set<Operation>();
+  const joined = operations.map((operation) => {
+    if (operation.kind !== "geglu") return operation;
+    const { value, gate, output } = operation;
+    const layer = makers.get(value.tensor.id);
+    const isOnly = readers.get(value.tensor.id)!.size === 1 && !wanted.has(value.tensor.id);
+    const ofHalves = gate.tensor.id === value.tensor.id && value.offset === 0 && gate.offset === channelsOf(output);
+    if (layer?.kind !== "convolution" || !isOnly || !ofHalves || !isPlain(layer) || !joins(layer)) return operation;
+    swallowed.add(layer);
+    return { ...layer, gated: true, output };
+  });
+  return joined.filter((operation) => !swallowed.has(operation));
+}
+
+/** A layer in one piece, with nothing in its epilogue but a bias. */
+function isPlain({ input, perImage, residual, activation, output, weight }: Convolution): boolean {
+  const isWhole = partsOf(input).length === 1 && channelsOf(output) === weight.outputQuads * 4;
+  return isWhole && !perImage && !residual && activation === "none";
 }
 
 /**

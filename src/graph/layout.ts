@@ -5,13 +5,13 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
-import { fuse, joinGroupNorms } from "./fuse.ts";
+import { fuse, joinGates, joinGroupNorms } from "./fuse.ts";
 import { lower } from "./lower.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
-import { type MatrixParameter, type Operation, readsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
-import { type Choose, groupNormVariant } from "./variants.ts";
+import { type MatrixParameter, type Operation, readsOf, type Tensor, tensorBytes } from "./tensor.ts";
+import { canGate, convolutionVariant, groupNormVariant } from "./variants.ts";
 import { type MatrixTexture, parameterBytes, textureBytes, transformedTexture } from "./weights.ts";
 
 /** What a recorder has recorded. */
@@ -69,7 +69,7 @@ export function layOut(
   options: LayoutOptions = {},
 ): Layout {
   const { storage } = target;
-  const { ordered, isPrologue, memory } = arrange(gpu, recorder, { ...options, storage, choose: target.choose });
+  const { ordered, isPrologue, memory } = arrange(gpu, recorder, target, options.maxTensorBytes);
   const lowered = ordered.map((operation) => ({
     prologue: isPrologue(operation),
     dispatches: lower(operation, target),
@@ -122,8 +122,8 @@ export function footprintOf(
 const TRANSFORM_BLOCK_BYTES = 16;
 
 /** The operations of a plan as they will run: fused, and split where they are too large. */
-export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, storage: Storage): readonly Operation[] {
-  return arrange(gpu, recorder, { storage }).ordered;
+export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, target: Target): readonly Operation[] {
+  return arrange(gpu, recorder, target).ordered;
 }
 
 /** The operations as they will run, the prologue's first, and where their tensors lie. */
@@ -133,19 +133,13 @@ interface Arrangement {
   readonly memory: MemoryPlan;
 }
 
-function arrange(
-  gpu: MemoryFacts,
-  recorder: Recorded,
-  options: { readonly storage: Storage; readonly maxTensorBytes?: number; readonly choose?: Choose },
-): Arrangement {
-  const { storage, choose } = options;
+function arrange(gpu: MemoryFacts, recorder: Recorded, target: Target, maxTensorBytes = Infinity): Arrangement {
+  const { storage } = target;
   const outputs = new Set(recorder.outputs.values());
-  const maxTensorBytes = Math.min(options.maxTensorBytes ?? Infinity, gpu.maxBindingBytes);
-  const operations = joinGroupNorms(
-    split(fuse(recorder.operations, outputs), outputs, { storage, maxTensorBytes }),
-    outputs,
-    (norm) => groupNormVariant(norm, { lanes: gpu.lanes, storage, choose }) === "joined",
-  );
+  const limits = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
+  const whole = split(fuse(recorder.operations, outputs), outputs, limits);
+  const gated = joinGates(whole, outputs, (layer) => canGate(convolutionVariant(layer, target), layer, target));
+  const operations = joinGroupNorms(gated, outputs, (norm) => groupNormVariant(norm, target) === "joined");
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
   const steps = ordered.filter((operation) => !isPrologue(operation));

@@ -80,7 +80,7 @@ export interface Plan {
   /** Kernels in it, each compiled once. */
   readonly kernels: number;
   /**
-   * Dispatches one workgroup of each kernel, one after the other: drivers that compile a kernel when it first runs do so
+   * Dispatches one workgroup of each kernel, one after the other as long as that takes time: drivers that compile a kernel when it first runs do so
    * now. What it leaves in the arenas nothing reads. Before the first replay. `onKernel` is told of each one done.
    */
   warmUp(onKernel?: () => void): Promise<void>;
@@ -94,6 +94,9 @@ export interface Plan {
 /** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
 const RECENT = 4;
 const SURELY_BUSY = 0.9;
+
+/** Kernels of a warm-up that took no longer together were compiled before, in ms. */
+const QUICK_MS = 10;
 
 interface Bound {
   readonly pipeline: GPUComputePipeline;
@@ -294,15 +297,22 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       },
       kernels: pipelines.size,
       async warmUp(onKernel) {
-        const firsts = new Map([...prologue, ...replay].map((bound) => [bound.pipeline, bound]));
-        for (const bound of firsts.values()) {
-          const encoder = gpu.device.createCommandEncoder({ label: `${label} warm-up` });
-          const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
-          encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
-          pass.end();
-          gpu.device.queue.submit([encoder.finish()]);
+        const firsts = [...new Map([...prologue, ...replay].map((bound) => [bound.pipeline, bound])).values()];
+        let atOnce = 1;
+        while (firsts.length > 0) {
+          const begun = performance.now();
+          const some = firsts.splice(0, atOnce);
+          for (const bound of some) {
+            const encoder = gpu.device.createCommandEncoder({ label: `${label} warm-up` });
+            const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
+            encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
+            pass.end();
+            gpu.device.queue.submit([encoder.finish()]);
+          }
           await gpu.idle();
-          onKernel?.();
+          // One after the other while they are compiled; those that a cache has take less than the waiting for each.
+          atOnce = performance.now() - begun < QUICK_MS ? atOnce * 2 : 1;
+          for (const _ of some) onKernel?.();
         }
       },
       profile: () => profile(gpu, label, [...prologue, ...replay]),

@@ -12,6 +12,7 @@ import {
   type Convolution,
   channelsOf,
   type Element,
+  type Elementwise,
   type GroupNormStats,
   type HeadPadding,
   type MatrixParameter,
@@ -48,6 +49,8 @@ export interface LinearOptions {
   outputHead?: HeadPadding;
   /** The inputs are heads of this width, stored padded. */
   inputHead?: HeadPadding;
+  /** What the operation is called, where the names of all layers together would be too long. */
+  name?: string;
   /** Other names that old files give the layer, and the layer as a 1 × 1 convolution where the file has it so. */
   aliases?: readonly string[];
   /** The checkpoint stores the weight as `[out, in, 1, 1]`. */
@@ -188,7 +191,7 @@ export class Recorder {
       : undefined;
     const rows = rowsOf(x);
     const images = x.shape.length > 1 ? x.shape[0]! : 1;
-    return this.#convolution(x, layers.join("+"), weight, biasParameter, {
+    return this.#convolution(x, options.name ?? layers.join("+"), weight, biasParameter, {
       shape: [...x.shape.slice(0, -1), total],
       picture: { images, inHeight: 1, inWidth: rows / images, outHeight: 1, outWidth: rows / images },
       kernel: { height: 1, width: 1, stride: 1, top: 0, left: 0 },
@@ -317,13 +320,16 @@ export class Recorder {
     return this.#elementwise(x, name, options);
   }
 
-  /** `x + y`; y has x's shape, or is one row an image: `[n, c]` or `[n, 1, c]`. */
-  add(x: Tensor, y: Tensor, name = "add"): Tensor {
-    const perImage = rowsOf(y) === x.shape[0] && channelsOf(y) === channelsOf(x);
-    if (!perImage && (rowsOf(y) !== rowsOf(x) || channelsOf(y) !== channelsOf(x))) {
-      throw this.#error(name, `shapes ${x.shape} and ${y.shape} do not add`);
+  /** `x + y`; y has x's shape, or is one row an image: `[n, c]` or `[n, 1, c]`, or c channels of such rows. */
+  add(x: Tensor, y: Tensor | View, name = "add"): Tensor {
+    const { tensor, offset } = "tensor" in y ? y : { tensor: y, offset: 0 };
+    const [wanted, given] = [channelsOf(x), channelsOf(tensor)];
+    const fits = given === wanted || ("tensor" in y && offset % 4 === 0 && offset + wanted <= given);
+    const perImage = fits && rowsOf(tensor) === x.shape[0];
+    if (!perImage && (rowsOf(tensor) !== rowsOf(x) || given !== wanted)) {
+      throw this.#error(name, `shapes ${x.shape} and ${tensor.shape} do not add`);
     }
-    return this.#elementwise(x, name, { addend: y });
+    return this.#elementwise(x, name, { addend: tensor, firstAddendQuad: offset / 4 });
   }
 
   /** Nearest-neighbour resize of `[n, h, w, c]`. */
@@ -369,9 +375,13 @@ export class Recorder {
     }).output;
   }
 
-  /** `[n, tokens, c]`, rows u32 `[n]` → `[n, c]`. */
+  /** `[n, tokens, c]` (or `[1, tokens, c]`, for all images), rows u32 `[n]` → `[n, c]`. */
   gatherRows(x: Tensor, rows: Tensor, name: string): Tensor {
-    const output = this.#tensor(this.#path(name), [x.shape[0]!, channelsOf(x)]);
+    const [images] = rows.shape as [number];
+    if (x.shape.length !== 3 || (x.shape[0] !== images && x.shape[0] !== 1)) {
+      throw this.#error(name, `wants [${images} or 1, tokens, c], not [${x.shape}]`);
+    }
+    const output = this.#tensor(this.#path(name), [images, channelsOf(x)]);
     return this.#push({ kind: "gather-rows", name: this.#path(name), input: x, rows, output }).output;
   }
 
@@ -464,14 +474,14 @@ export class Recorder {
   #elementwise(
     x: Tensor,
     name: string,
-    options: { activation?: Activation; inputScale?: number; scale?: number; shift?: number; addend?: Tensor },
+    options: Partial<Pick<Elementwise, "activation" | "inputScale" | "scale" | "shift" | "addend" | "firstAddendQuad">>,
   ): Tensor {
     return this.#push({
       kind: "elementwise",
       name: this.#path(name),
       input: x,
       addend: options.addend,
-      firstAddendQuad: 0,
+      firstAddendQuad: options.firstAddendQuad ?? 0,
       activation: options.activation ?? "none",
       inputScale: options.inputScale ?? 1,
       scale: options.scale ?? 1,

@@ -10,6 +10,7 @@
 
 import { GraphError } from "./recorder.ts";
 import {
+  addsPerImage,
   channelsOf,
   type Geglu,
   type GroupNormApply,
@@ -151,8 +152,8 @@ export function split(operations: readonly Operation[], outputs: Iterable<Tensor
     switch (operation.kind) {
       case "convolution": {
         const input = stored(operation.input);
-        if (operation.perImage && stored(operation.perImage).concatenated)
-          throw tooLarge(operation, operation.perImage);
+        const perImage = operation.perImage?.tensor;
+        if (perImage && stored(perImage).concatenated) throw tooLarge(operation, perImage);
         const slices = sliceEvenly(operation);
         const residuals = operation.residual && beside(operation, slices, operation.residual);
         return slices.map(({ tensor, firstQuad }, i) => ({
@@ -170,15 +171,15 @@ export function split(operations: readonly Operation[], outputs: Iterable<Tensor
       case "elementwise": {
         const parts = partsOf(stored(operation.input));
         const slices = sliceInto(operation, parts.map(channelsOf));
-        const { addend } = operation;
-        const isPerImage = addend && rowsOf(addend) !== rowsOf(operation.input);
-        if (isPerImage && stored(addend).concatenated) throw tooLarge(operation, addend);
+        const { addend, firstAddendQuad } = operation;
+        const isPerImage = addsPerImage(operation);
+        if (addend && isPerImage && stored(addend).concatenated) throw tooLarge(operation, addend);
         const addends = addend && !isPerImage ? beside(operation, slices, addend) : undefined;
         return slices.map(({ tensor, firstQuad }, i) => ({
           ...operation,
           input: parts[i]!,
           addend: addends ? addends[i]! : addend,
-          firstAddendQuad: isPerImage ? firstQuad : 0,
+          firstAddendQuad: isPerImage ? firstAddendQuad + firstQuad : 0,
           output: tensor,
         }));
       }

@@ -93,7 +93,7 @@ export const activationCode: Record<Activation, number> = {
   tanh: 5,
 };
 
-/** Channels of a tensor, counted from `offset`: what attention and gates read. */
+/** Channels of a tensor, counted from `offset`: what attention, gates and additions of one row an image read. */
 export interface View {
   readonly tensor: Tensor;
   readonly offset: number;
@@ -118,11 +118,13 @@ export interface Convolution extends OperationBase {
   readonly kernel: { height: number; width: number; stride: number; top: number; left: number };
   /** The output channel of the layer that `output` begins with, in quads; not 0 where it is a slice. */
   readonly firstOutputQuad: number;
-  /** Epilogue, in its order. */
-  readonly perImage?: Tensor;
+  /** Epilogue, in its order; of `perImage`, one row an image, as many channels as the layer has. */
+  readonly perImage?: View;
   readonly residual?: Tensor;
   readonly activation: Activation;
   readonly activationAfterResidual: boolean;
+  /** The output is the first half of the layer's channels times the GELU of the second; the epilogue is the bias alone. */
+  readonly gated?: boolean;
 }
 
 export interface GroupNormStats extends OperationBase {
@@ -177,7 +179,7 @@ export interface Elementwise extends OperationBase {
   readonly kind: "elementwise";
   readonly input: Tensor;
   readonly addend?: Tensor;
-  /** The channel of an addend of one row an image that `input` begins with, in quads; not 0 where it is a slice. */
+  /** The channel of an addend of one row an image that `input` begins with, in quads. */
   readonly firstAddendQuad: number;
   readonly activation: Activation;
   readonly inputScale: number;
@@ -214,6 +216,7 @@ export interface Concatenate extends OperationBase {
 
 export interface GatherRows extends OperationBase {
   readonly kind: "gather-rows";
+  /** `[n, tokens, channels]`, or `[1, tokens, channels]` for all images */
   readonly input: Tensor;
   /** `[n]` u32 */
   readonly rows: Tensor;
@@ -299,7 +302,7 @@ export function tensorBytes(tensor: Tensor, storage: Storage): number {
 export function readsOf(operation: Operation): readonly Tensor[] {
   switch (operation.kind) {
     case "convolution":
-      return [...partsOf(operation.input), ...present(operation.perImage, operation.residual)];
+      return [...partsOf(operation.input), ...present(operation.perImage?.tensor, operation.residual)];
     case "group-norm-apply":
       return [...partsOf(operation.input), ...(operation.joined ? [] : [operation.statistics.output])];
     case "group-norm-stats":
@@ -347,6 +350,11 @@ export function parametersOf(operation: Operation): Parameter[] {
     default:
       return [];
   }
+}
+
+/** Whether the addend is one row an image, and not of the shape of what it is added to. */
+export function addsPerImage({ input, addend }: Elementwise): boolean {
+  return addend !== undefined && (rowsOf(addend) !== rowsOf(input) || channelsOf(addend) !== channelsOf(input));
 }
 
 /** The tensors that are stored: those of a concatenation, else the tensor itself. */

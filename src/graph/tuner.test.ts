@@ -64,12 +64,16 @@ describe.each(devices)("$name", ({ gpu }) => {
     parameters.destroy();
   });
 
-  test.runIf(gpu.lanes !== undefined)("does not take a kernel that answers otherwise than the rule's own", async () => {
+  test.runIf(gpu.lanes !== undefined).each([
+    { name: "answers otherwise than the rule's own", bias: "value -= bias[" },
+    { name: "the driver refuses", bias: "value += no_such_bias[" },
+  ])("does not take a kernel that $name", async ({ bias }) => {
     const parameters = await load();
+    const before = gpu.memory;
     const faulty = Object.create(gpu, {
       pipeline: {
         value: (label: string, code: string) =>
-          gpu.pipeline(label, label === "conv2d_tiled" ? code.replace("value += bias[", "value -= bias[") : code),
+          gpu.pipeline(label, label === "conv2d_tiled" ? code.replace("value += bias[", bias) : code),
       },
     }) as Gpu;
     const shapes = await tune(faulty, [{ recorder: g, storage: "f32", parameters }]);
@@ -77,6 +81,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const isThere = candidates.some(({ variant }) => variant === "tiled");
       expect([shape, isThere]).toEqual([shape, shape.startsWith("attention")]);
     }
+    expect(gpu.memory).toMatchObject({ bytes: before.bytes, buffers: before.buffers });
     parameters.destroy();
   });
 

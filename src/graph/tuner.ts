@@ -38,7 +38,7 @@ export interface TunedShape {
   readonly shape: string;
   /** Layers of this shape. */
   readonly layers: number;
-  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. Without those that answer wrongly. */
+  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. Without those that fail or answer wrongly. */
   readonly candidates: readonly { readonly variant: Variant; readonly milliseconds: number }[];
   readonly winner: Variant;
 }
@@ -75,7 +75,8 @@ export function shapeOf(operation: Varied, target: ChoiceTarget): string {
   const window = `${kernel.height}×${kernel.width}${kernel.stride > 1 ? `/${kernel.stride}` : ""}`;
   const size = `${picture.images}×${picture.outHeight}×${picture.outWidth}`;
   const held = target.textured?.(weight) ? " texture" : "";
-  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized} ${storage}, ${target.weights} weights${held}`;
+  const gated = operation.gated ? " gated" : "";
+  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized}${gated} ${storage}, ${target.weights} weights${held}`;
 }
 
 /** Images × pixels. */
@@ -87,11 +88,16 @@ function pictureOf(tensor: Tensor): string {
 /**
  * Times every shape of `parts` that more than one variant can do. `known` shapes are left out; `onShape` is told of each
  * one as it is done.
+ * Throws GPU errors of the rule's own choices, and the signal's reason when it is aborted.
  */
 export async function tune(
   gpu: Gpu,
   parts: Iterable<Tunable>,
-  options: { known?: ReadonlySet<string>; onShape?: (shape: TunedShape, done: number, total: number) => void } = {},
+  options: {
+    known?: ReadonlySet<string>;
+    signal?: AbortSignal;
+    onShape?: (shape: TunedShape, done: number, total: number) => void;
+  } = {},
 ): Promise<TunedShape[]> {
   const shapes = new Map<
     string,
@@ -99,7 +105,7 @@ export async function tune(
   >();
   for (const part of parts) {
     const target = targetOf(gpu, part.storage, part.parameters, undefined);
-    for (const operation of runnableOperations(gpu, part.recorder, part.storage)) {
+    for (const operation of runnableOperations(gpu, part.recorder, target)) {
       if (!isVaried(operation)) continue;
       const shape = shapeOf(operation, target);
       const seen = shapes.get(shape);
@@ -110,7 +116,7 @@ export async function tune(
   const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
   const tuned: TunedShape[] = [];
   for (const [shape, { part, operation, candidates, layers }] of due) {
-    const times = await timeCandidates(gpu, part, operation, candidates);
+    const times = await timeCandidates(gpu, part, operation, candidates, options.signal);
     const ruled = times[0]!;
     const fastest = times.reduce((best, next) => (next.milliseconds < best.milliseconds ? next : best));
     const isWorthwhile = fastest.milliseconds < ruled.milliseconds * (1 - WORTHWHILE);
@@ -162,23 +168,34 @@ async function timeCandidates(
   { storage, parameters }: Tunable,
   operation: Varied,
   candidates: readonly Variant[],
+  signal: AbortSignal | undefined,
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
   const alone = recordedAlone(operation);
   let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
     for (const variant of candidates) {
+      signal?.throwIfAborted();
       const label = `${variant}: ${operation.name}`;
-      const plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
-      plans.push({ variant, plan, runs: 1, milliseconds: Number.POSITIVE_INFINITY });
-      await plan.warmUp();
-      const answer = await answerOf(plan, alone);
-      expected ??= answer;
-      if (!isClose(answer, expected, TOLERANCE[storage])) plans.pop()!.plan.destroy();
+      let plan: Plan | undefined;
+      try {
+        plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
+        await plan.warmUp();
+        const answer = await answerOf(plan, alone);
+        expected ??= answer;
+        if (!isClose(answer, expected, TOLERANCE[storage])) throw new Error(`${label}: answers otherwise`);
+        plans.push({ variant, plan, runs: 1, milliseconds: Number.POSITIVE_INFINITY });
+      } catch (error) {
+        plan?.destroy();
+        signal?.throwIfAborted();
+        // Only the rule's own choice has to run: a driver may refuse others, or there may be too little memory for them.
+        if (expected === undefined || gpu.lost) throw error;
+      }
     }
     for (let turn = 0; turn <= TURNS; turn++) {
       const best = Math.min(...plans.map(({ milliseconds }) => milliseconds));
       for (const candidate of plans) {
+        signal?.throwIfAborted();
         // One short turn may have met a busy machine; Infinity is not more than Infinity.
         const isTimed = turn > 1 || candidate.milliseconds > TURN_MS;
         if (isTimed && candidate.milliseconds > HOPELESS * best) continue;

@@ -102,7 +102,10 @@ export async function loadParameters(
       options.onProgress?.(done, total);
     }
     await uploader.flush();
-    await gpu.idle();
+    // Where memory is limited, what was uploaded is done with before anything else finds room. Else there is no waiting: the
+    // device packs while the next component is read, and what it reports is told to whoever runs something first.
+    if (oneByOne) await gpu.idle();
+    else gpu.check();
   } catch (error) {
     destroy();
     throw error;

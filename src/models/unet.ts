@@ -2,12 +2,13 @@
  * UNet2DConditionModel: the denoiser of Stable Diffusion 1.x, 2.x, XL and of latent consistency models.
  *
  * Rombach et al. 2022 (arXiv 2112.10752); block and layer names are those of diffusers, and so are the shapes, in NHWC.
- * Reads like its diagram: embeddings, down blocks, middle, up blocks with the skips taken from the other side.
+ * Reads like its diagram: down blocks, middle, up blocks with the skips taken from the other side. What the blocks add for
+ * the timestep does not depend on the sample, and is a network of its own: `timeProjections`.
  */
 
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
-import { channelsOf, type Tensor } from "../graph/tensor.ts";
+import { channelsOf, type Tensor, type View } from "../graph/tensor.ts";
 import { parseConfig, size } from "./config.ts";
 
 const perBlock = z.union([size.channels, size.levels(size.channels)]);
@@ -100,13 +101,19 @@ export function hasAddedConditions(config: UnetConfig): boolean {
 export interface UnetInputs {
   /** `[rows, h, w, in_channels]` */
   readonly sample: Tensor;
-  /** Sinusoids of each row's timestep, `[rows, block_out_channels[0]]`: `timestepSinusoids`. */
-  readonly timestep: Tensor;
+  /** What the ResNet blocks add for each row's timestep, side by side: `timeProjections`. */
+  readonly time: Tensor;
   /** `[rows, tokens, cross_attention_dim]` */
   readonly text: Tensor;
-  /** LCM: the embedding of the guidance scale, `[rows, time_cond_proj_dim]`. */
+}
+
+/** What the blocks' additions for the timestep follow from. */
+export interface TimeInputs {
+  /** Sinusoids of timesteps, `[n, block_out_channels[0]]` or `[n, steps, block_out_channels[0]]`: `timestepSinusoids`. */
+  readonly timesteps: Tensor;
+  /** LCM: the embedding of the guidance scale, `[n, time_cond_proj_dim]`. */
   readonly guidance?: Tensor;
-  /** SDXL: pooled text and size sinusoids side by side, `[rows, projection_class_embeddings_input_dim]`. */
+  /** SDXL: pooled text and size sinusoids side by side, `[n, projection_class_embeddings_input_dim]`. */
   readonly added?: Tensor;
 }
 
@@ -114,7 +121,8 @@ export interface UnetInputs {
 export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tensor {
   const { block_out_channels: channels, layers_per_block: layers } = config;
   const levels = channels.length;
-  const embedding = g.activation(timeEmbedding(g, config, inputs), "silu");
+  const time = additionsOf(inputs.time, config).values();
+  const nextTime = () => time.next().value!;
 
   let x = g.conv2d(inputs.sample, "conv_in", { outputs: channels[0]!, padding: 1 });
   const skips = [x];
@@ -122,7 +130,7 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
   config.down_block_types.forEach((type, level) => {
     g.scope(`down_blocks.${level}`, () => {
       for (let layer = 0; layer < layers; layer++) {
-        x = resnetBlock(g, x, embedding, `resnets.${layer}`, channels[level]!, config);
+        x = resnetBlock(g, x, nextTime(), `resnets.${layer}`, channels[level]!, config);
         if (type === "CrossAttnDownBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
         skips.push(x);
       }
@@ -135,16 +143,16 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
 
   g.scope("mid_block", () => {
     const deepest = channels[levels - 1]!;
-    x = resnetBlock(g, x, embedding, "resnets.0", deepest, config);
+    x = resnetBlock(g, x, nextTime(), "resnets.0", deepest, config);
     x = transformer(g, x, inputs.text, "attentions.0", levels - 1, config);
-    x = resnetBlock(g, x, embedding, "resnets.1", deepest, config);
+    x = resnetBlock(g, x, nextTime(), "resnets.1", deepest, config);
   });
 
   config.up_block_types.forEach((type, block) => {
     const level = levels - 1 - block;
     g.scope(`up_blocks.${block}`, () => {
       for (let layer = 0; layer < layers + 1; layer++) {
-        x = resnetBlock(g, g.concat(x, skips.pop()!), embedding, `resnets.${layer}`, channels[level]!, config);
+        x = resnetBlock(g, g.concat(x, skips.pop()!), nextTime(), `resnets.${layer}`, channels[level]!, config);
         if (type === "CrossAttnUpBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
       }
       if (level > 0) {
@@ -160,13 +168,45 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
   return g.conv2d(g.activation(x, "silu"), "conv_out", { outputs: config.out_channels, padding: 1 });
 }
 
-/** Timestep, guidance scale and added conditions into one vector a row, `[rows, 4 · block_out_channels[0]]`. */
-function timeEmbedding(g: Recorder, config: UnetConfig, { timestep, guidance, added }: UnetInputs): Tensor {
+/**
+ * What each ResNet block adds to its channels for a timestep: `[…, Σ channels]` of timesteps `[…, block_out_channels[0]]`,
+ * the blocks side by side in their order.
+ */
+export function timeProjections(g: Recorder, config: UnetConfig, inputs: TimeInputs): Tensor {
+  const embedding = g.activation(timeEmbedding(g, config, inputs), "silu");
+  const blocks = resnetBlocks(config);
+  const layers = blocks.map(({ name }) => `${name}.time_emb_proj`);
+  return g.linear(embedding, layers, { outputs: blocks.map(({ channels }) => channels), name: "time_emb_proj" });
+}
+
+/** The ResNet blocks in the order that they run in, and the channels that each gives. */
+function resnetBlocks({ block_out_channels: levels, layers_per_block: layers }: UnetConfig) {
+  const blocks = (scope: string, count: number, channels: number) =>
+    Array.from({ length: count }, (_, layer) => ({ name: `${scope}.resnets.${layer}`, channels }));
+  return [
+    ...levels.flatMap((channels, level) => blocks(`down_blocks.${level}`, layers, channels)),
+    ...blocks("mid_block", 2, levels.at(-1)!),
+    ...[...levels].reverse().flatMap((channels, block) => blocks(`up_blocks.${block}`, layers + 1, channels)),
+  ];
+}
+
+/** Each block's part of `timeProjections`. */
+function additionsOf(tensor: Tensor, config: UnetConfig): View[] {
+  let end = 0;
+  return resnetBlocks(config).map(({ channels }) => {
+    const offset = end;
+    end += channels;
+    return { tensor, offset };
+  });
+}
+
+/** Timestep, guidance scale and added conditions into one vector each, `[…, 4 · block_out_channels[0]]`. */
+function timeEmbedding(g: Recorder, config: UnetConfig, { timesteps, guidance, added }: TimeInputs): Tensor {
   const outputs = config.block_out_channels[0]! * 4;
-  let x = timestep;
+  let x = timesteps;
   if (guidance) {
-    const projected = g.linear(guidance, "time_embedding.cond_proj", { outputs: channelsOf(timestep), bias: false });
-    x = g.add(projected, timestep, "time_embedding.cond_proj");
+    const projected = g.linear(guidance, "time_embedding.cond_proj", { outputs: channelsOf(timesteps), bias: false });
+    x = g.add(timesteps, projected, "time_embedding.cond_proj");
   }
   const perceptron = (input: Tensor, name: string) => {
     const hidden = g.activation(g.linear(input, `${name}.linear_1`, { outputs }), "silu");
@@ -176,19 +216,12 @@ function timeEmbedding(g: Recorder, config: UnetConfig, { timestep, guidance, ad
   return added ? g.add(time, perceptron(added, "add_embedding"), "add_embedding") : time;
 }
 
-function resnetBlock(
-  g: Recorder,
-  x: Tensor,
-  embedding: Tensor,
-  name: string,
-  outputs: number,
-  config: UnetConfig,
-): Tensor {
+function resnetBlock(g: Recorder, x: Tensor, time: View, name: string, outputs: number, config: UnetConfig): Tensor {
   const norm = { groups: config.norm_num_groups, eps: config.norm_eps };
   return g.scope(name, () => {
     let h = g.activation(g.groupNorm(x, "norm1", norm), "silu");
     h = g.conv2d(h, "conv1", { outputs, padding: 1 });
-    h = g.add(h, g.linear(embedding, "time_emb_proj", { outputs }), "time_emb_proj");
+    h = g.add(h, time, "time_emb_proj");
     h = g.activation(g.groupNorm(h, "norm2", norm), "silu");
     h = g.conv2d(h, "conv2", { outputs, padding: 1 });
     const shortcut = channelsOf(x) === outputs ? x : g.conv2d(x, "conv_shortcut", { outputs, kernel: 1 });

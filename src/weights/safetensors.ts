@@ -142,7 +142,10 @@ function throughBlocks(handle: FileHandle, end: number, file: string): Read {
     for (let done = 0; done < into.byteLength; ) {
       const index = Math.floor((position + done) / BLOCK_BYTES);
       const from = position + done - index * BLOCK_BYTES;
-      const piece = (await block(index, tensor)).subarray(from, from + into.byteLength - done);
+      const wanted = block(index, tensor);
+      // Read while whoever asked works on this one. Should it fail, that is told when it is asked for.
+      if ((index + 1) * BLOCK_BYTES < end && !blocks.has(index + 1)) block(index + 1, tensor).catch(() => {});
+      const piece = (await wanted).subarray(from, from + into.byteLength - done);
       into.set(piece, done);
       done += piece.byteLength;
     }

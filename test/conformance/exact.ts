@@ -9,6 +9,7 @@
 
 import type { Recorder } from "../../src/graph/recorder.ts";
 import {
+  addsPerImage,
   type Convolution,
   channelsOf,
   type Tensor as GraphTensor,
@@ -152,10 +153,11 @@ function compute(operation: Operation, valuesOf: Values, weights: WeightValues):
       const { input, addend } = operation;
       const other = addend && valuesOf(addend);
       const channels = channelsOf(input);
-      const perImage = addend && rowsOf(addend) !== rowsOf(input);
+      const perImage = addsPerImage(operation);
       const size = (rowsOf(input) / input.shape[0]!) * channels;
-      const at = (index: number) =>
-        other![perImage ? Math.floor(index / size) * channels + (index % channels) : index]!;
+      const first = operation.firstAddendQuad * 4;
+      const inRow = (index: number) => Math.floor(index / size) * channelsOf(addend!) + first + (index % channels);
+      const at = (index: number) => other![perImage ? inRow(index) : index]!;
       return reference.elementwise(valuesOf(input), { ...operation, addend: other && at }).values;
     }
     case "upsample-nearest": {

@@ -17,7 +17,7 @@ import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" wi
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import { type Dispatch, fold, type KernelOptions, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
-import { type ConvolutionVariant, convolutionVariant } from "../variants.ts";
+import { type ConvolutionVariant, convolutionVariant, QUAD_LANES } from "../variants.ts";
 import { lowerNarrow } from "./narrow.ts";
 import { lowerWinograd } from "./winograd.ts";
 
@@ -43,7 +43,6 @@ const QUAD_TILES = [
   { rows: 32, quads: 1, cost: 1.8 },
   { rows: 8, quads: 4, cost: 2 },
 ] as const;
-const QUAD_LANES = 4;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
 const MATRIX_TILE_ROWS = 64;
@@ -53,12 +52,12 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const form = convolutionVariant(operation, target);
   if (form === "winograd") return lowerWinograd(operation, target);
   if (form === "narrow") return lowerNarrow(operation, target);
-  const { picture, weight, bias, perImage, residual } = operation;
+  const { picture, weight, bias, perImage, residual, gated = false } = operation;
   const { storage, weights, lanes } = target;
-  const outQuads = quads(channelsOf(operation.output));
+  const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1); // those that are computed
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = target.textured?.(weight) ? "texture" : "buffer";
-  const variant = kernelOf(form, { rows, outQuads, held, target });
+  const variant = kernelOf(form, { rows, outQuads, held, gated, target });
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = 0;
@@ -82,7 +81,7 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
         { tensor: input },
         { parameter: weight },
         isLast && bias ? { parameter: bias } : "blank",
-        epilogue(perImage),
+        epilogue(perImage?.tensor),
         epilogue(residual),
         { tensor: operation.output },
       ],
@@ -101,10 +100,11 @@ interface ConvolutionKernel extends KernelOptions {
 
 function kernelOf(
   form: Exclude<ConvolutionVariant, "winograd" | "narrow">,
-  of: { rows: number; outQuads: number; held: "texture" | "buffer"; target: Target },
+  of: { rows: number; outQuads: number; held: "texture" | "buffer"; gated: boolean; target: Target },
 ): ConvolutionKernel {
-  const { rows, outQuads, held, target } = of;
-  if (form === "tiled") return { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS };
+  const { rows, outQuads, held, gated, target } = of;
+  const constants = { GATED: Number(gated) };
+  if (form === "tiled") return { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS, constants };
   const lanes = target.lanes!;
   if (form === "matrix") {
     const { rows: down, columns: across, inner } = target.matrixUnit!;
@@ -117,13 +117,15 @@ function kernelOf(
     };
   }
   const inFours = lanes === QUAD_LANES;
-  const tile = cheapestTile(inFours ? QUAD_TILES : SUBGROUP_TILES[held], rows, outQuads, lanes);
+  // A lane has both halves of what a gate multiplies.
+  const tiles = (inFours ? QUAD_TILES : SUBGROUP_TILES[held]).filter(({ quads: owned }) => !gated || owned > 1);
+  const tile = cheapestTile(tiles, rows, outQuads, lanes);
   return {
     ...(inFours ? { name: "conv2d_subgroup_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
     ...{ rows: tile.rows, quads: tile.quads * lanes },
     subgroups: lanes,
     preludes: inFours ? [quadProduct] : [],
-    constants: { ROWS: tile.rows, QUADS: tile.quads },
+    constants: { ...constants, ROWS: tile.rows, QUADS: tile.quads },
   };
 }
 
@@ -153,7 +155,7 @@ interface ParamsOptions extends Ending {
 
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
 export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
-  const { picture, virtual, kernel: window, weight } = operation;
+  const { picture, virtual, kernel: window, weight, perImage } = operation;
   const { input, firstInQuad, gridWidth, tiles } = options;
   const ending = epilogueFlags(operation, options);
   const rows = picture.images * picture.outHeight * picture.outWidth;
@@ -166,6 +168,7 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     ...[ending.HAS_PER_IMAGE, ending.HAS_RESIDUAL, ending.ACTIVATION, ending.ACTIVATION_AFTER_RESIDUAL],
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
     ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
+    ...(perImage ? [quads(channelsOf(perImage.tensor)), perImage.offset / 4] : [0, 0]),
   );
 }
 

@@ -46,7 +46,7 @@ export function lowerNarrow(operation: Convolution, { storage, weights, lanes }:
         { tensor: input },
         { parameter: weight },
         isLast && bias ? { parameter: bias } : "blank",
-        epilogue(perImage),
+        epilogue(perImage?.tensor),
         epilogue(residual),
         { tensor: operation.output },
       ],

@@ -64,7 +64,9 @@ describe.each(devices)("$name", ({ gpu }) => {
       { name: "the same shape", shape: [2, 9, 5, 6], other: [2, 9, 5, 6] },
       { name: "one row an image", shape: [3, 9, 5, 6], other: [3, 6] },
       { name: "one row an image, written with its one pixel", shape: [3, 65, 7], other: [3, 1, 7] },
-    ])("add: $name", async ({ shape, other }) => {
+      { name: "channels of one row an image", shape: [3, 9, 5, 6], other: [3, 22], offset: 8 },
+      { name: "the last channels of one row an image of one pixel", shape: [3, 1, 1, 6], other: [3, 22], offset: 16 },
+    ])("add: $name", async ({ shape, other, offset = 0 }) => {
       const source = random(32);
       const [x, y] = [shape, other].map((of) =>
         stored(
@@ -76,11 +78,14 @@ describe.each(devices)("$name", ({ gpu }) => {
         ),
       );
       const recorder = new Recorder();
-      recorder.output("y", recorder.add(recorder.input("a", shape), recorder.input("b", other)));
+      const b = recorder.input("b", other);
+      const isView = other.at(-1) !== shape.at(-1);
+      recorder.output("y", recorder.add(recorder.input("a", shape), isView ? { tensor: b, offset } : b));
       const { outputs } = await run(gpu, { recorder, storage, inputs: { a: x!, b: y! } });
-      const c = shape.at(-1)!;
+      const [c, width] = [shape.at(-1)!, other.at(-1)!];
       const perImage = x!.length / shape[0]!;
-      const addend = (i: number) => (y!.length === x!.length ? y![i]! : y![Math.floor(i / perImage) * c + (i % c)]!);
+      const addend = (i: number) =>
+        y!.length === x!.length ? y![i]! : y![Math.floor(i / perImage) * width + offset + (i % c)]!;
       expectClose(outputs.y!, elementwise(x!, { addend }), storage);
     });
 
@@ -181,6 +186,17 @@ describe.each(devices)("$name", ({ gpu }) => {
         ...input.subarray((image * tokens + row) * c, (image * tokens + row + 1) * c),
       ]);
       expect([...outputs.y!]).toEqual(wanted);
+    });
+
+    test("rows of one table for all images", async () => {
+      const [tokens, c] = [5, 70];
+      const input = stored(normals(random(38), tokens * c), storage);
+      const rows = Uint32Array.of(3, 3, 0);
+      const recorder = new Recorder();
+      const x = recorder.input("x", [1, tokens, c]);
+      recorder.output("y", recorder.gatherRows(x, recorder.input("rows", [3], { element: "u32" }), "rows"));
+      const { outputs } = await run(gpu, { recorder, storage, inputs: { x: input, rows } });
+      expect([...outputs.y!]).toEqual([...rows].flatMap((row) => [...input.subarray(row * c, (row + 1) * c)]));
     });
 
     test("a picture becomes bytes as NumPy rounds them", async () => {

@@ -11,6 +11,7 @@ import upsampleNearest from "../../../shaders/upsample_nearest.wgsl" with { type
 import { type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
 import {
   activationCode,
+  addsPerImage,
   type Concatenate,
   channelsOf,
   type Elementwise,
@@ -30,7 +31,7 @@ export function lowerElementwise(operation: Elementwise, target: Target): Dispat
   const { input, addend } = operation;
   const quadCount = quads(channelsOf(input));
   const count = rowsOf(input) * quadCount;
-  const mode = addend === undefined ? 0 : rowsOf(addend) === rowsOf(input) ? 1 : 2;
+  const mode = addend === undefined ? 0 : addsPerImage(operation) ? 2 : 1;
   const { workgroups, width } = grid(count);
   return [
     {
@@ -126,12 +127,13 @@ export function lowerConcatenate(operation: Concatenate, target: Target): Dispat
 }
 
 export function lowerGatherRows(operation: GatherRows, target: Target): Dispatch[] {
-  const [images, tokens, channels] = operation.input.shape as [number, number, number];
+  const [tables, tokens, channels] = operation.input.shape as [number, number, number];
+  const images = operation.output.shape[0]!;
   return [
     {
       kernel: kernel("gather_rows", gatherRows, target.storage),
       label: operation.name,
-      params: params(images, tokens, quads(channels)),
+      params: params(images, tokens, quads(channels), tables === images ? tokens : 0),
       bindings: [{ tensor: operation.input }, { tensor: operation.rows }, { tensor: operation.output }],
       workgroups: [Math.ceil((images * quads(channels)) / 64), 1, 1],
     },

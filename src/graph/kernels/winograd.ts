@@ -105,7 +105,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
         "unused",
         "unused",
         bias ? { parameter: bias } : "blank",
-        epilogue(perImage),
+        epilogue(perImage?.tensor),
         epilogue(residual),
         { tensor: operation.output },
         { scratch: products },

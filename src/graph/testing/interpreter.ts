@@ -4,7 +4,7 @@
  * Operations that work on integers or states, and those that splitting makes, are left out; they have tests of their own.
  */
 
-import { channelsOf, type Operation, partsOf, rowsOf, type Tensor } from "../tensor.ts";
+import { addsPerImage, channelsOf, type Operation, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
 import { attention, convolution, elementwise, geglu, groupNorm, softmax, upsampleNearest } from "./reference.ts";
 import type { Weights } from "./run.ts";
 
@@ -34,6 +34,13 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
     }
     return joined;
   };
+  /** The channels of a view, row after row. */
+  const columns = ({ tensor, offset }: View, channels: number) => {
+    const held = stored(tensor);
+    const width = channelsOf(tensor);
+    const rows = Array.from({ length: rowsOf(tensor) }, (_, row) => row * width + offset);
+    return Float64Array.from(rows.flatMap((first) => [...held.subarray(first, first + channels)]));
+  };
   const weight = (parameter: { parts: readonly { name: string }[] }) =>
     Float64Array.from(parameter.parts.flatMap(({ name }) => [...weights.get(name)!.values]));
   for (const operation of operations) values.set(operation.output.id, result(operation));
@@ -57,7 +64,7 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
           output: { height: picture.outHeight, width: picture.outWidth },
           resized: virtual,
           bias: operation.bias && weight(operation.bias),
-          perImage: operation.perImage && stored(operation.perImage),
+          perImage: operation.perImage && columns(operation.perImage, channelsOf(output)),
           residual: operation.residual && stored(operation.residual),
           activation: operation.activation,
           activationAfterResidual: operation.activationAfterResidual,
@@ -104,11 +111,13 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
         return geglu(stored(operation.value.tensor), channelsOf(operation.output)).values;
       case "elementwise": {
         const x = stored(operation.input);
-        const y = operation.addend && stored(operation.addend);
         const channels = channelsOf(operation.input);
+        const isPerImage = addsPerImage(operation);
+        const view = operation.addend && { tensor: operation.addend, offset: operation.firstAddendQuad * 4 };
+        const y = view && (isPerImage ? columns(view, channels) : stored(view.tensor));
         const perImage = x.length / operation.input.shape[0]!;
         const addend = (index: number) =>
-          y!.length === x.length ? y![index]! : y![Math.floor(index / perImage) * channels + (index % channels)]!;
+          isPerImage ? y![Math.floor(index / perImage) * channels + (index % channels)]! : y![index]!;
         return elementwise(x, { ...operation, addend: y && addend }).values;
       }
       case "upsample-nearest": {

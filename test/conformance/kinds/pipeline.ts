@@ -218,7 +218,12 @@ function timesteps({ run, watched, name, request, has, check, input }: Finished)
   const { config } = watched.model.unet;
   const width = config.block_out_channels[0]!;
   const options = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
-  const told = watched.writes("unet", "timestep").flatMap((values) => [...values.subarray(0, width)]);
+  // Sinusoids are written for many steps at once, beginning with the one that counts as 0; each step says which is its own.
+  let written = -1;
+  const told = watched.writes("unet", "step").flatMap(([index]) => {
+    if (index === 0) written++;
+    return [...watched.writes("unet", "timesteps")[written]!.subarray(index! * width, (index! + 1) * width)];
+  });
   const wanted = timestepSinusoids(input("timesteps"), width, options);
   run.equal(name, "timesteps (as sinusoids)", told, wanted, run.limits.network);
 }

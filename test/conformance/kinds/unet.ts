@@ -3,7 +3,13 @@
 import { Recorder } from "../../../src/graph/recorder.ts";
 import { loadComponent } from "../../../src/models/component.ts";
 import type { LoadedParameters } from "../../../src/models/load.ts";
-import { parseUnetConfig, timestepSinusoids, type UnetConfig, unet } from "../../../src/models/unet.ts";
+import {
+  parseUnetConfig,
+  timeProjections,
+  timestepSinusoids,
+  type UnetConfig,
+  unet,
+} from "../../../src/models/unet.ts";
 import { type Component, openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { groupsOf, prefixOf } from "../case-folder.ts";
 import { weightValues } from "../exact.ts";
@@ -76,10 +82,12 @@ export function unetPass(
     const g = new Recorder();
     const output = unet(g, config, {
       sample: g.input("sample", sample.shape),
-      timestep: g.input("timestep", [rows, width]),
+      time: timeProjections(g, config, {
+        timesteps: g.input("timestep", [rows, width]),
+        guidance: guidance && g.input("guidance", guidance.shape, { constant: true }),
+        added: added && g.input("added", [rows, added.length / rows], { constant: true }),
+      }),
       text: g.input("text", text.shape, { constant: true }),
-      guidance: guidance && g.input("guidance", guidance.shape, { constant: true }),
-      added: added && g.input("added", [rows, added.length / rows], { constant: true }),
     });
     g.output("output", output);
     return g;

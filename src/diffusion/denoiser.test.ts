@@ -1,0 +1,77 @@
+/** What a step is told of its timestep: one row of what was computed for many steps at once. */
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { generateParameters, normals } from "../../test/generated-weights.ts";
+import { type Gpu, openGpu } from "../gpu/device.ts";
+import { parseUnetConfig } from "../models/unet.ts";
+import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
+import { createSchedule } from "./schedulers/create-schedule.ts";
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = await openGpu();
+});
+afterAll(() => gpu.close());
+
+const plain = {
+  in_channels: 4,
+  out_channels: 4,
+  block_out_channels: [16, 32],
+  down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D"],
+  up_block_types: ["CrossAttnUpBlock2D", "UpBlock2D"],
+  attention_head_dim: 2,
+  cross_attention_dim: 24,
+  norm_num_groups: 8,
+  layers_per_block: 1,
+};
+const shape: DenoiserShape = { images: 2, branches: 2, tokens: 5, height: 8, width: 6, channels: 4 };
+const rows = shape.images * shape.branches;
+
+it.each([
+  { name: "without conditions", conditions: {}, inputs: {} },
+  { name: "with a guidance embedding", conditions: { time_cond_proj_dim: 12 }, inputs: { guidance: 12 } },
+  {
+    name: "with conditions of each row's own",
+    conditions: {
+      addition_embed_type: "text_time",
+      addition_time_embed_dim: 8,
+      projection_class_embeddings_input_dim: 20,
+    },
+    inputs: { added: rows * 20 },
+  },
+])("the 41st of 50 steps is told the timestep of the 41st, $name", async ({ conditions, inputs }) => {
+  const config = parseUnetConfig({ ...plain, ...conditions });
+  const parameters = await generateParameters(gpu, recordDenoiser(config, shape), "f32");
+  const plan = await compileDenoiser(gpu, config, shape, { storage: "f32", parameters });
+  try {
+    const schedule = createSchedule("DDIMScheduler", {}, { steps: 50 }).rows;
+    // All rows are alike, but for the conditions of their own.
+    plan.write("text", repeated(normals(shape.tokens * plain.cross_attention_dim, 1), rows));
+    for (const [name, count] of Object.entries(inputs)) plan.write(name, normals(count, 2));
+    const predict = async (from: typeof schedule, index: number): Promise<Float32Array> => {
+      plan.write("latents", repeated(normals(shape.height * shape.width * shape.channels, 3), shape.images));
+      for (let step = 0; step <= index; step++) writeStep(plan, config, shape, from, step, 3);
+      plan.run();
+      return (await plan.read("model")) as Float32Array;
+    };
+    const late = await predict(schedule, 40);
+    const alone = await predict(schedule.slice(40), 0);
+    expect(difference(late, alone)).toBe(0);
+    expect(difference(late, await predict(schedule, 39))).toBeGreaterThan(1e-4);
+    const [first, ...others] = Array.from({ length: rows }, (_, row) => {
+      return late.subarray((row * late.length) / rows, ((row + 1) * late.length) / rows);
+    });
+    for (const other of others) expect(difference(first!, other) > 1e-4).toBe("added" in inputs);
+  } finally {
+    plan.destroy();
+    parameters.destroy();
+  }
+});
+
+function repeated(values: Float32Array, times: number): Float32Array {
+  return Float32Array.from({ length: values.length * times }, (_, index) => values[index % values.length]!);
+}
+
+function difference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((most, value, index) => Math.max(most, Math.abs(value - b[index]!)), 0);
+}
