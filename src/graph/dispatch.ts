@@ -24,6 +24,8 @@ export interface Target {
   readonly weights: Storage;
   readonly maxBindingBytes: number;
   readonly maxTextureDimension: number;
+  /** Memory of a workgroup, in bytes; what WebGPU guarantees, where not given. */
+  readonly maxWorkgroupBytes?: number;
   /** Whether weights can be had transformed for Winograd's convolution. */
   readonly winograd?: boolean;
   /** Whether a matrix is held as a texture; buffers only, where not given. */

@@ -116,9 +116,10 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
   };
 }
 
-function limitsOf(gpu: Gpu): Pick<Target, "lanes" | "matrixUnit" | "maxBindingBytes" | "maxTextureDimension"> {
+function limitsOf(gpu: Gpu): Omit<Target, "storage" | "weights"> {
   const { lanes, matrixUnit, maxBindingBytes, device } = gpu;
-  return { lanes, matrixUnit, maxBindingBytes, maxTextureDimension: device.limits.maxTextureDimension2D };
+  const { maxTextureDimension2D: maxTextureDimension, maxComputeWorkgroupStorageSize: maxWorkgroupBytes } = device.limits;
+  return { lanes, matrixUnit, maxBindingBytes, maxTextureDimension, maxWorkgroupBytes };
 }
 
 /**

@@ -7,6 +7,7 @@
  */
 
 import type { Target } from "./dispatch.ts";
+import { fitsForm, MATRIX_FORMS, MATRIX_VARIANTS, type MatrixVariant } from "./kernels/matrix.ts";
 import {
   type Attention,
   type Convolution,
@@ -19,7 +20,7 @@ import {
 import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
-export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled", "matrix"] as const;
+export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled", ...MATRIX_VARIANTS] as const;
 export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
@@ -70,8 +71,8 @@ export const QUAD_LANES = 4;
 
 function plainVariants(operation: Convolution, target: Target): readonly ConvolutionVariant[] {
   if (target.lanes === undefined) return ["tiled"];
-  // Last: it takes a tuner that has seen it be right and quick.
-  const rest: readonly ConvolutionVariant[] = canMatrix(target) ? ["tiled", "matrix"] : ["tiled"];
+  // Last: it takes a tuner that has seen them be right and quick.
+  const rest: readonly ConvolutionVariant[] = ["tiled", ...matrixVariants(operation, target)];
   if (canNarrow(operation, target)) {
     return savesByNarrow(operation, target.lanes) ? ["narrow", "subgroup", ...rest] : ["subgroup", "narrow", ...rest];
   }
@@ -81,9 +82,17 @@ function plainVariants(operation: Convolution, target: Target): readonly Convolu
     : ["subgroup", "winograd", ...rest];
 }
 
-/** Its operands are halves: activations and weights that are stored as such lose nothing. */
-function canMatrix({ matrixUnit, storage, weights }: Target): boolean {
-  return matrixUnit !== undefined && storage === "f16" && weights === "f16";
+// What WebGPU guarantees of workgroup memory, and of invocations of a workgroup.
+const WORKGROUP_BYTES = 16384;
+const WORKGROUP_SIZE = 256;
+
+/** Operands are halves: activations and weights that are stored as such lose nothing. */
+function matrixVariants({ weight }: Convolution, target: Target): readonly MatrixVariant[] {
+  const { lanes, matrixUnit, storage, weights, textured } = target;
+  if (!matrixUnit || !lanes || storage !== "f16" || weights !== "f16" || textured?.(weight)) return [];
+  const { maxWorkgroupBytes = WORKGROUP_BYTES } = target;
+  const limits = { lanes, maxWorkgroupBytes, maxWorkgroupSize: WORKGROUP_SIZE };
+  return MATRIX_VARIANTS.filter((variant) => fitsForm(MATRIX_FORMS[variant], matrixUnit, limits));
 }
 
 // Lanes of a subgroup that load weights in conv2d_narrow.wgsl.

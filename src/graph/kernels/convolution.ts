@@ -3,14 +3,12 @@
  * one dispatch a part, each adding to what the one before left in the output.
  */
 
-import matrix from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
 import quad from "../../../shaders/conv2d_subgroup_quad.wgsl" with { type: "text" };
 import tiled from "../../../shaders/conv2d_tiled.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
 import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
-import matrixUnitPrelude from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
 import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
@@ -18,6 +16,7 @@ import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" wi
 import { type Dispatch, fold, type KernelOptions, kernel, params, type Target } from "../dispatch.ts";
 import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
 import { type ConvolutionVariant, convolutionVariant, QUAD_LANES } from "../variants.ts";
+import { isMatrixVariant, matrixKernel } from "./matrix.ts";
 import { lowerNarrow } from "./narrow.ts";
 import { lowerWinograd } from "./winograd.ts";
 
@@ -45,8 +44,6 @@ const QUAD_TILES = [
 ] as const;
 const TILED_ROWS = 64;
 const TILED_QUADS = 16;
-const MATRIX_TILE_ROWS = 64;
-const MATRIX_TILE_QUADS = 16;
 
 export function lowerConvolution(operation: Convolution, target: Target): Dispatch[] {
   const form = convolutionVariant(operation, target);
@@ -90,7 +87,7 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   });
 }
 
-interface ConvolutionKernel extends KernelOptions {
+export interface ConvolutionKernel extends KernelOptions {
   readonly name: string;
   readonly source: string;
   /** Output pixels of a workgroup, and quads of output channels. */
@@ -106,16 +103,7 @@ function kernelOf(
   const constants = { GATED: Number(gated) };
   if (form === "tiled") return { name: "conv2d_tiled", source: tiled, rows: TILED_ROWS, quads: TILED_QUADS, constants };
   const lanes = target.lanes!;
-  if (form === "matrix") {
-    const { rows: down, columns: across, inner } = target.matrixUnit!;
-    return {
-      ...{ name: "conv2d_matrix", source: matrix, rows: MATRIX_TILE_ROWS, quads: MATRIX_TILE_QUADS },
-      subgroups: lanes,
-      extensions: ["f16", "chromium_experimental_subgroup_matrix"],
-      preludes: [matrixUnitPrelude],
-      constants: { MATRIX_ROWS: down, MATRIX_COLUMNS: across, MATRIX_INNER: inner },
-    };
-  }
+  if (isMatrixVariant(form)) return matrixKernel(form, target.matrixUnit!, lanes);
   const inFours = lanes === QUAD_LANES;
   // A lane has both halves of what a gate multiplies.
   const tiles = (inFours ? QUAD_TILES : SUBGROUP_TILES[held]).filter(({ quads: owned }) => !gated || owned > 1);

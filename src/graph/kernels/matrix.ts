@@ -1,0 +1,108 @@
+/** The forms of `shaders/conv2d_matrix.wgsl`: how much of a convolution a subgroup and a workgroup own. */
+
+import source from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
+import matrixUnit from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
+import tileRows from "../../../shaders/prelude/tile_rows.wgsl" with { type: "text" };
+import type { MatrixUnit } from "../../gpu/matrix-unit.ts";
+import type { ConvolutionKernel } from "./convolution.ts";
+
+export interface MatrixForm {
+  /** What a subgroup owns: pixels × output channels. */
+  readonly rows: number;
+  readonly channels: number;
+  /** Subgroups of a workgroup: down × across. */
+  readonly down: number;
+  readonly across: number;
+  /** Input channels at a time. */
+  readonly step: number;
+  /** Of workgroup memory: 2, so that a step needs one barrier; 1, so that more workgroups fit. */
+  readonly buffers: 1 | 2;
+  /** False: loops are left to the driver's compiler. */
+  readonly unrolled?: boolean;
+}
+
+/** Of the variants that run on a matrix unit, by name: output pixels × channels of a workgroup. */
+export const MATRIX_FORMS = {
+  matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
+  "matrix-looped": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, unrolled: false },
+  "matrix-single": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 1 },
+  "matrix-step64": { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1 },
+  "matrix-64x64x8": { rows: 32, channels: 16, down: 2, across: 4, step: 32, buffers: 2 },
+  "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
+  "matrix-128x64": { rows: 64, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
+  "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2 },
+  "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2 },
+  "matrix-128x128x8": { rows: 64, channels: 32, down: 2, across: 4, step: 32, buffers: 2 },
+  "matrix-256x128": { rows: 64, channels: 64, down: 4, across: 2, step: 32, buffers: 1 },
+} as const satisfies Record<string, MatrixForm>;
+export type MatrixVariant = keyof typeof MATRIX_FORMS;
+export const MATRIX_VARIANTS = Object.keys(MATRIX_FORMS) as readonly MatrixVariant[];
+
+export function isMatrixVariant(variant: string): variant is MatrixVariant {
+  return Object.hasOwn(MATRIX_FORMS, variant);
+}
+
+/** Output channels whose sums a subgroup hands to the epilogue at a time: 64 bytes of a pixel in f16. */
+const BATCH_CHANNELS = 32;
+
+function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
+  const invocations = form.down * form.across * lanes;
+  const [tileRows, tileChannels] = [form.down * form.rows, form.across * form.channels];
+  const across = form.channels / unit.columns;
+  return {
+    ...{ GROUP_DOWN: form.down, GROUP_ACROSS: form.across, STEP: form.step, BUFFERS: form.buffers },
+    ...{ MATRIX_ROWS: unit.rows, MATRIX_COLUMNS: unit.columns, MATRIX_INNER: unit.inner },
+    ...{ DOWN: form.rows / unit.rows, ACROSS: across, INNERS: form.step / unit.inner },
+    BATCH: Math.min(across, BATCH_CHANNELS / unit.columns),
+    INPUT_LOADS: Math.ceil((tileRows * form.step) / 8 / invocations),
+    WEIGHT_LOADS: Math.ceil(((form.step / 2) * tileChannels) / 8 / invocations),
+  };
+}
+
+/** Whether whole matrices of this unit fill the form, and its workgroups the adapter's limits. */
+export function fitsForm(
+  form: MatrixForm,
+  unit: MatrixUnit,
+  limits: { readonly lanes: number; readonly maxWorkgroupBytes: number; readonly maxWorkgroupSize: number },
+): boolean {
+  const { rows, channels, step, down, across } = form;
+  const areWhole = rows % unit.rows === 0 && channels % unit.columns === 0 && step % unit.inner === 0;
+  const bytes = workgroupBytes(form, countsOf(form, unit, limits.lanes));
+  return areWhole && bytes <= limits.maxWorkgroupBytes && down * across * limits.lanes <= limits.maxWorkgroupSize;
+}
+
+/** Of the three arrays of the kernel. */
+function workgroupBytes({ rows, channels, down, across, step, buffers }: MatrixForm, counts: { BATCH: number } & Record<string, number>) {
+  const [stepOctets, tileOctets] = [step / 8, (across * channels) / 8];
+  const input = buffers * down * rows * (stepOctets + 1) + stepOctets;
+  const weights = buffers * step * (tileOctets + 1) + tileOctets;
+  const sums = (down * across * counts["MATRIX_ROWS"]! * counts.BATCH * counts["MATRIX_COLUMNS"]!) / 4;
+  return 16 * (input + weights + sums);
+}
+
+export function matrixKernel(variant: MatrixVariant, unit: MatrixUnit, lanes: number): ConvolutionKernel {
+  const form: MatrixForm = MATRIX_FORMS[variant];
+  const constants = countsOf(form, unit, lanes);
+  return {
+    name: "conv2d_matrix",
+    source: form.unrolled === false ? source : unrolled(source, constants),
+    rows: form.down * form.rows,
+    quads: (form.across * form.channels) / 4,
+    subgroups: lanes,
+    extensions: ["f16", "chromium_experimental_subgroup_matrix"],
+    preludes: [tileRows, matrixUnit],
+    constants,
+  };
+}
+
+const LOOP = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/ unrolled\n([^]*?)^\1\}\n/m;
+
+/** `code` with the loops that are marked `unrolled` written out, as often as `constants` say. */
+export function unrolled(code: string, constants: Readonly<Record<string, number>>): string {
+  const once = code.replace(LOOP, (_, indent: string, index: string, count: string, body: string) =>
+    Array.from({ length: constants[count]! }, (_, turn) =>
+      `${indent}{\n${body.replaceAll(new RegExp(`\\b${index}\\b`, "g"), `${turn}u`)}${indent}}\n`,
+    ).join(""),
+  );
+  return once === code ? code : unrolled(once, constants);
+}
