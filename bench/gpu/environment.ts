@@ -1,5 +1,6 @@
 /** `environment.mjs`: what the adapter has, and whether its matrix unit multiplies as it should, with Dawn's own words where not. */
 
+import { openAdapter } from "../../src/gpu/adapter.ts";
 import { BufferUsage, type Gpu, openGpu } from "../../src/gpu/device.ts";
 import type { MatrixUnit, SubgroupMatrixConfig } from "../../src/gpu/matrix-unit.ts";
 import { float16BitsToFloat32, float32ToFloat16Bits } from "../../src/weights/element-types.ts";
@@ -17,7 +18,9 @@ for (const name in device.limits) {
   if (typeof value === "number") limits[name] = value;
 }
 console.log(`limits: ${JSON.stringify(limits)}`);
-const info = device.adapterInfo as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+// The device's own copy of them is empty in this Dawn.
+const { adapter } = await openAdapter();
+const info = adapter.info as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
 const configs = [...(info.subgroupMatrixConfigs ?? [])];
 console.log(`subgroupMatrixConfigs: ${configs.length}`);
 for (const { componentType, resultComponentType, M, N, K } of configs) {
@@ -25,14 +28,19 @@ for (const { componentType, resultComponentType, M, N, K } of configs) {
 }
 console.log(`lanes ${gpu.lanes}, unit chosen ${JSON.stringify(gpu.matrixUnit)}`);
 
+/** Where matrices are loaded from: halves in storage or in workgroup memory, or eight of them to an element of the latter. */
+type Place = "storage" | "workgroup" | "octets";
+
 /**
  * One subgroup multiplies `rows × inner` by `inner × columns` halves, read from `from` with rows `pad` elements longer than they
  * need be, and adds in `sum`.
  */
-function probe({ rows, columns, inner }: MatrixUnit, sum: string, from: "storage" | "workgroup", pad: number): string {
+function probe({ rows, columns, inner }: MatrixUnit, sum: string, from: Place, pad: number): string {
   const [left, right] = [inner + pad, columns + pad];
-  const load = (kind: string, name: string, stride: number) =>
-    `subgroupMatrixLoad<${kind}, row_major>(&${from === "storage" ? name : `staged_${name}`}, 0u, ${stride}u)`;
+  const load = (kind: string, name: string, stride: number) => {
+    const array = { storage: name, workgroup: `staged_${name}`, octets: `octets_${name}` }[from];
+    return `subgroupMatrixLoad<${kind}, row_major>(&${array}, 0u, ${from === "octets" ? stride / 8 : stride}u)`;
+  };
   return `
 enable f16; enable subgroups; enable chromium_experimental_subgroup_matrix;
 alias Left = subgroup_matrix_left<f16, ${inner}, ${rows}>;
@@ -43,10 +51,21 @@ alias Sum = subgroup_matrix_result<${sum}, ${columns}, ${rows}>;
 @group(0) @binding(2) var<storage, read_write> c: array<${sum}>;
 var<workgroup> staged_a: array<f16, ${rows * left}>;
 var<workgroup> staged_b: array<f16, ${inner * right}>;
+var<workgroup> octets_a: array<vec4u, ${(rows * left) / 8}>;
+var<workgroup> octets_b: array<vec4u, ${(inner * right) / 8}>;
+fn pair(x: f16, y: f16) -> u32 { return bitcast<u32>(vec2<f16>(x, y)); }
 @compute @workgroup_size(${gpu.lanes})
 fn main(@builtin(local_invocation_index) index: u32) {
   for (var i = index; i < ${rows * left}u; i += ${gpu.lanes}u) { staged_a[i] = a[i]; }
   for (var i = index; i < ${inner * right}u; i += ${gpu.lanes}u) { staged_b[i] = b[i]; }
+  for (var i = index; i < ${(rows * left) / 8}u; i += ${gpu.lanes}u) {
+    let f = i * 8u;
+    octets_a[i] = vec4u(pair(a[f], a[f + 1u]), pair(a[f + 2u], a[f + 3u]), pair(a[f + 4u], a[f + 5u]), pair(a[f + 6u], a[f + 7u]));
+  }
+  for (var i = index; i < ${(inner * right) / 8}u; i += ${gpu.lanes}u) {
+    let f = i * 8u;
+    octets_b[i] = vec4u(pair(b[f], b[f + 1u]), pair(b[f + 2u], b[f + 3u]), pair(b[f + 4u], b[f + 5u]), pair(b[f + 6u], b[f + 7u]));
+  }
   workgroupBarrier();
   var sum: Sum;
   sum = subgroupMatrixMultiplyAccumulate(${load("Left", "a", left)}, ${load("Right", "b", right)}, sum);
@@ -60,7 +79,7 @@ function halfBits(values: Float32Array): Uint16Array<ArrayBuffer> {
 }
 
 /** The largest difference from twice the product in float64, of the largest value. */
-async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from: "storage" | "workgroup", pad: number) {
+async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from: Place, pad: number) {
   const { rows, columns, inner } = unit;
   const code = probe(unit, sum, from, pad);
   const pipeline = await of.pipeline(`probe ${sum} ${from}`, code);
@@ -103,7 +122,7 @@ async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from:
 
 const halves = configs.filter(({ componentType }) => componentType === "f16");
 for (const { M, N, K, resultComponentType: sum } of halves) {
-  for (const from of ["storage", "workgroup"] as const) {
+  for (const from of ["storage", "workgroup", "octets"] as const) {
     for (const pad of [0, 8]) {
       const unit = { rows: M, columns: N, inner: K };
       const title = `unit ${M} × ${N} × ${K} f16 → ${sum} from ${from}, rows ${pad} longer`;

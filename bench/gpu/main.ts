@@ -1,5 +1,6 @@
 /**
- * `bench.mjs [ops|unet|tune…] [--device cuda|cpu] [--small] [--only TEXT] [--json FILE]`: Daguerre beside PyTorch on one card.
+ * `bench.mjs [matrix|ops|unet|tune…] [--device cuda|cpu] [--small] [--only TEXT] [--json FILE]`: Daguerre beside PyTorch on one
+ * card.
  *
  * Built by `build.ts`, run by `run.sh`. Everybody has the same weights and inputs; outputs are compared with PyTorch's in f32
  * before anything is timed, and what differs is marked ✗. Daguerre's forms share this process, PyTorch's have one each.
@@ -7,12 +8,15 @@
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { DAWN_FLAGS } from "../../src/gpu/adapter.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
+import { isMatrixVariant, MATRIX_VARIANTS } from "../../src/graph/kernels/matrix.ts";
 import { setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { chooserOf, type TunedShape, tune } from "../../src/graph/tuner.ts";
 import {
   ATTENTION_VARIANTS,
+  always,
   type Choose,
   CONVOLUTION_VARIANTS,
   GROUP_NORM_VARIANTS,
@@ -25,7 +29,7 @@ import { declareShape, generatedWeights, weightPool, windowOf } from "../model/g
 import { inputShape, type NetworkWork, recordUnet, SD15_UNET } from "../model/networks.ts";
 import { flops, OP_CASES, type OpCase } from "../ops/cases.ts";
 import { measureOp, type OpResult } from "../ops/section.ts";
-import { prepareOp, storages } from "../peers/daguerre.ts";
+import { type LoadedOp, loadOp, prepareOp, storages } from "../peers/daguerre.ts";
 import type { Prepared, StorageChoice, TensorFile, Work } from "../peers/peer.ts";
 import { type RunningPeer, startPeer } from "../peers/start-peer.ts";
 import { randomValues } from "../random.ts";
@@ -39,9 +43,15 @@ const { values: flags, positionals } = parseArgs({
     /** Shapes that a processor can do, to try the program out. */
     small: { type: "boolean", default: false },
     only: { type: "string", default: "" },
-    rounds: { type: "string", default: "4" },
-    turn: { type: "string", default: "25" },
+    rounds: { type: "string", default: "3" },
+    turn: { type: "string", default: "12" },
+    /** No case is begun later than this. */
+    seconds: { type: "string", default: "Infinity" },
     json: { type: "string" },
+    /** Features of Dawn besides the product's own, with commas between. */
+    dawn: { type: "string" },
+    /** Without PyTorch; answers are then compared with the first form's. */
+    alone: { type: "boolean", default: false },
   },
 });
 const sections = positionals.length > 0 ? positionals : ["ops", "unet", "tune"];
@@ -56,6 +66,9 @@ const report: Record<string, unknown> = { date: new Date().toISOString(), node: 
 const begun = performance.now();
 const print = (line: string) =>
   console.log(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${line}`);
+const isLate = () => performance.now() - begun > 1000 * Number(flags.seconds);
+/** `--only A,B`: those with one of these in their name; all without it. */
+const isWanted = ({ name }: { readonly name: string }) => flags.only.split(",").some((part) => name.includes(part));
 const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
 
 /** PyTorch's forms, of which the first is the reference. */
@@ -66,7 +79,11 @@ const TORCH: readonly { name: string; storage: StorageChoice; type: "f32" | "f16
 ];
 
 async function startTorch(): Promise<Contender[]> {
-  const wanted = TORCH.filter(({ type, graph }) => onCuda || (type === "f32" && !graph));
+  if (flags.alone) return [];
+  // In f32 a network takes longer than it tells.
+  const needed =
+    sections.includes("unet") && !sections.includes("ops") ? TORCH.filter(({ type }) => type === "f16") : TORCH;
+  const wanted = onCuda ? needed : TORCH.filter(({ type, graph }) => type === "f32" && !graph);
   const started = await Promise.allSettled(
     wanted.map(({ type, graph }) => startPeer(onCuda ? "torch-cuda" : "torch-cpu", { torch: { type, graph } })),
   );
@@ -126,7 +143,8 @@ async function choosing<T>(gpu: Gpu, variant: Variant | undefined, make: () => P
 
 function variantsOf(op: OpCase): readonly Variant[] {
   if (op.kind === "attention") return ATTENTION_VARIANTS;
-  return op.kind === "group-norm" ? GROUP_NORM_VARIANTS : CONVOLUTION_VARIANTS;
+  if (op.kind === "group-norm") return GROUP_NORM_VARIANTS;
+  return CONVOLUTION_VARIANTS.filter((variant) => variant === "matrix" || !isMatrixVariant(variant));
 }
 
 function opForms(gpu: Gpu, op: OpCase): Contender[] {
@@ -162,6 +180,72 @@ function lines(entries: readonly Entry[], operations: number): string[] {
   });
 }
 
+const conv = (inputs: number, size: number): OpCase => ({
+  ...{ name: `conv 3×3 ${inputs}→${inputs} @${size}²`, kind: "conv", size, inputs, outputs: inputs },
+  ...{ kernel: 3, stride: 1, padding: 1 },
+});
+const gemm = (rows: number, inputs: number, outputs: number): OpCase => ({
+  ...{ name: `GEMM ${rows}×${inputs}×${outputs}`, kind: "gemm", rows, inputs, outputs },
+});
+const MATRIX_OPS: readonly OpCase[] = [
+  { ...gemm(1024, 1024, 1024), name: "GEMM 1024³" },
+  conv(320, 64),
+  gemm(4096, 320, 320),
+  conv(1280, 16),
+  conv(640, 32),
+  gemm(4096, 320, 2560),
+  conv(64, 64),
+];
+
+/** What is left of the kernel for matrix units without the rest: wrong answers, but it tells what takes the time. */
+const HALVES_OF_THE_WORK: Readonly<Record<string, (code: string) => string>> = {
+  "staging only": (code) => code.replace(/(fn multiply_add\([^{]*)\{[^}]*\}/, "$1{ return sum; }"),
+  "products only": (code) => code.replaceAll("if (step < steps)", "if (step < min(steps, 1u))"),
+};
+
+/** `gpu`, compiling something else than it is given. */
+function altered(gpu: Gpu, alter: (code: string) => string): Gpu {
+  return Object.create(gpu, {
+    pipeline: { value: (label: string, code: string) => gpu.pipeline(label, alter(code)) },
+  }) as Gpu;
+}
+
+/** Every form of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
+async function matrixForms(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
+  const results: OpResult[] = [];
+  report["matrix"] = results;
+  const peers = torch.filter(({ name }) => name === "torch f32" || name === "torch f16 graph");
+  const cases = flags.small ? SMALL_OPS.filter(({ kind }) => kind === "gemm" || kind === "conv") : MATRIX_OPS;
+  for (const op of cases.filter(isWanted)) {
+    if (isLate()) break;
+    let loaded: LoadedOp | undefined;
+    const form = (name: string, variant: Variant, on = gpu): Contender => ({
+      ...{ name, storage: "half" },
+      peer: inProcess((work) =>
+        choosing(on, variant, async () => {
+          if (work.kind !== "op") throw new Error("operations only");
+          loaded ??= await loadOp(gpu, { ...work, storage: "half" });
+          return prepareOp(on, work, loaded);
+        }),
+      ),
+    });
+    const contenders = [
+      ...(["tiled", "subgroup", ...MATRIX_VARIANTS] as const).map((variant) => form(variant, variant)),
+      ...(["matrix", "matrix-128x128"] as const).flatMap((variant) =>
+        Object.entries(HALVES_OF_THE_WORK).map(([name, without]) =>
+          form(`${variant}: ${name}`, variant, altered(gpu, without)),
+        ),
+      ),
+    ];
+    const result = await measureOp(op, [...peers, ...contenders], turns);
+    loaded?.parameters.destroy();
+    results.push(result);
+    print(`${op.name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
+    for (const line of lines(result.entries, flops(op))) console.log(line);
+    keep();
+  }
+}
+
 const SMALL_OPS: readonly OpCase[] = [
   { name: "GEMM 96×64×128", kind: "gemm", rows: 96, inputs: 64, outputs: 128 },
   { name: "conv 3×3 64→64 @16²", kind: "conv", size: 16, inputs: 64, outputs: 64, kernel: 3, stride: 1, padding: 1 },
@@ -172,7 +256,8 @@ const SMALL_OPS: readonly OpCase[] = [
 async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   const results: OpResult[] = [];
   report["ops"] = results;
-  for (const op of (flags.small ? SMALL_OPS : OP_CASES).filter(({ name }) => name.includes(flags.only))) {
+  for (const op of (flags.small ? SMALL_OPS : BY_VALUE).filter(isWanted)) {
+    if (isLate()) break;
     const result = await measureOp(op, [...torch, ...opForms(gpu, op)], turns);
     results.push(result);
     print(`${op.name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
@@ -180,6 +265,9 @@ async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
     keep();
   }
 }
+
+/** What most of a step goes into first. */
+const BY_VALUE = [...OP_CASES].sort((a, b) => Number(b.kind === "attention") - Number(a.kind === "attention"));
 
 interface UnetCase {
   readonly name: string;
@@ -192,8 +280,8 @@ const SMALL_CONFIG = { ...SD15_UNET, block_out_channels: [32, 64, 64, 64], atten
 const UNETS: readonly UnetCase[] = flags.small
   ? [{ name: "UNet, small", config: SMALL_CONFIG, side: 16, rows: 2 }]
   : [
-      { name: "UNet step, SD 1.5, 512²", config: SD15_UNET, side: 64, rows: 1 },
       { name: "UNet step, SD 1.5, 512², guided", config: SD15_UNET, side: 64, rows: 2 },
+      { name: "UNet step, SD 1.5, 512²", config: SD15_UNET, side: 64, rows: 1 },
       { name: "UNet step, SD 1.5, 256²", config: SD15_UNET, side: 32, rows: 1 },
       { name: "UNet step, SD 1.5, 256², guided", config: SD15_UNET, side: 32, rows: 2 },
     ];
@@ -235,7 +323,8 @@ async function unets(
   forms: readonly Form[],
 ): Promise<void> {
   const results: unknown[] = (report["unet"] ??= []) as unknown[];
-  for (const { name, config, rows, side } of UNETS.filter(({ name }) => name.includes(flags.only))) {
+  for (const { name, config, rows, side } of UNETS.filter(isWanted)) {
+    if (isLate()) break;
     await withScratch(async (directory) => {
       const recorder = recordUnet(config, rows, side, 77);
       const windows = [...recorder.parameters.values()].flatMap(({ parts }) =>
@@ -299,32 +388,38 @@ async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShap
   const shapes: TunedShape[] = [];
   report["tuner"] = shapes;
   print(`tuner, ${name}, f16: layers × shape, ms of a run`);
-  await tune(gpu, [part], {
+  const late = new Error("late");
+  const tuning = tune(gpu, [part], {
+    turnMilliseconds: Number(flags.turn) / 3,
     onShape(shape) {
       shapes.push(shape);
       const times = shape.candidates.map(({ variant, milliseconds }) => `${variant} ${milliseconds.toFixed(4)}`);
       console.log(
         `    ${String(shape.layers).padStart(2)} × ${shape.shape.padEnd(62)} ${times.join("  ")}  → ${shape.winner}`,
       );
+      if (isLate()) throw late;
     },
+  });
+  await tuning.catch((error) => {
+    if (error !== late) throw error;
+    print("late: what is left goes by rule");
   });
   print("tuned");
   keep();
   return shapes;
 }
 
-const fastest = (shapes: readonly TunedShape[], without?: Variant): Choose =>
+const fastest = (shapes: readonly TunedShape[], without?: (variant: Variant) => boolean): Choose =>
   chooserOf(
     new Map(
       shapes.map(({ shape, candidates }) => {
-        const left = candidates.filter(({ variant }) => variant !== without);
+        const left = candidates.filter(({ variant }) => !without?.(variant));
         return [shape, left.reduce((best, next) => (next.milliseconds < best.milliseconds ? next : best)).variant];
       }),
     ),
   );
 
-const matrix: Choose = (_, candidates) => candidates.find((candidate) => candidate === "matrix");
-
+if (flags.dawn) (DAWN_FLAGS as string[]).push(`enable-dawn-features=${flags.dawn}`);
 const torchStarting = startTorch();
 const gpu = await openGpu();
 const { facts, lanes, matrixUnit } = gpu;
@@ -332,20 +427,19 @@ report["adapter"] = { ...facts, lanes, matrixUnit };
 print(`Daguerre: ${facts.name} · ${facts.description} · subgroups of ${lanes} · unit ${JSON.stringify(matrixUnit)}`);
 const torch = await torchStarting;
 try {
+  if (sections.includes("matrix")) await matrixForms(gpu, torch);
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
-  if (sections.includes("unet")) {
-    await unets(gpu, torch, weightsOf, [
-      { name: "half, rule", storage: "half" },
-      ...(matrixUnit ? [{ name: "half, matrix", storage: "half" as const, choose: matrix }] : []),
-      { name: "packed, rule", storage: "packed" },
-    ]);
-  }
+  const rule: Form = { name: "half, rule", storage: "half" };
+  const forced = (["matrix", "matrix-128x128", "tiled"] as const).filter((name) => matrixUnit || name === "tiled");
+  const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
+  if (sections.includes("unet")) await unets(gpu, torch, weightsOf, [rule, ...byName]);
   if (sections.includes("tune")) {
     const shapes = await tuned(gpu, weightsOf);
-    await unets(gpu, torch, weightsOf, [
+    const withoutUnit = { name: "half, tuned, no matrix unit", choose: fastest(shapes, isMatrixVariant) };
+    await unets(gpu, [], weightsOf, [
       { name: "half, tuned", storage: "half", choose: fastest(shapes) },
-      { name: "half, tuned, no matrix", storage: "half", choose: fastest(shapes, "matrix") },
+      { ...withoutUnit, storage: "half" },
     ]);
   }
 } finally {

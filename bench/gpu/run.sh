@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# bench/gpu/run.sh [correctness|timings|tune]…: what `build.ts` made, on a machine with a GPU; answers go to $OUT.
+# bench/gpu/run.sh [correctness|matrix|network|ops]…: what `build.ts` made, on a machine with a GPU; answers go to $OUT.
 # Sourced before it: .gpu/enter.sh (Node and Dawn). Each part has a time limit, a file of its own, and cannot stop the next.
 set -u
 cd "$(dirname "$0")/../.."
 out=${OUT:-.gpu/out}; mkdir -p "$out"
 app=.gpu/app
+# The first Python that has PyTorch, and numpy, by way of which tensors come and go.
+if [ -z "${BENCH_PYTHON:-}" ]; then
+  for python in python3 /usr/bin/python3 /usr/local/bin/python3 python; do
+    "$python" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("torch") and u.find_spec("numpy")))' 2>/dev/null || continue
+    BENCH_PYTHON=$python; break
+  done
+fi
 export BENCH_PYTHON=${BENCH_PYTHON:-python3} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 began=$SECONDS
 
@@ -69,13 +76,22 @@ for wanted in "${@:-correctness}"; do
       done
       gather conformance
       ;;
-    timings)
-      SHOW=200 part ops 90 ops.txt node $app/bench.mjs ops --device "${DEVICE:-cuda}" ${SMALL:+--small} --json "$out/ops.json"
-      SHOW=60 part unet 100 unet.txt node $app/bench.mjs unet --device "${DEVICE:-cuda}" ${SMALL:+--small} --json "$out/unet.json"
+    matrix)
+      # The forms of the kernel for matrix units: right, how fast, and what Dawn's checks of bounds cost.
+      unit='matrix matrix-looped matrix-single matrix-step64 matrix-64x64x8 matrix-32x64 matrix-128x64 matrix-64x128 matrix-128x128 matrix-128x128x8 matrix-256x128'
+      [ -n "${SMALL:-}" ] && unit=tiled
+      for kernels in $unit; do LIMIT=20 conformance --storage f16 --kernels $kernels; done
+      LIMIT=30 beside matrix-tests node --test-reporter=./bench/gpu/reporter.mjs $app/matrix-unit.test.mjs
+      gather matrix-tests; gather conformance
+      SHOW=160 part matrix 45 matrix.txt node $app/bench.mjs matrix --device "${DEVICE:-cuda}" --seconds 30 ${SMALL:+--small} --json "$out/matrix.json"
+      SHOW=50 part "without checks of bounds" 12 matrix.txt node $app/bench.mjs matrix --alone --dawn disable_robustness --only "1024³,conv 3×3 320,${SMALL:-none}" --seconds 6 ${SMALL:+--small}
       ;;
-    tune)
-      SHOW=150 part tune 150 tune.txt node $app/bench.mjs tune --device "${DEVICE:-cuda}" ${SMALL:+--small} --json "$out/tune.json"
+    network)
+      SHOW=120 part network 75 network.txt node $app/bench.mjs unet tune --device "${DEVICE:-cuda}" --only "512², guided,small" --seconds 50 ${SMALL:+--small} --json "$out/network.json"
       ;;
-    *) echo "no part $wanted: correctness, timings, tune" >&2 ;;
+    ops)
+      SHOW=200 part ops 45 ops.txt node $app/bench.mjs ops --device "${DEVICE:-cuda}" --seconds 35 ${SMALL:+--small} --json "$out/ops.json"
+      ;;
+    *) echo "no part $wanted: correctness, matrix, network, ops" >&2 ;;
   esac
 done

@@ -4,7 +4,7 @@ import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { compile, type Plan } from "../../src/graph/plan.ts";
 import { headPadding, Recorder } from "../../src/graph/recorder.ts";
 import type { Storage, Tensor } from "../../src/graph/tensor.ts";
-import { loadParameters } from "../../src/models/load.ts";
+import { type LoadedParameters, loadParameters } from "../../src/models/load.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";
 import { channelsFirst, channelsLast } from "../layout.ts";
 import { prepareNetwork } from "../model/daguerre-network.ts";
@@ -26,18 +26,33 @@ export function storages(choice: StorageChoice): { weights: Storage; activations
   return { weights: choice === "f32" ? "f32" : "f16", activations: choice === "half" ? "f16" : "f32" };
 }
 
-export async function prepareOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork): Promise<Prepared> {
-  const values = (name: string) => readTensor(tensors[name]!);
+/** An operation with its weights, of which several plans may be made. */
+export interface LoadedOp {
+  readonly recorder: Recorder;
+  readonly parameters: LoadedParameters;
+  readonly activations: Storage;
+}
+
+export async function loadOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork): Promise<LoadedOp> {
   // Attention has no weights: what can be packed are its queries, keys and values.
   const { weights, activations } = storages(storage === "packed" && op.kind === "attention" ? "half" : storage);
-  const g = new Recorder();
-  g.output("out", record(g, op));
+  const recorder = new Recorder();
+  recorder.output("out", record(recorder, op));
   const entries = new Map<string, TensorEntry>();
   for (const [name, { shape }] of Object.entries(tensors)) {
     const parameter = PARAMETER_NAMES[name];
-    if (parameter) entries.set(parameter, memoryTensor(parameter, shape, values(name)));
+    if (parameter) entries.set(parameter, memoryTensor(parameter, shape, readTensor(tensors[name]!)));
   }
-  const parameters = await loadParameters(gpu, g.parameters.values(), entries, { label: "bench", storage: weights });
+  const options = { label: "bench", storage: weights };
+  const parameters = await loadParameters(gpu, recorder.parameters.values(), entries, options);
+  return { recorder, parameters, activations };
+}
+
+/** `loaded`: made by `loadOp`, and left to whoever made it. */
+export async function prepareOp(gpu: Gpu, work: OpWork, loaded?: LoadedOp): Promise<Prepared> {
+  const { op, tensors } = work;
+  const values = (name: string) => readTensor(tensors[name]!);
+  const { recorder: g, parameters, activations } = loaded ?? (await loadOp(gpu, work));
   const plan = await compile(gpu, g, { label: op.name, storage: activations, parameters });
   for (const name of g.inputs.keys()) {
     const { shape } = tensors[name]!;
@@ -54,7 +69,7 @@ export async function prepareOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWo
     },
     release() {
       plan.destroy();
-      parameters.destroy();
+      if (!loaded) parameters.destroy();
     },
   };
 }

@@ -1,6 +1,6 @@
 /** Starts peers' processes and talks to them. */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -34,7 +34,16 @@ export interface RunningPeer {
   stop(): void;
 }
 
-const PYTHON = process.env["BENCH_PYTHON"] ?? "/usr/bin/python3";
+/** The first Python that has what torch_peer.py needs; the first of all where none has, to say what is missing. */
+function findPython(): string {
+  const candidates = ["python3", "/usr/bin/python3", "/usr/local/bin/python3", "python"];
+  const check = [
+    "-c",
+    "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('numpy')))",
+  ];
+  return candidates.find((python) => spawnSync(python, check, { timeout: 20_000 }).status === 0) ?? candidates[0]!;
+}
+const python = () => process.env["BENCH_PYTHON"] ?? findPython();
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** Throws with the peer's own error where it does not start. */
@@ -43,7 +52,7 @@ export async function startPeer(name: PeerName, options: PeerOptions): Promise<R
   // Preset to an old core on some machines, which halves PyTorch.
   delete env["OPENBLAS_CORETYPE"];
   const isTorch = name === "torch-cpu" || name === "torch-cuda";
-  const command = isTorch ? PYTHON : process.execPath;
+  const command = isTorch ? python() : process.execPath;
   const args = isTorch
     ? [path("torch_peer.py"), JSON.stringify({ device: name.slice("torch-".length), ...options.torch })]
     : [

@@ -118,7 +118,8 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
 
 function limitsOf(gpu: Gpu): Omit<Target, "storage" | "weights"> {
   const { lanes, matrixUnit, maxBindingBytes, device } = gpu;
-  const { maxTextureDimension2D: maxTextureDimension, maxComputeWorkgroupStorageSize: maxWorkgroupBytes } = device.limits;
+  const { maxTextureDimension2D: maxTextureDimension, maxComputeWorkgroupStorageSize: maxWorkgroupBytes } =
+    device.limits;
   return { lanes, matrixUnit, maxBindingBytes, maxTextureDimension, maxWorkgroupBytes };
 }
 

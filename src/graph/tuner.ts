@@ -85,20 +85,21 @@ function pictureOf(tensor: Tensor): string {
   return `${images}×${rowsOf(tensor) / images}`;
 }
 
+export interface TuneOptions {
+  /** Shapes that are left out. */
+  readonly known?: ReadonlySet<string>;
+  readonly signal?: AbortSignal;
+  /** Told of each one as it is done. */
+  readonly onShape?: (shape: TunedShape, done: number, total: number) => void;
+  /** What a turn of a candidate should last, in ms. */
+  readonly turnMilliseconds?: number;
+}
+
 /**
- * Times every shape of `parts` that more than one variant can do. `known` shapes are left out; `onShape` is told of each
- * one as it is done.
- * Throws GPU errors of the rule's own choices, and the signal's reason when it is aborted.
+ * Times every shape of `parts` that more than one variant can do.
+ * Throws GPU errors of the rule's own choices, the signal's reason when it is aborted, and what `onShape` throws.
  */
-export async function tune(
-  gpu: Gpu,
-  parts: Iterable<Tunable>,
-  options: {
-    known?: ReadonlySet<string>;
-    signal?: AbortSignal;
-    onShape?: (shape: TunedShape, done: number, total: number) => void;
-  } = {},
-): Promise<TunedShape[]> {
+export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOptions = {}): Promise<TunedShape[]> {
   const shapes = new Map<
     string,
     { part: Tunable; operation: Varied; candidates: readonly Variant[]; layers: number }
@@ -116,7 +117,7 @@ export async function tune(
   const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
   const tuned: TunedShape[] = [];
   for (const [shape, { part, operation, candidates, layers }] of due) {
-    const times = await timeCandidates(gpu, part, operation, candidates, options.signal);
+    const times = await timeCandidates(gpu, part, operation, candidates, options);
     const ruled = times[0]!;
     const fastest = times.reduce((best, next) => (next.milliseconds < best.milliseconds ? next : best));
     const isWorthwhile = fastest.milliseconds < ruled.milliseconds * (1 - WORTHWHILE);
@@ -168,9 +169,10 @@ async function timeCandidates(
   { storage, parameters }: Tunable,
   operation: Varied,
   candidates: readonly Variant[],
-  signal: AbortSignal | undefined,
+  { signal, turnMilliseconds = TURN_MS }: TuneOptions,
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
   const alone = recordedAlone(operation);
+  const inputs = spreadInputs(alone);
   let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
@@ -181,7 +183,7 @@ async function timeCandidates(
       try {
         plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
         await plan.warmUp();
-        const answer = await answerOf(plan, alone);
+        const answer = await answerOf(plan, inputs);
         expected ??= answer;
         if (!isClose(answer, expected, TOLERANCE[storage])) throw new Error(`${label}: answers otherwise`);
         plans.push({ variant, plan, runs: 1, milliseconds: Number.POSITIVE_INFINITY });
@@ -197,10 +199,10 @@ async function timeCandidates(
       for (const candidate of plans) {
         signal?.throwIfAborted();
         // One short turn may have met a busy machine; Infinity is not more than Infinity.
-        const isTimed = turn > 1 || candidate.milliseconds > TURN_MS;
+        const isTimed = turn > 1 || candidate.milliseconds > turnMilliseconds;
         if (isTimed && candidate.milliseconds > HOPELESS * best) continue;
         const once = await time(gpu, candidate.plan, candidate.runs);
-        if (turn === 0) candidate.runs = Math.min(MAX_RUNS, Math.max(1, Math.ceil(TURN_MS / once)));
+        if (turn === 0) candidate.runs = Math.min(MAX_RUNS, Math.max(1, Math.ceil(turnMilliseconds / once)));
         candidate.milliseconds = Math.min(candidate.milliseconds, once);
       }
     }
@@ -210,15 +212,17 @@ async function timeCandidates(
   }
 }
 
-/** What comes out where inputs are spread over -1 to 1. */
-async function answerOf(plan: Plan, { inputs }: Recorded): Promise<Float32Array> {
-  for (const [name, { shape }] of inputs) {
-    const values = new Float32Array(shape.reduce((product, side) => product * side, 1));
-    plan.write(
-      name,
-      values.map((_, index) => Math.sin(index * 12.9898 + index * index * 0.37)),
+/** Inputs spread over -1 to 1. */
+function spreadInputs({ inputs }: Recorded): ReadonlyMap<string, Float32Array> {
+  const spread = ({ shape }: Tensor) =>
+    new Float32Array(shape.reduce((product, side) => product * side, 1)).map((_, index) =>
+      Math.sin(index * 12.9898 + index * index * 0.37),
     );
-  }
+  return new Map([...inputs].map(([name, tensor]) => [name, spread(tensor)]));
+}
+
+async function answerOf(plan: Plan, inputs: ReadonlyMap<string, Float32Array>): Promise<Float32Array> {
+  for (const [name, values] of inputs) plan.write(name, values);
   plan.run();
   return (await plan.read("out")) as Float32Array;
 }

@@ -6,6 +6,7 @@
 
 import { afterAll, describe, expect, test } from "vitest";
 import { create } from "webgpu";
+import source from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
 import matrixUnit from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
 import type { Gpu } from "../../gpu/device.ts";
 import { chooseMatrixUnit } from "../../gpu/matrix-unit.ts";
@@ -18,6 +19,7 @@ import { convolution } from "../testing/reference.ts";
 import { onDevice, run, weightsFor } from "../testing/run.ts";
 import { normals, random, stored } from "../testing/values.ts";
 import { always } from "../variants.ts";
+import { MATRIX_VARIANTS, type MatrixVariant, matrixKernel, unrolled } from "./matrix.ts";
 
 // NVIDIA's two, Apple's and Intel's: none of the three sides is like another in all of them.
 const UNITS = [
@@ -53,13 +55,14 @@ function layer() {
 
 describe("compiled by Dawn", () => {
   const gpu = create(["enable-dawn-features=allow_unsafe_apis", "backend=null"]);
-  test.each(UNITS.map((unit) => ({ unit, title: title(unit) })))("for $title", async ({ unit }) => {
+  const cases = UNITS.flatMap((unit) => MATRIX_VARIANTS.map((variant) => ({ unit, variant, title: title(unit) })));
+  test.each(cases)("$variant for $title", async ({ unit, variant }) => {
     const adapter = (await gpu.requestAdapter())!;
     const requiredFeatures = ["chromium-experimental-subgroup-matrix", "subgroups", "shader-f16"] as GPUFeatureName[];
     const device = await adapter.requestDevice({ requiredFeatures });
     const target: Target = {
-      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weights: "f16", choose: always("matrix") },
-      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
+      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weights: "f16", choose: always(variant) },
+      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192, maxWorkgroupBytes: 49152 },
     };
     const { kernel } = lower(layer().recorder.operations[0]!, target)[0]!;
     expect(kernel.name).toBe("conv2d_matrix");
@@ -67,6 +70,20 @@ describe("compiled by Dawn", () => {
     expect(messages.map(({ lineNum, message }) => `${lineNum}: ${message}`)).toEqual([]);
     device.destroy();
   });
+});
+
+test("loops are written out as often as constants say, inner ones in outer ones", () => {
+  const code = `
+  for (var i = 0u; i < TWO; i++) { // unrolled
+    for (var sum = 0u; sum < ONE; sum++) { // unrolled
+      sums[i] += f(sum);
+    }
+  }
+  for (var i = 0u; i < TWO; i++) { sums[i]++; }
+`;
+  expect(unrolled(code, { ONE: 1, TWO: 2 }).replaceAll(/\s+/g, " ")).toBe(
+    " { { sums[0u] += f(0u); } } { { sums[1u] += f(0u); } } for (var i = 0u; i < TWO; i++) { sums[i]++; } ",
+  );
 });
 
 /**
@@ -79,6 +96,7 @@ alias Right = u32;
 alias Sum = array<f32, MATRIX_SIZE / LANES>;
 fn load_left(first: u32) -> Left { return first; }
 fn load_right(first: u32) -> Right { return first; }
+fn half_of(octet: vec4u, index: u32) -> f32 { return unpack2x16float(octet[index / 2u])[index % 2u]; }
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
   let lane = subgroupExclusiveAdd(1u);
   var next = sum;
@@ -86,33 +104,51 @@ fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
     let row = (i * LANES + lane) / MATRIX_COLUMNS;
     let column = (i * LANES + lane) % MATRIX_COLUMNS;
     for (var k = 0u; k < MATRIX_INNER + (params.stride >> 16u); k++) {
-      next[i] += f32(staged_input[left + row * INPUT_STRIDE + k]) * f32(staged_weights[right + k * WEIGHT_STRIDE + column]);
+      let a = half_of(staged_input[left + row * INPUT_STRIDE + k / 8u], k % 8u);
+      next[i] += a * half_of(staged_weights[right + k * WEIGHT_STRIDE + column / 8u], column % 8u);
     }
   }
   return next;
 }
 fn store_sum(sum: Sum, first: u32) {
   let lane = subgroupExclusiveAdd(1u);
-  for (var i = 0u; i < MATRIX_SIZE / LANES; i++) { staged_sums[first + i * LANES + lane] = sum[i]; }
+  for (var i = 0u; i < MATRIX_SIZE / LANES; i++) {
+    let row = (i * LANES + lane) / MATRIX_COLUMNS;
+    let column = (i * LANES + lane) % MATRIX_COLUMNS;
+    staged_sums[first + row * BATCH_QUADS + column / 4u][column % 4u] = sum[i];
+  }
 }
 `;
 
-/** `gpu` as if it had this unit. */
-function withPlainUnit(gpu: Gpu, unit: (typeof UNITS)[number]): Gpu {
+/** `gpu` as if it had this unit, for a variant whose loops are left as they are: written out, they compile for minutes too. */
+function withPlainUnit(gpu: Gpu, unit: (typeof UNITS)[number], variant: MatrixVariant): Gpu {
   const plain = (code: string) =>
-    code.replace(matrixUnit, PLAIN_UNIT).replace("enable chromium_experimental_subgroup_matrix;", "");
+    code
+      .replace(matrixUnit, PLAIN_UNIT)
+      .replace(matrixKernel(variant, unit, gpu.lanes!).source, source)
+      .replace("enable chromium_experimental_subgroup_matrix;", "");
   return Object.create(gpu, {
     matrixUnit: { value: unit },
     pipeline: { value: (label: string, code: string) => gpu.pipeline(label, plain(code)) },
   }) as Gpu;
 }
 
-async function expectRight(gpu: Gpu): Promise<void> {
+async function expectRight(gpu: Gpu, variant: MatrixVariant): Promise<void> {
   const { recorder, n, h, w, c, outputs } = layer();
   const values = random(5);
   const weights = weightsFor(recorder, values, { type: "F16" });
   const input = stored(normals(values, n * h * w * c), "f16");
-  const ran = await run(gpu, { recorder, storage: "f16", weights, inputs: { x: input }, choose: always("matrix") });
+  const kernels: string[] = [];
+  const watched = Object.create(gpu, {
+    pipeline: {
+      value(label: string, code: string) {
+        kernels.push(label);
+        return gpu.pipeline(label, code);
+      },
+    },
+  }) as Gpu;
+  const ran = await run(watched, { recorder, storage: "f16", weights, inputs: { x: input }, choose: always(variant) });
+  expect(kernels).toContain("conv2d_matrix");
   const reference = convolution({
     ...{ input, shape: [n, h, w, c], outputs, kernel: { height: 3, width: 3 }, stride: 1 },
     ...{ before: { top: 1, left: 1 }, output: { height: h, width: w } },
@@ -126,8 +162,11 @@ describe.each(devices)("$name", ({ gpu }) => {
   const canPlay = gpu.lanes !== undefined && gpu.device.features.has("shader-f16");
   test.runIf(canPlay).each(UNITS.map((unit) => ({ unit, title: title(unit) })))(
     "a convolution by a unit of $title in plain WGSL",
-    ({ unit }) => expectRight(withPlainUnit(gpu, unit)),
+    ({ unit }) => expectRight(withPlainUnit(gpu, unit, "matrix"), "matrix"),
   );
 
-  test.runIf(gpu.matrixUnit !== undefined)("a convolution by this adapter's own unit", () => expectRight(gpu));
+  test.runIf(gpu.matrixUnit !== undefined).each(MATRIX_VARIANTS)(
+    "a convolution by this adapter's own unit: %s",
+    (variant) => expectRight(gpu, variant),
+  );
 });

@@ -42,8 +42,8 @@ export function isMatrixVariant(variant: string): variant is MatrixVariant {
   return Object.hasOwn(MATRIX_FORMS, variant);
 }
 
-/** Output channels whose sums a subgroup hands to the epilogue at a time: 64 bytes of a pixel in f16. */
-const BATCH_CHANNELS = 32;
+/** Of the sums that a workgroup hands to the epilogue at a time. */
+const BATCH_BYTES = 8192;
 
 function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
   const invocations = form.down * form.across * lanes;
@@ -53,7 +53,7 @@ function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
     ...{ GROUP_DOWN: form.down, GROUP_ACROSS: form.across, STEP: form.step, BUFFERS: form.buffers },
     ...{ MATRIX_ROWS: unit.rows, MATRIX_COLUMNS: unit.columns, MATRIX_INNER: unit.inner },
     ...{ DOWN: form.rows / unit.rows, ACROSS: across, INNERS: form.step / unit.inner },
-    BATCH: Math.min(across, BATCH_CHANNELS / unit.columns),
+    BATCH: Math.min(across, Math.max(1, BATCH_BYTES / (form.down * form.across * unit.rows * unit.columns * 4))),
     INPUT_LOADS: Math.ceil((tileRows * form.step) / 8 / invocations),
     WEIGHT_LOADS: Math.ceil(((form.step / 2) * tileChannels) / 8 / invocations),
   };
@@ -72,11 +72,12 @@ export function fitsForm(
 }
 
 /** Of the three arrays of the kernel. */
-function workgroupBytes({ rows, channels, down, across, step, buffers }: MatrixForm, counts: { BATCH: number } & Record<string, number>) {
+function workgroupBytes(form: MatrixForm, { MATRIX_ROWS, MATRIX_COLUMNS, BATCH }: ReturnType<typeof countsOf>) {
+  const { rows, channels, down, across, step, buffers } = form;
   const [stepOctets, tileOctets] = [step / 8, (across * channels) / 8];
   const input = buffers * down * rows * (stepOctets + 1) + stepOctets;
   const weights = buffers * step * (tileOctets + 1) + tileOctets;
-  const sums = (down * across * counts["MATRIX_ROWS"]! * counts.BATCH * counts["MATRIX_COLUMNS"]!) / 4;
+  const sums = (down * across * MATRIX_ROWS * BATCH * MATRIX_COLUMNS) / 4;
   return 16 * (input + weights + sums);
 }
 
@@ -100,8 +101,9 @@ const LOOP = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/ unrolled\n
 /** `code` with the loops that are marked `unrolled` written out, as often as `constants` say. */
 export function unrolled(code: string, constants: Readonly<Record<string, number>>): string {
   const once = code.replace(LOOP, (_, indent: string, index: string, count: string, body: string) =>
-    Array.from({ length: constants[count]! }, (_, turn) =>
-      `${indent}{\n${body.replaceAll(new RegExp(`\\b${index}\\b`, "g"), `${turn}u`)}${indent}}\n`,
+    Array.from(
+      { length: constants[count]! },
+      (_, turn) => `${indent}{\n${body.replaceAll(new RegExp(`\\b${index}\\b`, "g"), `${turn}u`)}${indent}}\n`,
     ).join(""),
   );
   return once === code ? code : unrolled(once, constants);
