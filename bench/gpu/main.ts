@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { DAWN_FLAGS } from "../../src/gpu/adapter.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { isMatrixVariant, MATRIX_VARIANTS } from "../../src/graph/kernels/matrix.ts";
-import { setChoice } from "../../src/graph/plan.ts";
+import { type KernelTime, setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { chooserOf, type TunedShape, tune } from "../../src/graph/tuner.ts";
 import {
@@ -66,7 +66,7 @@ const report: Record<string, unknown> = { date: new Date().toISOString(), node: 
 const begun = performance.now();
 const print = (line: string) =>
   console.log(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${line}`);
-const isLate = () => performance.now() - begun > 1000 * Number(flags.seconds);
+const isLate = (part = 1) => performance.now() - begun > 1000 * part * Number(flags.seconds);
 /** `--only A,B`: those with one of these in their name; all without it. */
 const isWanted = ({ name }: { readonly name: string }) => flags.only.split(",").some((part) => name.includes(part));
 const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
@@ -316,6 +316,17 @@ interface Form {
   readonly choose?: Choose;
 }
 
+/** The largest sums of these times. */
+function sumsBy(times: readonly KernelTime[], key: (time: KernelTime) => string, count: number): string {
+  const sums = new Map<string, { ms: number; dispatches: number }>();
+  for (const time of times) {
+    const { ms, dispatches } = sums.get(key(time)) ?? { ms: 0, dispatches: 0 };
+    sums.set(key(time), { ms: ms + time.milliseconds, dispatches: dispatches + 1 });
+  }
+  const sorted = [...sums].sort(([, a], [, b]) => b.ms - a.ms).slice(0, count);
+  return sorted.map(([name, { ms, dispatches }]) => `${name} ${ms.toFixed(3)} (${dispatches})`).join(", ");
+}
+
 async function unets(
   gpu: Gpu,
   torch: readonly Contender[],
@@ -323,6 +334,7 @@ async function unets(
   forms: readonly Form[],
 ): Promise<void> {
   const results: unknown[] = (report["unet"] ??= []) as unknown[];
+  const profiled: unknown[] = (report["profiles"] ??= []) as unknown[];
   for (const { name, config, rows, side } of UNETS.filter(isWanted)) {
     if (isLate()) break;
     await withScratch(async (directory) => {
@@ -348,6 +360,7 @@ async function unets(
         ...{ kind: "network", network: name, tensors, onnx: [] },
         unet: { config, pool, tensors: Object.fromEntries(windows) },
       };
+      const profiles = new Map<string, readonly KernelTime[]>();
       const contenders = forms.map(
         ({ name: label, storage, choose }): Contender => ({
           name: label,
@@ -357,11 +370,18 @@ async function unets(
             const parameters = await weightsOf(weights);
             setChoice(gpu, choose);
             try {
-              return await prepareLoaded(gpu, work, {
+              const prepared = await prepareLoaded(gpu, work, {
                 recorder: recordUnet(config, rows, side, 77),
                 parameters,
                 activations,
               });
+              return {
+                ...prepared,
+                async release() {
+                  if (gpu.hasTimestamps) profiles.set(label, await prepared.profile());
+                  prepared.release();
+                },
+              };
             } finally {
               setChoice(gpu, undefined);
             }
@@ -372,6 +392,10 @@ async function unets(
       results.push({ name, entries });
       print(`${name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
       for (const line of lines(entries, 0)) console.log(line);
+      for (const [label, times] of profiles) {
+        console.log(`    ${label}: ms by kernel, from timestamps: ${sumsBy(times, ({ kernel }) => kernel, 12)}`);
+      }
+      profiled.push({ name, profiles: Object.fromEntries(profiles) });
       keep();
     });
   }
@@ -397,7 +421,7 @@ async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShap
       console.log(
         `    ${String(shape.layers).padStart(2)} × ${shape.shape.padEnd(62)} ${times.join("  ")}  → ${shape.winner}`,
       );
-      if (isLate()) throw late;
+      if (isLate(0.8)) throw late;
     },
   });
   await tuning.catch((error) => {
@@ -419,7 +443,8 @@ const fastest = (shapes: readonly TunedShape[], without?: (variant: Variant) => 
     ),
   );
 
-if (flags.dawn) (DAWN_FLAGS as string[]).push(`enable-dawn-features=${flags.dawn}`);
+// Of several flags of one name Dawn heeds the last.
+if (flags.dawn) (DAWN_FLAGS as string[])[0] += `,${flags.dawn}`;
 const torchStarting = startTorch();
 const gpu = await openGpu();
 const { facts, lanes, matrixUnit } = gpu;
@@ -432,8 +457,14 @@ try {
   const weightsOf = weightsOn(gpu);
   const rule: Form = { name: "half, rule", storage: "half" };
   const forced = (["matrix", "matrix-128x128", "tiled"] as const).filter((name) => matrixUnit || name === "tiled");
+  const onUnit: Choose = (_, candidates) => candidates.find(isMatrixVariant);
   const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
-  if (sections.includes("unet")) await unets(gpu, torch, weightsOf, [rule, ...byName]);
+  if (sections.includes("unet"))
+    await unets(gpu, torch, weightsOf, [
+      rule,
+      ...(matrixUnit ? [{ name: "half, matrix unit by rule", storage: "half" as const, choose: onUnit }] : []),
+      ...byName,
+    ]);
   if (sections.includes("tune")) {
     const shapes = await tuned(gpu, weightsOf);
     const withoutUnit = { name: "half, tuned, no matrix unit", choose: fastest(shapes, isMatrixVariant) };

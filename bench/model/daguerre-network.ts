@@ -1,7 +1,7 @@
 /** A whole network as one plan of Daguerre's. */
 
 import type { Gpu } from "../../src/gpu/device.ts";
-import { compile } from "../../src/graph/plan.ts";
+import { compile, type Plan } from "../../src/graph/plan.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { type LoadedParameters, loadParameters } from "../../src/models/load.ts";
@@ -51,7 +51,7 @@ export async function prepareLoaded(
   gpu: Gpu,
   work: NetworkWork,
   of: { readonly recorder: Recorder; readonly parameters: LoadedParameters; readonly activations: Storage },
-): Promise<Prepared> {
+): Promise<Prepared & Pick<Plan, "profile">> {
   const { recorder, parameters, activations } = of;
   const plan = await compile(gpu, recorder, { label: work.network, storage: activations, parameters });
   for (const [name, tensor] of recorder.inputs) {
@@ -73,6 +73,7 @@ export async function prepareLoaded(
       const { shape } = recorder.outputs.get("out")!;
       return shape.length === 4 ? channelsFirst(result, shape[0]!, shape[3]!, shape[1]! * shape[2]!) : result;
     },
+    profile: () => plan.profile(),
     release: () => plan.destroy(),
   };
 }

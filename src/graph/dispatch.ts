@@ -14,6 +14,8 @@ import type { Choose } from "./variants.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
+  /** Whether the adapter is a real GPU, not a software driver; that is taken for one where not given. */
+  readonly hardware?: boolean;
   /** Subgroup size, where it is known; without it the workgroup-tiled variants run. */
   readonly lanes: number | undefined;
   /** Of the adapter's matrix unit, where it has one that takes halves and adds in f32. */

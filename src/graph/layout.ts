@@ -11,7 +11,7 @@ import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
 import { type MatrixParameter, type Operation, readsOf, type Tensor, tensorBytes } from "./tensor.ts";
-import { canGate, convolutionVariant, groupNormVariant } from "./variants.ts";
+import { groupNormVariant, shouldGate } from "./variants.ts";
 import { type MatrixTexture, parameterBytes, textureBytes, transformedTexture } from "./weights.ts";
 
 /** What a recorder has recorded. */
@@ -138,7 +138,7 @@ function arrange(gpu: MemoryFacts, recorder: Recorded, target: Target, maxTensor
   const outputs = new Set(recorder.outputs.values());
   const limits = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
   const whole = split(fuse(recorder.operations, outputs), outputs, limits);
-  const gated = joinGates(whole, outputs, (layer) => canGate(convolutionVariant(layer, target), layer, target));
+  const gated = joinGates(whole, outputs, (layer) => shouldGate(layer, target));
   const operations = joinGroupNorms(gated, outputs, (norm) => groupNormVariant(norm, target) === "joined");
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];

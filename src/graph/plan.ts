@@ -117,10 +117,11 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
 }
 
 function limitsOf(gpu: Gpu): Omit<Target, "storage" | "weights"> {
-  const { lanes, matrixUnit, maxBindingBytes, device } = gpu;
+  const { lanes, matrixUnit, maxBindingBytes, device, facts } = gpu;
   const { maxTextureDimension2D: maxTextureDimension, maxComputeWorkgroupStorageSize: maxWorkgroupBytes } =
     device.limits;
-  return { lanes, matrixUnit, maxBindingBytes, maxTextureDimension, maxWorkgroupBytes };
+  const hardware = facts.kind === "hardware";
+  return { hardware, lanes, matrixUnit, maxBindingBytes, maxTextureDimension, maxWorkgroupBytes };
 }
 
 /**

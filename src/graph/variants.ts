@@ -7,7 +7,14 @@
  */
 
 import type { Target } from "./dispatch.ts";
-import { fitsForm, MATRIX_FORMS, MATRIX_VARIANTS, type MatrixVariant } from "./kernels/matrix.ts";
+import {
+  costOf,
+  fitsForm,
+  MATRIX_FORMS,
+  MATRIX_VARIANTS,
+  type MatrixVariant,
+  matrixAttention,
+} from "./kernels/matrix.ts";
 import {
   type Attention,
   type Convolution,
@@ -21,7 +28,7 @@ import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weigh
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
 export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled", ...MATRIX_VARIANTS] as const;
-export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled"] as const;
+export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled", "matrix"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
 
@@ -55,8 +62,13 @@ export function convolutionVariants(operation: Convolution, target: Target): rea
   return operation.gated ? variants.filter((variant) => canGate(variant, operation, target)) : variants;
 }
 
+/** Whether a layer should be one with the gate that follows it: not where a matrix unit could do it, whose kernel cannot gate. */
+export function shouldGate(layer: Convolution, target: Target): boolean {
+  return matrixVariants(layer, target).length === 0 && canGate(convolutionVariant(layer, target), layer, target);
+}
+
 /** Whether a kernel should multiply the halves of a layer: where an invocation has, or is given, both. */
-export function canGate(variant: ConvolutionVariant, { weight }: Convolution, target: Target): boolean {
+function canGate(variant: ConvolutionVariant, { weight }: Convolution, target: Target): boolean {
   if (variant === "tiled") return true;
   const hasBoth = target.lanes === QUAD_LANES || target.textured?.(weight) === true;
   return variant === "subgroup" && hasBoth && weight.outputQuads <= MAX_GATED_QUADS;
@@ -70,29 +82,44 @@ const MAX_GATED_QUADS = 1536;
 export const QUAD_LANES = 4;
 
 function plainVariants(operation: Convolution, target: Target): readonly ConvolutionVariant[] {
-  if (target.lanes === undefined) return ["tiled"];
-  // Last: it takes a tuner that has seen them be right and quick.
-  const rest: readonly ConvolutionVariant[] = ["tiled", ...matrixVariants(operation, target)];
-  if (canNarrow(operation, target)) {
-    return savesByNarrow(operation, target.lanes) ? ["narrow", "subgroup", ...rest] : ["subgroup", "narrow", ...rest];
-  }
-  if (!canWinograd(operation, target)) return ["subgroup", ...rest];
-  return savesByWinograd(operation, target.lanes)
-    ? ["winograd", "subgroup", ...rest]
-    : ["subgroup", "winograd", ...rest];
+  const { lanes, hardware = false } = target;
+  if (lanes === undefined) return ["tiled"];
+  const narrow = canNarrow(operation, target) ? (["narrow"] as const) : [];
+  const winograd = canWinograd(operation, target) ? (["winograd"] as const) : [];
+  const matrix = matrixVariants(operation, target);
+  const saving = [
+    ...(savesByNarrow(operation, lanes) ? narrow : []),
+    ...(!hardware && savesByWinograd(operation, lanes) ? winograd : []),
+  ];
+  const general = hardware ? (["tiled", "subgroup"] as const) : (["subgroup", "tiled"] as const);
+  const ordered = MATRIX_BY_RULE
+    ? [...saving, ...matrix, ...general, ...narrow, ...winograd]
+    : [...saving, general[0], ...narrow, ...winograd, general[1], ...matrix];
+  return [...new Set(ordered)];
 }
 
+// False: it takes a tuner that has seen them be right and quick.
+const MATRIX_BY_RULE = false;
 // What WebGPU guarantees of workgroup memory, and of invocations of a workgroup.
 const WORKGROUP_BYTES = 16384;
 const WORKGROUP_SIZE = 256;
 
+/** Of an adapter with subgroups. */
+export function workgroupLimits({ lanes, maxWorkgroupBytes = WORKGROUP_BYTES }: Target) {
+  return { lanes: lanes!, maxWorkgroupBytes };
+}
+
 /** Operands are halves: activations and weights that are stored as such lose nothing. */
-function matrixVariants({ weight }: Convolution, target: Target): readonly MatrixVariant[] {
+function matrixVariants(operation: Convolution, target: Target): readonly MatrixVariant[] {
+  const { weight, picture, output } = operation;
   const { lanes, matrixUnit, storage, weights, textured } = target;
   if (!matrixUnit || !lanes || storage !== "f16" || weights !== "f16" || textured?.(weight)) return [];
-  const { maxWorkgroupBytes = WORKGROUP_BYTES } = target;
-  const limits = { lanes, maxWorkgroupBytes, maxWorkgroupSize: WORKGROUP_SIZE };
-  return MATRIX_VARIANTS.filter((variant) => fitsForm(MATRIX_FORMS[variant], matrixUnit, limits));
+  const limits = { ...workgroupLimits(target), maxWorkgroupSize: WORKGROUP_SIZE };
+  const rows = picture.images * picture.outHeight * picture.outWidth;
+  return MATRIX_VARIANTS.filter((variant) => fitsForm(MATRIX_FORMS[variant], matrixUnit, limits))
+    .map((variant) => ({ variant, cost: costOf(MATRIX_FORMS[variant], rows, channelsOf(output)) }))
+    .sort((a, b) => a.cost - b.cost)
+    .map(({ variant }) => variant);
 }
 
 // Lanes of a subgroup that load weights in conv2d_narrow.wgsl.
@@ -160,12 +187,24 @@ export function attentionVariants(operation: Attention, target: Target): readonl
   const { lanes, maxTextureDimension } = target;
   if (lanes === undefined) return ["tiled"];
   const { query, key, heads, head } = operation;
+  const matrix = canMatrixAttention(operation, target) ? (["matrix"] as const) : [];
+  const ordered = (...rest: AttentionVariant[]) =>
+    MATRIX_ATTENTION_BY_RULE ? [...matrix, ...rest] : [...rest, ...matrix];
   const images = query.tensor.shape[0]!;
   const rows = Math.max(rowsOf(query.tensor), rowsOf(key.tensor));
   const fits = rows <= maxTextureDimension && (3 * heads * head.padded) / 4 <= maxTextureDimension;
-  if (!fits || head.padded / 4 > MAX_HEAD_QUADS_A_LANE * lanes) return ["subgroup", "tiled"];
+  if (!fits || head.padded / 4 > MAX_HEAD_QUADS_A_LANE * lanes) return ordered("subgroup", "tiled");
   const many = rowsOf(key.tensor) / images >= MANY_KEYS && lanes >= MANY_LANES;
-  return many ? ["textured", "subgroup", "tiled"] : ["subgroup", "textured", "tiled"];
+  return many ? ordered("textured", "subgroup", "tiled") : ordered("subgroup", "textured", "tiled");
+}
+
+// False: it takes a tuner that has seen it be right and quick.
+const MATRIX_ATTENTION_BY_RULE = false;
+
+function canMatrixAttention({ head }: Attention, target: Target): boolean {
+  const { lanes, matrixUnit, storage } = target;
+  if (!matrixUnit || !lanes || storage !== "f16") return false;
+  return matrixAttention(head.padded, matrixUnit, workgroupLimits(target)) !== undefined;
 }
 
 // Of a head, in attention_textured.wgsl.

@@ -6,7 +6,7 @@ import { headPadding, Recorder } from "../recorder.ts";
 import type { Storage } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openDevices, type TestDevice } from "../testing/devices.ts";
-import { attention, type Reference } from "../testing/reference.ts";
+import { attention, halfWeights, type Reference } from "../testing/reference.ts";
 import { run } from "../testing/run.ts";
 import { normals, random, stored } from "../testing/values.ts";
 import { type AttentionVariant, always } from "../variants.ts";
@@ -50,9 +50,10 @@ function casesFor({ gpu }: TestDevice): Case[] {
 }
 
 /** The forms that run with subgroups are several; `textured` has three quads a lane at most. */
-function variantsFor({ gpu }: TestDevice, width: number): readonly AttentionVariant[] {
+function variantsFor({ gpu }: TestDevice, width: number, storage: Storage): readonly AttentionVariant[] {
   if (gpu.lanes === undefined) return ["tiled"];
-  return width > 12 * gpu.lanes ? ["subgroup"] : ["subgroup", "textured"];
+  const matrix = gpu.matrixUnit && storage === "f16" ? (["matrix"] as const) : [];
+  return width > 12 * gpu.lanes ? ["subgroup", ...matrix] : ["subgroup", "textured", ...matrix];
 }
 
 const references = new Map<string, Reference>();
@@ -112,9 +113,10 @@ describe.each(devices)("$name", (device) => {
         reference = attention(held, { images, heads, queries, keys, width, padded: head.padded, causal });
         references.set(key, reference);
       }
-      for (const variant of variantsFor(device, width)) {
+      for (const variant of variantsFor(device, width, storage)) {
         const { outputs } = await run(gpu, { recorder, storage, inputs, choose: always(variant) });
-        expectClose(outputs.y!, reference, storage);
+        const allowed = variant === "matrix" ? halfWeights(reference, held.value.values) : reference;
+        expectClose(outputs.y!, allowed, storage);
       }
     });
   });

@@ -7,7 +7,8 @@ import tiled from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
 import attention from "../../../shaders/prelude/attention.wgsl" with { type: "text" };
 import { type Dispatch, grid, kernel, params, type Scratch, type Target } from "../dispatch.ts";
 import { type Attention, channelsOf, quads, rowsOf } from "../tensor.ts";
-import { attentionVariant } from "../variants.ts";
+import { attentionVariant, workgroupLimits } from "../variants.ts";
+import { matrixAttention } from "./matrix.ts";
 
 const QUERIES_A_LANE = 4;
 const TILED_QUERIES = 64;
@@ -51,6 +52,22 @@ export function lowerAttention(operation: Attention, target: Target): Dispatch[]
         params: block(0),
         bindings: ["unused", "unused", "unused", { tensor: output }, { scratch: staged }],
         workgroups: [Math.ceil(queries / TEXTURED_QUERIES), heads, images],
+      },
+    ];
+  }
+  if (form === "matrix") {
+    const { source, ...of } = matrixAttention(head.padded, target.matrixUnit!, workgroupLimits(target))!;
+    return [
+      {
+        kernel: kernel("attention_matrix", source, target.storage, {
+          ...of,
+          preludes: [attention, ...of.preludes!],
+          constants: { ...constants, ...of.constants },
+        }),
+        label: operation.name,
+        params: block(0),
+        bindings: [...operands, { tensor: output }],
+        workgroups: [Math.ceil(queries / of.queries), heads, images],
       },
     ];
   }

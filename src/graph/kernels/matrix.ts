@@ -1,9 +1,15 @@
-/** The forms of `shaders/conv2d_matrix.wgsl`: how much of a convolution a subgroup and a workgroup own. */
+/**
+ * The kernels for matrix units: `shaders/conv2d_matrix.wgsl` in forms that differ in how much of a convolution a subgroup and a
+ * workgroup own, and `shaders/attention_matrix.wgsl`.
+ */
 
+import attentionSource from "../../../shaders/attention_matrix.wgsl" with { type: "text" };
 import source from "../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
 import matrixUnit from "../../../shaders/prelude/matrix_unit.wgsl" with { type: "text" };
+import attentionUnit from "../../../shaders/prelude/matrix_unit_attention.wgsl" with { type: "text" };
 import tileRows from "../../../shaders/prelude/tile_rows.wgsl" with { type: "text" };
 import type { MatrixUnit } from "../../gpu/matrix-unit.ts";
+import type { KernelOptions } from "../dispatch.ts";
 import type { ConvolutionKernel } from "./convolution.ts";
 
 export interface MatrixForm {
@@ -17,23 +23,25 @@ export interface MatrixForm {
   readonly step: number;
   /** Of workgroup memory: 2, so that a step needs one barrier; 1, so that more workgroups fit. */
   readonly buffers: 1 | 2;
+  /** Time of an element of the output where workgroups are many and full, beside the first form's. */
+  readonly cost: number;
   /** False: loops are left to the driver's compiler. */
   readonly unrolled?: boolean;
 }
 
 /** Of the variants that run on a matrix unit, by name: output pixels × channels of a workgroup. */
 export const MATRIX_FORMS = {
-  matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
-  "matrix-looped": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, unrolled: false },
-  "matrix-single": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 1 },
-  "matrix-step64": { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1 },
-  "matrix-64x64x8": { rows: 32, channels: 16, down: 2, across: 4, step: 32, buffers: 2 },
-  "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
-  "matrix-128x64": { rows: 64, channels: 32, down: 2, across: 2, step: 32, buffers: 2 },
-  "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2 },
-  "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2 },
-  "matrix-128x128x8": { rows: 64, channels: 32, down: 2, across: 4, step: 32, buffers: 2 },
-  "matrix-256x128": { rows: 64, channels: 64, down: 4, across: 2, step: 32, buffers: 1 },
+  matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1 },
+  "matrix-looped": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 9, unrolled: false },
+  "matrix-single": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 1, cost: 1.05 },
+  "matrix-step64": { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1, cost: 1.05 },
+  "matrix-64x64x8": { rows: 32, channels: 16, down: 2, across: 4, step: 32, buffers: 2, cost: 1.05 },
+  "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1.3 },
+  "matrix-128x64": { rows: 64, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 0.8 },
+  "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.8 },
+  "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.7 },
+  "matrix-128x128x8": { rows: 64, channels: 32, down: 2, across: 4, step: 32, buffers: 2, cost: 0.7 },
+  "matrix-256x128": { rows: 64, channels: 64, down: 4, across: 2, step: 32, buffers: 1, cost: 0.7 },
 } as const satisfies Record<string, MatrixForm>;
 export type MatrixVariant = keyof typeof MATRIX_FORMS;
 export const MATRIX_VARIANTS = Object.keys(MATRIX_FORMS) as readonly MatrixVariant[];
@@ -44,6 +52,16 @@ export function isMatrixVariant(variant: string): variant is MatrixVariant {
 
 /** Of the sums that a workgroup hands to the epilogue at a time. */
 const BATCH_BYTES = 8192;
+
+// With fewer workgroups than these a GPU is idle in part: an H200 has 132 cores.
+const MANY_WORKGROUPS = 132;
+
+/** What a form takes for so many output pixels and channels, to compare forms by. */
+export function costOf({ rows, channels, down, across, cost }: MatrixForm, pixels: number, outputs: number): number {
+  const [tileRows, tileChannels] = [down * rows, across * channels];
+  const workgroups = Math.ceil(pixels / tileRows) * Math.ceil(outputs / tileChannels);
+  return Math.max(workgroups, MANY_WORKGROUPS) * tileRows * tileChannels * cost;
+}
 
 function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
   const invocations = form.down * form.across * lanes;
@@ -96,7 +114,45 @@ export function matrixKernel(variant: MatrixVariant, unit: MatrixUnit, lanes: nu
   };
 }
 
-const LOOP = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/ unrolled\n([^]*?)^\1\}\n/m;
+const ATTENTION_SUBGROUPS = 4;
+// Keys at a time: the more, the fewer barriers.
+const ATTENTION_BLOCKS = [64, 32];
+
+/** What of `attention_matrix.wgsl` follows from the head; undefined where its workgroups do not fit. */
+export function matrixAttention(
+  headWidth: number,
+  unit: MatrixUnit,
+  limits: { readonly lanes: number; readonly maxWorkgroupBytes: number },
+): (KernelOptions & { readonly source: string; readonly queries: number }) | undefined {
+  const { rows, columns, inner } = unit;
+  const { lanes, maxWorkgroupBytes } = limits;
+  const headUnit = Math.max(columns, inner, 8);
+  const width = Math.ceil(headWidth / headUnit) * headUnit;
+  const queries = ATTENTION_SUBGROUPS * rows;
+  const bytesOf = (block: number) => {
+    const stride = width / 8 + 1;
+    const octets = (Math.max(block, queries) + block + 2) * stride + (queries + 1) * (block / 4 + 1 + block / 8 + 1);
+    return octets * 16 + queries * 4;
+  };
+  const block = ATTENTION_BLOCKS.find((size) => bytesOf(size) <= maxWorkgroupBytes);
+  if (block === undefined) return;
+  const constants = {
+    ...{ SUBGROUPS: ATTENTION_SUBGROUPS, BLOCK: block, ITEMS: Math.max(1, rows / lanes) },
+    ...{ MATRIX_ROWS: rows, MATRIX_COLUMNS: columns, MATRIX_INNER: inner },
+    ...{ HEAD_UNIT: headUnit, HEAD_MATRICES: width / headUnit },
+    ...{ HEAD_INNERS: width / inner, HEAD_COLUMNS: width / columns },
+  };
+  return {
+    source: unrolled(attentionSource, constants),
+    queries,
+    subgroups: lanes,
+    extensions: ["f16", "chromium_experimental_subgroup_matrix"],
+    preludes: [attentionUnit],
+    constants,
+  };
+}
+
+const LOOP = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/ unrolled\n([\s\S]*?)^\1\}\n/m;
 
 /** `code` with the loops that are marked `unrolled` written out, as often as `constants` say. */
 export function unrolled(code: string, constants: Readonly<Record<string, number>>): string {

@@ -463,3 +463,9 @@ export function latentToRgb(latents: Numbers, channels: number, matrix: Numbers,
 export function byteOf(x: number): number {
   return 255 * Math.max(0, Math.min(1, x / 2 + 0.5));
 }
+
+/** A reference of attention for kernels that round the weights of `values` to halves, by up to 2⁻¹¹ of each. */
+export function halfWeights(reference: Reference, values: Float32Array): Reference {
+  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return { ...reference, bound: reference.bound.map((bound) => bound + largest * 2 ** -11) };
+}
