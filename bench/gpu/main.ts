@@ -456,7 +456,7 @@ try {
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
   const rule: Form = { name: "half, rule", storage: "half" };
-  const forced = (["matrix", "matrix-128x128", "tiled"] as const).filter((name) => matrixUnit || name === "tiled");
+  const forced = matrixUnit ? (["matrix", "matrix-128x128", "subgroup"] as const) : [];
   const onUnit: Choose = (_, candidates) => candidates.find(isMatrixVariant);
   const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
   if (sections.includes("unet"))

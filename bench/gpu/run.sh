@@ -82,12 +82,13 @@ for wanted in "${@:-correctness}"; do
       [ -n "${SMALL:-}" ] && unit=tiled
       for kernels in $unit; do LIMIT=20 conformance --storage f16 --kernels $kernels; done
       LIMIT=30 beside matrix-tests node --test-reporter=./bench/gpu/reporter.mjs $app/matrix-unit.test.mjs
+      LIMIT=30 beside matrix-tests node --test-reporter=./bench/gpu/reporter.mjs $app/attention.test.mjs
       gather matrix-tests; gather conformance
-      SHOW=160 part matrix 45 matrix.txt node $app/bench.mjs matrix --device "${DEVICE:-cuda}" --seconds 30 ${SMALL:+--small} --json "$out/matrix.json"
+      SHOW=160 part matrix 40 matrix.txt node $app/bench.mjs matrix --device "${DEVICE:-cuda}" --seconds 24 ${SMALL:+--small} --json "$out/matrix.json"
       SHOW=50 part "without checks of bounds" 12 matrix.txt node $app/bench.mjs matrix --alone --dawn disable_robustness --only "1024³,conv 3×3 320,${SMALL:-none}" --seconds 6 ${SMALL:+--small}
       ;;
     network)
-      SHOW=120 part network 75 network.txt node $app/bench.mjs unet tune --device "${DEVICE:-cuda}" --only "512², guided,small" --seconds 50 ${SMALL:+--small} --json "$out/network.json"
+      SHOW=120 part network "${LIMIT:-60}" network.txt node $app/bench.mjs unet tune --device "${DEVICE:-cuda}" --only "512², guided,small" --seconds 42 ${SMALL:+--small} --json "$out/network.json"
       ;;
     ops)
       SHOW=200 part ops 45 ops.txt node $app/bench.mjs ops --device "${DEVICE:-cuda}" --seconds 35 ${SMALL:+--small} --json "$out/ops.json"

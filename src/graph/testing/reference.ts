@@ -465,7 +465,8 @@ export function byteOf(x: number): number {
 }
 
 /** A reference of attention for kernels that round the weights of `values` to halves, by up to 2⁻¹¹ of each. */
-export function halfWeights(reference: Reference, values: Float32Array): Reference {
-  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+export function halfWeights(reference: Reference, values: Numbers): Reference {
+  let largest = 0;
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
   return { ...reference, bound: reference.bound.map((bound) => bound + largest * 2 ** -11) };
 }
