@@ -80,10 +80,9 @@ for wanted in "${@:-correctness}"; do
       # The forms of the kernel for matrix units: right, how fast, and what Dawn's checks of bounds cost.
       unit='matrix matrix-looped matrix-single matrix-step64 matrix-64x64x8 matrix-32x64 matrix-128x64 matrix-64x128 matrix-128x128 matrix-128x128x8 matrix-256x128'
       [ -n "${SMALL:-}" ] && unit=tiled
-      for kernels in $unit; do LIMIT=20 conformance --storage f16 --kernels $kernels; done
-      LIMIT=30 beside matrix-tests node --test-reporter=./bench/gpu/reporter.mjs $app/matrix-unit.test.mjs
-      LIMIT=30 beside matrix-tests node --test-reporter=./bench/gpu/reporter.mjs $app/attention.test.mjs
-      gather matrix-tests; gather conformance
+      for kernels in $unit; do beside matrix 20 node $app/conformance.mjs --storage f16 --kernels $kernels test/fixtures/conformance; done
+      for test in matrix-unit attention; do beside matrix 30 node --test-reporter=./bench/gpu/reporter.mjs $app/$test.test.mjs; done
+      gather matrix
       SHOW=160 part matrix 40 matrix.txt node $app/bench.mjs matrix --device "${DEVICE:-cuda}" --seconds 24 ${SMALL:+--small} --json "$out/matrix.json"
       SHOW=50 part "without checks of bounds" 12 matrix.txt node $app/bench.mjs matrix --alone --dawn disable_robustness --only "1024³,conv 3×3 320,${SMALL:-none}" --seconds 6 ${SMALL:+--small}
       ;;
