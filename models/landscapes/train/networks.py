@@ -414,10 +414,10 @@ class TinyDecoder(nn.Module):
 class Autoencoder(nn.Module):
     CHANNELS, ENCODER_BLOCKS, DECODER_BLOCKS = 32, (1, 1, 1, 1), (3, 3, 2, 0)
 
-    def __init__(self, latent_channels=LATENT_CHANNELS):
+    def __init__(self, decoder_blocks=DECODER_BLOCKS):
         super().__init__()
-        self.encoder = TinyEncoder(self.CHANNELS, self.ENCODER_BLOCKS, latent_channels)
-        self.decoder = TinyDecoder(self.CHANNELS, self.DECODER_BLOCKS, latent_channels)
+        self.encoder = TinyEncoder(self.CHANNELS, self.ENCODER_BLOCKS, LATENT_CHANNELS)
+        self.decoder = TinyDecoder(self.CHANNELS, decoder_blocks, LATENT_CHANNELS)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

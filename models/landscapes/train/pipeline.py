@@ -51,14 +51,15 @@ class Pipeline:
         folder = Path(folder)
         unet = json.loads((folder / "unet/config.json").read_text())
         text = json.loads((folder / "text_encoder/config.json").read_text())
-        self.scaling_factor = json.loads((folder / "vae/config.json").read_text())["scaling_factor"]
+        vae = json.loads((folder / "vae/config.json").read_text())
+        self.scaling_factor = vae["scaling_factor"]
         self.size = LARGE // PATCH if LARGE_VARIANT in variants else unet["sample_size"]
         self.bf16, self.device = bf16, device
         self.tokenizer = Tokenizer(folder / "tokenizer")
         self.text = TextEncoder(text["vocab_size"])
         self.unet = UNet(unet["block_out_channels"], [kind != "DownBlock2D" for kind in unet["down_block_types"]],
                          unet["attention_head_dim"], unet["norm_num_groups"])
-        self.autoencoder = Autoencoder()
+        self.autoencoder = Autoencoder(vae["num_decoder_blocks"])
         for network, path in ((self.text, "text_encoder/model"), (self.unet, "unet/diffusion_pytorch_model"),
                               (self.autoencoder, "vae/diffusion_pytorch_model")):
             network.load_state_dict(load_safetensors(folder / f"{path}.safetensors"))
