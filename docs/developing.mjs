@@ -3,7 +3,7 @@
 import { createRuntime } from "daguerre";
 import sharp from "sharp";
 
-const PROMPTS = ["a beautiful sunset over the sea", "a foggy forest at dawn", "a full moon over mountains"];
+const PROMPTS = ["a beautiful sunset over the sea", "a lighthouse at dusk, purple sky", "northern lights over a lake"];
 const STEPS = 8;
 const SIDE = 160;
 const GAP = 6;
