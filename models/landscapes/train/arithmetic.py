@@ -25,7 +25,8 @@ def autocast(device, enabled=True):
 
 
 def compiled(network):
-    """The network as one CUDA graph of fused kernels; on a CPU, as it is. For batches of one shape only."""
+    """The network as one CUDA graph of fused kernels; on a CPU, as it is. For batches of one shape only, and for more than a
+    few minutes: an H200's machine compiled the UNet for 1.4 of them."""
     if next(network.parameters()).device.type != "cuda":
         return network
     return torch.compile(network, mode="reduce-overhead", dynamic=False)

@@ -12,7 +12,7 @@ import argparse
 
 import torch
 
-from arithmetic import autocast, compiled
+from arithmetic import autocast
 from captioned import Captioned, batches
 from diffusion import ALPHA, SIGMA, coefficients, denoise_step, guided_velocity, trailing_timesteps
 from lora import LoraTrainer
@@ -44,11 +44,10 @@ class Distiller:
         torch.manual_seed(arguments.seed)
         self.data = Captioned(arguments.run, "train")
         teacher = Pipeline(arguments.model, device=self.device)
-        self.teacher, self.text = compiled(teacher.unet), teacher.text
-        student = Pipeline(arguments.model, device=self.device).unet
-        self.trainer = LoraTrainer(student, arguments.run, FEW_STEP, arguments.minutes, arguments.rate,
+        self.teacher, self.text = teacher.unet, teacher.text
+        self.student = Pipeline(arguments.model, device=self.device).unet
+        self.trainer = LoraTrainer(self.student, arguments.run, FEW_STEP, arguments.minutes, arguments.rate,
                                    self.device)
-        self.student = compiled(student)
         self.batches = batches(self.data, arguments.batch, arguments.seed, self.trainer.step, self.device,
                                arguments.workers, empty=0.0)
 

@@ -11,7 +11,6 @@ import argparse
 
 import torch
 
-from arithmetic import compiled
 from captioned import Captioned, batches
 from dataset import LARGE
 from lora import LoraTrainer
@@ -25,13 +24,12 @@ def train(arguments):
     data = Captioned(arguments.run, "train", arguments.size)
     base = Pipeline(arguments.model, device=device)
     trainer = LoraTrainer(base.unet, arguments.run, LARGE_VARIANT, arguments.minutes, arguments.rate, device)
-    unet = compiled(base.unet)
     drawn = batches(data, arguments.batch, arguments.seed, trainer.step, device, arguments.workers)
 
     def loss(step):
         latents, ids, _, weights = next(drawn)
         t, noise = random_timesteps_and_noise(latents, arguments.seed, step)
-        return velocity_loss(unet, base.text, latents, ids, t, noise, weights)[0].mean()
+        return velocity_loss(base.unet, base.text, latents, ids, t, noise, weights)[0].mean()
 
     trainer.run(loss)
     trainer.export(arguments.model)
