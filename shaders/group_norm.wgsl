@@ -1,10 +1,11 @@
-// Group normalisation in one dispatch, with the activation that follows it: the form for software adapters, where a few
-// workgroups are enough and a dispatch is dear. Elsewhere, and where a unit is too large for a cache: group_norm_stats.wgsl.
+// Group normalisation in one dispatch, with the activation that follows it. Without subgroups of one size, and where a unit is
+// too large for a cache: group_norm_stats.wgsl.
 //
 //   out = act( (x − mean_group) / √(var_group + eps) · gamma + beta )
 //
-// One workgroup is one subgroup and owns a unit of one image: the fewest whole groups that are whole quads, at most four
-// groups. It goes over its channels three times (mean, squared deviations from it, result), its lanes over the pixels.
+// One workgroup owns a unit of one image: the fewest whole groups that are whole quads, at most four groups. It goes over its
+// channels three times (mean, squared deviations from it, result), its invocations over the pixels. It is one subgroup on
+// software adapters, where a few workgroups fill the cores, and SUBGROUPS of them on a GPU, where each load is waited for.
 // x is read from two sources one after the other along the channels, as in group_norm_stats.wgsl.
 struct Params {
   pixels: u32, quads: u32, first_source_quads: u32, unit_quads: u32,
@@ -46,8 +47,27 @@ fn gathered(values: vec4f, groups: vec4u) -> vec4f {
   return select(own, vec4f(values.x), groups == vec4u(0u));
 }
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+const INVOCATIONS = SUBGROUPS * LANES;
+var<workgroup> shares: array<vec4f, SUBGROUPS>;
+
+// The sum over the subgroups of what each has summed over its lanes.
+fn workgroup_sum(share: vec4f, subgroup: u32) -> vec4f {
+  if (SUBGROUPS == 1u) { return share; }
+  workgroupBarrier();  // the last sum has been read
+  shares[subgroup] = share;
+  workgroupBarrier();
+  var sum = vec4f(0.0);
+  for (var i = 0u; i < SUBGROUPS; i++) { sum += shares[i]; }
+  return sum;
+}
+
+@compute @workgroup_size(INVOCATIONS)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let index = subgroup * LANES + lane;
   let first_quad = workgroup.x * params.unit_quads;
   let end_quad = min(first_quad + params.unit_quads, params.quads);
   let first_row = workgroup.y * params.pixels;
@@ -56,30 +76,30 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id
   var sums = vec4f(0.0);
   for (var quad = first_quad; quad < end_quad; quad++) {
     var sum = vec4f(0.0);
-    for (var pixel = lane; pixel < params.pixels; pixel += LANES) { sum += load(first_row + pixel, quad); }
+    for (var pixel = index; pixel < params.pixels; pixel += INVOCATIONS) { sum += load(first_row + pixel, quad); }
     sums += scattered(subgroupAdd(sum), groups_of(quad, first_quad));
   }
-  let means = sums / count;
+  let means = workgroup_sum(sums, subgroup) / count;
 
   var squares = vec4f(0.0);
   for (var quad = first_quad; quad < end_quad; quad++) {
     let groups = groups_of(quad, first_quad);
     let mean = gathered(means, groups);
     var sum = vec4f(0.0);
-    for (var pixel = lane; pixel < params.pixels; pixel += LANES) {
+    for (var pixel = index; pixel < params.pixels; pixel += INVOCATIONS) {
       let deviation = load(first_row + pixel, quad) - mean;
       sum += deviation * deviation;
     }
     squares += scattered(subgroupAdd(sum), groups);
   }
-  let scales = inverseSqrt(squares / count + params.eps);
+  let scales = inverseSqrt(workgroup_sum(squares, subgroup) / count + params.eps);
 
   for (var quad = first_quad; quad < end_quad; quad++) {
     let groups = groups_of(quad, first_quad);
     let mean = gathered(means, groups);
     let scale = gathered(scales, groups) * gamma[quad];
     let shift = beta[quad];
-    for (var pixel = lane; pixel < params.pixels; pixel += LANES) {
+    for (var pixel = index; pixel < params.pixels; pixel += INVOCATIONS) {
       let row = first_row + pixel;
       let normal = (load(row, quad) - mean) * scale + shift;
       out[row * params.quads + quad] = narrow(activate(normal, params.activation));

@@ -4,6 +4,7 @@ import groupNorm from "../../../shaders/group_norm.wgsl" with { type: "text" };
 import groupNormApply from "../../../shaders/group_norm_apply.wgsl" with { type: "text" };
 import groupNormStats from "../../../shaders/group_norm_stats.wgsl" with { type: "text" };
 import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
+import layerNormSubgroup from "../../../shaders/layer_norm_subgroup.wgsl" with { type: "text" };
 import softmax from "../../../shaders/softmax.wgsl" with { type: "text" };
 import { type Binding, type Dispatch, grid, kernel, params, type Target } from "../dispatch.ts";
 import {
@@ -24,6 +25,10 @@ import { groupNormUnit } from "../variants.ts";
 // software adapter (narrow subgroups, a few cores) is full with few; there 256 take 13 to 45% less CPU time than 64.
 const RUN_PIXELS = { wide: 64, narrow: 256 };
 const NARROW_LANES = 16;
+// Of a workgroup whose subgroups have a row each.
+const LAYER_NORM_INVOCATIONS = 64;
+// Of a workgroup of the joined form on hardware: as many as WebGPU guarantees.
+const JOINED_INVOCATIONS = 256;
 
 /** One or two sources, as the group norm kernels read them. */
 function sources(
@@ -71,7 +76,10 @@ function lowerJoinedGroupNorm(operation: GroupNormApply, target: Target): Dispat
   const [first, second] = partsOf(input);
   const pair = sources(first!, second);
   return {
-    kernel: kernel("group_norm", groupNorm, target.storage, { subgroups: target.lanes }),
+    kernel: kernel("group_norm", groupNorm, target.storage, {
+      subgroups: target.lanes,
+      constants: { SUBGROUPS: target.hardware ? Math.max(1, JOINED_INVOCATIONS / target.lanes!) : 1 },
+    }),
     label: operation.name,
     params: params(
       ...[rowsOf(input) / images, pair.quads, pair.firstQuads, unit / 4],
@@ -124,10 +132,17 @@ export function lowerGroupNormApply(operation: GroupNormApply, target: Target): 
 export function lowerLayerNorm(operation: LayerNorm, target: Target): Dispatch[] {
   const channels = channelsOf(operation.input);
   const rows = rowsOf(operation.input);
-  const { workgroups, width } = grid(rows);
+  const { lanes } = target;
+  const subgroups = lanes && Math.max(1, LAYER_NORM_INVOCATIONS / lanes);
+  const { workgroups, width } = grid(subgroups ? Math.ceil(rows / subgroups) * 64 : rows);
   return [
     {
-      kernel: kernel("layer_norm", layerNorm, target.storage),
+      kernel: subgroups
+        ? kernel("layer_norm_subgroup", layerNormSubgroup, target.storage, {
+            subgroups: lanes,
+            constants: { SUBGROUPS: subgroups },
+          })
+        : kernel("layer_norm", layerNorm, target.storage),
       label: operation.name,
       params: params(rows, quads(channels), channels, { f32: operation.eps }, width),
       bindings: [
