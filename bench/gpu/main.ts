@@ -459,13 +459,13 @@ try {
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
   const rule: Form = { name: "half, rule", storage: "half" };
-  const forced = matrixUnit ? (["matrix", "matrix-128x128", "subgroup"] as const) : [];
-  const onUnit: Choose = (_, candidates) => candidates.find(isMatrixVariant);
+  const offUnit: Choose = (_, candidates) => candidates.find((variant) => !isMatrixVariant(variant));
+  const forced = matrixUnit ? (["matrix", "matrix-128x128", "apart"] as const) : (["apart"] as const);
   const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
   if (sections.includes("unet"))
     await unets(gpu, torch, weightsOf, [
       rule,
-      ...(matrixUnit ? [{ name: "half, matrix unit by rule", storage: "half" as const, choose: onUnit }] : []),
+      ...(matrixUnit ? [{ name: "half, rule without matrix unit", storage: "half" as const, choose: offUnit }] : []),
       ...byName,
     ]);
   if (sections.includes("tune")) {

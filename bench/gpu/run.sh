@@ -78,7 +78,7 @@ for wanted in "${@:-correctness}"; do
       ;;
     matrix)
       # The forms of the kernel for matrix units: right, how fast, and what Dawn's checks of bounds cost.
-      unit='matrix matrix-looped matrix-single matrix-step64 matrix-64x64x8 matrix-32x64 matrix-128x64 matrix-64x128 matrix-128x128 matrix-128x128x8 matrix-256x128'
+      unit='matrix matrix-32x64 matrix-64x128 matrix-128x128'
       [ -n "${SMALL:-}" ] && unit=tiled
       for kernels in $unit; do beside matrix 20 node $app/conformance.mjs --storage f16 --kernels $kernels test/fixtures/conformance; done
       for test in matrix-unit attention; do beside matrix 30 node --test-reporter=./bench/gpu/reporter.mjs $app/$test.test.mjs; done

@@ -433,7 +433,9 @@ function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: S
   }
   if (tensor.element === "f32" || storage === "f32")
     return new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength);
-  const halves = Uint16Array.from(padded, float32ToFloat16Bits);
+  // A loop: with `from` it takes forty times as long.
+  const halves = new Uint16Array(padded.length);
+  for (let i = 0; i < halves.length; i++) halves[i] = float32ToFloat16Bits(padded[i]!);
   return new Uint8Array(halves.buffer);
 }
 

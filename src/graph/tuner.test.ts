@@ -85,6 +85,36 @@ describe.each(devices)("$name", ({ gpu }) => {
     parameters.destroy();
   });
 
+  // What no software adapter has and the rule would take first.
+  test.runIf(gpu.lanes !== undefined && gpu.matrixUnit === undefined && gpu.device.features.has("shader-f16"))(
+    "does without a matrix unit that the driver refuses",
+    async () => {
+      const halves = { storage: "f16" as const, recorder: g };
+      const parameters = await loadParameters(gpu, g.parameters.values(), entriesOf(weightsFor(g, random(1))), {
+        label: "tuned",
+        storage: "f16",
+      });
+      const refused: string[] = [];
+      const faulty = Object.create(gpu, {
+        matrixUnit: { value: { rows: 16, columns: 16, inner: 16 } },
+        pipeline: {
+          value: (label: string, code: string) => {
+            if (code.includes("chromium_experimental_subgroup_matrix")) refused.push(label);
+            return gpu.pipeline(label, code);
+          },
+        },
+      }) as Gpu;
+      const shapes = await tune(faulty, [{ ...halves, parameters }]);
+      expect(new Set(refused)).toEqual(new Set(["conv2d_matrix", "attention_matrix"]));
+      expect(shapes.length).toBe(3);
+      for (const { candidates, winner } of shapes) {
+        expect(candidates.map(({ variant }) => variant).filter((variant) => variant.startsWith("matrix"))).toEqual([]);
+        expect(candidates.map(({ variant }) => variant)).toContain(winner);
+      }
+      parameters.destroy();
+    },
+  );
+
   test.runIf(gpu.lanes !== undefined)(
     "its choice is taken by the plans made after it, to the same result",
     async () => {

@@ -3,14 +3,15 @@
  *
  * Which variant wins follows from the adapter and from an operation's shape, and neither from its weights nor from its
  * inputs; so each distinct shape is timed once, as a plan of that operation alone. Candidates take turns, and the shortest of
- * the turns counts: what else the machine does only ever adds. One whose answer is not the rule's own is not timed: drivers
- * have faults that only one kernel meets.
+ * the turns counts: what else the machine does only ever adds. One whose answer is not that of the rule's own (of its best
+ * without a matrix unit, where it has one) is not timed: drivers have faults that only one kernel meets.
  *
  * What was found is kept by `tuning-cache.ts`, and used by `chooserOf`.
  */
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Target } from "./dispatch.ts";
+import { isMatrixVariant } from "./kernels/matrix.ts";
 import { type Recorded, runnableOperations } from "./layout.ts";
 import { compile, type Plan, targetOf } from "./plan.ts";
 import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
@@ -38,13 +39,13 @@ export interface TunedShape {
   readonly shape: string;
   /** Layers of this shape. */
   readonly layers: number;
-  /** In the order of the rule, whose own choice is the first. Milliseconds of one run. Without those that fail or answer wrongly. */
+  /** In the order of the rule. Milliseconds of one run. Without those that fail or answer wrongly. */
   readonly candidates: readonly { readonly variant: Variant; readonly milliseconds: number }[];
   readonly winner: Variant;
 }
 
 /** A turn is as many runs as last this long, in ms. */
-const TURN_MS = 20;
+const TURN_MS = 10;
 const MAX_RUNS = 64;
 const TURNS = 3;
 /** At so many times the best, a candidate's turns are over. */
@@ -97,7 +98,8 @@ export interface TuneOptions {
 
 /**
  * Times every shape of `parts` that more than one variant can do.
- * Throws GPU errors of the rule's own choices, the signal's reason when it is aborted, and what `onShape` throws.
+ * Throws GPU errors of the rule's own choices without a matrix unit, the signal's reason when it is aborted, and what `onShape`
+ * throws.
  */
 export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOptions = {}): Promise<TunedShape[]> {
   const shapes = new Map<
@@ -173,10 +175,12 @@ async function timeCandidates(
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
   const alone = recordedAlone(operation);
   const inputs = spreadInputs(alone);
+  // The extension for matrix units is an experiment of Dawn's: what they answer is compared, not trusted.
+  const trusted = candidates.find((variant) => !isMatrixVariant(variant)) ?? candidates[0]!;
   let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
-    for (const variant of candidates) {
+    for (const variant of [trusted, ...candidates.filter((candidate) => candidate !== trusted)]) {
       signal?.throwIfAborted();
       const label = `${variant}: ${operation.name}`;
       let plan: Plan | undefined;
@@ -190,7 +194,7 @@ async function timeCandidates(
       } catch (error) {
         plan?.destroy();
         signal?.throwIfAborted();
-        // Only the rule's own choice has to run: a driver may refuse others, or there may be too little memory for them.
+        // Only the one that is trusted has to run: a driver may refuse others, or there may be too little memory for them.
         if (expected === undefined || gpu.lost) throw error;
       }
     }
@@ -206,18 +210,29 @@ async function timeCandidates(
         candidate.milliseconds = Math.min(candidate.milliseconds, once);
       }
     }
-    return plans.map(({ variant, milliseconds }) => ({ variant, milliseconds }));
+    const times = new Map(plans.map(({ variant, milliseconds }) => [variant, milliseconds]));
+    return candidates.flatMap((variant) => {
+      const milliseconds = times.get(variant);
+      return milliseconds === undefined ? [] : [{ variant, milliseconds }];
+    });
   } finally {
     for (const { plan } of plans) plan.destroy();
   }
 }
 
+// A prime, so that rows of a tensor differ.
+const SPREAD_LENGTH = 65_521;
+
 /** Inputs spread over -1 to 1. */
 function spreadInputs({ inputs }: Recorded): ReadonlyMap<string, Float32Array> {
-  const spread = ({ shape }: Tensor) =>
-    new Float32Array(shape.reduce((product, side) => product * side, 1)).map((_, index) =>
-      Math.sin(index * 12.9898 + index * index * 0.37),
-    );
+  const block = new Float32Array(SPREAD_LENGTH).map((_, index) => Math.sin(index * 12.9898 + index * index * 0.37));
+  const spread = ({ shape }: Tensor) => {
+    const values = new Float32Array(shape.reduce((product, side) => product * side, 1));
+    for (let at = 0; at < values.length; at += block.length) {
+      values.set(block.subarray(0, values.length - at), at);
+    }
+    return values;
+  };
   return new Map([...inputs].map(([name, tensor]) => [name, spread(tensor)]));
 }
 
@@ -227,9 +242,14 @@ async function answerOf(plan: Plan, inputs: ReadonlyMap<string, Float32Array>): 
   return (await plan.read("out")) as Float32Array;
 }
 
+// Loops: there are tens of millions of values in a decoder's largest tensors.
 function isClose(answer: Float32Array, expected: Float32Array, tolerance: number): boolean {
-  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return answer.every((value, index) => Math.abs(value - expected[index]!) <= tolerance * largest);
+  let largest = 0;
+  for (let i = 0; i < expected.length; i++) largest = Math.max(largest, Math.abs(expected[i]!));
+  for (let i = 0; i < answer.length; i++) {
+    if (!(Math.abs(answer[i]! - expected[i]!) <= tolerance * largest)) return false;
+  }
+  return true;
 }
 
 /** Milliseconds of one of so many runs. */

@@ -92,14 +92,9 @@ function plainVariants(operation: Convolution, target: Target): readonly Convolu
     ...(!hardware && savesByWinograd(operation, lanes) ? winograd : []),
   ];
   const general = hardware ? (["tiled", "subgroup"] as const) : (["subgroup", "tiled"] as const);
-  const ordered = MATRIX_BY_RULE
-    ? [...saving, ...matrix, ...general, ...narrow, ...winograd]
-    : [...saving, general[0], ...narrow, ...winograd, general[1], ...matrix];
-  return [...new Set(ordered)];
+  return [...new Set([...matrix, ...saving, general[0], ...narrow, ...winograd, general[1]])];
 }
 
-// False: it takes a tuner that has seen them be right and quick.
-const MATRIX_BY_RULE = false;
 // What WebGPU guarantees of workgroup memory, and of invocations of a workgroup.
 const WORKGROUP_BYTES = 16384;
 const WORKGROUP_SIZE = 256;
@@ -188,8 +183,7 @@ export function attentionVariants(operation: Attention, target: Target): readonl
   if (lanes === undefined) return ["tiled"];
   const { query, key, heads, head } = operation;
   const matrix = canMatrixAttention(operation, target) ? (["matrix"] as const) : [];
-  const ordered = (...rest: AttentionVariant[]) =>
-    MATRIX_ATTENTION_BY_RULE ? [...matrix, ...rest] : [...rest, ...matrix];
+  const ordered = (...rest: AttentionVariant[]) => [...matrix, ...rest];
   const images = query.tensor.shape[0]!;
   const rows = Math.max(rowsOf(query.tensor), rowsOf(key.tensor));
   const fits = rows <= maxTextureDimension && (3 * heads * head.padded) / 4 <= maxTextureDimension;
@@ -197,9 +191,6 @@ export function attentionVariants(operation: Attention, target: Target): readonl
   const many = rowsOf(key.tensor) / images >= MANY_KEYS && lanes >= MANY_LANES;
   return many ? ordered("textured", "subgroup", "tiled") : ordered("subgroup", "textured", "tiled");
 }
-
-// False: it takes a tuner that has seen it be right and quick.
-const MATRIX_ATTENTION_BY_RULE = false;
 
 function canMatrixAttention({ head }: Attention, target: Target): boolean {
   const { lanes, matrixUnit, storage } = target;

@@ -114,7 +114,10 @@ export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array {
       return elements(bytes, Float32Array).slice();
     case "F16": {
       const table = halfTable();
-      return Float32Array.from(elements(bytes, Uint16Array), (bits) => table[bits]!);
+      const halves = elements(bytes, Uint16Array);
+      const out = new Float32Array(halves.length);
+      for (let i = 0; i < out.length; i++) out[i] = table[halves[i]!]!;
+      return out;
     }
     case "BF16": {
       // A bfloat16 is the upper half of a float32.

@@ -25,23 +25,15 @@ export interface MatrixForm {
   readonly buffers: 1 | 2;
   /** Time of an element of the output where workgroups are many and full, beside the first form's. */
   readonly cost: number;
-  /** False: loops are left to the driver's compiler. */
-  readonly unrolled?: boolean;
 }
 
-/** Of the variants that run on a matrix unit, by name: output pixels × channels of a workgroup. */
+// Those of eleven that were the fastest somewhere on an H200 (docs/performance.md); `cost` is of its figures.
+/** Of the variants that run on a matrix unit, by name: output pixels × channels of a workgroup, 64 × 64 where none are said. */
 export const MATRIX_FORMS = {
-  matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1 },
-  "matrix-looped": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 9, unrolled: false },
-  "matrix-single": { rows: 32, channels: 32, down: 2, across: 2, step: 32, buffers: 1, cost: 1.05 },
-  "matrix-step64": { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1, cost: 1.05 },
-  "matrix-64x64x8": { rows: 32, channels: 16, down: 2, across: 4, step: 32, buffers: 2, cost: 1.05 },
-  "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1.3 },
-  "matrix-128x64": { rows: 64, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 0.8 },
-  "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.8 },
-  "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.7 },
-  "matrix-128x128x8": { rows: 64, channels: 32, down: 2, across: 4, step: 32, buffers: 2, cost: 0.7 },
-  "matrix-256x128": { rows: 64, channels: 64, down: 4, across: 2, step: 32, buffers: 1, cost: 0.7 },
+  matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1, cost: 1 },
+  "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1.5 },
+  "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.7 },
+  "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.46 },
 } as const satisfies Record<string, MatrixForm>;
 export type MatrixVariant = keyof typeof MATRIX_FORMS;
 export const MATRIX_VARIANTS = Object.keys(MATRIX_FORMS) as readonly MatrixVariant[];
@@ -53,14 +45,15 @@ export function isMatrixVariant(variant: string): variant is MatrixVariant {
 /** Of the sums that a workgroup hands to the epilogue at a time. */
 const BATCH_BYTES = 8192;
 
-// With fewer workgroups than these a GPU is idle in part: an H200 has 132 cores.
-const MANY_WORKGROUPS = 132;
+// Of an H200, as WebGPU does not say how many a GPU has. Each does one workgroup after the other, or several in as much time as
+// one after the other: 133 workgroups take twice as long as 132.
+const CORES = 132;
 
 /** What a form takes for so many output pixels and channels, to compare forms by. */
 export function costOf({ rows, channels, down, across, cost }: MatrixForm, pixels: number, outputs: number): number {
   const [tileRows, tileChannels] = [down * rows, across * channels];
   const workgroups = Math.ceil(pixels / tileRows) * Math.ceil(outputs / tileChannels);
-  return Math.max(workgroups, MANY_WORKGROUPS) * tileRows * tileChannels * cost;
+  return Math.ceil(workgroups / CORES) * tileRows * tileChannels * cost;
 }
 
 function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
@@ -104,7 +97,7 @@ export function matrixKernel(variant: MatrixVariant, unit: MatrixUnit, lanes: nu
   const constants = countsOf(form, unit, lanes);
   return {
     name: "conv2d_matrix",
-    source: form.unrolled === false ? source : unrolled(source, constants),
+    source: unrolled(source, constants),
     rows: form.down * form.rows,
     quads: (form.across * form.channels) / 4,
     subgroups: lanes,

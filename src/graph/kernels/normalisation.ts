@@ -132,8 +132,8 @@ export function lowerGroupNormApply(operation: GroupNormApply, target: Target): 
 export function lowerLayerNorm(operation: LayerNorm, target: Target): Dispatch[] {
   const channels = channelsOf(operation.input);
   const rows = rowsOf(operation.input);
-  const { lanes } = target;
-  const subgroups = lanes && Math.max(1, LAYER_NORM_INVOCATIONS / lanes);
+  const { lanes, hardware } = target;
+  const subgroups = hardware && lanes ? Math.max(1, LAYER_NORM_INVOCATIONS / lanes) : undefined;
   const { workgroups, width } = grid(subgroups ? Math.ceil(rows / subgroups) * 64 : rows);
   return [
     {
