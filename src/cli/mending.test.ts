@@ -96,6 +96,8 @@ deb-src http://mirror.example/debian bookworm main
 
 it("tells how to get a GPU's own driver", () => {
   expect(installGpuDriver("NVIDIA", noble)).toContain("NVIDIA_DRIVER_CAPABILITIES=all");
+  expect(installGpuDriver("NVIDIA", noble)).toContain("apt-get install -y libglvnd0 libegl1");
+  expect(installGpuDriver("NVIDIA", readDistribution("ID=arch"))).toContain("(libglvnd)");
   expect(installGpuDriver("AMD", noble)).toContain("mesa-vulkan-drivers");
   expect(installGpuDriver("Intel", readDistribution("ID=arch"))).toContain("vulkan-intel");
   expect(installGpuDriver("AMD", readDistribution("ID=plan9"))).toBe("install Mesa's Vulkan driver for it");

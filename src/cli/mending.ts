@@ -87,8 +87,13 @@ export type GpuVendor = "NVIDIA" | "AMD" | "Intel";
 /** What is missing when a GPU of this vendor is in the machine and Vulkan does not show it. */
 export function installGpuDriver(vendor: GpuVendor, distribution: Distribution, deb822 = true): string {
   if (vendor === "NVIDIA") {
+    // What the driver's Vulkan part (libGLX_nvidia.so.0) loads, and servers without a screen lack.
+    const libraries =
+      familyOf(distribution) === "debian"
+        ? ", and what that loads: apt-get install -y libglvnd0 libegl1 libgl1 libglx0 libopengl0 libgles2"
+        : ", and the GL libraries that it loads (libglvnd)";
     return (
-      "install NVIDIA's driver with its Vulkan part (its ICD file is nvidia_icd.json); in a container, start it with " +
+      `install NVIDIA's driver with its Vulkan part (its ICD file is nvidia_icd.json)${libraries}; in a container, start it with ` +
       'NVIDIA_DRIVER_CAPABILITIES=all, since "compute" alone leaves Vulkan out'
     );
   }
