@@ -87,7 +87,7 @@ async function picture(page, name) {
 {
   const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
   const page = await open({ colorScheme: "dark", ...phone });
-  await page.fill("#prompt", "a lighthouse at night, stars");
+  await page.fill("#prompt", "a city skyline at night, starry sky");
   await page.fill("#seed", "3");
   await page.press("#prompt", "Enter");
   await picture(page, "playground-phone");

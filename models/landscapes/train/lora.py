@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from arithmetic import adam, update_average
+from optimizer import adam, update_average
 from weights import save_safetensors
 
 RANK = 16
@@ -111,7 +111,8 @@ class LoraTrainer:
             self.spent, before = self.spent + (now - before) / 60, now
             if self.spent - saved >= SAVE_MINUTES or self.spent >= self.minutes:
                 losses = losses[-200 * cycle:]
-                recent = [torch.stack(losses[k::cycle]).mean().item() for k in range(cycle)]
+                first = self.step - len(losses)
+                recent = [torch.stack(losses[(k - first) % cycle::cycle]).mean().item() for k in range(cycle)]
                 print(self.step, f"{self.spent:.1f} min", "loss", np.round(recent, 4), flush=True)
                 self.save()
                 saved = self.spent

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arithmetic import adam, autocast, swap, update_average
+from arithmetic import autocast
 from dataset import picture_shards, to_tensor
 from latents import LinearLatents
 from networks import Autoencoder
+from optimizer import adam, swap, update_average
 from weights import load_safetensors
 
 CROP = 64

@@ -29,10 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from arithmetic import adam, autocast, compiled, swap, update_average
+from arithmetic import autocast, compiled
 from captioned import UNSAID, Captioned, batches
 from diffusion import TIMESTEPS, coefficients
 from networks import TEXT_WIDTH, UNET_CONFIG, TextEncoder, UNet
+from optimizer import adam, swap, update_average
 from scenes import SAYABLE
 from weights import load_safetensors
 
