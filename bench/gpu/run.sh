@@ -71,7 +71,7 @@ for wanted in "${@:-correctness}"; do
       conformance --storage f16 --activations f32
       conformance --storage f16 --kernels matrix
       gather conformance
-      for kernels in tiled subgroup winograd narrow textured joined apart; do
+      for kernels in tiled subgroup winograd subpixel narrow textured joined apart; do
         for storage in f32 f16; do conformance --storage $storage --kernels $kernels; done
       done
       gather conformance

@@ -9,7 +9,7 @@
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias has all of them, and
 // per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
-// What of the epilogue a dispatch has is told by epilogue_*.wgsl.
+// What of the epilogue a dispatch has is told by epilogue_*.wgsl, and where in out its rows are by rows_*.wgsl.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -21,6 +21,7 @@ struct Params {
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
   per_image_quads: u32, first_per_image_quad: u32,
+  phase_y: u32, phase_x: u32,   // rows_phase.wgsl
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -88,7 +89,7 @@ struct Epilogue {
 fn finish(row: u32, column: u32, sum: vec4f) {
   if (row >= params.rows || column >= params.out_quads) { return; }
   let wanted = epilogue();
-  let index = row * params.out_quads + column;
+  let index = output_row(row) * params.out_quads + column;
   let layer_column = params.first_out_quad + column;
   var value = sum;
   if (wanted.accumulate) { value += widen(out[index]); }

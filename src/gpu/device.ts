@@ -215,8 +215,9 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     },
     async idle(likely = 0) {
       watch.check();
-      if (likely > 1) await sleep(likely);
-      await settle(doneOrLost());
+      const slept = likely > 1 ? likely : 0;
+      if (slept > 0) await sleep(slept);
+      await settle(doneOrLost(), slept);
       watch.check();
     },
     stagingBuffer: (label, size) => self.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST),

@@ -7,7 +7,8 @@
  * blocks the thread there with `Atomics.wait`, for at most a millisecond a turn.
  *
  * The event loop keeps turning, so timers, sockets and workers are served. Two rules keep it responsive:
- * the sleep is an eighth of the time waited so far, so that short waits (a 0.1 ms read-back) are hardly longer; and
+ * the sleep is an eighth of the time waited so far, so that short waits (a 0.1 ms read-back) are hardly longer (who has
+ * slept before says so, and begins with longer ones); and
  * while turns are long because other work runs in them (a server answering requests), the sleeps are short until the
  * loop has been quiet for a moment. (No sleep at all would burn the core: on a crowded machine a turn is as often long
  * because the thread was not let run.)
@@ -23,6 +24,8 @@ const BUSY_TURN_MS = 0.15;
 /** After a busy turn sleeps are short for this long, since work comes in bursts, in ms. */
 const QUIET_AFTER_MS = 2;
 const SHORT_SLEEP_MS = 0.1;
+/** Of a sleep before, what counts as waited: about what is left of it, so that turns are as long as they would be at its end. */
+const COUNTED_OF_SLEEP = 0.1;
 
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
@@ -49,14 +52,15 @@ function turn(): void {
 /**
  * Awaits a promise of Dawn's (`mapAsync`, `onSubmittedWorkDone`, `createComputePipelineAsync`, …) while letting the
  * thread sleep. Resolves or rejects as `promise` does. Any number may wait at once; they share one loop, which ends
- * with the last of them.
+ * with the last of them. `slept`: what was waited for has taken so long already, and will be done soon, in ms.
  */
-export async function settle<T>(promise: Promise<T>): Promise<T> {
+export async function settle<T>(promise: Promise<T>, slept = 0): Promise<T> {
+  const now = performance.now();
   waiting += 1;
-  since = performance.now();
+  since = now - slept * COUNTED_OF_SLEEP;
   if (!turning) {
     turning = true;
-    turnEnd = since;
+    turnEnd = now;
     setImmediate(turn);
   }
   try {

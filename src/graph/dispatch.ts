@@ -11,6 +11,7 @@ import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "te
 import type { MatrixUnit } from "../gpu/matrix-unit.ts";
 import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
 import type { Choose } from "./variants.ts";
+import type { TransformedForm } from "./weights.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
@@ -28,8 +29,8 @@ export interface Target {
   readonly maxTextureDimension: number;
   /** Memory of a workgroup, in bytes; what WebGPU guarantees, where not given. */
   readonly maxWorkgroupBytes?: number;
-  /** Whether weights can be had transformed for Winograd's convolution. */
-  readonly winograd?: boolean;
+  /** Whether weights can be had in other forms than the one they are held in. */
+  readonly transformed?: boolean;
   /** Whether a matrix is held as a texture; buffers only, where not given. */
   readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
@@ -61,8 +62,8 @@ export type Binding =
   | TensorBinding
   | ParameterBinding
   | { readonly scratch: Scratch }
-  /** The weights of a 3 × 3 convolution, transformed. */
-  | { readonly winograd: MatrixParameter }
+  /** The weights of a 3 × 3 convolution in another form. */
+  | { readonly transformed: MatrixParameter; readonly form: TransformedForm }
   | "blank"
   | "unused";
 

@@ -12,7 +12,14 @@ import type { Recorder } from "./recorder.ts";
 import { split } from "./split.ts";
 import { type MatrixParameter, type Operation, readsOf, type Tensor, tensorBytes } from "./tensor.ts";
 import { groupNormVariant, shouldGate } from "./variants.ts";
-import { type MatrixTexture, parameterBytes, textureBytes, transformedTexture } from "./weights.ts";
+import {
+  type MatrixTexture,
+  parameterBytes,
+  type TransformedForm,
+  textureBytes,
+  transformedKey,
+  transformedTexture,
+} from "./weights.ts";
 
 /** What a recorder has recorded. */
 export type Recorded = Readonly<
@@ -38,10 +45,16 @@ export interface Layout {
   /** Where each dispatch's block lies among all of them, and how long they are together, in bytes. */
   readonly uniforms: { readonly offsets: ReadonlyMap<Dispatch, number>; readonly size: number };
   readonly scratch: ReadonlyMap<Scratch["name"], Pick<Scratch, "width" | "height">>;
-  /** The weights that are read in transformed form, and the textures that hold them. */
-  readonly transformed: ReadonlyMap<MatrixParameter, MatrixTexture>;
+  /** The weights that are read in another form, by `transformedKey`, and the textures that hold them. */
+  readonly transformed: ReadonlyMap<string, TransformedMatrix>;
   /** Bytes that the host reads by name. */
   readonly reads: ReadonlyMap<string, number>;
+}
+
+export interface TransformedMatrix {
+  readonly matrix: MatrixParameter;
+  readonly form: TransformedForm;
+  readonly texture: MatrixTexture;
 }
 
 /** What a plan takes on the device, in bytes. */
@@ -98,7 +111,7 @@ export function layOut(
 export function footprintOf(
   layout: Layout,
   target: Target,
-  has: (matrix: MatrixParameter) => boolean = () => false,
+  has: (matrix: MatrixParameter, form: TransformedForm) => boolean = () => false,
 ): Footprint {
   const sum = (sizes: Iterable<number>) => [...sizes].reduce((total, size) => total + size, 0);
   const arenas = sum(layout.memory.arenas);
@@ -108,8 +121,8 @@ export function footprintOf(
   const bytes = arenas + inputs + BLANK_BYTES + layout.uniforms.size + scratch + readBack;
   let transformed = 0;
   let peak = bytes;
-  for (const [matrix, texture] of layout.transformed) {
-    if (has(matrix)) continue;
+  for (const { matrix, form, texture } of layout.transformed.values()) {
+    if (has(matrix, form)) continue;
     const size = textureBytes(texture);
     transformed += size;
     // Made in a buffer, from a buffer, by a dispatch with a block of its own; then copied into its texture.
@@ -192,10 +205,12 @@ function scratchShapes(bindings: readonly Binding[]): Layout["scratch"] {
 }
 
 function transformedMatrices(bindings: readonly Binding[], target: Target): Layout["transformed"] {
-  const matrices = new Map<MatrixParameter, MatrixTexture>();
+  const matrices = new Map<string, TransformedMatrix>();
   for (const binding of bindings) {
-    if (typeof binding === "string" || !("winograd" in binding) || matrices.has(binding.winograd)) continue;
-    matrices.set(binding.winograd, transformedTexture(binding.winograd, target)!);
+    if (typeof binding === "string" || !("transformed" in binding)) continue;
+    const { transformed: matrix, form } = binding;
+    const key = transformedKey(matrix, form);
+    if (!matrices.has(key)) matrices.set(key, { matrix, form, texture: transformedTexture(matrix, form, target)! });
   }
   return matrices;
 }

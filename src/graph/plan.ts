@@ -22,7 +22,7 @@ import { align } from "./memory.ts";
 import { GraphError } from "./recorder.ts";
 import { channelsOf, type MatrixParameter, quads, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
 import type { Choose } from "./variants.ts";
-import { matrixTexture, type ParameterBuffers, textureBytes, withoutTransformed } from "./weights.ts";
+import { matrixTexture, type ParameterBuffers, textureBytes, transformedKey, withoutTransformed } from "./weights.ts";
 
 export interface CompileOptions extends LayoutOptions {
   /** Names the plan in errors and profiles: `unet 64×64 ×2`. */
@@ -110,7 +110,7 @@ export function targetOf(gpu: Gpu, storage: Storage, parameters: ParameterBuffer
     ...limitsOf(gpu),
     storage,
     weights: parameters.storage,
-    winograd: parameters.transformed !== undefined,
+    transformed: parameters.transformed !== undefined,
     textured: (matrix) => parameters.texture?.(matrix) !== undefined,
     choose,
   };
@@ -137,7 +137,7 @@ export function footprint(
     ...limitsOf(gpu),
     storage: options.storage,
     weights: options.weights,
-    winograd: options.transformed ?? true,
+    transformed: options.transformed ?? true,
     textured: (matrix) => matrixTexture(gpu, matrix, options.weights) !== undefined,
     choose: choices.get(gpu),
   };
@@ -154,7 +154,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const target = targetOf(gpu, storage, parameters, options.choose ?? choices.get(gpu));
   const layout = layOut(gpu, recorder, target, options);
   const { memory, lowered } = layout;
-  gpu.checkRoom(label, footprintOf(layout, target, (matrix) => parameters.transformed!.has(matrix)).peak);
+  gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameters.transformed!.has(matrix, form)).peak);
 
   const owned: GPUBuffer[] = [];
   const textures: GPUTexture[] = [];
@@ -208,9 +208,9 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       lowered.flatMap((entry) => entry.dispatches),
     );
     compiling.catch(() => {}); // told below, unless something else fails before
-    const transformed = new Map<MatrixParameter, GPUTexture>();
-    for (const matrix of layout.transformed.keys()) {
-      transformed.set(matrix, await parameters.transformed!.get(matrix));
+    const transformed = new Map<string, GPUTexture>();
+    for (const [key, { matrix, form }] of layout.transformed) {
+      transformed.set(key, await parameters.transformed!.get(matrix, form));
     }
     const viewOf = remembered((texture: GPUTexture) => texture.createView());
     const layoutOf = remembered((pipeline: GPUComputePipeline) => pipeline.getBindGroupLayout(0));
@@ -218,7 +218,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     const resource = (binding: Exclude<Binding, "unused">): GPUBufferBinding | GPUTextureView => {
       if (binding === "blank") return { buffer: blank };
       if ("scratch" in binding) return viewOf(scratch.get(binding.scratch.name)!);
-      if ("winograd" in binding) return viewOf(transformed.get(binding.winograd)!);
+      if ("transformed" in binding) return viewOf(transformed.get(transformedKey(binding.transformed, binding.form))!);
       if ("parameter" in binding) {
         const { parameter, piece = 0 } = binding;
         const texture = parameter.kind === "matrix" ? parameters.texture?.(parameter) : undefined;

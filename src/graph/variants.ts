@@ -20,14 +20,22 @@ import {
   type Convolution,
   channelsOf,
   type GroupNormApply,
+  type MatrixParameter,
   partsOf,
   rowsOf,
   tensorBytes,
 } from "./tensor.ts";
-import { transformedTexture, WINOGRAD_FREQUENCIES, WINOGRAD_SIDE } from "./weights.ts";
+import { TRANSFORMED_TAPS, type TransformedForm, transformedTexture, WINOGRAD_SIDE } from "./weights.ts";
 
 /** Of convolutions, and of linear layers, which are convolutions too. */
-export const CONVOLUTION_VARIANTS = ["winograd", "narrow", "subgroup", "tiled", ...MATRIX_VARIANTS] as const;
+export const CONVOLUTION_VARIANTS = [
+  "winograd",
+  "subpixel",
+  "narrow",
+  "subgroup",
+  "tiled",
+  ...MATRIX_VARIANTS,
+] as const;
 export const ATTENTION_VARIANTS = ["textured", "subgroup", "tiled", "matrix"] as const;
 /** One dispatch, or one for the statistics and one for the rest. */
 export const GROUP_NORM_VARIANTS = ["joined", "apart"] as const;
@@ -86,13 +94,14 @@ function plainVariants(operation: Convolution, target: Target): readonly Convolu
   if (lanes === undefined) return ["tiled"];
   const narrow = canNarrow(operation, target) ? (["narrow"] as const) : [];
   const winograd = canWinograd(operation, target) ? (["winograd"] as const) : [];
+  const subpixel = canSubpixel(operation, target) ? (["subpixel"] as const) : [];
   const matrix = matrixVariants(operation, target);
   const saving = [
     ...(savesByNarrow(operation, lanes) ? narrow : []),
-    ...(!hardware && savesByWinograd(operation, lanes) ? winograd : []),
+    ...(hardware ? [] : savingProducts(operation, lanes, [...subpixel, ...winograd])),
   ];
   const general = hardware ? (["tiled", "subgroup"] as const) : (["subgroup", "tiled"] as const);
-  return [...new Set([...matrix, ...saving, general[0], ...narrow, ...winograd, general[1]])];
+  return [...new Set([...matrix, ...saving, general[0], ...narrow, ...subpixel, ...winograd, general[1]])];
 }
 
 // What WebGPU guarantees of workgroup memory, and of invocations of a workgroup.
@@ -140,7 +149,20 @@ function isSquare({ kernel }: Convolution): boolean {
 function canWinograd(operation: Convolution, target: Target): boolean {
   const { weight } = operation;
   const wide = Math.min(weight.inputQuads, weight.outputQuads) >= WINOGRAD_MIN_QUADS;
-  return target.winograd === true && isSquare(operation) && wide && transformedTexture(weight, target) !== undefined;
+  return isSquare(operation) && wide && canTransform(weight, "winograd", target);
+}
+
+/** Whether the input is resized to exactly twice its size, and so are the pixels that are seen beyond its edges: none. */
+function canSubpixel(operation: Convolution, target: Target): boolean {
+  const { picture, virtual, kernel, weight } = operation;
+  const [height, width] = [2 * picture.inHeight, 2 * picture.inWidth];
+  const isDoubled = virtual.height === height && virtual.width === width;
+  const isWhole = kernel.top === 1 && kernel.left === 1 && picture.outHeight === height && picture.outWidth === width;
+  return isSquare(operation) && isDoubled && isWhole && canTransform(weight, "subpixel", target);
+}
+
+function canTransform(weight: MatrixParameter, form: TransformedForm, target: Target): boolean {
+  return target.transformed === true && transformedTexture(weight, form, target) !== undefined;
 }
 
 // With fewer channels than 32 the transforms always cost more than they save.
@@ -151,9 +173,11 @@ const WINOGRAD_TILES = [
   { rows: 16, quads: 2, cost: 1 },
   { rows: 32, quads: 1, cost: 1.2 },
 ] as const;
-// What the transforms cost for each channel of a pixel, in products of the direct form. From lavapipe: 75 to 105 by shapes of
-// 32 to 320 channels.
-const TRANSFORM_COST = 90;
+// Costs in products of the direct form: of Winograd's products and, for each channel of a pixel, of its transforms, and of the
+// sub-pixel form's products. From lavapipe (transforms 75 to 105 by shapes of 32 to 320 channels; more where the input is
+// resized, which `subpixel` has the advantage of) and, with subgroups of four, from SwiftShader.
+const SAVING_COSTS = { product: 1, transform: 90, subpixel: 0.75 };
+const SAVING_COSTS_OF_QUADS = { product: 1.85, transform: 210, subpixel: 1 };
 
 /** The tile that costs least for so many output quads, and the quads that they take then, those without a channel too. */
 export function winogradTile(outQuads: number, lanes: number) {
@@ -164,17 +188,27 @@ export function winogradTile(outQuads: number, lanes: number) {
   return tiles.reduce((best, next) => (next.productQuads * next.cost < best.productQuads * best.cost ? next : best));
 }
 
-/** Whether fewer products pay for the transforms: where there are many channels, and enough pixels to fill the tiles. */
-function savesByWinograd({ weight, picture }: Convolution, lanes: number): boolean {
+/** Of the forms of fewer products those that cost less than all of them would, the cheapest first. */
+function savingProducts<V extends "subpixel" | "winograd">(
+  { weight, picture }: Convolution,
+  lanes: number,
+  forms: readonly V[],
+): V[] {
   const [inputs, outputs] = [weight.inputQuads * 4, weight.outputQuads * 4];
   const pixels = picture.images * picture.outHeight * picture.outWidth;
   const tiles =
     picture.images * Math.ceil(picture.outHeight / WINOGRAD_SIDE) * Math.ceil(picture.outWidth / WINOGRAD_SIDE);
   const atOnce = winogradTile(weight.outputQuads, lanes).rows;
   const rows = Math.ceil(tiles / atOnce) * atOnce;
+  const cost = lanes === QUAD_LANES ? SAVING_COSTS_OF_QUADS : SAVING_COSTS;
   const direct = pixels * 9 * inputs * outputs;
-  const transformed = rows * WINOGRAD_FREQUENCIES * inputs * outputs + pixels * (inputs + outputs) * TRANSFORM_COST;
-  return transformed < direct;
+  const costs = {
+    subpixel: pixels * 4 * inputs * outputs * cost.subpixel,
+    // The transforms pay where there are many channels, and enough pixels to fill the tiles.
+    winograd:
+      rows * TRANSFORMED_TAPS.winograd * inputs * outputs * cost.product + pixels * (inputs + outputs) * cost.transform,
+  };
+  return forms.filter((form) => costs[form] < direct).sort((a, b) => costs[a] - costs[b]);
 }
 
 /** The variants that can do an attention on this adapter, by rule the best first. Never empty. */

@@ -17,12 +17,21 @@ export interface ParameterBuffers {
   readonly transformed?: TransformedWeights;
 }
 
-/** The weights of 3 × 3 convolutions transformed for Winograd's form, in f32. */
+/** Other forms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's, four of 2 × 2 for an input resized to twice its size. */
+export const TRANSFORMED_TAPS = { winograd: 36, subpixel: 16 } as const;
+export type TransformedForm = keyof typeof TRANSFORMED_TAPS;
+
+/** The weights of 3 × 3 convolutions in other forms, in f32. */
 export interface TransformedWeights {
   /** Made when first asked for. Throws GPU errors as typed errors. */
-  get(matrix: MatrixParameter): Promise<GPUTexture>;
+  get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture>;
   /** Whether they were made. */
-  has(matrix: MatrixParameter): boolean;
+  has(matrix: MatrixParameter, form: TransformedForm): boolean;
+}
+
+/** Names a form of a matrix among those of one component. */
+export function transformedKey(matrix: MatrixParameter, form: TransformedForm): string {
+  return `${matrix.key} ${form}`;
 }
 
 /** The same weights without a transformed form. */
@@ -61,20 +70,20 @@ export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storag
   return tilesTexture(matrix, matrix.taps, storage, gpu.device.limits.maxTextureDimension2D);
 }
 
-/** Winograd's F(4×4, 3×3): pixels along the side of a tile, and frequencies, which stand where the taps of a convolution do. */
+/** Winograd's F(4×4, 3×3): pixels along the side of a tile; its 36 frequencies stand where the taps of a convolution do. */
 export const WINOGRAD_SIDE = 4;
-export const WINOGRAD_FREQUENCIES = 36;
 
 /**
- * The texture that holds the weights of a 3 × 3 convolution transformed for Winograd's form: in f32 whatever the weights are
- * stored as, so four or eight times as large. Undefined where no texture can, or no buffer on the way to it: on lavapipe,
- * more than 930,000 pairs of channels.
+ * The texture that holds the weights of a 3 × 3 convolution in another form: in f32 whatever the weights are stored as, so
+ * four or eight times as large for Winograd's. Undefined where no texture can, or no buffer on the way to it: on lavapipe,
+ * more than 930,000 pairs of channels for Winograd's.
  */
 export function transformedTexture(
   matrix: MatrixParameter,
+  form: TransformedForm,
   limits: { readonly maxBindingBytes: number; readonly maxTextureDimension: number },
 ): MatrixTexture | undefined {
-  const texture = tilesTexture(matrix, WINOGRAD_FREQUENCIES, "f32", limits.maxTextureDimension);
+  const texture = tilesTexture(matrix, TRANSFORMED_TAPS[form], "f32", limits.maxTextureDimension);
   return texture && texture.bytesPerRow * texture.height <= limits.maxBindingBytes ? texture : undefined;
 }
 

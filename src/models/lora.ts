@@ -13,7 +13,7 @@ import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
 import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
-import { matrixTexture, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
+import { matrixTexture, type TransformedForm, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
@@ -123,8 +123,8 @@ export async function mergeLoras(
     loadingBytes: bytes,
     ...(base.transformed && {
       transformed: {
-        get: (matrix: MatrixParameter) => transformedOf(matrix).get(matrix),
-        has: (matrix: MatrixParameter) => transformedOf(matrix).has(matrix),
+        get: (matrix: MatrixParameter, form: TransformedForm) => transformedOf(matrix).get(matrix, form),
+        has: (matrix: MatrixParameter, form: TransformedForm) => transformedOf(matrix).has(matrix, form),
       },
     }),
     dropTransformed: own.drop,

@@ -1,18 +1,21 @@
 /**
- * Weights of 3 × 3 convolutions transformed for Winograd's form (`shaders/winograd_weights.wgsl`), beside the weights
- * themselves: made when a plan first asks for them, and kept for the next.
+ * Other forms of the weights of 3 × 3 convolutions (`shaders/winograd_weights.wgsl`, `shaders/subpixel_weights.wgsl`), beside
+ * the weights themselves: made when a plan first asks for them, and kept for the next.
  */
 
 import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" };
+import subpixelWeights from "../../shaders/subpixel_weights.wgsl" with { type: "text" };
 import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, kernel, params } from "../graph/dispatch.ts";
 import type { MatrixParameter } from "../graph/tensor.ts";
 import {
   type ParameterBuffers,
+  type TransformedForm,
   type TransformedWeights,
   tilesInBuffer,
   tilesToTexture,
+  transformedKey,
   transformedTexture,
 } from "../graph/weights.ts";
 
@@ -27,14 +30,14 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
   const made = new Map<string, GPUTexture>();
   const making = new Map<string, Promise<GPUTexture>>();
   let destroyed = false;
-  const make = async (matrix: MatrixParameter): Promise<GPUTexture> => {
+  const make = async (key: string, matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> => {
     try {
-      const texture = await transform(gpu, `${label}: ${matrix.key} transformed`, parameters, matrix);
+      const texture = await transform(gpu, `${label}: ${key}`, parameters, matrix, form);
       if (destroyed) gpu.destroyTexture(texture);
-      else made.set(matrix.key, texture);
+      else made.set(key, texture);
       return texture;
     } finally {
-      making.delete(matrix.key);
+      making.delete(key);
     }
   };
   const drop = () => {
@@ -44,12 +47,13 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
     return any;
   };
   return {
-    has: (matrix) => made.has(matrix.key),
-    async get(matrix) {
-      const known = made.get(matrix.key);
+    has: (matrix, form) => made.has(transformedKey(matrix, form)),
+    async get(matrix, form) {
+      const key = transformedKey(matrix, form);
+      const known = made.get(key);
       if (known) return known;
-      const begun = making.get(matrix.key) ?? make(matrix);
-      if (!made.has(matrix.key)) making.set(matrix.key, begun);
+      const begun = making.get(key) ?? make(key, matrix, form);
+      if (!made.has(key)) making.set(key, begun);
       return begun;
     },
     drop,
@@ -60,22 +64,26 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
   };
 }
 
+const KERNELS = {
+  winograd: { name: "winograd_weights", source: winogradWeights, preludes: [winograd] },
+  subpixel: { name: "subpixel_weights", source: subpixelWeights, preludes: [] },
+} as const;
+
 async function transform(
   gpu: Gpu,
   label: string,
   parameters: ParameterBuffers,
   matrix: MatrixParameter,
+  form: TransformedForm,
 ): Promise<GPUTexture> {
   const { storage } = parameters;
   const limits = {
     maxBindingBytes: gpu.maxBindingBytes,
     maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
   };
-  const shape = transformedTexture(matrix, limits)!;
-  const code = kernel("winograd_weights", winogradWeights, "f32", {
-    weights: storage,
-    preludes: [winograd],
-  });
+  const shape = transformedTexture(matrix, form, limits)!;
+  const { name, source: shader, preludes } = KERNELS[form];
+  const code = kernel(name, shader, "f32", { weights: storage, preludes });
   const pipeline = await gpu.pipeline(code.name, code.code);
   const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
   const block = params(matrix.inputQuads, matrix.outputQuads, width);

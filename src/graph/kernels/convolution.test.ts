@@ -1,15 +1,16 @@
 /** Convolutions and matrix products against float64, in every form and on every device. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { fuse } from "../fuse.ts";
 import { lower } from "../lower.ts";
 import { headPadding, Recorder } from "../recorder.ts";
-import type { Activation, Tensor } from "../tensor.ts";
+import type { Activation, Convolution, Tensor } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openDevices } from "../testing/devices.ts";
 import { convolution, geglu, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
 import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
-import { always } from "../variants.ts";
+import { always, convolutionVariants } from "../variants.ts";
 
 interface Case {
   readonly shape: readonly [n: number, h: number, w: number, c: number];
@@ -269,37 +270,24 @@ describe.each(devices)("$name", ({ gpu }) => {
         bias: onDevice(weights, "conv.bias", storage),
       };
       const reference = convolution({ ...of, activation: "silu" });
-      if (storage === "f16") {
-        // The first source's sum waits in the output, as a half, for the second's: one more rounding, of a sum that is
-        // no larger than the sum of sizes, and SiLU's slope is at most 1.1.
-        const sizes = convolution({
-          ...of,
-          input: input.map(Math.abs),
-          weight: of.weight.map(Math.abs),
-          bias: of.bias.map(Math.abs),
-        });
-        reference.bound.forEach((_, i) => {
-          reference.bound[i]! += 1.1 * 2 ** -11 * sizes.values[i]!;
-        });
-      }
+      if (storage === "f16") allow(reference, waitingAsHalf(of));
       expectClose(ran.outputs.y!, reference, storage);
     }
   });
 
-  const winograd: { name: string; shape: Case["shape"]; outputs: number; parts?: number; resized?: boolean }[] = [
-    { name: "whole tiles", shape: [1, 8, 8, 32], outputs: 64 },
-    { name: "odd sizes, a batch", shape: [3, 7, 9, 37], outputs: 96 },
-    { name: "a picture smaller than a tile", shape: [2, 3, 1, 40], outputs: 32 },
-    { name: "two sources", shape: [2, 6, 11, 36], outputs: 64, parts: 2 },
-    { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 64, resized: true },
-    { name: "more than 32 tiles, few channels", shape: [1, 21, 24, 32], outputs: 32 },
-    { name: "more than 32 tiles, channels of three quads a lane", shape: [1, 24, 21, 32], outputs: 48 },
-  ];
-  test.skipIf(gpu.lanes === undefined).each(winograd)("Winograd: $name", async ({ shape, outputs, parts, resized }) => {
+  interface Transformed {
+    readonly name: string;
+    readonly shape: Case["shape"];
+    readonly outputs: number;
+    readonly parts?: number;
+    readonly resized?: { readonly height: number; readonly width: number };
+  }
+  /** Compares a form whose weights are transformed with float64, with all that an epilogue can have. */
+  const compareTransformed = async (form: "winograd" | "subpixel", { shape, outputs, parts, resized }: Transformed) => {
     for (const { storage, weightStorage } of STORAGES) {
       const values = random(11);
       const [n, h, w, c] = shape;
-      const size = resized ? { height: 2 * h, width: 2 * w - 1 } : { height: h, width: w };
+      const size = resized ?? { height: h, width: w };
       const recorder = new Recorder();
       const first = parts === 2 ? 12 : c;
       let x: Tensor = recorder.input("a", [n, h, w, first]);
@@ -318,11 +306,11 @@ describe.each(devices)("$name", ({ gpu }) => {
       const row = stored(normals(values, n * outputs), storage);
       const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
       const inputs = { a, row, residual, ...(parts === 2 ? { b } : {}) };
-      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs, choose: always("winograd") });
-      expect(ran.dispatches).toBe((parts ?? 1) + 2);
+      const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs, choose: always(form) });
+      expect(ran.dispatches).toBe(form === "winograd" ? (parts ?? 1) + 2 : (parts ?? 1) * 4);
       const of = {
         ...geometry({ shape, outputs, kernel: 3, stride: 1, padding: PADDINGS[1]! }),
-        ...(resized ? { resized: size } : {}),
+        ...(resized ? { resized } : {}),
         output: size,
         input: parts === 2 ? concatenated([a, first], [b, c - first]) : a,
         weight: onDevice(weights, "conv.weight", weightStorage),
@@ -331,12 +319,30 @@ describe.each(devices)("$name", ({ gpu }) => {
       const reference = convolution({ ...of, perImage: row, residual, activation: "silu" });
       // The transforms' own roundings are relative to a tile's typical value, not to a sum that happens to be small.
       const scale = Math.sqrt(reference.values.reduce((sum, value) => sum + value ** 2, 0) / reference.values.length);
-      reference.bound.forEach((bound, i) => {
-        reference.bound[i] = bound + scale * 1e-5;
-      });
+      if (form === "winograd") allow(reference, () => scale * 1e-5);
+      if (form === "subpixel" && parts === 2 && storage === "f16") allow(reference, waitingAsHalf(of));
       expectClose(ran.outputs.y!, reference, storage);
     }
-  });
+  };
+
+  const winograd: Transformed[] = [
+    { name: "whole tiles", shape: [1, 8, 8, 32], outputs: 64 },
+    { name: "odd sizes, a batch", shape: [3, 7, 9, 37], outputs: 96 },
+    { name: "a picture smaller than a tile", shape: [2, 3, 1, 40], outputs: 32 },
+    { name: "two sources", shape: [2, 6, 11, 36], outputs: 64, parts: 2 },
+    { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 64, resized: { height: 10, width: 11 } },
+    { name: "more than 32 tiles, few channels", shape: [1, 21, 24, 32], outputs: 32 },
+    { name: "more than 32 tiles, channels of three quads a lane", shape: [1, 24, 21, 32], outputs: 48 },
+  ];
+  test.skipIf(gpu.lanes === undefined).each(winograd)("Winograd: $name", (of) => compareTransformed("winograd", of));
+
+  const subpixel: Transformed[] = [
+    { name: "whole tiles", shape: [1, 8, 8, 32], outputs: 64, resized: { height: 16, width: 16 } },
+    { name: "odd sizes, a batch", shape: [3, 7, 9, 37], outputs: 32, resized: { height: 14, width: 18 } },
+    { name: "one pixel", shape: [2, 1, 1, 5], outputs: 16, resized: { height: 2, width: 2 } },
+    { name: "two sources", shape: [2, 6, 11, 36], outputs: 64, parts: 2, resized: { height: 12, width: 22 } },
+  ];
+  test.skipIf(gpu.lanes === undefined).each(subpixel)("sub-pixel: $name", (of) => compareTransformed("subpixel", of));
 
   const narrow: { name: string; shape: Case["shape"]; outputs: number; parts?: number; resized?: boolean }[] = [
     { name: "a row of pixels a lane", shape: [1, 4, 64, 32], outputs: 3 },
@@ -544,6 +550,46 @@ function linear(
 }
 
 /** Channels of two tensors, one after the other. */
+/**
+ * What of two sources comes to in f16: the first one's sum waits in the output, as a half, for the second's. One more
+ * rounding, of a sum that is no larger than the sum of sizes, and SiLU's slope is at most 1.1.
+ */
+function waitingAsHalf(of: ReferenceConvolution): (index: number) => number {
+  const sizes = convolution({
+    ...of,
+    input: of.input.map(Math.abs),
+    weight: of.weight.map(Math.abs),
+    bias: of.bias?.map(Math.abs),
+  });
+  return (index) => 1.1 * 2 ** -11 * sizes.values[index]!;
+}
+
+/** Widens the bound of each value. */
+function allow(reference: Reference, more: (index: number) => number): void {
+  reference.bound.forEach((bound, index) => {
+    reference.bound[index] = bound + more(index);
+  });
+}
+
+test("the sub-pixel form is only for inputs that are resized to twice their size", () => {
+  const forms = (size: { height: number; width: number }, options: { padding: number; stride?: number }) => {
+    const recorder = new Recorder();
+    const resized = recorder.upsampleNearest(recorder.input("x", [1, 5, 6, 16]), "resize", size);
+    recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
+    const [operation] = fuse(recorder.operations, recorder.outputs.values());
+    return convolutionVariants(operation as Convolution, {
+      ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
+      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
+    });
+  };
+  const doubled = { height: 10, width: 12 };
+  expect(forms(doubled, { padding: 1 })[0]).toBe("subpixel");
+  expect(forms({ height: 10, width: 11 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms({ height: 5, width: 12 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms(doubled, { padding: 0 })).not.toContain("subpixel");
+  expect(forms(doubled, { padding: 1, stride: 2 })).not.toContain("subpixel");
+});
+
 function concatenated([a, first]: [Float32Array, number], [b, second]: [Float32Array, number]): Float32Array {
   const rows = a.length / first;
   const joined = new Float32Array(rows * (first + second));

@@ -1,5 +1,5 @@
 /**
- * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`, `narrow.ts`). An input in several parts is
+ * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`, `narrow.ts`, `subpixel.ts`). An input in several parts is
  * one dispatch a part, each adding to what the one before left in the output.
  */
 
@@ -10,6 +10,8 @@ import convolution from "../../../shaders/prelude/convolution.wgsl" with { type:
 import epilogueConstant from "../../../shaders/prelude/epilogue_constant.wgsl" with { type: "text" };
 import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
 import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
+import rowsPhase from "../../../shaders/prelude/rows_phase.wgsl" with { type: "text" };
+import rowsWhole from "../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
@@ -18,6 +20,7 @@ import { activationCode, type Convolution, channelsOf, partsOf, quads, type Tens
 import { type ConvolutionVariant, convolutionVariant, QUAD_LANES } from "../variants.ts";
 import { isMatrixVariant, matrixKernel } from "./matrix.ts";
 import { lowerNarrow } from "./narrow.ts";
+import { lowerSubpixel } from "./subpixel.ts";
 import { lowerWinograd } from "./winograd.ts";
 
 // What a subgroup of the subgroup variant owns: so many pixels × so many quads of output channels a lane. `cost` is CPU time
@@ -49,19 +52,36 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
   const form = convolutionVariant(operation, target);
   if (form === "winograd") return lowerWinograd(operation, target);
   if (form === "narrow") return lowerNarrow(operation, target);
+  if (form === "subpixel") return lowerSubpixel(operation, target);
+  return lowerDirect(form, operation, target);
+}
+
+/** The forms that go over a convolution's taps and input channels one after the other. */
+type DirectVariant = Exclude<ConvolutionVariant, "winograd" | "narrow" | "subpixel">;
+
+/** Pixels of an output that a dispatch makes: (2y, 2x) and so on, with the taps of the sub-pixel weights from `firstTap` on. */
+export interface Phase {
+  readonly y: number;
+  readonly x: number;
+  readonly firstTap: number;
+}
+
+/** All of the output of `operation`, or a phase of it, whose own size `operation.picture` has then. */
+export function lowerDirect(form: DirectVariant, operation: Convolution, target: Target, phase?: Phase): Dispatch[] {
   const { picture, weight, bias, perImage, residual, gated = false } = operation;
-  const { storage, weights, lanes } = target;
+  const { storage, lanes } = target;
+  const weights = phase ? "f32" : target.weights;
   const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1); // those that are computed
   const rows = picture.images * picture.outHeight * picture.outWidth;
-  const held = target.textured?.(weight) ? "texture" : "buffer";
+  const held = phase || target.textured?.(weight) ? "texture" : "buffer";
   const variant = kernelOf(form, { rows, outQuads, held, gated, target });
   const { width, height } = fold(Math.ceil(rows / variant.rows));
   const parts = partsOf(operation.input);
-  let firstInQuad = 0;
+  let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
   return parts.map((input, part): Dispatch => {
     const isLast = part === parts.length - 1;
     const wanted = { accumulate: part > 0, epilogue: isLast };
-    const block = convolutionParams(operation, { input, firstInQuad, ...wanted, gridWidth: width });
+    const block = convolutionParams(operation, { input, firstInQuad, ...wanted, gridWidth: width, phase });
     const ending = epilogueCode(operation, wanted, lanes);
     firstInQuad += quads(channelsOf(input));
     const epilogue = (tensor: Tensor | undefined) => (isLast && tensor ? { tensor } : "blank");
@@ -69,14 +89,20 @@ export function lowerConvolution(operation: Convolution, target: Target): Dispat
       kernel: kernel(variant.name, variant.source, storage, {
         ...variant,
         weights,
-        preludes: [convolution, ending.prelude, TILES[held][weights], ...(variant.preludes ?? [])],
+        preludes: [
+          convolution,
+          phase ? rowsPhase : rowsWhole,
+          ending.prelude,
+          TILES[held][weights],
+          ...(variant.preludes ?? []),
+        ],
         constants: { ...ending.constants, ...variant.constants },
       }),
       label: operation.name,
       params: block,
       bindings: [
         { tensor: input },
-        { parameter: weight },
+        phase ? { transformed: weight, form: "subpixel" } : { parameter: weight },
         isLast && bias ? { parameter: bias } : "blank",
         epilogue(perImage?.tensor),
         epilogue(residual),
@@ -96,7 +122,7 @@ export interface ConvolutionKernel extends KernelOptions {
 }
 
 function kernelOf(
-  form: Exclude<ConvolutionVariant, "winograd" | "narrow">,
+  form: DirectVariant,
   of: { rows: number; outQuads: number; held: "texture" | "buffer"; gated: boolean; target: Target },
 ): ConvolutionKernel {
   const { rows, outQuads, held, gated, target } = of;
@@ -130,6 +156,7 @@ interface ParamsOptions extends Ending {
   readonly input: Tensor;
   readonly firstInQuad: number;
   readonly gridWidth: number;
+  readonly phase?: Phase | undefined;
   readonly tiles?: {
     first: number;
     count: number;
@@ -144,7 +171,7 @@ interface ParamsOptions extends Ending {
 /** The parameters of `shaders/prelude/convolution.wgsl`. */
 export function convolutionParams(operation: Convolution, options: ParamsOptions): ArrayBuffer {
   const { picture, virtual, kernel: window, weight, perImage } = operation;
-  const { input, firstInQuad, gridWidth, tiles } = options;
+  const { input, firstInQuad, gridWidth, phase, tiles } = options;
   const ending = epilogueFlags(operation, options);
   const rows = picture.images * picture.outHeight * picture.outWidth;
   return params(
@@ -157,6 +184,7 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     ...[gridWidth, tiles?.first ?? 0, tiles?.count ?? 0, tiles?.stride ?? 0],
     ...[tiles?.productQuads ?? 0, tiles?.high ?? 0, tiles?.wide ?? 0, tiles?.side ?? 0, (tiles?.side ?? 0) ** 2],
     ...(perImage ? [quads(channelsOf(perImage.tensor)), perImage.offset / 4] : [0, 0]),
+    ...(phase ? [phase.y, phase.x] : [0, 0]),
   );
 }
 

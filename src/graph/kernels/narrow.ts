@@ -2,6 +2,7 @@
 
 import narrow from "../../../shaders/conv2d_narrow.wgsl" with { type: "text" };
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
+import rowsWhole from "../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import { type Dispatch, fold, kernel, type Target } from "../dispatch.ts";
 import { type Convolution, channelsOf, partsOf, quads, type Tensor } from "../tensor.ts";
@@ -37,7 +38,7 @@ export function lowerNarrow(operation: Convolution, { storage, weights, lanes }:
       kernel: kernel("conv2d_narrow", narrow, storage, {
         weights,
         subgroups: lanes,
-        preludes: [convolution, ending.prelude, tilesBuffer],
+        preludes: [convolution, rowsWhole, ending.prelude, tilesBuffer],
         constants: ending.constants,
       }),
       label: operation.name,
