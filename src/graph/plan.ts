@@ -93,7 +93,7 @@ export interface Plan {
 
 /** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
 const RECENT = 4;
-const SURELY_BUSY = 0.9;
+const SURELY_BUSY = 0.94;
 
 /** Kernels of a warm-up that took no longer together were compiled before, in ms. */
 const QUICK_MS = 10;
