@@ -20,7 +20,7 @@ import {
 } from "./layout.ts";
 import { align } from "./memory.ts";
 import { GraphError } from "./recorder.ts";
-import { channelsOf, type MatrixParameter, quads, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
+import { channelsOf, quads, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
 import type { Choose } from "./variants.ts";
 import { matrixTexture, type ParameterBuffers, textureBytes, transformedKey, withoutTransformed } from "./weights.ts";
 

@@ -571,10 +571,10 @@ function allow(reference: Reference, more: (index: number) => number): void {
   });
 }
 
-test("the sub-pixel form is only for inputs that are resized to twice their size", () => {
+test("the sub-pixel form is for inputs that are resized to twice their size, and the first where that saves much", () => {
   const forms = (size: { height: number; width: number }, options: { padding: number; stride?: number }) => {
     const recorder = new Recorder();
-    const resized = recorder.upsampleNearest(recorder.input("x", [1, 5, 6, 16]), "resize", size);
+    const resized = recorder.upsampleNearest(recorder.input("x", [1, 50, 60, 16]), "resize", size);
     recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
     const [operation] = fuse(recorder.operations, recorder.outputs.values());
     return convolutionVariants(operation as Convolution, {
@@ -582,10 +582,10 @@ test("the sub-pixel form is only for inputs that are resized to twice their size
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
     });
   };
-  const doubled = { height: 10, width: 12 };
+  const doubled = { height: 100, width: 120 };
   expect(forms(doubled, { padding: 1 })[0]).toBe("subpixel");
-  expect(forms({ height: 10, width: 11 }, { padding: 1 })).not.toContain("subpixel");
-  expect(forms({ height: 5, width: 12 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms({ height: 100, width: 119 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms({ height: 50, width: 120 }, { padding: 1 })).not.toContain("subpixel");
   expect(forms(doubled, { padding: 0 })).not.toContain("subpixel");
   expect(forms(doubled, { padding: 1, stride: 2 })).not.toContain("subpixel");
 });

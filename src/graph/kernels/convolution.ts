@@ -12,6 +12,7 @@ import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" wit
 import quadProduct from "../../../shaders/prelude/quad_product.wgsl" with { type: "text" };
 import rowsPhase from "../../../shaders/prelude/rows_phase.wgsl" with { type: "text" };
 import rowsWhole from "../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
+import subgroupProduct from "../../../shaders/prelude/subgroup_product.wgsl" with { type: "text" };
 import tilesBuffer from "../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
@@ -138,7 +139,7 @@ function kernelOf(
     ...(inFours ? { name: "conv2d_subgroup_quad", source: quad } : { name: "conv2d_subgroup", source: subgroup }),
     ...{ rows: tile.rows, quads: tile.quads * lanes },
     subgroups: lanes,
-    preludes: inFours ? [quadProduct] : [],
+    preludes: [inFours ? quadProduct : subgroupProduct],
     constants: { ...constants, ROWS: tile.rows, QUADS: tile.quads },
   };
 }

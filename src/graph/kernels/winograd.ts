@@ -9,6 +9,7 @@
 import convolution from "../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import epilogueUniform from "../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
 import rowsWhole from "../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
+import subgroupProduct from "../../../shaders/prelude/subgroup_product.wgsl" with { type: "text" };
 import tilesTexture from "../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import winograd from "../../../shaders/prelude/winograd.wgsl" with { type: "text" };
 import winogradInput from "../../../shaders/winograd_input.wgsl" with { type: "text" };
@@ -91,7 +92,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
       kernel: kernel("winograd_product", winogradProduct, "f32", {
         weights: "f32",
         subgroups: lanes,
-        preludes: [tilesTexture],
+        preludes: [tilesTexture, subgroupProduct],
         constants: { ROWS: rows, QUADS: quadsALane },
       }),
       label: operation.name,
