@@ -114,6 +114,7 @@ withSettings(program.command("serve"))
         .close(config.shutdown_seconds * 1000)
         .then(() => runtime.close())
         .then(() => stopTelemetry?.())
+        .then(() => process.exit()) // a collector that is not there would be tried again for seconds
         .catch(fail);
     };
     process.on("SIGINT", end);
