@@ -94,6 +94,9 @@ export interface Plan {
 /** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
 const RECENT = 4;
 const SURELY_BUSY = 0.94;
+/** The same of long ones, in ms, so that little is slept away where the device has become faster: another's work is done. */
+const SURELY_BUSY_LONG = 0.5;
+const LONG_MS = 500;
 
 /** Kernels of a warm-up that took no longer together were compiled before, in ms. */
 const QUICK_MS = 10;
@@ -295,7 +298,8 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       async replay() {
         const begun = performance.now();
         plan.run();
-        await gpu.idle(recent.length === 0 ? 0 : SURELY_BUSY * Math.min(...recent));
+        const least = recent.length === 0 ? 0 : Math.min(...recent);
+        await gpu.idle(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
         recent = [...recent.slice(1 - RECENT), performance.now() - begun];
       },
       kernels: pipelines.size,
