@@ -2,7 +2,8 @@
 //
 //   transformed[frequency, tile, i] = Bᵀ d B,   d: the POINTS × POINTS inputs that OUTPUTS × OUTPUTS outputs see
 //
-// A texel is a quad of input channels. Frequency (i, j) of a tile: columns from i · layer_in_quads on, row j · tile_stride + tile.
+// A texel is a quad of input channels. The 36 frequencies, f = POINTS · i + j, stand in FREQUENCY_ROWS rows (6 or a part of it):
+// columns from ⌊f / FREQUENCY_ROWS⌋ · layer_in_quads on, row (f mod FREQUENCY_ROWS) · tile_stride + tile.
 // One invocation transforms one quad of one tile; tiles count from first_tile over images, rows and columns. The loop over
 // rows is a loop on purpose: 36 loads of a buffer one after the other are more code than an instruction cache holds.
 @group(0) @binding(7) var transformed: texture_storage_2d<rgba32float, write>;
@@ -31,8 +32,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   for (var i = 0u; i < POINTS; i++) {
     for (var j = 0u; j < POINTS; j++) {
-      let column = i * params.layer_in_quads + params.first_in_quad + quad;
-      textureStore(transformed, vec2u(column, j * params.tile_stride + tile), sum[i][j]);
+      let column = (i * POINTS + j) / FREQUENCY_ROWS * params.layer_in_quads + params.first_in_quad + quad;
+      textureStore(transformed, vec2u(column, j % FREQUENCY_ROWS * params.tile_stride + tile), sum[i][j]);
     }
   }
 }

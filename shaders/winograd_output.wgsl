@@ -2,8 +2,8 @@
 //
 //   out[pixels of a tile, o] = epilogue( Aᵀ m A ),   m[frequency] = products[frequency, tile, o]
 //
-// A texel is a quad of output channels. Frequency (i, j) of a tile: columns from i · product_quads on, row j · tile_stride + tile. One invocation makes one
-// quad of the OUTPUTS × OUTPUTS pixels of one tile, of which some may lie outside the picture.
+// A texel is a quad of output channels; frequencies stand as in winograd_input.wgsl. One invocation makes one quad of the
+// OUTPUTS × OUTPUTS pixels of one tile, of which some may lie outside the picture.
 @group(0) @binding(7) var products: texture_storage_2d<rgba32float, read>;
 
 @compute @workgroup_size(64)
@@ -18,7 +18,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   for (var y = 0u; y < POINTS; y++) {
     var m: array<vec4f, POINTS>;
     for (var x = 0u; x < POINTS; x++) {
-      m[x] = textureLoad(products, vec2u(y * params.product_quads + quad, x * params.tile_stride + tile));
+      let column = y * (POINTS / FREQUENCY_ROWS) + x / FREQUENCY_ROWS;
+      let row = x % FREQUENCY_ROWS;
+      m[x] = textureLoad(products, vec2u(column * params.product_quads + quad, row * params.tile_stride + tile));
     }
     let along_x = output_transform(m);
     let along_y = OUTPUT_COLUMNS[y];

@@ -12,8 +12,6 @@ struct Params { in_quads: u32, out_quads: u32, first_out_quad: u32, tile_stride:
 @group(0) @binding(1) var transformed: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var products: texture_storage_2d<rgba32float, write>;
 
-const POINTS = 6u;
-
 // Row i of the sums to its place among the products: columns.x, and columns.y of a lane's second quad.
 fn store_row(sum0: ptr<function, Sums>, sum1: ptr<function, Sums>, i: u32, first_row: u32, columns: vec2u) {
   textureStore(products, vec2u(columns.x, first_row + i), (*sum0)[i % ROWS]);
@@ -22,9 +20,9 @@ fn store_row(sum0: ptr<function, Sums>, sum1: ptr<function, Sums>, i: u32, first
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = workgroup.z % POINTS * params.tile_stride + workgroup.x * ROWS;
-  let first_in = workgroup.z / POINTS * params.in_quads;
-  let first_product = workgroup.z / POINTS * params.product_quads;
+  let row = workgroup.z % FREQUENCY_ROWS * params.tile_stride + workgroup.x * ROWS;
+  let first_in = workgroup.z / FREQUENCY_ROWS * params.in_quads;
+  let first_product = workgroup.z / FREQUENCY_ROWS * params.product_quads;
   let owned = row + lane % ROWS;
   let column0 = workgroup.y * QUADS * LANES + lane;
   let column1 = column0 + LANES;

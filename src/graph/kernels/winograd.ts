@@ -23,6 +23,10 @@ import { convolutionParams, epilogueCode } from "./convolution.ts";
 
 // Frequencies along a side of a tile.
 const POINTS = WINOGRAD_SIDE + 2;
+// In how many rows they may stand in a texture, and how wide that may be: all layers of a plan share one as wide as the widest
+// and as high as the highest, so they had better be as wide as each other.
+const FREQUENCY_ROWS = [1, 2, 3, POINTS] as const;
+const MAX_SCRATCH_WIDTH = 3072;
 
 // Of a texture between two steps: a guided step of SD 1.5 at 512² goes through all but one of its layers at once.
 const MAX_SCRATCH_BYTES = 64 * 2 ** 20;
@@ -44,17 +48,19 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
   const { rows, quads: quadsALane, productQuads } = winogradTile(outQuads, lanes);
   const weightBytes = POINTS ** 2 * weight.inputQuads * weight.outputQuads * 4 * TEXEL_BYTES;
   const maxScratchBytes = weightBytes <= MAX_CACHED_WEIGHT_BYTES ? CACHED_SCRATCH_BYTES : MAX_SCRATCH_BYTES;
+  const columns = Math.max(weight.inputQuads, productQuads);
+  const frequencyRows = FREQUENCY_ROWS.find((count) => (POINTS ** 2 / count) * columns <= MAX_SCRATCH_WIDTH) ?? POINTS;
   const most = Math.min(
-    target.maxTextureDimension / POINTS,
-    maxScratchBytes / (POINTS ** 2 * Math.max(weight.inputQuads, productQuads) * TEXEL_BYTES),
+    target.maxTextureDimension / frequencyRows,
+    maxScratchBytes / (POINTS ** 2 * columns * TEXEL_BYTES),
   );
   const rowsAtOnce = Math.max(rows, Math.floor(most / rows) * rows);
   const parts = Math.ceil(tiles / rowsAtOnce);
   const stride = Math.ceil(tiles / parts / rows) * rows;
   const scratch = (name: Scratch["name"], columns: number): Scratch => ({
     name,
-    width: POINTS * columns,
-    height: POINTS * stride,
+    width: (POINTS ** 2 / frequencyRows) * columns,
+    height: frequencyRows * stride,
   });
   const transformed = scratch("transformed", weight.inputQuads);
   const products = scratch("products", productQuads);
@@ -80,6 +86,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
       dispatches.push({
         kernel: kernel("winograd_input", winogradInput, storage, {
           preludes: [convolution, rowsWhole, epilogueUniform, winograd],
+          constants: { FREQUENCY_ROWS: frequencyRows },
         }),
         label: operation.name,
         params: block(input, first, count, firstInQuad, false, width),
@@ -93,7 +100,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
         weights: "f32",
         subgroups: lanes,
         preludes: [tilesTexture, subgroupProduct],
-        constants: { ROWS: rows, QUADS: quadsALane },
+        constants: { ROWS: rows, QUADS: quadsALane, FREQUENCY_ROWS: frequencyRows },
       }),
       label: operation.name,
       params: params(weight.inputQuads, outQuads, operation.firstOutputQuad, stride, productQuads),
@@ -105,7 +112,7 @@ export function lowerWinograd(operation: Convolution, target: Target): Dispatch[
     dispatches.push({
       kernel: kernel("winograd_output", winogradOutput, storage, {
         preludes: [convolution, rowsWhole, output.prelude, winograd],
-        constants: output.constants,
+        constants: { ...output.constants, FREQUENCY_ROWS: frequencyRows },
       }),
       label: operation.name,
       params: block(operation.output, first, count, 0, true, width),
