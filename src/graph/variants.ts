@@ -173,12 +173,11 @@ const WINOGRAD_TILES = [
   { rows: 16, quads: 2, cost: 1 },
   { rows: 32, quads: 1, cost: 1.2 },
 ] as const;
-// Costs in products of the direct form: of Winograd's products and, for each channel of a pixel, of its transforms, of the
-// sub-pixel form's products, and of a dispatch more (50 µs). From lavapipe (transforms 75 to 105 by shapes of 32 to 320
-// channels; more where the input is resized, which `subpixel` has the advantage of) and, with subgroups of four, from
-// SwiftShader.
-const SAVING_COSTS = { product: 1, transform: 90, subpixel: 0.75, dispatch: 1.4e6 };
-const SAVING_COSTS_OF_QUADS = { product: 1.85, transform: 210, subpixel: 1, dispatch: 0.3e6 };
+// Costs in products of the direct form: of Winograd's products and, for each channel of a pixel, of its transforms, and of a
+// dispatch more (50 µs). From lavapipe (transforms 75 to 105 by shapes of 32 to 320 channels) and, with subgroups of four,
+// from SwiftShader.
+const SAVING_COSTS = { product: 1, transform: 90, dispatch: 1.4e6 };
+const SAVING_COSTS_OF_QUADS = { product: 1.85, transform: 210, dispatch: 0.3e6 };
 
 /** The tile that costs least for so many output quads, and the quads that they take then, those without a channel too. */
 export function winogradTile(outQuads: number, lanes: number) {
@@ -204,7 +203,7 @@ function savingProducts<V extends "subpixel" | "winograd">(
   const cost = lanes === QUAD_LANES ? SAVING_COSTS_OF_QUADS : SAVING_COSTS;
   const direct = pixels * 9 * inputs * outputs;
   const costs = {
-    subpixel: pixels * 4 * inputs * outputs * cost.subpixel + 3 * cost.dispatch,
+    subpixel: pixels * 4 * inputs * outputs + 3 * cost.dispatch,
     // The transforms pay where there are many channels, and enough pixels to fill the tiles.
     winograd:
       rows * TRANSFORMED_TAPS.winograd * inputs * outputs * cost.product +
