@@ -152,13 +152,13 @@ function canWinograd(operation: Convolution, target: Target): boolean {
   return isSquare(operation) && wide && canTransform(weight, "winograd", target);
 }
 
-/** Whether the input is resized to exactly twice its size, and so are the pixels that are seen beyond its edges: none. */
+/** Whether the input is resized to exactly twice its size, and then padded by one pixel all around. */
 function canSubpixel(operation: Convolution, target: Target): boolean {
   const { picture, virtual, kernel, weight } = operation;
   const [height, width] = [2 * picture.inHeight, 2 * picture.inWidth];
   const isDoubled = virtual.height === height && virtual.width === width;
-  const isWhole = kernel.top === 1 && kernel.left === 1 && picture.outHeight === height && picture.outWidth === width;
-  return isSquare(operation) && isDoubled && isWhole && canTransform(weight, "subpixel", target);
+  const isPadded = kernel.top === 1 && kernel.left === 1 && picture.outHeight === height && picture.outWidth === width;
+  return isSquare(operation) && isDoubled && isPadded && canTransform(weight, "subpixel", target);
 }
 
 function canTransform(weight: MatrixParameter, form: TransformedForm, target: Target): boolean {

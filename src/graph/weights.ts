@@ -17,7 +17,10 @@ export interface ParameterBuffers {
   readonly transformed?: TransformedWeights;
 }
 
-/** Other forms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's, four of 2 × 2 for an input resized to twice its size. */
+/**
+ * Other forms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's frequencies, and four times 2 × 2
+ * taps for an input that is resized to twice its size.
+ */
 export const TRANSFORMED_TAPS = { winograd: 36, subpixel: 16 } as const;
 export type TransformedForm = keyof typeof TRANSFORMED_TAPS;
 

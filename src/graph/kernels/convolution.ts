@@ -1,6 +1,6 @@
 /**
- * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`, `narrow.ts`, `subpixel.ts`). An input in several parts is
- * one dispatch a part, each adding to what the one before left in the output.
+ * Convolutions and linear layers: `shaders/conv2d_*.wgsl` (and `winograd.ts`, `narrow.ts`, `subpixel.ts`). An input in
+ * several parts is one dispatch a part, each adding to what the one before left in the output.
  */
 
 import subgroup from "../../../shaders/conv2d_subgroup.wgsl" with { type: "text" };
