@@ -32,13 +32,9 @@ async function prepare({ op, tensors }: OpWork): Promise<Prepared> {
   await settle(once().blockUntilReady());
   return {
     async run(times) {
-      let last: JaxArray | undefined;
-      for (let i = 0; i < times; i++) {
-        last?.dispose();
-        last = once();
-      }
-      const done = await settle(last!.blockUntilReady());
-      done.dispose();
+      // All are waited for: what is disposed of before does not run.
+      const runs = Array.from({ length: times }, () => settle(once().blockUntilReady()));
+      for (const done of await Promise.all(runs)) done.dispose();
     },
     async output() {
       return (await settle(once().data())) as Float32Array;
