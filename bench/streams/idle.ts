@@ -5,6 +5,6 @@ const delay = monitorEventLoopDelay({ resolution: 5 });
 delay.enable();
 process.once("message", () => {
   process.send?.(delay.percentile(99) / 1e6 - 5);
-  process.disconnect();
+  process.disconnect?.();
 });
 process.send?.("ready");

@@ -427,7 +427,8 @@ again, elsewhere. Sessions are closed with 1012.
 ## Traces
 
 Where \`OTEL_EXPORTER_OTLP_ENDPOINT\` is set, and \`@opentelemetry/sdk-trace-node\` and \`@opentelemetry/exporter-trace-otlp-http\`
-are installed beside Daguerre, each request is a trace: request, job, step, decode, encode.
+are installed beside Daguerre, each request is a trace: request, job, step, decode, encode. A server that ends
+gives the collector two seconds for the last of them, and says so where it did not take them.
 `;
 }
 

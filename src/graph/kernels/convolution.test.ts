@@ -281,9 +281,12 @@ describe.each(devices)("$name", ({ gpu }) => {
     readonly outputs: number;
     readonly parts?: number;
     readonly resized?: { readonly height: number; readonly width: number };
+    /** How many times the steps are gone through for it: once where not given. */
+    readonly portions?: number;
   }
   /** Compares a form whose weights are transformed with float64, with all that an epilogue can have. */
-  const compareTransformed = async (form: "winograd" | "subpixel", { shape, outputs, parts, resized }: Transformed) => {
+  const compareTransformed = async (form: "winograd" | "subpixel", of: Transformed) => {
+    const { shape, outputs, parts, resized, portions = 1 } = of;
     for (const { storage, weightStorage } of STORAGES) {
       const values = random(11);
       const [n, h, w, c] = shape;
@@ -307,8 +310,8 @@ describe.each(devices)("$name", ({ gpu }) => {
       const residual = stored(normals(values, n * size.height * size.width * outputs), storage);
       const inputs = { a, row, residual, ...(parts === 2 ? { b } : {}) };
       const ran = await run(gpu, { recorder, storage, weightStorage, weights, inputs, choose: always(form) });
-      expect(ran.dispatches).toBe(form === "winograd" ? (parts ?? 1) + 2 : (parts ?? 1) * 4);
-      const of = {
+      expect(ran.dispatches).toBe(form === "winograd" ? portions * ((parts ?? 1) + 2) : (parts ?? 1) * 4);
+      const layer = {
         ...geometry({ shape, outputs, kernel: 3, stride: 1, padding: PADDINGS[1]! }),
         ...(resized ? { resized } : {}),
         output: size,
@@ -316,11 +319,11 @@ describe.each(devices)("$name", ({ gpu }) => {
         weight: onDevice(weights, "conv.weight", weightStorage),
         bias: onDevice(weights, "conv.bias", weightStorage),
       };
-      const reference = convolution({ ...of, perImage: row, residual, activation: "silu" });
+      const reference = convolution({ ...layer, perImage: row, residual, activation: "silu" });
       // The transforms' own roundings are relative to a tile's typical value, not to a sum that happens to be small.
       const scale = Math.sqrt(reference.values.reduce((sum, value) => sum + value ** 2, 0) / reference.values.length);
       if (form === "winograd") allow(reference, () => scale * 1e-5);
-      if (form === "subpixel" && parts === 2 && storage === "f16") allow(reference, waitingAsHalf(of));
+      if (form === "subpixel" && parts === 2 && storage === "f16") allow(reference, waitingAsHalf(layer));
       expectClose(ran.outputs.y!, reference, storage);
     }
   };
@@ -333,6 +336,10 @@ describe.each(devices)("$name", ({ gpu }) => {
     { name: "resized while it is read", shape: [1, 5, 6, 34], outputs: 64, resized: { height: 10, width: 11 } },
     { name: "more than 32 tiles, few channels", shape: [1, 21, 24, 32], outputs: 32 },
     { name: "more than 32 tiles, channels of three quads a lane", shape: [1, 24, 21, 32], outputs: 48 },
+    { name: "frequencies in two rows", shape: [1, 9, 5, 352], outputs: 32 },
+    { name: "frequencies in three rows, two sources", shape: [1, 5, 9, 700], outputs: 32, parts: 2 },
+    { name: "frequencies in six rows", shape: [2, 5, 5, 32], outputs: 1040 },
+    { name: "a picture in two portions, the second shorter", shape: [1, 85, 90, 32], outputs: 32, portions: 2 },
   ];
   test.skipIf(gpu.lanes === undefined).each(winograd)("Winograd: $name", (of) => compareTransformed("winograd", of));
 
@@ -527,6 +534,25 @@ describe.each(devices)("$name", ({ gpu }) => {
   );
 });
 
+test("the sub-pixel form is for inputs that are resized to twice their size, and the first where that saves much", () => {
+  const forms = (size: { height: number; width: number }, options: { padding: number; stride?: number }) => {
+    const recorder = new Recorder();
+    const resized = recorder.upsampleNearest(recorder.input("x", [1, 50, 60, 16]), "resize", size);
+    recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
+    const [operation] = fuse(recorder.operations, recorder.outputs.values());
+    return convolutionVariants(operation as Convolution, {
+      ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
+      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
+    });
+  };
+  const doubled = { height: 100, width: 120 };
+  expect(forms(doubled, { padding: 1 })[0]).toBe("subpixel");
+  expect(forms({ height: 100, width: 119 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms({ height: 50, width: 120 }, { padding: 1 })).not.toContain("subpixel");
+  expect(forms(doubled, { padding: 0 })).not.toContain("subpixel");
+  expect(forms(doubled, { padding: 1, stride: 2 })).not.toContain("subpixel");
+});
+
 function linear(
   input: Float32Array,
   shape: readonly number[],
@@ -549,7 +575,6 @@ function linear(
   });
 }
 
-/** Channels of two tensors, one after the other. */
 /**
  * What of two sources comes to in f16: the first one's sum waits in the output, as a half, for the second's. One more
  * rounding, of a sum that is no larger than the sum of sizes, and SiLU's slope is at most 1.1.
@@ -571,25 +596,7 @@ function allow(reference: Reference, more: (index: number) => number): void {
   });
 }
 
-test("the sub-pixel form is for inputs that are resized to twice their size, and the first where that saves much", () => {
-  const forms = (size: { height: number; width: number }, options: { padding: number; stride?: number }) => {
-    const recorder = new Recorder();
-    const resized = recorder.upsampleNearest(recorder.input("x", [1, 50, 60, 16]), "resize", size);
-    recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
-    const [operation] = fuse(recorder.operations, recorder.outputs.values());
-    return convolutionVariants(operation as Convolution, {
-      ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
-      ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
-    });
-  };
-  const doubled = { height: 100, width: 120 };
-  expect(forms(doubled, { padding: 1 })[0]).toBe("subpixel");
-  expect(forms({ height: 100, width: 119 }, { padding: 1 })).not.toContain("subpixel");
-  expect(forms({ height: 50, width: 120 }, { padding: 1 })).not.toContain("subpixel");
-  expect(forms(doubled, { padding: 0 })).not.toContain("subpixel");
-  expect(forms(doubled, { padding: 1, stride: 2 })).not.toContain("subpixel");
-});
-
+/** Channels of two tensors, one after the other. */
 function concatenated([a, first]: [Float32Array, number], [b, second]: [Float32Array, number]): Float32Array {
   const rows = a.length / first;
   const joined = new Float32Array(rows * (first + second));
