@@ -14,7 +14,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { z } from "zod";
 import type { Failure } from "./failure.ts";
-import { parseJson, readBody } from "./input.ts";
+import { parseJson, readBytes } from "./input.ts";
 
 /** Loaded when a token is met: it takes as long as a denoising step of the built-in model. */
 const jose = () => import("jose");
@@ -251,8 +251,13 @@ export function tokenRoute(authenticator: Authenticator): (c: Context) => Promis
     if (!authenticator.issues) throw new HTTPException(404, { message: "This server makes no tokens" });
     const principal = principalOf(c);
     if (principal.by !== "key") throw new HTTPException(403, { message: "Only a key can ask for a token" });
-    const body = (await readBody(c.req.raw, TOKEN_BODY_BYTES)).toString("utf8");
-    const wanted = tokenRequestSchema.parse(body === "" ? {} : parseJson(body), { reportInput: true });
+    const wanted = tokenRequestSchema.parse(await readTokenRequest(c), { reportInput: true });
     return c.json(await authenticator.issueToken(principal, wanted), 200, { "Cache-Control": "no-store" });
   };
+}
+
+/** The body may be left out. */
+async function readTokenRequest(c: Context): Promise<unknown> {
+  const body = await readBytes(c, { maxBodyBytes: TOKEN_BODY_BYTES });
+  return body.length === 0 ? {} : parseJson(body);
 }

@@ -1,20 +1,44 @@
-/** From an HTTP request to a run's input: a JSON body, or the query of a GET. */
+/**
+ * From an HTTP request to a run's input: a JSON body, a form, or the query of a GET.
+ *
+ * A body is taken apart as it comes, in slices (`turns.ts`), and what it holds is bounded before it is decoded
+ * (`message.ts`). Beyond its first 64 KiB it is on its client's account (`account.ts`): where bodies take more memory
+ * together than they may, the slowest is ended with 408.
+ */
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { ByteCollector } from "./byte-collector.ts";
 import type { InputSource } from "./failure.ts";
+import { JsonReader } from "./json-reader.ts";
+import { clientOf } from "./limits.ts";
+import { slice } from "./turns.ts";
 
-export interface InputOptions<Input> {
+export interface BodyOptions {
+  /** Bytes of a body, at most; more is 413. */
+  maxBodyBytes?: number;
+  /** What bodies that arrive are counted on. */
+  account?: Account;
+  /** Whose account it is. Default: the credential's, or the address of the connection. */
+  clientOf?: (c: Context) => string;
+}
+
+export interface InputOptions<Input> extends BodyOptions {
   /**
    * Checks what the client sent and gives the run's input; throws a `RequestError` or a `ZodError` for 422.
    * Left out, the run gets the JSON value (or the query as an object of strings) as it came.
    */
   parse?: (raw: unknown, source: InputSource) => Input;
-  /** Bytes of a body, at most; more is 413. */
-  maxBodyBytes?: number;
+  /** `parse` takes base64 of 64 KiB and more as `Base64Text`: a picture is then in memory once, and as bytes. */
+  keepBase64?: boolean;
 }
 
 /** Room for a starting picture of the size that `LIMITS.imageBytes` allows, in base64, and the words around it. */
 export const DEFAULT_MAX_BODY_BYTES = 28 * 1024 * 1024;
+/** Bytes of a body that are on nobody's account. */
+export const UNCOUNTED_BODY_BYTES = 64 * 1024;
+/** Bytes that are looked through in one slice. */
+const SLICE_BYTES = 64 * 1024;
 
 export function inputSource(c: Context): InputSource {
   return c.req.method === "GET" ? "query" : "body";
@@ -23,40 +47,95 @@ export function inputSource(c: Context): InputSource {
 /**
  * Reads and checks the input.
  *
- * @throws HTTPException 400 for a body that is not JSON, 413 for one that is too long
- * @throws whatever `parse` throws
+ * @throws MessageError 400 for a body that is not JSON, 413 for one that holds too much
+ * @throws what `readBody` and `parse` throw
  */
 export async function readInput<Input>(c: Context, options: InputOptions<Input>): Promise<Input> {
-  const { parse, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
   const source = inputSource(c);
-  const raw =
-    source === "query" ? c.req.query() : parseJson((await readBody(c.req.raw, maxBodyBytes)).toString("utf8"));
-  return parse === undefined ? (raw as Input) : parse(raw, source);
-}
-
-// The Content-Type is not looked at: `curl -d` says it is a form, and what is not JSON does not parse.
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new HTTPException(400, { message: "The body is not valid JSON" });
-  }
+  const raw = source === "query" ? c.req.query() : await readJson(c, options, options.keepBase64);
+  return options.parse === undefined ? (raw as Input) : options.parse(raw, source);
 }
 
 /**
- * The bytes of a body, `limit` at most.
+ * A body that is JSON. The Content-Type is not looked at: `curl -d` says it is a form, and what is not JSON does not parse.
  *
- * @throws HTTPException 413
+ * @throws MessageError; what `readBody` throws
  */
-export async function readBody(request: Request, limit: number): Promise<Buffer> {
-  const tooLong = () => new HTTPException(413, { message: `The body is longer than ${limit} bytes` });
-  if (Number(request.headers.get("content-length") ?? 0) > limit) throw tooLong();
-  const chunks: Uint8Array[] = [];
+export async function readJson(c: Context, options: BodyOptions, keepBase64: boolean = false): Promise<unknown> {
+  const reader = new JsonReader(declaredBytes(c));
+  await readBody(c, options, (part) => reader.write(part));
+  return reader.end(keepBase64);
+}
+
+/** @throws MessageError */
+export function parseJson(bytes: Uint8Array): unknown {
+  const reader = new JsonReader(bytes.length);
+  reader.write(bytes);
+  return reader.end();
+}
+
+/** @throws what `readBody` throws */
+export async function readBytes(c: Context, options: BodyOptions): Promise<Uint8Array> {
+  const collector = new ByteCollector(declaredBytes(c));
+  await readBody(c, options, (part) => collector.add(part));
+  return collector.bytes();
+}
+
+/**
+ * Gives `take` the bytes of a body, part by part, and waits for it.
+ *
+ * @throws HTTPException 413, 408; AbortError when the client has gone
+ */
+export async function readBody(
+  c: Context,
+  { maxBodyBytes = DEFAULT_MAX_BODY_BYTES, account = PROCESS_ACCOUNT, clientOf: whose = clientOf }: BodyOptions,
+  take: (part: Uint8Array) => void | Promise<void>,
+): Promise<void> {
+  const tooLong = () => new HTTPException(413, { message: `The body is longer than ${maxBodyBytes} bytes` });
+  if (declaredBytes(c) > maxBodyBytes) throw tooLong();
+  const { body } = c.req.raw;
+  if (body === null) return;
+  const reader = body.getReader();
+  let end = (): void => {};
+  const ended = new Promise<"ended">((resolve) => {
+    end = () => resolve("ended");
+  });
+  const hold = account.open("bodies", whose(c), end);
   let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.byteLength;
-    if (size > limit) throw tooLong();
-    chunks.push(chunk);
+  try {
+    for (;;) {
+      const read = await (hold.bytes === 0 ? nextPart(reader) : Promise.race([nextPart(reader), ended]));
+      if (read === "ended") throw tooSlow();
+      if (read.done) return;
+      size += read.value.byteLength;
+      if (size > maxBodyBytes) throw tooLong();
+      if (size > UNCOUNTED_BODY_BYTES && !hold.resize(size - UNCOUNTED_BODY_BYTES)) throw tooSlow();
+      for (let at = 0; at < read.value.byteLength; at += SLICE_BYTES) {
+        await slice();
+        await take(read.value.subarray(at, at + SLICE_BYTES));
+      }
+    }
+  } finally {
+    hold.release();
   }
-  return Buffer.concat(chunks);
+}
+
+/** A body cannot be read on when its connection is gone, whatever the reason that is given for it. */
+async function nextPart(reader: ReadableStreamDefaultReader<Uint8Array>) {
+  try {
+    return await reader.read();
+  } catch {
+    throw new DOMException("The client has gone", "AbortError");
+  }
+}
+
+function tooSlow(): HTTPException {
+  return new HTTPException(408, {
+    message: "Bodies that arrive take all the memory that they may, and this one was among the slowest; send it again",
+  });
+}
+
+function declaredBytes(c: Context): number {
+  const length = Number(c.req.header("content-length"));
+  return Number.isFinite(length) ? length : 0;
 }

@@ -9,8 +9,10 @@ import { JobError } from "../src/engine/job-errors.ts";
 import type { LogReader } from "../src/engine/job-log.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
+import { JsonText } from "./json-text.ts";
+import { jsonAnswer } from "./outflow.ts";
 import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
-import { asciiJson, envelopeOf, idHeaders, wireEvent } from "./wire.ts";
+import { envelopeOf, idHeaders, wireEvent } from "./wire.ts";
 
 /** Milliseconds; how long a silence lasts makes no difference here. */
 const QUIET_MS = 60_000;
@@ -29,9 +31,7 @@ export function json<Input, Event>(
       // The job of an idempotency key has the id of the request that came first.
       envelope = { ...envelopeOf(job.input), requestId: job.id };
       const { type: _, ...answer } = await wireEvent(await resultOf(job.watch(), c.req.raw.signal), envelope);
-      return new Response(asciiJson(answer), {
-        headers: { "Content-Type": "application/json", ...idHeaders(envelope) },
-      });
+      return jsonAnswer(c, JsonText.of(answer), idHeaders(envelope), options);
     } catch (error) {
       const failure = failureOf(error, inputSource(c));
       if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);

@@ -72,7 +72,7 @@ export function addressOf(c: Context, proxies: TrustedProxies): string {
 }
 
 /** What limits are counted by. */
-export function clientOf(c: Context, proxies: TrustedProxies): string {
+export function clientOf(c: Context, proxies: TrustedProxies = 0): string {
   const { name } = principalOf(c);
   return name === "anonymous" ? `address:${addressOf(c, proxies)}` : `key:${name.split("/")[0]}`;
 }

@@ -3,54 +3,59 @@
  *
  * Writing: no msgpackr records, which no other library reads; `undefined` is nil; binary data as `Uint8Array` alone,
  * because msgpackr writes other typed arrays wrongly. Reading: a frame is walked before it is decoded, so that nothing
- * is allocated on the word of a length that the frame cannot hold, and nesting ends before the stack does.
+ * is allocated on the word of a length that the frame cannot hold, values are counted (`MESSAGE_BOUNDS`), and nesting ends
+ * before the stack does. Binary data are copies: a view would keep its whole frame.
  */
 import { Packr, Unpackr } from "msgpackr";
+import { MESSAGE_BOUNDS, MessageError, tooDeep, tooManyValues } from "./message.ts";
 
-/** The frame is not one msgpack value of the kind that is taken. Its message may be shown. */
-export class MsgpackError extends Error {
-  override readonly name = "MsgpackError";
-}
-
-/** Levels of nesting; a request has three. */
-const MAX_DEPTH = 16;
 /** The extension type of timestamps, the only one that is taken. */
 const TIMESTAMP = -1;
 
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true });
-const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "bigint" });
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "bigint", copyBuffers: true });
 
 /** Throws TypeError for binary data that is not a `Uint8Array`. */
 export function pack(value: unknown): Uint8Array<ArrayBuffer> {
-  refuseForeignBinary(value, MAX_DEPTH);
+  refuseForeignBinary(value, MESSAGE_BOUNDS.depth);
   // What msgpackr gives is a view of a buffer several times as large, which a frame that waits for its client would keep.
   return new Uint8Array(packr.pack(value));
 }
 
-/** @throws MsgpackError */
+/** @throws MessageError */
 export function unpack(frame: Uint8Array): unknown {
-  const end = skip(new DataView(frame.buffer, frame.byteOffset, frame.byteLength), 0, MAX_DEPTH);
-  if (end !== frame.byteLength) throw new MsgpackError("a frame holds one msgpack value; this one holds more");
+  const walk = { view: new DataView(frame.buffer, frame.byteOffset, frame.byteLength), values: 0 };
+  const end = skip(walk, 0, MESSAGE_BOUNDS.depth);
+  if (end !== frame.byteLength) throw new MessageError("a frame holds one msgpack value; this one holds more");
   try {
     return unpackr.unpack(frame);
   } catch {
-    throw new MsgpackError("the frame is not valid msgpack");
+    throw new MessageError("the frame is not valid msgpack");
   }
 }
 
+/** A frame that is looked through, and the values seen so far. */
+interface Walk {
+  readonly view: DataView;
+  values: number;
+}
+
 /** The offset after the value at `at`. */
-function skip(view: DataView, at: number, depth: number): number {
+function skip(walk: Walk, at: number, depth: number): number {
+  const { view } = walk;
   const size = view.byteLength;
   const need = (offset: number, bytes: number) => {
-    if (offset + bytes > size) throw new MsgpackError("the frame ends in the middle of a value");
+    if (offset + bytes > size) throw new MessageError("the frame ends in the middle of a value");
     return offset + bytes;
   };
   const items = (offset: number, count: number) => {
-    if (depth === 0) throw new MsgpackError(`values may be nested ${MAX_DEPTH} deep`);
+    if (depth === 0) throw tooDeep();
     // Every item takes a byte at least: a count that the frame cannot hold is a lie.
     need(offset, count);
+    walk.values += count;
+    if (walk.values > MESSAGE_BOUNDS.values) throw tooManyValues();
     let next = offset;
-    for (let index = 0; index < count; index++) next = skip(view, next, depth - 1);
+    for (let index = 0; index < count; index++) next = skip(walk, next, depth - 1);
     return next;
   };
   const unsigned = (offset: number, bytes: 1 | 2 | 4) => {
@@ -61,7 +66,7 @@ function skip(view: DataView, at: number, depth: number): number {
     need(offset, 1 + bytes);
     const type = view.getInt8(offset);
     const stamp = type === TIMESTAMP && (bytes === 4 || bytes === 8 || bytes === 12);
-    if (!stamp) throw new MsgpackError(`extension type ${type} is not taken`);
+    if (!stamp) throw new MessageError(`extension type ${type} is not taken`);
     return offset + 1 + bytes;
   };
 
@@ -120,7 +125,7 @@ function skip(view: DataView, at: number, depth: number): number {
     case 0xdf:
       return items(body + 4, 2 * unsigned(body, 4));
     default:
-      throw new MsgpackError("the frame is not valid msgpack");
+      throw new MessageError("the frame is not valid msgpack");
   }
 }
 
@@ -129,6 +134,6 @@ function refuseForeignBinary(value: unknown, depth: number): void {
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
     throw new TypeError("only Uint8Array can be sent as binary data");
   }
-  if (depth === 0) throw new TypeError(`events may be nested ${MAX_DEPTH} deep`);
+  if (depth === 0) throw new TypeError(`events may be nested ${MESSAGE_BOUNDS.depth} deep`);
   for (const field of Object.values(value)) refuseForeignBinary(field, depth - 1);
 }

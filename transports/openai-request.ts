@@ -9,6 +9,7 @@
 import { z } from "zod";
 import { RequestError } from "../src/engine/errors.ts";
 import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../src/engine/request.ts";
+import type { FormField } from "./form.ts";
 
 /** What mapping needs to know of the model that serves. Pixels and steps. */
 export interface ServedModel {
@@ -167,9 +168,9 @@ const NUMBERS = new Set([
  *
  * @throws RequestError for more pictures than one, and for a mask
  */
-export async function fieldsOfForm(form: FormData): Promise<Record<string, unknown>> {
+export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
-  const pictures: File[] = [];
+  const pictures: Uint8Array[] = [];
   for (const [name, value] of form) {
     if (typeof value !== "string") {
       if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
@@ -178,10 +179,10 @@ export async function fieldsOfForm(form: FormData): Promise<Record<string, unkno
     } else if (name === "stream") fields[name] = value === "true" ? true : value === "false" ? false : value;
     else if (NUMBERS.has(name))
       fields[name] = value.trim() === "" || Number.isNaN(Number(value)) ? value : Number(value);
-    else fields[name] = value;
+    else if (name !== "__proto__") fields[name] = value;
   }
   if (pictures.length > 1) throw new RequestError("image", "must be one picture; several cannot be combined here");
-  if (pictures[0] !== undefined) fields.image = new Uint8Array(await pictures[0].arrayBuffer());
+  if (pictures[0] !== undefined) fields.image = pictures[0];
   return fields;
 }
 

@@ -7,7 +7,7 @@
  * once fails again, so only "busy" may be repeated.
  */
 import { type Context, Hono } from "hono";
-import { HTTPException } from "hono/http-exception";
+import { Base64Text } from "../src/engine/base64-text.ts";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
 import type { LogEntry, LogReader } from "../src/engine/job-log.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
@@ -15,7 +15,9 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import { encodePicture, PREVIEW_QUALITY } from "../src/image/encode.ts";
 import { ownerOf } from "./auth.ts";
 import { CANCELLED, type Failure, failureOf } from "./failure.ts";
-import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./input.ts";
+import { readForm } from "./form.ts";
+import { type BodyOptions, readJson } from "./input.ts";
+import { JsonText } from "./json-text.ts";
 import {
   fieldsOfForm,
   type ImagesRequest,
@@ -24,18 +26,17 @@ import {
   parseImagesRequest,
   type ServedModel,
 } from "./openai-request.ts";
+import { type AnswerOptions, jsonAnswer, Outflow, type Said } from "./outflow.ts";
 import { submit } from "./source.ts";
 import { tracedEncode } from "./tracing.ts";
-import { asciiJson, type Envelope, envelopeOf, idHeaders } from "./wire.ts";
+import { type Envelope, envelopeOf, idHeaders } from "./wire.ts";
 
-export interface OpenAiOptions {
+export interface OpenAiOptions extends BodyOptions, AnswerOptions {
   model: ServedModel;
   /** Tokens of a prompt, as the model's text encoder counts them. */
   countTokens: (text: string) => number;
   /** Gives back a request that this server allows; throws a RequestError for others. */
   allowed?: (request: GenerationRequest) => GenerationRequest;
-  /** Bytes of a body, at most; more is 413. */
-  maxBodyBytes?: number;
   /** Told of every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -50,31 +51,19 @@ type ImageJobs = Jobs<GenerationRequest, RunEvent>;
 
 /** `POST /images/generations` and `POST /images/edits`. */
 export function openaiImages(jobs: ImageJobs, options: OpenAiOptions): Hono {
-  const { model, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
+  const { model } = options;
   const app = new Hono();
   app.post("/images/generations", (c) =>
-    answer(c, "image_generation", jobs, options, async () => {
-      const raw = parseJson((await readBody(c.req.raw, maxBodyBytes)).toString("utf8"));
-      return parseImagesRequest(raw, imageGenerationSchema, model);
-    }),
+    answer(c, "image_generation", jobs, options, async () =>
+      parseImagesRequest(await readJson(c, options), imageGenerationSchema, model),
+    ),
   );
   app.post("/images/edits", (c) =>
-    answer(c, "image_edit", jobs, options, async () => {
-      const form = await readForm(c, maxBodyBytes);
-      return parseImagesRequest(await fieldsOfForm(form), imageEditSchema, model);
-    }),
+    answer(c, "image_edit", jobs, options, async () =>
+      parseImagesRequest(fieldsOfForm(await readForm(c, options)), imageEditSchema, model),
+    ),
   );
   return app;
-}
-
-async function readForm(c: Context, limit: number): Promise<FormData> {
-  const type = c.req.header("content-type") ?? "";
-  const bytes = await readBody(c.req.raw, limit);
-  try {
-    return await new Response(bytes, { headers: { "Content-Type": type } }).formData();
-  } catch {
-    throw new HTTPException(400, { message: "The body is not a multipart/form-data form" });
-  }
 }
 
 async function answer(
@@ -97,7 +86,7 @@ async function answer(
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
     const job = submit(c, jobs, request.generation, { ownerOf }, { id: envelope.requestId });
-    const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), fail };
+    const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), options, fail };
     return request.stream ? await stream(answered) : await whole(answered);
   } catch (error) {
     return openaiFailure(fail(error), idHeaders(envelope));
@@ -112,6 +101,7 @@ interface Answered {
   readonly envelope: Envelope;
   readonly tokens: number;
   readonly reader: LogReader<RunEvent>;
+  readonly options: AnswerOptions;
   readonly fail: (error: unknown) => Failure;
 }
 
@@ -130,7 +120,7 @@ function eventOf(entry: LogEntry<RunEvent>): RunEvent {
   return entry.event;
 }
 
-async function whole({ request, envelope, tokens, reader }: Answered): Promise<Response> {
+async function whole({ c, request, envelope, tokens, reader, options }: Answered): Promise<Response> {
   let pictures: readonly Picture[] = [];
   for (;;) {
     const read = await reader.next(HEARTBEAT_MS);
@@ -141,13 +131,13 @@ async function whole({ request, envelope, tokens, reader }: Answered): Promise<R
   }
   const [first] = pictures;
   if (first === undefined) throw new DOMException("The client has gone", "AbortError");
-  const data = await Promise.all(
-    pictures.map(async (picture) => {
-      const { bytes, content_type } = await encode(picture, request, envelope);
-      const base64 = base64Of(bytes);
-      return request.responseFormat === "url" ? { url: `data:${content_type};base64,${base64}` } : { b64_json: base64 };
-    }),
-  );
+  const data: object[] = [];
+  for (const picture of pictures) {
+    const { bytes, content_type } = await encode(picture, request, envelope);
+    const dataUri = request.responseFormat === "url";
+    const text = new Base64Text(dataUri ? `data:${content_type};base64,` : "", bytes, true);
+    data.push(dataUri ? { url: text } : { b64_json: text });
+  }
   const { created_at, quality, ...look } = lookOf(request, first);
   const body = {
     created: created_at,
@@ -156,7 +146,7 @@ async function whole({ request, envelope, tokens, reader }: Answered): Promise<R
     data,
     usage: usageOf(tokens),
   };
-  return new Response(asciiJson(body), { headers: { "Content-Type": "application/json", ...idHeaders(envelope) } });
+  return jsonAnswer(c, JsonText.of(body), idHeaders(envelope), options);
 }
 
 /** The first entry that says more than that the job waits, if it comes soon. */
@@ -169,60 +159,73 @@ async function firstWord(reader: LogReader<RunEvent>): Promise<LogEntry<RunEvent
   }
 }
 
-async function stream({ kind, request, envelope, tokens, reader, fail }: Answered): Promise<Response> {
+async function stream({ c, kind, request, envelope, tokens, reader, options, fail }: Answered): Promise<Response> {
   let waiting = await firstWord(reader);
   // Nothing was sent yet, so a failure still has its status.
   if (waiting !== undefined && "error" in waiting) throw waiting.error;
 
   let partials = 0;
-  const frames = async (entry: LogEntry<RunEvent>): Promise<string> => {
+  /** An event's blocks; none for a step, and for a partial image too many. */
+  async function* blocks(entry: LogEntry<RunEvent>): AsyncGenerator<Said> {
     const event = eventOf(entry);
     if (event.type === "preview") {
-      if (partials >= request.partialImages) return "";
+      if (partials >= request.partialImages) return;
       const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);
       const type = `${kind}.partial_image`;
       const look = lookOf(request, event.picture);
-      return block(type, { type, b64_json: base64Of(bytes), partial_image_index: partials++, ...look });
+      yield block(type, { type, b64_json: base64Of(bytes), partial_image_index: partials++, ...look });
     }
-    if (event.type !== "result") return "";
+    if (event.type !== "result") return;
     const type = `${kind}.completed`;
     const last = event.pictures.length - 1;
-    const completed = event.pictures.map(async (picture, index) => {
+    for (const [index, picture] of event.pictures.entries()) {
       const { bytes } = await encode(picture, request, envelope);
       // Several pictures cost one prompt: it is counted with the last of them.
       const usage = usageOf(index === last ? tokens : 0);
-      return block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
-    });
-    return (await Promise.all(completed)).join("");
-  };
+      yield block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
+    }
+  }
 
-  const encoder = new TextEncoder();
+  let unsaid: AsyncGenerator<Said> | undefined;
   let cancelled = false;
+  const outflow = new Outflow(c, options, reader.close);
+  /** The next chunk to send; undefined: there is none, and the stream is over. */
+  async function next(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      const chunk = await outflow.next();
+      if (chunk !== undefined) return chunk;
+      try {
+        const said = await unsaid?.next();
+        if (said?.done === false) {
+          if (!outflow.say(said.value)) return undefined;
+          continue;
+        }
+        unsaid = undefined;
+        const read = waiting ?? (await reader.next(HEARTBEAT_MS));
+        waiting = undefined;
+        if (read === "ended" || cancelled) return undefined;
+        if (read === "quiet") return HEARTBEAT;
+        if (read === "lost") throw new Error("the stream fell behind its job");
+        unsaid = blocks(read);
+      } catch (error) {
+        unsaid = undefined;
+        reader.close();
+        outflow.say(block("error", openaiError(fail(error))));
+      }
+    }
+  }
   const body = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        // A frame may be empty (a step, a partial image too many); a pull must bring something.
-        for (;;) {
-          const read = waiting ?? (await reader.next(HEARTBEAT_MS));
-          waiting = undefined;
-          if (cancelled) return;
-          if (read === "ended") return controller.close();
-          if (read === "quiet") return controller.enqueue(HEARTBEAT);
-          let text: string;
-          try {
-            if (read === "lost") throw new Error("the stream fell behind its job");
-            text = await frames(read);
-          } catch (error) {
-            reader.close();
-            text = block("error", openaiError(fail(error)));
-          }
-          if (cancelled) return;
-          if (text !== "") return controller.enqueue(encoder.encode(text));
-        }
+        const chunk = await next();
+        if (cancelled) return;
+        if (chunk === undefined) controller.close();
+        else controller.enqueue(chunk);
       },
       cancel() {
         cancelled = true;
         reader.close();
+        outflow.end();
       },
     },
     { highWaterMark: 0 },
@@ -246,8 +249,8 @@ function encode(
   return tracedEncode(requestId, () => encodePicture(picture, { format, quality }));
 }
 
-function base64Of(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+function base64Of(bytes: Uint8Array): Base64Text {
+  return new Base64Text("", bytes, true);
 }
 
 function lookOf({ generation, quality }: ImagesRequest, { width, height }: Picture) {
@@ -270,8 +273,8 @@ function usageOf(tokens: number) {
   };
 }
 
-function block(event: string, data: unknown): string {
-  return `event: ${event}\ndata: ${asciiJson(data)}\n\n`;
+function block(event: string, data: unknown): JsonText {
+  return JsonText.of(data, [`event: ${event}\ndata: `, "\n\n"]);
 }
 
 /** The error body of OpenAI's API. */

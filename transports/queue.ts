@@ -18,14 +18,15 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import { wholeAddress } from "./address.ts";
 import { ownerOf } from "./auth.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
-import { readInput } from "./input.ts";
+import { type BodyOptions, readInput } from "./input.ts";
+import { asciiJson, JsonText } from "./json-text.ts";
+import { type AnswerOptions, jsonAnswer } from "./outflow.ts";
 import { deliverWebhook, parseWebhook, type WebhookPolicy } from "./webhook.ts";
-import { asciiJson, type Envelope, envelopeOf, idHeaders, wireEvent } from "./wire.ts";
+import { type Envelope, envelopeOf, idHeaders, wireEvent } from "./wire.ts";
 
-export interface QueueOptions {
+export interface QueueOptions extends BodyOptions, AnswerOptions {
   /** Checks an input; throws a RequestError for 422. */
   parse: (raw: unknown, source: InputSource) => GenerationRequest;
-  maxBodyBytes?: number;
   webhooks?: WebhookPolicy;
   /** Whether `X-Forwarded-Proto` is a proxy's word (and not a client's). */
   trustForwarded?: boolean;
@@ -39,7 +40,7 @@ const HEARTBEAT_MS = 15_000;
 const NO_WEBHOOKS: WebhookPolicy = { hosts: [], allowPrivate: false };
 
 export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOptions): Hono {
-  const { webhooks = NO_WEBHOOKS, maxBodyBytes, onError } = options;
+  const { webhooks = NO_WEBHOOKS, onError } = options;
   const app = new Hono();
 
   const answer = (work: (c: Context) => Promise<Response>) => async (c: Context) => {
@@ -89,8 +90,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return c.json(status, job.endedAt === undefined ? 202 : 200);
     }),
   );
-  app.on(
-    ["PUT", "POST"],
+  app.put(
     "/:app{.+}/requests/:id/cancel",
     answer(async (c) => {
       let job: ImageJob;
@@ -114,9 +114,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
         return failureResponse({ status: 400, detail: "Request is still in progress" }, headers);
       }
       if (job.state !== "completed") return failureResponse(failureOf(job.error), headers);
-      return new Response(asciiJson(await resultOf(job)), {
-        headers: { "Content-Type": "application/json", ...headers },
-      });
+      return jsonAnswer(c, JsonText.of(await resultOf(job)), headers, options);
     }),
   );
   app.post(
@@ -126,7 +124,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       const target = hook === undefined ? undefined : parseWebhook(hook, webhooks);
       // Nobody sees previews there, so none are made.
       const parse = (raw: unknown, source: InputSource) => ({ ...options.parse(raw, source), preview_every: 0 });
-      const input = await readInput(c, { parse, maxBodyBytes });
+      const input = await readInput(c, { ...options, parse, keepBase64: true });
       const job = jobs.submit(input, {
         id: input.request_id,
         owner: ownerOf(c),
@@ -136,7 +134,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       if (target !== undefined) {
         void job.ended
           .then(() => webhookBody(job))
-          .then((body) => deliverWebhook(target, body, { policy: webhooks }))
+          .then((body) => deliverWebhook(target, String(body), { policy: webhooks }))
           .catch((error: unknown) => onError?.(error, job.id));
       }
       const status = { status: "IN_QUEUE", request_id: job.id, ...addresses(c, job.id), queue_position: job.position };
@@ -228,9 +226,9 @@ function errorText(job: ImageJob): string {
   return typeof detail === "string" ? detail : detail.map(({ msg }) => msg).join("; ");
 }
 
-async function webhookBody(job: ImageJob): Promise<string> {
+async function webhookBody(job: ImageJob): Promise<JsonText> {
   const ids = { request_id: job.id, gateway_request_id: job.id };
-  if (job.state === "completed") return asciiJson({ ...ids, status: "OK", payload: await resultOf(job) });
+  if (job.state === "completed") return JsonText.of({ ...ids, status: "OK", payload: await resultOf(job) });
   const { detail } = failureOf(job.error);
-  return asciiJson({ ...ids, status: "ERROR", error: errorText(job), payload: { detail } });
+  return JsonText.of({ ...ids, status: "ERROR", error: errorText(job), payload: { detail } });
 }

@@ -7,6 +7,7 @@ import type { Context } from "hono";
 import { createJobs, type Job, type Jobs, type JobsOptions } from "../src/engine/jobs.ts";
 import type { AnyRun } from "../src/engine/run.ts";
 import type { InputOptions } from "./input.ts";
+import type { AnswerOptions } from "./outflow.ts";
 
 export type Source<Input, Event> = Jobs<Input, Event> | AnyRun<Input, Event> | AsyncIterable<Event> | Iterable<Event>;
 
@@ -29,7 +30,7 @@ export function jobsOf<Input, Event>(
 }
 
 /** What the transports over HTTP have in common. */
-export interface JobRequestOptions<Input> extends InputOptions<Input> {
+export interface JobRequestOptions<Input> extends InputOptions<Input>, AnswerOptions {
   /** Milliseconds that a job may take, waiting included. */
   deadlineMs?: number;
   /** Whose the requests of this client are; a job is shown to nobody else. */

@@ -23,11 +23,14 @@ import { constants as http2 } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { LRUCache } from "lru-cache";
+import { MEMORY_BOUNDS } from "../src/engine/account.ts";
 import { JobError } from "../src/engine/job-errors.ts";
 import type { LogEntry } from "../src/engine/job-log.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
+import { Outflow, type Said } from "./outflow.ts";
 import { previewPace } from "./preview-pace.ts";
 import { type JobRequestOptions, jobsOf, RESUME, type Source, submit } from "./source.ts";
 import { EVENT_STREAM, streamFormat } from "./stream-format.ts";
@@ -141,7 +144,7 @@ function graceOf<Input>(c: Context, { maxGraceS = RESUME.streamSeconds }: SseOpt
 
 interface Framed {
   /** Undefined: nothing can be said, the connection just breaks off. */
-  readonly bytes: Uint8Array<ArrayBuffer> | undefined;
+  readonly said: Said | undefined;
   readonly failed: boolean;
 }
 
@@ -149,6 +152,22 @@ interface Framed {
 const frames = new WeakMap<object, Map<string, Promise<Framed>>>();
 /** Forms of one entry that are kept. */
 const MAX_FORMS = 4;
+/** Milliseconds for which a form is kept that nobody asks for. */
+const FORM_MS = 60_000;
+/** The forms that are kept, by when they were last asked for, each with the function that forgets it. */
+const forms = new LRUCache<Framed, () => void>({
+  maxSize: MEMORY_BOUNDS.encoded,
+  sizeCalculation: (_, { said }) => Math.max(said?.heldBytes ?? 0, 1),
+  dispose: (forget) => forget(),
+  ttl: FORM_MS,
+  updateAgeOnGet: true,
+  ttlAutopurge: true,
+});
+
+/** Bytes of events in the forms in which several clients read them. */
+export function encodedBytes(): number {
+  return forms.calculatedSize;
+}
 
 async function stream<Input, Event>(
   c: Context,
@@ -182,7 +201,7 @@ async function stream<Input, Event>(
     if ("error" in entry) fault = entry.error;
     else {
       try {
-        return { bytes: await format.event(entry.id, entry.event, envelope), failed: false };
+        return { said: await format.event(entry.id, entry.event, envelope), failed: false };
       } catch (error) {
         fault = error;
         job.cancel(error);
@@ -190,15 +209,20 @@ async function stream<Input, Event>(
     }
     const failure = failureOf(fault, source);
     if (failure.status >= 500) onError?.(fault, job.id);
-    return { bytes: format.error(entry.id, errorEvent(failure, envelope)), failed: true };
+    return { said: format.error(entry.id, errorEvent(failure, envelope)), failed: true };
   };
   const form = JSON.stringify([contentType, envelope, source]);
-  const frame = (entry: LogEntry<Event>) => {
-    const forms = frames.get(entry) ?? new Map<string, Promise<Framed>>();
-    const made = forms.get(form) ?? make(entry);
+  const frame = async (entry: LogEntry<Event>) => {
+    const kept = frames.get(entry) ?? new Map<string, Promise<Framed>>();
+    const known = kept.get(form);
+    const making = known ?? make(entry);
     // Where nobody else follows the job it is not kept.
-    if (job.log.readers > 1 && forms.size < MAX_FORMS) frames.set(entry, forms.set(form, made));
-    return made;
+    const keep = known === undefined && job.log.readers > 1 && kept.size < MAX_FORMS;
+    if (keep) frames.set(entry, kept.set(form, making));
+    const framed = await making;
+    if (keep) forms.set(framed, () => kept.delete(form));
+    else forms.get(framed);
+    return framed;
   };
 
   let failed = false;
@@ -208,40 +232,50 @@ async function stream<Input, Event>(
     clearTimeout(stalled);
     client.removeEventListener("abort", reader.close);
     reader.close();
+    outflow.end();
   };
+  const outflow = new Outflow(c, options, () => leave());
+  /** The next chunk to send; undefined: there is none, and the stream is over. */
+  async function next(controller: ReadableStreamDefaultController<Uint8Array>) {
+    for (;;) {
+      const chunk = await outflow.next();
+      if (chunk !== undefined) return chunk;
+      if (failed) {
+        leave();
+        return destroy(c, controller);
+      }
+      let read = await reader.next(heartbeatMs);
+      while (read === "quiet" && format.heartbeat === undefined) read = await reader.next(heartbeatMs);
+      if (cancelled) return;
+      if (read === "lost") {
+        leave();
+        return destroy(c, controller, 0);
+      }
+      if (read === "ended") {
+        leave();
+        controller.close();
+        return;
+      }
+      if (read === "quiet") return format.heartbeat;
+      const framed = await frame(read);
+      failed = framed.failed;
+      if (read.slot !== undefined) pace.sent(read.slot);
+      // The client may have gone while the picture was encoded; a cancelled stream takes nothing more.
+      if (cancelled) return;
+      if (framed.said === undefined) {
+        leave();
+        return destroy(c, controller);
+      }
+      if (!outflow.say(framed.said)) return;
+    }
+  }
   const body = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         clearTimeout(stalled);
-        if (failed) {
-          leave();
-          return destroy(c, controller);
-        }
-        let read = await reader.next(heartbeatMs);
-        while (read === "quiet" && format.heartbeat === undefined) read = await reader.next(heartbeatMs);
-        if (cancelled) return;
-        if (read === "lost") {
-          leave();
-          return destroy(c, controller, 0);
-        }
-        if (read === "ended") {
-          leave();
-          controller.close();
-          return;
-        }
-        let bytes = format.heartbeat;
-        if (read !== "quiet") {
-          const framed = await frame(read);
-          ({ failed, bytes } = framed);
-          if (read.slot !== undefined) pace.sent(read.slot);
-        }
-        // The client may have gone while the picture was encoded; a cancelled stream takes nothing more.
-        if (cancelled) return;
-        if (bytes === undefined) {
-          leave();
-          return destroy(c, controller);
-        }
-        if (bytes.byteLength > 0) controller.enqueue(bytes);
+        const chunk = await next(controller);
+        if (chunk === undefined || cancelled) return;
+        controller.enqueue(chunk);
         stalled = setTimeout(() => {
           leave();
           void destroy(c, controller, 0);

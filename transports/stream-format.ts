@@ -8,13 +8,15 @@
  *
  * Only the first two can say an error; in the others a failed run is a truncated answer.
  */
-import { asciiJson, type Envelope, type WireEvent, wireEvent } from "./wire.ts";
+import { JsonText } from "./json-text.ts";
+import type { Said } from "./outflow.ts";
+import { type Envelope, type WireEvent, wireEvent } from "./wire.ts";
 
 export interface StreamFormat {
   /** @throws TypeError for an event that cannot be said in this format */
-  event(id: number, event: unknown, envelope: Envelope): Promise<Uint8Array<ArrayBuffer>>;
+  event(id: number, event: unknown, envelope: Envelope): Promise<Said>;
   /** Undefined where an error cannot be said. */
-  error(id: number, event: WireEvent): Uint8Array<ArrayBuffer> | undefined;
+  error(id: number, event: WireEvent): Said | undefined;
   /** What is said in silence so that proxies do not give up; undefined where everything said is content. */
   readonly heartbeat: Uint8Array<ArrayBuffer> | undefined;
 }
@@ -23,13 +25,13 @@ const encoder = new TextEncoder();
 
 const eventStream: StreamFormat = {
   event: async (id, event, envelope) => eventStream.error(id, await wireEvent(event, envelope))!,
-  error: (id, event) => encoder.encode(`id: ${id}\ndata: ${asciiJson(event)}\n\n`),
+  error: (id, event) => JsonText.of(event, [`id: ${id}\ndata: `, "\n\n"]),
   heartbeat: encoder.encode(": ping\n"),
 };
 
 const ndjson: StreamFormat = {
   event: async (id, event, envelope) => ndjson.error(id, await wireEvent(event, envelope))!,
-  error: (id, event) => encoder.encode(`${asciiJson({ ...event, event_id: id })}\n`),
+  error: (id, event) => JsonText.of({ ...event, event_id: id }, ["", "\n"]),
   heartbeat: undefined,
 };
 
@@ -37,7 +39,7 @@ const text: StreamFormat = {
   async event(_, event) {
     const words = typeof event === "string" ? event : (event as { text?: unknown } | null)?.text;
     if (typeof words !== "string") throw new TypeError("an event of a text stream is a string or has a text");
-    return encoder.encode(words);
+    return asOne(encoder.encode(words));
   },
   error: () => undefined,
   heartbeat: undefined,
@@ -48,11 +50,15 @@ const binary: StreamFormat = {
     const bytes = event instanceof Uint8Array ? event : (event as { bytes?: unknown } | null)?.bytes;
     if (!(bytes instanceof Uint8Array)) throw new TypeError("an event of a byte stream is a Uint8Array or has bytes");
     // What was yielded may be a view of memory that is used again.
-    return Uint8Array.from(bytes);
+    return asOne(Uint8Array.from(bytes));
   },
   error: () => undefined,
   heartbeat: undefined,
 };
+
+function asOne(bytes: Uint8Array<ArrayBuffer>): Said {
+  return { heldBytes: bytes.byteLength, [Symbol.iterator]: () => [bytes].filter((one) => one.byteLength > 0).values() };
+}
 
 export const EVENT_STREAM = "text/event-stream";
 

@@ -16,7 +16,8 @@ import { randomBytes } from "node:crypto";
 import { upgradeWebSocket } from "@hono/node-server";
 import type { Context, Handler } from "hono";
 import type { WebSocket } from "ws";
-import { MsgpackError, unpack } from "./msgpack.ts";
+import { MessageError } from "./message.ts";
+import { unpack } from "./msgpack.ts";
 import { BUFFERING, createSession, type Line, type Session, type SessionOptions } from "./realtime-session.ts";
 import { jobsOf, RESUME, type Source } from "./source.ts";
 
@@ -180,7 +181,7 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
           const message = typeof data === "string" ? JSON.parse(data) : unpack(new Uint8Array(data as ArrayBuffer));
           within(() => session.receive(message));
         } catch (error) {
-          if (error instanceof MsgpackError) session.malformed(error.message);
+          if (error instanceof MessageError) session.malformed(error.message);
           else if (error instanceof SyntaxError) session.malformed("the frame is text, but not JSON");
           else {
             options.onError?.(error, "");

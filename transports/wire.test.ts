@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { Base64Text } from "../src/engine/base64-text.ts";
 import { slotOf } from "../src/engine/jobs.ts";
 import { gradient } from "../test/gradient-run.ts";
-import { asciiJson, envelopeOf, wireEvent } from "./wire.ts";
+import { asciiJson, JsonText } from "./json-text.ts";
+import { envelopeOf, wireEvent } from "./wire.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
 type Fields = any;
@@ -12,20 +14,25 @@ function bytesOf(url: string): Buffer {
   return Buffer.from(url.slice(url.indexOf(",") + 1), "base64");
 }
 
+/** An event as a client of JSON reads it. */
+function received(event: unknown): Fields {
+  return JSON.parse(String(JsonText.of(event)));
+}
+
 describe("wireEvent", () => {
   it("encodes previews as JPEG and results as asked, as data URIs with what a fal playground needs", async () => {
-    const preview = (await wireEvent({ type: "preview", picture: gradient(32, 1), step: 5 }, envelope)) as Fields;
+    const preview = received(await wireEvent({ type: "preview", picture: gradient(32, 1), step: 5 }, envelope));
     expect(preview).toMatchObject({ type: "preview", step: 5, request_id: "r1", input_id: "i1" });
     expect(preview.picture).toBeUndefined();
     expect(preview.image).toMatchObject({ content_type: "image/jpeg", width: 32, height: 32 });
     expect(bytesOf(preview.image.url).subarray(0, 3).toString("hex")).toBe("ffd8ff");
 
     const pictures = [gradient(32, 1), gradient(16, 1)];
-    const result = (await wireEvent({ type: "result", pictures, seed: 2n ** 60n }, envelope)) as Fields;
+    const result = received(await wireEvent({ type: "result", pictures, seed: 2n ** 60n }, envelope));
     expect(result.images.map((image: Fields) => image.width)).toEqual([32, 16]);
     expect(result.image).toEqual(result.images[0]);
     expect(bytesOf(result.images[1].url).subarray(1, 4).toString()).toBe("PNG");
-    expect(JSON.parse(asciiJson(result)).seed).toBe("1152921504606846976");
+    expect(result.seed).toBe("1152921504606846976");
   });
 
   it("passes events of a run's own as they are", async () => {
@@ -41,6 +48,29 @@ describe("wireEvent", () => {
       output: "word",
       request_id: "r2",
     });
+  });
+});
+
+describe("JsonText", () => {
+  it("is the same in chunks as at once, of the length that it says, in ASCII", () => {
+    for (const size of [0, 1, 2, 3, 49_151, 49_152, 49_153, 200_001]) {
+      const bytes = Uint8Array.from({ length: size }, (_, index) => index * 31);
+      const value = {
+        text: "é\u2028灯",
+        n: 2n ** 63n,
+        images: [new Base64Text("data:image/png;base64,", bytes, true), 1],
+      };
+      const text = JsonText.of(value, ["data: ", "\n\n"]);
+      const chunks = [...text];
+      expect(Buffer.concat(chunks).toString()).toBe(text.toString());
+      expect(text.byteLength).toBe(text.toString().length);
+      expect(Math.max(...chunks.map(({ byteLength }) => byteLength))).toBeLessThanOrEqual(65_536);
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: the very ones
+      expect(text.toString()).toMatch(/^[\x00-\x7f]*$/);
+      const parsed = JSON.parse(text.toString().slice(6));
+      expect(parsed).toMatchObject({ text: value.text, n: "9223372036854775808" });
+      expect(parsed.images[0] === `data:image/png;base64,${Buffer.from(bytes).toString("base64")}`).toBe(true);
+    }
   });
 });
 

@@ -5,6 +5,7 @@
  * in JSON, raw bytes in msgpack), so that is a parameter. A run of somebody's own may yield any object: what has no
  * pictures passes as it is.
  */
+import { Base64Text } from "../src/engine/base64-text.ts";
 import type { Picture } from "../src/engine/events.ts";
 import {
   type EncodedPicture,
@@ -39,9 +40,12 @@ export interface PreviewWishes {
   readonly maxFps?: number;
 }
 
-/** A picture in a JSON event. Both `url` and `content_type` are needed for a fal playground to show it. */
+/**
+ * A picture in a JSON event; `url` is a data URI, which `JsonText` writes. Both `url` and `content_type` are needed for a
+ * fal playground to show it.
+ */
 export interface JsonPicture {
-  readonly url: string;
+  readonly url: Base64Text;
   readonly content_type: string;
   readonly width: number;
   readonly height: number;
@@ -54,8 +58,7 @@ export type WireEvent = Record<string, unknown>;
 export type Carry = (picture: EncodedPicture) => unknown;
 
 export function asDataUri({ bytes, content_type, width, height }: EncodedPicture): JsonPicture {
-  const base64 = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
-  return { url: `data:${content_type};base64,${base64}`, content_type, width, height };
+  return { url: new Base64Text(`data:${content_type};base64,`, bytes, true), content_type, width, height };
 }
 
 /**
@@ -113,8 +116,11 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
   if (isPicture(picture)) wire.image = await encode(picture);
   else if (picture !== undefined) wire.picture = picture;
   if (Array.isArray(pictures) && pictures.every(isPicture)) {
-    wire.images = await Promise.all(pictures.map(encode));
-    wire.image ??= (wire.images as unknown[])[0];
+    // One after the other: looking through the pixels of eight large pictures takes a while on this thread.
+    const images: unknown[] = [];
+    for (const one of pictures) images.push(await encode(one));
+    wire.images = images;
+    wire.image ??= images[0];
   } else if (pictures !== undefined) wire.pictures = pictures;
   return { ...wire, ...ids };
 }
@@ -134,13 +140,4 @@ export function errorEvent(failure: Failure, envelope: Envelope): WireEvent {
 function isPicture(value: unknown): value is Picture {
   const { width, height, rgba } = (value ?? {}) as Partial<Picture>;
   return typeof width === "number" && typeof height === "number" && rgba instanceof Uint8Array;
-}
-
-/**
- * JSON of ASCII alone (`\uXXXX`): fal's client decodes chunk by chunk and spoils a character that falls between two.
- * A bigint (a seed beyond 2^53) becomes a decimal string.
- */
-export function asciiJson(value: unknown): string {
-  const text = JSON.stringify(value, (_, field) => (typeof field === "bigint" ? field.toString() : field));
-  return text.replace(/[\u007f-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { Base64Text } from "./base64-text.ts";
 import { RequestError, type RequestIssue } from "./errors.ts";
 
 /** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
@@ -62,26 +63,32 @@ const seed = z
     return exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact;
   });
 
-const IMAGE_MESSAGE = "must be a data URI (data:image/png;base64,…); addresses are not fetched";
+const IMAGE_MESSAGE =
+  "must be a data URI (data:image/png;base64,…) or base64 without that head; addresses are not fetched";
 const DATA_URI = /^data:image\/[\w.+-]{1,40};base64,/;
+const BASE64 = /^[A-Za-z0-9+/\s]+={0,2}\s*$/;
 const picture = z
-  .union([z.instanceof(Uint8Array), z.string()], { error: IMAGE_MESSAGE })
+  .union([z.instanceof(Uint8Array), z.string(), z.instanceof(Base64Text)], { error: IMAGE_MESSAGE })
   .transform((value, ctx): Uint8Array => {
-    let bytes: Uint8Array = new Uint8Array();
-    if (typeof value !== "string") bytes = value;
-    else {
-      const head = DATA_URI.exec(value.slice(0, 80))?.[0];
-      if (head === undefined) ctx.addIssue({ code: "custom", message: IMAGE_MESSAGE });
-      // Four characters of base64 carry three bytes: refuse before decoding.
-      else if ((value.length - head.length) * 0.75 <= LIMITS.imageBytes + 2) {
-        bytes = Buffer.from(value.slice(head.length), "base64");
-      } else ctx.addIssue({ code: "custom", message: `must be at most ${LIMITS.imageBytes} bytes` });
+    const refuse = (message: string) => {
+      ctx.addIssue({ code: "custom", message });
+      return new Uint8Array();
+    };
+    const tooLarge = `must be at most ${LIMITS.imageBytes} bytes`;
+    if (typeof value !== "string") {
+      const { head, bytes } = value instanceof Base64Text ? value : { head: "", bytes: value };
+      if (head !== "" && !DATA_URI.test(head)) return refuse(IMAGE_MESSAGE);
+      return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
     }
-    if (bytes.byteLength > LIMITS.imageBytes) {
-      ctx.addIssue({ code: "custom", message: `must be at most ${LIMITS.imageBytes} bytes` });
-    }
-    return bytes;
+    const head = DATA_URI.exec(value.slice(0, 80))?.[0] ?? "";
+    if (head === "" && !BASE64.test(value.slice(0, 1024))) return refuse(IMAGE_MESSAGE);
+    // Four characters of base64 carry three bytes: refuse before decoding.
+    if ((value.length - head.length) * 0.75 > LIMITS.imageBytes + 2) return refuse(tooLarge);
+    const bytes = Buffer.from(value.slice(head.length), "base64");
+    return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
   });
+/** Fields that take a picture. */
+const PICTURES = new Set(["image", "image_url"]);
 
 const lora = z
   .object({
@@ -208,8 +215,13 @@ function withoutNulls(value: unknown, depth: number = REQUEST_DEPTH): unknown {
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, field]) => field !== null && field !== undefined)
-      .map(([name, field]) => [name, withoutNulls(field, depth - 1)]),
+      .map(([name, field]) => [name, withoutNulls(asText(name, field), depth - 1)]),
   );
+}
+
+/** Only a picture may come as bytes; a text that looked like one is the text that it was. */
+function asText(name: string, field: unknown): unknown {
+  return field instanceof Base64Text && !PICTURES.has(name) ? String(field) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

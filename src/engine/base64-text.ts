@@ -1,0 +1,22 @@
+/**
+ * A long text of base64, such as a picture in JSON, as the bytes that it stands for. `toString` is the text as it came, so
+ * that whoever expects a text gets the very one.
+ */
+export class Base64Text {
+  /** `data:image/png;base64,`, or nothing. */
+  readonly head: string;
+  readonly bytes: Uint8Array;
+  readonly #padded: boolean;
+
+  constructor(head: string, bytes: Uint8Array, padded: boolean) {
+    this.head = head;
+    this.bytes = bytes;
+    this.#padded = padded;
+  }
+
+  toString(): string {
+    const { buffer, byteOffset, byteLength } = this.bytes;
+    const base64 = Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+    return this.head + (this.#padded ? base64 : base64.replace(/=+$/, ""));
+  }
+}

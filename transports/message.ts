@@ -1,0 +1,33 @@
+/**
+ * What one message may hold, in whatever form it comes (JSON, msgpack, a form), checked before it is decoded.
+ *
+ * A byte of JSON or msgpack can become a hundred bytes of objects, so a bound in bytes bounds little. A request of ours has
+ * some thirty values; a run of somebody's own may take long lists, and gets twenty thousand.
+ */
+
+export const MESSAGE_BOUNDS = {
+  /** Items and names: every element of a list, every name and every value of a map, at all levels. */
+  values: 20_000,
+  /** Levels of lists and maps. */
+  depth: 32,
+} as const;
+
+/** The message cannot be taken. The text may be shown. */
+export class MessageError extends Error {
+  override readonly name = "MessageError";
+  /** 400: it is malformed. 413: it holds more than it may. */
+  readonly status: 400 | 413;
+
+  constructor(message: string, status: 400 | 413 = 400) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function tooManyValues(): MessageError {
+  return new MessageError(`a message may hold ${MESSAGE_BOUNDS.values} items and names; this one holds more`, 413);
+}
+
+export function tooDeep(): MessageError {
+  return new MessageError(`values may be nested ${MESSAGE_BOUNDS.depth} deep; these are nested deeper`);
+}
