@@ -55,12 +55,21 @@ export function listen(
     mounted.request,
   );
   server.on("upgrade", mounted.upgrade);
+  // Through this server nobody is connected to another.
+  server.on("connect", (_, socket) => {
+    socket.on("error", () => {});
+    socket.end("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", () =>
+      socket.destroy(),
+    );
+  });
   if (connections !== undefined) server.maxConnections = connections;
   onServer?.(server, mounted.sockets);
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, hostname, () => {
       server.off("error", reject);
+      // A connection that cannot be taken (no descriptor is left) is no reason to end.
+      server.on("error", (error) => options.onError?.(error));
       const { port } = server.address() as AddressInfo;
       const host = hostname.includes(":") ? `[${hostname}]` : hostname;
       resolve({ url: `http://${host}:${port}`, port, close: (graceMs = 0) => close(server, mounted, graceMs) });

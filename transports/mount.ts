@@ -14,11 +14,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer, getRequestListener } from "@hono/node-server";
 import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
+import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { inTurn } from "./pipelining.ts";
+import { watchReaders } from "./unread.ts";
 import { isBusy } from "./websocket.ts";
 
 export interface MountOptions {
   /** Bytes of a WebSocket message; more closes the connection with 1009. */
   readonly frameBytes?: number;
+  /** Milliseconds after which a client that takes nothing of its answer is cut off. */
+  readonly unreadMs?: number;
+  /** What requests that wait for the one before them are counted on. */
+  readonly account?: Account;
+  /** Told of every error that was thrown outside the app: while a request is routed, upgraded or answered. */
+  readonly onError?: (error: unknown) => void;
 }
 
 export interface Mounted {
@@ -40,6 +49,10 @@ const RESTARTING = 1012;
 const CLOSE_MS = 1_000;
 const IDLE_SWEEP_MS = 100;
 
+/** Milliseconds without a byte taken of an answer. */
+const UNREAD_MS = 120_000;
+const INTERNAL = "Internal error";
+
 /** What Express and its kind leave on a request: the address before they took a part away, and a body already read. */
 interface Handled extends IncomingMessage {
   originalUrl?: string;
@@ -48,53 +61,113 @@ interface Handled extends IncomingMessage {
 }
 
 /** @param base a path without a slash at its end; empty: the whole server */
-export function mount(
-  app: Pick<Hono, "fetch">,
-  base: string = "",
-  { frameBytes = FRAME_BYTES }: MountOptions = {},
-): Mounted {
+export function mount(app: Pick<Hono, "fetch">, base: string = "", options: MountOptions = {}): Mounted {
   if (!/^(\/[^/?#]+)*$/.test(base)) throw new TypeError(`'${base}' is not a path such as /pictures`);
+  const { frameBytes = FRAME_BYTES, unreadMs = UNREAD_MS, account = PROCESS_ACCOUNT, onError } = options;
   const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes });
-  const answer = getRequestListener(app.fetch);
+  const answer = getRequestListener(app.fetch, {
+    // A request that is none (a Host that is no host) has not come as far as the app.
+    errorHandler: (error) => {
+      const malformed = (error as Error | undefined)?.name === "RequestError";
+      if (!malformed) report(error);
+      return Response.json(
+        { detail: malformed ? "The request is malformed" : INTERNAL },
+        { status: malformed ? 400 : 500 },
+      );
+    },
+  });
   // It never listens: it is where @hono/node-server finds upgrades, and its own listener is the only one there.
   const upgrades = createAdaptorServer({ fetch: app.fetch, websocket: { server: sockets } });
+  const [upgrade] = upgrades.listeners("upgrade") as [Mounted["upgrade"]];
+  const readers = watchReaders(unreadMs);
+  /** Upgrades that became sessions. */
+  const upgraded = new WeakSet<IncomingMessage>();
+  sockets.on("connection", (_, request: IncomingMessage) => upgraded.add(request));
 
-  /** Takes `base` away from the request's address; false where it has another. */
-  function enter(request: Handled): boolean {
-    const whole = request.originalUrl ?? request.url ?? "/";
+  function report(error: unknown): void {
+    try {
+      onError?.(error);
+    } catch (failed) {
+      // Nobody is left to be told; it must not end the process.
+      process.emitWarning(failed instanceof Error ? failed : String(failed));
+    }
+  }
+
+  /** Takes `base` away from the request's target: whose request is it? */
+  function enter(request: Handled): "ours" | "others" | "malformed" {
+    const whole = originForm(request);
+    if (whole === undefined) return base === "" ? "malformed" : "others";
     const rest = whole.slice(base.length);
-    if (!whole.startsWith(base) || !/^$|^[/?]/.test(rest)) return base === "";
+    if (!whole.startsWith(base) || !/^$|^[/?]/.test(rest)) return "others";
     request.originalUrl = whole;
     request.url = rest.startsWith("/") ? rest : `/${rest}`;
-    return true;
+    return "ours";
   }
 
   return {
     sockets,
     request(request: Handled, response, next) {
-      if (!enter(request)) {
-        next?.();
-        return false;
+      try {
+        const whose = enter(request);
+        if (whose === "others") {
+          next?.();
+          return false;
+        }
+        if (whose === "malformed") {
+          refuse(response, 400, "The request's target must be a path, or an address of this server");
+          return true;
+        }
+        const [path, query] = request.originalUrl!.split("?");
+        if (base !== "" && path === base) {
+          // What the page refers to lies beside it, so its own address must end with the slash.
+          response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
+          return true;
+        }
+        restoreBody(request);
+        const failed = (error: unknown) => {
+          report(error);
+          refuse(response, 500, INTERNAL);
+        };
+        readers.watch(response);
+        inTurn(request, response, account, () => {
+          try {
+            Promise.resolve(answer(request, response)).catch(failed);
+          } catch (error) {
+            failed(error);
+          }
+        });
+      } catch (error) {
+        report(error);
+        refuse(response, 500, INTERNAL);
       }
-      const [path, query] = request.originalUrl!.split("?");
-      if (base !== "" && path === base) {
-        // What the page refers to lies beside it, so its own address must end with the slash.
-        response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
-        return true;
-      }
-      restoreBody(request);
-      void answer(request, response);
       return true;
     },
     upgrade(request, socket, head) {
-      if (!enter(request)) return;
-      if (request.headers.upgrade?.toLowerCase() === "websocket") {
-        upgrades.emit("upgrade", request, socket, head);
-        return;
-      }
-      // Nobody would answer it, and Node no longer times it.
       socket.on("error", () => {});
-      socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", () => socket.destroy());
+      const close = (status: string) => {
+        socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+      };
+      try {
+        const whose = enter(request);
+        if (whose === "others") return;
+        const sound = URL.canParse(`http://${request.headers.host ?? "localhost"}${request.url}`);
+        // Nobody would answer it, and Node no longer times it.
+        if (whose === "malformed" || !sound || request.headers.upgrade?.toLowerCase() !== "websocket") {
+          close("400 Bad Request");
+          return;
+        }
+        // A refused one is ended by the listener; its client may keep its half open for ever.
+        socket.once("finish", () => {
+          if (!upgraded.has(request)) setTimeout(() => socket.destroy(), CLOSE_MS).unref();
+        });
+        Promise.resolve(upgrade(request, socket, head)).catch((error: unknown) => {
+          report(error);
+          socket.destroy();
+        });
+      } catch (error) {
+        report(error);
+        close("500 Internal Server Error");
+      }
     },
     async close(graceMs = 0) {
       const until = performance.now() + graceMs;
@@ -111,6 +184,32 @@ export function mount(
       for (const socket of sockets.clients) socket.terminate();
     },
   };
+}
+
+/**
+ * The target of a request as a path (RFC 9112, section 3.2); undefined where it is none: `*`, an authority, rubbish. That of
+ * an absolute address takes the place of `Host`, as the RFC asks.
+ */
+function originForm(request: Handled): string | undefined {
+  const target = request.originalUrl ?? request.url ?? "";
+  if (target.startsWith("/")) return target;
+  if (!/^https?:\/\//i.test(target) || !URL.canParse(target)) return undefined;
+  const { host, pathname, search } = new URL(target);
+  request.headers.host = host;
+  const { rawHeaders } = request;
+  const others = rawHeaders.filter((_, at) => rawHeaders[at - (at % 2)]!.toLowerCase() !== "host");
+  request.rawHeaders = ["Host", host, ...others];
+  return pathname + search;
+}
+
+/** An answer without the app; one that has begun is broken off. */
+function refuse(response: ServerResponse, status: number, detail: string): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  response.writeHead(status, { "Content-Type": "application/json", Connection: "close" });
+  response.end(JSON.stringify({ detail }));
 }
 
 /** `express.json()` before us has read the body; what it made of it becomes a body again. */

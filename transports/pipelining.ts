@@ -7,42 +7,55 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import type { Account, Hold } from "../src/engine/account.ts";
 
 /** Requests that may wait on a connection; one that sends more is closed. */
 const MAX_WAITING = 4_096;
 
+/** Bytes of a request that waits, its headers parsed. */
+const REQUEST_BYTES = 4 * 1024;
+
 interface Connection {
+  /** An answer is under way. */
+  busy: boolean;
   readonly waiting: (() => void)[];
+  readonly hold: Hold;
 }
 
 const connections = new WeakMap<Socket, Connection>();
 
 /** Calls `answer` now, or when the answers before it on this connection have ended. */
-export function inTurn(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+export function inTurn(request: IncomingMessage, response: ServerResponse, account: Account, answer: () => void): void {
   // Over HTTP/2 requests are streams of their own, with flow control of their own.
   if (request.httpVersionMajor !== 1) {
     answer();
     return;
   }
   const { socket } = request;
-  const before = connections.get(socket);
-  const connection = before ?? { waiting: [] };
+  const connection = connections.get(socket) ?? open(socket, account);
+  const { waiting, hold } = connection;
   response.once("close", () => {
-    const next = connection.waiting.shift();
-    if (next === undefined) connections.delete(socket);
-    else next();
+    const next = waiting.shift();
+    if (next === undefined) connection.busy = false;
+    else {
+      hold.resize(waiting.length * REQUEST_BYTES);
+      next();
+    }
   });
-  if (before === undefined) {
-    connections.set(socket, connection);
+  if (!connection.busy) {
+    connection.busy = true;
     answer();
     return;
   }
-  if (connection.waiting.length >= MAX_WAITING) {
-    socket.destroy();
-    return;
-  }
-  connection.waiting.push(() => {
-    // Who has gone meanwhile wants nothing any more.
-    if (!socket.destroyed) answer();
-  });
+  // Who has gone meanwhile wants nothing any more.
+  waiting.push(() => !socket.destroyed && answer());
+  if (waiting.length > MAX_WAITING || !hold.resize(waiting.length * REQUEST_BYTES)) socket.destroy();
+}
+
+function open(socket: Socket, account: Account): Connection {
+  const hold = account.open("bodies", `address:${socket.remoteAddress}`, () => socket.destroy());
+  const connection: Connection = { busy: false, waiting: [], hold };
+  connections.set(socket, connection);
+  socket.once("close", () => hold.release());
+  return connection;
 }
