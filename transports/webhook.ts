@@ -121,6 +121,11 @@ function checkAddress(address: string, allowPrivate: boolean): void {
   if (range !== "unicast") throw new RefusedAddress(`resolves to an address that is not public (${range})`);
 }
 
+/** An IPv6 address in hexadecimal alone, without its zone: `ipaddr.js` reads ::a.b.c.d as ::ffff:a.b.c.d. */
+function withoutDots(address: string): string {
+  return new URL(`http://[${address.split("%")[0]}]`).hostname.slice(1, -1);
+}
+
 /** The only part of IPv6 that is given out for public use (IANA's registry of its address space). */
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
 
@@ -134,7 +139,7 @@ const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
  */
 function rangeOf(address: string): string {
   if (!ipaddr.isValid(address)) return "invalid";
-  const parsed = ipaddr.process(address);
+  const parsed = ipaddr.process(isIP(address) === 6 ? withoutDots(address) : address);
   const range = parsed.range();
   if (range !== "unicast" || !(parsed instanceof ipaddr.IPv6)) return range;
   if (!parsed.match(GLOBAL_UNICAST)) return "reserved";

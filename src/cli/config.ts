@@ -407,7 +407,7 @@ page, \`/health\`, \`/ready\`, \`/openapi.json\` and \`/docs\` need a credential
 Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(", ")}. A key without \`scopes\` has all of them, one without \`models\` may use
 all models.
 
-A job belongs to the one who has started it, and is not there for anybody else. Each key is an owner, and so is each subject
+A job belongs to the owner that has started it, and is not there for anybody else. Each key is an owner, and so is each subject
 of its tokens: a key does not see the jobs of its tokens, nor they its jobs. Without \`subject\` a token gets a random one. Send
 the \`subject\` of the answer with the request for the next token, and that one owns all that the last one has started.
 Limits count all that a key and its tokens do together.
