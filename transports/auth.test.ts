@@ -189,7 +189,7 @@ describe("claims", () => {
     const of = (claims: Record<string, unknown>) =>
       authenticator.authenticate({ value: signed({ scope: "run", exp, ...claims }), from: "header" });
     expect(await of({ sub: "x/y z", key: "a", models: ["m"] })).toEqual({
-      name: "a/x/y z",
+      name: "a",
       by: "token",
       key: "a",
       subject: "x/y z",
@@ -198,7 +198,7 @@ describe("claims", () => {
       expiresAt: exp * 1000,
     });
     // A subject that looks like that of a key's token acts for no key.
-    expect(await of({ sub: "a/x" })).toMatchObject({ name: "/a/x", key: undefined, subject: "a/x" });
+    expect(await of({ sub: "a/x" })).toMatchObject({ name: "subject:a/x", key: undefined, subject: "a/x" });
     expect(await authenticator.authenticate({ value: "k-narrow", from: "header" })).toEqual({
       name: "narrow",
       by: "key",
@@ -533,7 +533,7 @@ it("a token of one server's secret is nothing to another, and its principal is f
     .setExpirationTime(now + 60)
     .sign(new TextEncoder().encode(`${SECRET}!`));
   expect(await (await app.request("/", { headers: bearer(token) })).json()).toEqual({
-    name: "/visitor",
+    name: "subject:visitor",
     by: "token",
     subject: "visitor",
     scopes: ["run"],

@@ -25,7 +25,7 @@ export type Scope = (typeof SCOPES)[number];
 
 /** Who asks. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is an owner besides it. */
 export interface Principal {
-  /** For logs alone: a key's name, `key/subject` for a token of a key, `/subject` for another token, or `anonymous`. */
+  /** For logs alone: the name of the key, `subject:` and the subject of a token of no key, or `anonymous`. */
   readonly name: string;
   readonly by: "key" | "token" | "nothing";
   /** The name of the key whose rights it has and against which its work counts; undefined: it acts for no key. */
@@ -181,7 +181,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
       const named = scopes ?? scope?.split(" ") ?? [];
       const subject = sub ?? subjectOf(token);
       return {
-        name: `${key ?? ""}/${subject}`,
+        name: key ?? `subject:${subject}`,
         by: "token",
         key,
         subject,
