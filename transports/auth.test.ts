@@ -166,6 +166,8 @@ describe("claims", () => {
     for (const claims of good) {
       expect((await asking(url, signed(claims))).status, JSON.stringify(claims)).toBe(200);
     }
+    // Each of the two differences is within the skew, and the end is too far away all the same.
+    expect((await asking(url, signed({ scope: "run", iat: at + 4, exp: at + 608 }))).status).toBe(401);
     const none = [
       {},
       { scope: "" },

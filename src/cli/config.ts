@@ -410,7 +410,8 @@ all models.
 A job belongs to the owner that has started it, and is not there for anybody else. Each key is an owner, and so is each subject
 of its tokens: a key does not see the jobs of its tokens, nor they its jobs. Without \`subject\` a token gets a random one. Send
 the \`subject\` of the answer with the request for the next token, and that one owns all that the last one has started.
-Limits count all that a key and its tokens do together.
+Limits count all that a key and its tokens do together; where nobody needs a credential they count by address: by the /64 of
+an IPv6 address.
 
 You may sign tokens yourself with \`auth.token_secret\` (HS256). These claims count:
 
