@@ -36,6 +36,9 @@ export function wireKey(field: HTMLInputElement, tokens: URL): Key {
   const headers = (): Record<string, string> =>
     field.value.trim() === "" ? {} : { authorization: `Bearer ${field.value.trim()}` };
 
+  /** Whom the tokens are for: with one subject, a later token may take up the session of an earlier one. */
+  let subject: string | undefined;
+
   return {
     headers,
     async token() {
@@ -43,10 +46,12 @@ export function wireKey(field: HTMLInputElement, tokens: URL): Key {
       const response = await fetch(tokens, {
         method: "POST",
         headers: { ...headers(), "content-type": "application/json" },
-        body: JSON.stringify({ scopes: ["realtime"] }),
+        body: JSON.stringify({ scopes: ["realtime"], subject }),
       });
       if (!response.ok) return undefined;
-      const { token } = (await response.json()) as { token?: unknown };
+      const made = (await response.json()) as { token?: unknown; subject?: unknown };
+      if (typeof made.subject === "string") subject = made.subject;
+      const { token } = made;
       return typeof token === "string" ? token : undefined;
     },
     ask() {

@@ -452,10 +452,24 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     });
   });
 
-  it.each(["stream", "realtime"])("goes on where a broken connection (%s) left off", async (transport) => {
+  it.each([
+    ["stream", "nobody"],
+    ["realtime", "nobody"],
+    // Its second token must be for the subject of its first.
+    ["realtime", "everybody"],
+  ])("goes on where a broken connection (%s) left off, where a key is asked of %s", async (transport, whom) => {
+    const authenticator = createAuthenticator({
+      keys: [{ name: "page", key: "open-sesame" }],
+      tokenSecret: "0123456789abcdef0123456789abcdef",
+    });
+    const guarded = new Hono()
+      .route("/", playground(built))
+      .route("/", createApp({ run, health: () => ({ model: "landscapes" }), gate: { authenticator } }));
+    const keyed = whom === "nobody" ? undefined : await listen(guarded, 0, "127.0.0.1");
+    if (keyed !== undefined) await page.addInitScript('sessionStorage.setItem("daguerre-key", "open-sesame")');
     const sockets = new Set<net.Socket>();
     const cable = net.createServer((near) => {
-      const far = net.connect(server.port, "127.0.0.1");
+      const far = net.connect((keyed ?? server).port, "127.0.0.1");
       for (const [one, other] of [
         [near, far],
         [far, near],
@@ -487,6 +501,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     } finally {
       for (const socket of sockets) socket.destroy();
       cable.close();
+      await keyed?.close();
     }
   });
 

@@ -23,14 +23,20 @@ const jose = () => import("jose");
 export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** Who asks. */
+/** Who asks. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is an owner besides it. */
 export interface Principal {
-  /** What limits are counted by and logs show: a key's name, a token's subject, or `anonymous`. */
+  /** For logs alone: the name of the key, `subject:` and the subject of a token of no key, or `anonymous`. */
   readonly name: string;
   readonly by: "key" | "token" | "nothing";
+  /** The name of the key whose rights it has and against which its work counts; undefined: it acts for no key. */
+  readonly key: string | undefined;
+  /** Whom a token is for; every token has one. undefined for keys and the anonymous. */
+  readonly subject: string | undefined;
   readonly scopes: readonly Scope[];
   /** Names of models; undefined: all. */
   readonly models: readonly string[] | undefined;
+  /** When the credential ends, in ms since the epoch; undefined: never. */
+  readonly expiresAt: number | undefined;
 }
 
 /** A key as it is configured: the key itself, or its SHA-256 in hexadecimal (`sha256:…`), so that a file need not hold it. */
@@ -45,7 +51,7 @@ export interface AuthOptions {
   readonly keys: readonly ApiKey[];
   /** The secret (HS256) that tokens are signed with, 32 bytes or more; undefined: there are no tokens. */
   readonly tokenSecret?: string;
-  /** Seconds that a token may live, from `iat` to `exp`. */
+  /** Seconds that a token may live: from `iat` to `exp`, and from now to `exp`. */
   readonly tokenSeconds?: number;
 }
 
@@ -57,7 +63,15 @@ export interface Authenticator {
   /** Whether there is a secret to make tokens with. */
   readonly issues: boolean;
   /** A token with a part of `principal`'s rights. @throws Error when there is no token secret */
-  issueToken(principal: Principal, wanted: TokenRequest): Promise<{ token: string; expires_in: number }>;
+  issueToken(principal: Principal, wanted: TokenRequest): Promise<IssuedToken>;
+}
+
+export interface IssuedToken {
+  readonly token: string;
+  /** Seconds. */
+  readonly expires_in: number;
+  /** Whom the token is for. The next token that is asked for with it owns what this one starts. */
+  readonly subject: string;
 }
 
 export interface TokenRequest {
@@ -65,6 +79,7 @@ export interface TokenRequest {
   readonly models?: readonly string[];
   /** Seconds; at most what is configured. */
   readonly seconds?: number;
+  /** Left out: one that nobody can guess. */
   readonly subject?: string;
 }
 
@@ -74,12 +89,40 @@ export interface Credential {
   readonly from: "header" | "query";
 }
 
-const ANONYMOUS: Principal = { name: "anonymous", by: "nothing", scopes: SCOPES, models: undefined };
+const ANONYMOUS: Principal = {
+  name: "anonymous",
+  by: "nothing",
+  key: undefined,
+  subject: undefined,
+  scopes: SCOPES,
+  models: undefined,
+  expiresAt: undefined,
+};
 const AUDIENCE = "daguerre";
 const DEFAULT_TOKEN_SECONDS = 600;
 /** Clocks of two servers may differ by so many seconds. */
 const CLOCK_SKEW_S = 5;
 const HASHED = /^sha256:([0-9a-f]{64})$/i;
+/** Bytes of a random subject, too many to guess. */
+const SUBJECT_BYTES = 16;
+
+/**
+ * The claims of a token; `jose` has checked `aud`, `exp`, `iat` and `nbf` by then. A claim of another type is an error:
+ * to pass over it would give more rights than were meant. The descriptions are the ends of the messages.
+ */
+const claimsSchema = z.object({
+  sub: z
+    .string()
+    .regex(/^[^\p{C}\p{Zl}\p{Zp}]{1,256}$/u)
+    .optional()
+    .describe("a text of 1 to 256 printable characters"),
+  key: z.string().optional().describe("the name of a key, as a text"),
+  scope: z.string().optional().describe("a text, with a space between two scopes"),
+  scopes: z.array(z.string()).optional().describe("a list of texts"),
+  models: z.array(z.string()).optional().describe("a list of names of models"),
+  exp: z.number(),
+  iat: z.number(),
+});
 
 /** @throws RangeError for a token secret that is too short, or a key that is empty */
 export function createAuthenticator(options: AuthOptions): Authenticator {
@@ -96,7 +139,8 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
     if (key.length === 0) throw new RangeError(`the key '${name}' is empty`);
     const hashed = HASHED.exec(key)?.[1];
     const sha256 = hashed === undefined ? createHash("sha256").update(key).digest() : Buffer.from(hashed, "hex");
-    return { digest: digest(sha256), principal: { name, by: "key", scopes, models } satisfies Principal };
+    const principal: Principal = { ...ANONYMOUS, name, by: "key", key: name, scopes, models };
+    return { digest: digest(sha256), principal };
   });
   const required = keys.length > 0 || secret !== undefined;
 
@@ -108,7 +152,7 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
   };
 
   const byToken = async (token: string): Promise<Principal | Failure> => {
-    if (secret === undefined) return refused("The token is not valid here");
+    if (secret === undefined) return invalid();
     const { errors, jwtVerify } = await jose();
     try {
       const { payload } = await jwtVerify(token, secret, {
@@ -117,17 +161,38 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
         requiredClaims: ["exp", "iat"],
         clockTolerance: CLOCK_SKEW_S,
       });
-      const { exp = 0, iat = 0, sub = "token", scope, models } = payload;
-      if (exp - iat > tokenSeconds + CLOCK_SKEW_S) return refused(`The token lives longer than ${tokenSeconds} s`);
-      const named = typeof scope === "string" ? scope.split(" ") : [];
+      const claims = claimsSchema.safeParse(payload);
+      if (!claims.success) {
+        const claim = String(claims.error.issues[0]?.path[0]) as keyof typeof claimsSchema.shape;
+        return invalid(claim, `must be ${claimsSchema.shape[claim].description}`);
+      }
+      const { sub, key, scope, scopes, models, exp, iat } = claims.data;
+      const now = Date.now() / 1000;
+      if (iat > now + CLOCK_SKEW_S) return invalid("iat", "is in the future; compare the clocks");
+      // Both are bounded: a token of a hundred years can have its `iat` close to its `exp`.
+      if (Math.max(exp - iat, exp - now) > tokenSeconds + CLOCK_SKEW_S) {
+        return refused(`The token lives longer than ${tokenSeconds} s`);
+      }
+      // A key that is taken out of the configuration takes its tokens with it.
+      if (key !== undefined && !keys.some(({ principal }) => principal.key === key)) {
+        return invalid("key", "must be the name of a key of this server");
+      }
+      if (scope !== undefined && scopes !== undefined) return invalid("scopes", "must not be there beside `scope`");
+      const named = scopes ?? scope?.split(" ") ?? [];
+      const subject = sub ?? subjectOf(token);
       return {
-        name: sub,
+        name: key ?? `subject:${subject}`,
         by: "token",
+        key,
+        subject,
         scopes: SCOPES.filter((known) => named.includes(known)),
-        models: Array.isArray(models) ? models.filter((model) => typeof model === "string") : undefined,
+        models,
+        expiresAt: exp * 1000,
       };
     } catch (error) {
-      return refused(error instanceof errors.JWTExpired ? "The token has expired" : "The token is not valid here");
+      if (error instanceof errors.JWTExpired) return refused("The token has expired");
+      if (!(error instanceof errors.JWTClaimValidationFailed)) return invalid();
+      return invalid(error.claim, CLAIM_FAULTS[error.claim] ?? "has a wrong value");
     }
   };
 
@@ -148,22 +213,44 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
       const seconds = Math.min(wanted.seconds ?? tokenSeconds, tokenSeconds);
       const scopes = (wanted.scopes ?? principal.scopes).filter((scope) => principal.scopes.includes(scope));
       const models = wanted.models?.filter((model) => principal.models?.includes(model) ?? true) ?? principal.models;
+      const subject = wanted.subject ?? randomBytes(SUBJECT_BYTES).toString("base64url");
       const { SignJWT } = await jose();
-      const token = await new SignJWT({ scope: scopes.join(" "), ...(models && { models }) })
+      const token = await new SignJWT({ scope: scopes.join(" "), key: principal.key, models })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-        // The key's name stays in it: what its tokens do counts against the key.
-        .setSubject(wanted.subject === undefined ? principal.name : `${principal.name}/${wanted.subject}`)
+        .setSubject(subject)
         .setAudience(AUDIENCE)
         .setIssuedAt()
         .setExpirationTime(`${seconds}s`)
         .sign(secret);
-      return { token, expires_in: seconds };
+      return { token, expires_in: seconds, subject };
     },
   };
 }
 
 function refused(detail: string): Failure {
   return { status: 401, detail };
+}
+
+/** Names the claim at fault, where a claim is at fault: the signature was right then, so this tells a stranger nothing. */
+function invalid(claim?: string, fault?: string): Failure {
+  return refused(`The token is not valid here${claim === undefined ? "" : `: \`${claim}\` ${fault}`}`);
+}
+
+/** The rules of the claims that `jose` checks. */
+const CLAIM_FAULTS: Readonly<Record<string, string>> = {
+  aud: `must be there and be "${AUDIENCE}"`,
+  exp: "must be there, in seconds since 1970",
+  iat: "must be there, in seconds since 1970",
+  nbf: "must be in the past, in seconds since 1970",
+};
+
+/**
+ * The subject of a token that names none: a digest of what was signed, so that only this token owns what it starts. The
+ * signature itself is left out, because one signature can be spelt in several ways.
+ */
+function subjectOf(token: string): string {
+  const signed = token.slice(0, token.lastIndexOf("."));
+  return `token:${createHash("sha256").update(signed).digest("base64url")}`;
 }
 
 /** Where a request carries its credential. */
@@ -185,10 +272,10 @@ export function principalOf(c: Context): Principal {
   return principals.get(c.req.raw) ?? ANONYMOUS;
 }
 
-/** Whose a job is that this request starts, or may see; undefined where all are anonymous. */
+/** The owner of the jobs that this request starts or may see, another text for each key and subject; undefined where all are anonymous. */
 export function ownerOf(c: Context): string | undefined {
-  const { name, by } = principalOf(c);
-  return by === "nothing" ? undefined : name;
+  const { by, key = null, subject = null } = principalOf(c);
+  return by === "nothing" ? undefined : JSON.stringify([key, subject]);
 }
 
 /** What a path needs: nothing, some credential whatever its scopes, or one with that scope. */
@@ -226,16 +313,17 @@ export function guard({ authenticator, scopeOf, model, refuse }: GuardOptions): 
 }
 
 /** The body of `POST /auth/token`: what the token is to be allowed less than the key. */
-export const tokenRequestSchema = z.object({
+// Strict: a name that is misspelt and passed over would leave the token all rights of its key.
+export const tokenRequestSchema = z.strictObject({
   scopes: z.array(z.enum(SCOPES)).optional(),
   models: z.array(z.string().max(256)).max(64).optional(),
   /** Seconds; at most what is configured. */
   seconds: z.int().min(1).max(86_400).optional(),
-  /** Whom it is for, so that logs can tell. */
   subject: z
     .string()
-    .regex(/^[\w.@-]{1,64}$/, "must be letters, digits and . _ @ -")
-    .optional(),
+    .regex(/^[\w.@-]{1,64}$/, "must be 1 to 64 letters, digits and . _ @ -")
+    .optional()
+    .describe("whom the token is for: tokens of one key and one subject own the same jobs; left out: a random one"),
 });
 
 /** Longer bodies cannot be a token request. */

@@ -3,9 +3,11 @@
  * (sessions). The schema of requests has limits of its own, which are what can be computed; these are what somebody who
  * runs a server allows, and are smaller or equal.
  *
- * A client is the principal of its credential, or its address where all are anonymous.
+ * A client is the key that its credential acts for, the subject of a token that acts for none, or the network of its
+ * address where all are anonymous.
  */
 import type { Context, MiddlewareHandler } from "hono";
+import ipaddr from "ipaddr.js";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import { RequestError, type RequestIssue } from "../src/engine/errors.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
@@ -71,10 +73,31 @@ export function addressOf(c: Context, proxies: TrustedProxies): string {
   return forwarded.at(-proxies) || socket;
 }
 
-/** What limits are counted by. */
+/**
+ * The client that limits are counted by: the key that a credential acts for, the subject of a token that acts for none, or else the
+ * address. The word before the colon says which, so that no two of them are one text.
+ */
 export function clientOf(c: Context, proxies: TrustedProxies = 0): string {
-  const { name } = principalOf(c);
-  return name === "anonymous" ? `address:${addressOf(c, proxies)}` : `key:${name.split("/")[0]}`;
+  const { key, subject } = principalOf(c);
+  if (key !== undefined) return `key:${key}`;
+  return subject === undefined ? `address:${networkOf(addressOf(c, proxies))}` : `subject:${subject}`;
+}
+
+/** IPv4 addresses as a translator to IPv6 writes them (RFC 6052). */
+const TRANSLATED = ipaddr.IPv6.parseCIDR("64:ff9b::/96");
+
+/**
+ * The network that an address counts for. A client with one IPv6 address usually has its whole /64, so a /64 is one
+ * client; IPv4 counts by the address, also where it is written as IPv6. Some proxies write the port as well: it is left out.
+ */
+function networkOf(address: string): string {
+  const bare = /^\[(.+)\](?::\d+)?$/.exec(address)?.[1] ?? /^([\d.]+):\d+$/.exec(address)?.[1] ?? address;
+  if (!ipaddr.isValid(bare)) return "unknown";
+  const parsed = ipaddr.process(bare);
+  if (!(parsed instanceof ipaddr.IPv6)) return parsed.toString();
+  const bytes = parsed.toByteArray();
+  if (parsed.match(TRANSLATED)) return new ipaddr.IPv4(bytes.slice(12)).toString();
+  return `${new ipaddr.IPv6([...bytes.slice(0, 8), 0, 0, 0, 0, 0, 0, 0, 0]).toString()}/64`;
 }
 
 export interface RateOptions {

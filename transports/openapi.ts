@@ -72,7 +72,11 @@ export const ANSWERS = {
     status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]),
     detail: z.string().optional(),
   }),
-  Token: z.object({ token: z.string(), expires_in: z.int().describe("seconds") }),
+  Token: z.object({
+    token: z.string(),
+    expires_in: z.int().describe("seconds"),
+    subject: z.string().describe("pass it on when you ask for the next token: that one then owns what this one starts"),
+  }),
   Health: z.looseObject({ status: z.literal("ok") }),
   Ready: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
   QueueSubmission: z.object({ status: z.literal("IN_QUEUE"), queue_position: z.int(), ...queueAddresses }),
@@ -403,7 +407,9 @@ export const ROUTES: readonly RouteDescription[] = [
     body: { schema: "TokenRequest", optional: true },
     answers: {
       200: { description: "the token", schema: "Token" },
+      400: failure("not JSON"),
       404: failure("no tokens are made here"),
+      413: failure("too long"),
       422: failure("fields at fault"),
       ...COMMON,
     },

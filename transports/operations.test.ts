@@ -151,7 +151,7 @@ describe("the log of requests", () => {
     const headers = { authorization: "Bearer s3cret" };
     await (await fetch(url, { method: "POST", headers, body: '{"prompt":"x","request_id":"r-7"}' })).text();
     const issued = await fetch(`${url}/auth/token`, { method: "POST", headers });
-    const { token } = (await issued.json()) as { token: string };
+    const { token, subject } = (await issued.json()) as { token: string; subject: string };
     await (await fetch(`${url}/stream?prompt=x&fal_jwt_token=${token}`)).text();
     expect(entries[0]).toEqual({
       request_id: "r-7",
@@ -162,7 +162,7 @@ describe("the log of requests", () => {
       client: "studio",
       address: "127.0.0.1",
     });
-    expect(entries[2]).toMatchObject({ path: "/stream", status: 200, client: "studio" });
+    expect(entries[2]).toMatchObject({ path: "/stream", status: 200, client: "studio", subject });
     expect(JSON.stringify(entries)).not.toContain("s3cret");
     expect(JSON.stringify(entries)).not.toContain(token);
   });

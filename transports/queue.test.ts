@@ -246,12 +246,12 @@ describe("webhooks", () => {
     const { port } = server.address() as AddressInfo;
     return { hook: `http://127.0.0.1:${port}/hook`, bodies, calls: () => calls };
   }
-  const allowed = { webhooks: { hosts: ["127.0.0.1"], allowPrivate: true } };
+  const allowed = (hook: string) => ({ webhooks: { hosts: [new URL(hook).host], allowPrivate: true } });
   const query = (hook: string) => `?fal_webhook=${encodeURIComponent(hook)}`;
 
   it("are posted the result, or the failure, and tried again when they fail", async () => {
     const { hook, bodies, calls } = await receiver(500);
-    const { url } = await serving({ options: allowed });
+    const { url } = await serving({ options: allowed(hook) });
     const { request_id } = await json(await submit(url, { prompt: "x" }, query(hook)));
     await until(() => bodies.length === 1);
     expect(calls()).toBe(2);
@@ -262,7 +262,7 @@ describe("webhooks", () => {
       payload: expect.objectContaining({ seed: 7, images: [expect.objectContaining({ content_type: "image/jpeg" })] }),
     });
     const failing = await serving({
-      options: allowed,
+      options: allowed(hook),
       run: async function* (): AsyncGenerator<RunEvent> {
         yield { type: "queued", position: 0 };
         throw new Error("/secret");
@@ -288,6 +288,7 @@ describe("webhooks", () => {
       "https://wide.example/",
       "http://hooks.example/",
       "https://user:word@hooks.example/",
+      "https://hooks.example:8443/",
       "https://127.0.0.1/",
       "ftp://hooks.example/",
       "nonsense",

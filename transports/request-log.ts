@@ -14,6 +14,8 @@ export interface RequestEntry {
   /** Milliseconds until the answer's headers were ready; a stream goes on after them. */
   readonly ms: number;
   readonly client: string;
+  /** Whom the token was for, if it was a token. */
+  readonly subject?: string;
   readonly address: string;
 }
 
@@ -24,13 +26,15 @@ export function requestLog(write: (entry: RequestEntry) => void, proxies: number
   return async (c, next) => {
     const began = performance.now();
     await next();
+    const { name, subject } = principalOf(c);
     write({
       request_id: c.res.headers.get("x-request-id") ?? undefined,
       method: c.req.method,
       path: c.req.path.slice(0, PATH_CHARACTERS),
       status: c.res.status,
       ms: Math.round(performance.now() - began),
-      client: principalOf(c).name,
+      client: name,
+      subject,
       address: addressOf(c, proxies),
     });
   };

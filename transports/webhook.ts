@@ -2,7 +2,7 @@
  * Posting a result to an address that a client named, which is the one place where this server calls somebody.
  *
  * A client could name an address that only the server reaches (a router, a cloud's metadata service), so: hosts are on an
- * allow-list; the addresses that a name resolves to must be public; the connection goes to exactly the address that was
+ * allow-list, each with its port; the addresses that a name resolves to must be public; the connection goes to exactly the address that was
  * checked, so that a name cannot resolve to something else a moment later; and each hop of a redirect is checked alike.
  */
 import type { LookupAddress, LookupAllOptions } from "node:dns";
@@ -15,7 +15,10 @@ import ipaddr from "ipaddr.js";
 import { RequestError } from "../src/engine/errors.ts";
 
 export interface WebhookPolicy {
-  /** `hooks.example`, or `*.hooks.example` for everything below it. None: webhooks are refused. */
+  /**
+   * `hooks.example`, or `*.hooks.example` for everything below it, with a port (`hooks.example:8443`, `[::1]:8443`) unless
+   * it is the scheme's own. An entry that `allowedHost` does not understand allows nothing. None: webhooks are refused.
+   */
   readonly hosts: readonly string[];
   /** Lets these hosts have private, loopback and link-local addresses, and speak plain http. */
   readonly allowPrivate: boolean;
@@ -71,11 +74,37 @@ function checkUrl(url: URL, { hosts, allowPrivate }: WebhookPolicy): void {
     throw new RefusedAddress("must be https");
   if (url.username !== "" || url.password !== "") throw new RefusedAddress("must not hold a name or password");
   const host = hostOf(url);
-  const listed = hosts.some((pattern) =>
-    pattern.startsWith("*.") ? host.endsWith(pattern.slice(1).toLowerCase()) : host === pattern.toLowerCase(),
-  );
-  if (!listed) throw new RefusedAddress("is not a host that this server may call");
+  const listed = hosts
+    .flatMap((text) => allowedHost(text) ?? [])
+    .filter(({ name, below }) => (below ? host.endsWith(`.${name}`) : host === name));
+  if (listed.length === 0) throw new RefusedAddress("is not a host that this server may call");
+  const port = url.port || (url.protocol === "https:" ? "443" : "80");
+  // A URL leaves its scheme's own port out.
+  if (!listed.some((allowed) => (allowed.port === undefined ? url.port === "" : allowed.port === port))) {
+    throw new RefusedAddress(`names a port (${port}) of this host that this server may not call`);
+  }
   if (isIP(host) !== 0) checkAddress(host, allowPrivate);
+}
+
+/** One entry of the allow-list. */
+export interface AllowedHost {
+  readonly name: string;
+  /** Whether the names below it are allowed, and not itself. */
+  readonly below: boolean;
+  /** undefined: the scheme's own. */
+  readonly port: string | undefined;
+}
+
+/** An entry of the allow-list in the form that a URL's host has; undefined for what is none, such as a whole address. */
+export function allowedHost(text: string): AllowedHost | undefined {
+  const below = text.startsWith("*.");
+  const rest = below ? text.slice(2) : text;
+  const authority = isIP(rest) === 6 ? `[${rest}]` : rest;
+  if (/[*/?#@\\\s]|:$/.test(authority)) return undefined;
+  // A URL leaves the port of its scheme out; no port belongs to both.
+  const [http, https] = [`http://${authority}`, `https://${authority}`];
+  if (!URL.canParse(http) || !URL.canParse(https)) return undefined;
+  return { name: hostOf(new URL(https)), below, port: new URL(http).port || new URL(https).port || undefined };
 }
 
 function hostOf(url: URL): string {
@@ -85,11 +114,39 @@ function hostOf(url: URL): string {
     .toLowerCase();
 }
 
-/** @throws RefusedAddress for anything but a public unicast address, IPv4 inside IPv6 included */
+/** @throws RefusedAddress for anything but a public unicast address */
 function checkAddress(address: string, allowPrivate: boolean): void {
   if (allowPrivate) return;
-  const range = ipaddr.isValid(address) ? ipaddr.process(address).range() : "invalid";
+  const range = rangeOf(address);
   if (range !== "unicast") throw new RefusedAddress(`resolves to an address that is not public (${range})`);
+}
+
+/** An IPv6 address in hexadecimal alone, without its zone: `ipaddr.js` reads ::a.b.c.d as ::ffff:a.b.c.d. */
+function withoutDots(address: string): string {
+  return new URL(`http://[${address.split("%")[0]}]`).hostname.slice(1, -1);
+}
+
+/** The only part of IPv6 that is given out for public use (IANA's registry of its address space). */
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
+
+/**
+ * The use of an address, in the words of `ipaddr.js`; `unicast`: a public host.
+ *
+ * IPv4 can stand within IPv6 in many forms, and each reaches the IPv4 address where a machine or a router translates it.
+ * The mapped form (::ffff:0:0/96) and ISATAP's (…:0:5efe:a.b.c.d) are judged by the IPv4 address within. All other forms
+ * are refused, whatever is within: `ipaddr.js` knows 6to4, Teredo and NAT64, and the compatible form (::a.b.c.d) is outside
+ * 2000::/3.
+ */
+function rangeOf(address: string): string {
+  if (!ipaddr.isValid(address)) return "invalid";
+  const parsed = ipaddr.process(isIP(address) === 6 ? withoutDots(address) : address);
+  const range = parsed.range();
+  if (range !== "unicast" || !(parsed instanceof ipaddr.IPv6)) return range;
+  if (!parsed.match(GLOBAL_UNICAST)) return "reserved";
+  const [, , , , fifth = 0, sixth] = parsed.parts;
+  // The bit that may be set says that the IPv4 address is unique in the world.
+  const isatap = (fifth & ~0x0200) === 0 && sixth === 0x5efe;
+  return isatap ? new ipaddr.IPv4(parsed.toByteArray().slice(12)).range() : range;
 }
 
 /**

@@ -86,6 +86,12 @@ describe("configuration", () => {
     expect(complaint(() => loadConfig({ ...nothing, env: { DAGUERRE_AUTH_TOKEN_SECRET: "hunter2" } }))).toMatch(
       /^DAGUERRE_AUTH_TOKEN_SECRET: (?!.*hunter2)/,
     );
+    for (const host of ["https://hooks.example", "hooks.example/path", "hooks.example:port", "*"]) {
+      const env = { DAGUERRE_WEBHOOKS_HOSTS: `hooks.example:8443,${host}` };
+      expect(complaint(() => loadConfig({ ...nothing, env }))).toMatch(
+        /^DAGUERRE_WEBHOOKS_HOSTS: must be a host such as/,
+      );
+    }
     const named = await file({ limits: { step: 3 }, cors: [] });
     const both = complaint(() => loadConfig({ ...nothing, file: named }));
     expect(both).toContain(`${named}: limits: `);

@@ -12,6 +12,7 @@ import { z } from "zod";
 import { SCOPES } from "../../transports/auth.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../../transports/input.ts";
 import { RESUME } from "../../transports/source.ts";
+import { allowedHost } from "../../transports/webhook.ts";
 import { LOG_LIMITS } from "../engine/job-log.ts";
 import { JOB_DEFAULTS } from "../engine/jobs.ts";
 import { LIMITS } from "../engine/request.ts";
@@ -38,6 +39,8 @@ function setting<T extends z.ZodType>(
 
 const positive = z.int().min(1);
 const seconds = z.number().min(0.1).max(86_400);
+
+const NOT_A_HOST = "must be a host such as hooks.example, *.hooks.example, hooks.example:8443 or [2001:db8::1]:8443";
 
 const apiKey = z.strictObject({
   name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
@@ -167,8 +170,8 @@ export const configSchema = z.strictObject({
   webhooks: z
     .strictObject({
       hosts: setting(
-        z.array(z.string()).default([]),
-        "hosts that results may be posted to, such as hooks.example or *.hooks.example; none: webhooks are refused",
+        z.array(z.string().refine((text) => allowedHost(text) !== undefined, NOT_A_HOST)).default([]),
+        "hosts that results may be posted to, such as hooks.example or *.hooks.example; a port other than the scheme's own (443; 80 for http) is named: hooks.example:8443; none: webhooks are refused",
       ),
       allow_private: setting(
         z.boolean().default(false),
@@ -397,12 +400,32 @@ page, \`/health\`, \`/ready\`, \`/openapi.json\` and \`/docs\` need a credential
 
 - a key: \`Authorization: Bearer KEY\` or \`Authorization: Key KEY\`. \`printf %s KEY | sha256sum\` gives what may stand in the
   file in its place.
-- a token, for browsers: \`POST /auth/token\` with a key answers \`{token, expires_in}\`; the body may narrow it
-  (\`{"scopes": ["realtime"], "models": [], "seconds": 60, "subject": "visitor-17"}\`). It goes where a key goes, or into
-  \`?fal_jwt_token=\`.
+- a token, for browsers: \`POST /auth/token\` with a key answers \`{token, expires_in, subject}\`; the body may narrow it
+  (\`{"scopes": ["realtime"], "models": ["sdxl"], "seconds": 60, "subject": "visitor-17"}\`). It goes where a key goes, or
+  into \`?fal_jwt_token=\`.
 
 Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(", ")}. A key without \`scopes\` has all of them, one without \`models\` may use
 all models.
+
+A job belongs to the owner that has started it, and is not there for anybody else. Each key is an owner, and so is each subject
+of its tokens: a key does not see the jobs of its tokens, nor they its jobs. Without \`subject\` a token gets a random one. Send
+the \`subject\` of the answer with the request for the next token, and that one owns all that the last one has started.
+Limits count all that a key and its tokens do together; where nobody needs a credential they count by address: by the /64 of
+an IPv6 address.
+
+You may sign tokens yourself with \`auth.token_secret\` (HS256). These claims count:
+
+| claim | meaning |
+| --- | --- |
+| \`aud\` | \`"daguerre"\`, needed |
+| \`iat\`, \`exp\` | seconds since 1970, needed; \`iat\` not in the future, \`exp\` within \`auth.token_seconds\` of \`iat\` and of now |
+| \`scope\` or \`scopes\` | a text, with a space between two scopes, or a list of texts; left out: none |
+| \`models\` | a list of names; left out: all models |
+| \`sub\` | the subject: 1 to 256 printable characters; left out: the token owns only what it starts itself |
+| \`key\` | the name of a key of this server that its requests count against; left out: it is a client of its own, by its subject |
+
+A claim of another type is refused with 401, and the answer names it. When a key is taken out of the configuration, its
+tokens are refused too.
 
 ## Memory
 
