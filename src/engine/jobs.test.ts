@@ -114,14 +114,119 @@ describe("admission", () => {
     ]);
   });
 
-  it("refuses the id of a job that runs, and of somebody else's; an ended one gives it up", async () => {
+  it("joins the job of the same id while it has not ended, and refuses another input under it", async () => {
     const jobs = createJobs(count);
-    const job = jobs.submit({}, { id: "a", owner: "me", detached: true });
-    expect(() => jobs.submit({}, { id: "a", owner: "me" })).toThrow(expect.objectContaining({ code: "id-in-use" }));
+    const job = jobs.submit({ n: 1 }, { id: "a", owner: "me", detached: true });
+    expect(jobs.submit({ n: 1 }, { id: "a", owner: "me" })).toBe(job);
+    expect(() => jobs.submit({ n: 2 }, { id: "a", owner: "me" })).toThrow(
+      expect.objectContaining({ code: "id-in-use" }),
+    );
     await job.ended;
-    expect(() => jobs.submit({}, { id: "a", owner: "you" })).toThrow(expect.objectContaining({ status: 409 }));
-    expect(jobs.submit({}, { id: "a", owner: "me", detached: true })).not.toBe(job);
+    expect(jobs.submit({ n: 1 }, { id: "a", owner: "me", detached: true })).not.toBe(job);
   });
+});
+
+describe("owners", () => {
+  it("have ids and idempotency keys of their own, and know nothing of each other's", async () => {
+    const jobs = createJobs(count, { retentionMs: 40 });
+    const mine = jobs.submit({ n: 1 }, { id: "a", owner: "me", idempotencyKey: "b c", detached: true });
+    const yours = jobs.submit({ n: 2 }, { id: "a", owner: "you", idempotencyKey: "b c", detached: true });
+    const other = jobs.submit({ n: 1 }, { id: "a b", owner: "me b", idempotencyKey: "c", detached: true });
+    expect(new Set([mine, yours, other]).size).toBe(3);
+    expect(jobs.find("a", { owner: "me" })).toBe(mine);
+    expect(jobs.find("a", { owner: "you" })).toBe(yours);
+    expect(() => jobs.find("a", { owner: undefined })).toThrow(expect.objectContaining({ code: "not-found" }));
+    await Promise.all([mine.ended, yours.ended, other.ended]);
+    await sleep(100);
+    // The owner is told that there was one; for everybody else there never was.
+    expect(() => jobs.find("a", { owner: "me" })).toThrow(expect.objectContaining({ code: "log-gone" }));
+    expect(() => jobs.find("a", { owner: "they" })).toThrow(expect.objectContaining({ code: "not-found" }));
+    expect(() => jobs.find("a b", { owner: "me" })).toThrow(expect.objectContaining({ code: "not-found" }));
+    const nobodys = jobs.submit({}, { id: "n", detached: true });
+    expect(jobs.find("n", { owner: "me" })).toBe(nobodys);
+    expect(jobs.find("n")).toBe(nobodys);
+  });
+});
+
+describe("clients", () => {
+  const submitted = (jobs: Jobs<Input, Event>, client: string, many: number, input: Input = {}) =>
+    Array.from({ length: many }, () => {
+      try {
+        return jobs.submit(input, { client, detached: true });
+      } catch {
+        return undefined;
+      }
+    });
+
+  it("take turns, whoever came first with how many", async () => {
+    const jobs = createJobs(count, { concurrency: 1, queuedEvent });
+    const order: string[] = [];
+    jobs.observe((job, change) => {
+      if (change === "started") order.push(job.client ?? "");
+    });
+    const as = submitted(jobs, "a", 6, { n: 1, ms: 2 });
+    const bs = submitted(jobs, "b", 2, { n: 1, ms: 2 });
+    const [c] = submitted(jobs, "c", 1, { n: 1, ms: 2 });
+    // One of a runs; one of a, one of b are before it.
+    expect(c?.position).toBe(2);
+    await Promise.all([...as, ...bs, c].map((job) => job?.ended));
+    expect(order.join("")).toBe("aabcabaaa");
+    expect(await all(c!.watch())).toContain("2 queued");
+  });
+
+  it("never fill the line: as much as one has is left free for others", () => {
+    const jobs = createJobs(count, { concurrency: 1, maxQueued: 20 });
+    const taken = (client: string, many: number) => submitted(jobs, client, many, { n: 100 }).filter(Boolean).length;
+    // One of them runs.
+    expect(taken("a", 50)).toBe(12);
+    expect(taken("b", 50)).toBe(5);
+    expect(taken("c", 50)).toBe(3);
+    expect(taken("d", 50)).toBe(1);
+    for (const job of jobs.list()) job.cancel();
+  });
+
+  it("share the bytes of what waits in the same way", () => {
+    const jobs = createJobs<{ data: Uint8Array }, Event>(
+      async function* (_, { signal }) {
+        await sleep(5_000, undefined, { signal }).catch(() => {});
+      },
+      { concurrency: 1, maxQueued: 1000, maxQueuedBytes: 100_000 },
+    );
+    const take = (client: string, bytes: number) => {
+      try {
+        return jobs.submit({ data: new Uint8Array(bytes) }, { client, detached: true });
+      } catch {
+        return undefined;
+      }
+    };
+    take("a", 1);
+    const waiting = Array.from({ length: 20 }, () => take("a", 9_000)).filter(Boolean);
+    expect(waiting.length).toBe(5);
+    expect(take("b", 40_000)).toBeDefined();
+    expect(take("b", 4_000)).toBeUndefined();
+    for (const job of jobs.list()) job.cancel();
+  });
+
+  it("lose their own ended jobs first when too many are held", async () => {
+    const jobs = createJobs(count, { retainedJobs: 6 });
+    const [rare] = submitted(jobs, "b", 1, { n: 1, ms: 1 });
+    await rare?.ended;
+    for (const job of submitted(jobs, "a", 12, { n: 1, ms: 1 })) await job?.ended;
+    expect(jobs.get(rare!.id)).toBe(rare);
+    expect(jobs.list().length).toBe(6);
+  });
+});
+
+it("whatever a listener throws, jobs go on", async () => {
+  const errors: unknown[] = [];
+  const jobs = createJobs(count, { onError: (error) => errors.push(error) });
+  jobs.observe(() => {
+    throw new Error("listener");
+  });
+  const job = jobs.submit({}, { detached: true });
+  await job.ended;
+  expect(job.state).toBe("completed");
+  expect(errors.length).toBeGreaterThan(3);
 });
 
 describe("the end of a job", () => {

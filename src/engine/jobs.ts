@@ -9,10 +9,15 @@
  * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
  * come back within the grace period (`AbortError`), unless it was submitted detached. The place on the device is free
  * when the run itself has returned.
+ *
+ * Two names say whose a job is. Its *owner* says who may see it: ids and idempotency keys are an owner's own, and what
+ * another has is as if it were not there. Its *client* says against whom it counts: clients take turns in the line, none
+ * may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { fingerprint } from "./fingerprint.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { Account } from "./account.ts";
 import { JobError } from "./job-errors.ts";
 import { bytesOf, createJobLog, type JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun, Run } from "./run.ts";
@@ -23,6 +28,8 @@ export interface Job<Input, Event> {
   readonly id: string;
   /** Whose it is, as `submit` was told; undefined: nobody's in particular. */
   readonly owner: string | undefined;
+  /** Against whom it counts; undefined: nobody in particular. */
+  readonly client: string | undefined;
   readonly input: Input;
   readonly state: JobState;
   /** Jobs ahead of it in the line; 0 once it runs. */
@@ -51,9 +58,13 @@ export interface Job<Input, Event> {
 }
 
 export interface SubmitOptions {
-  /** The job's id; left out: a fresh UUID. A job that has ended gives its id up. */
+  /**
+   * The job's id; left out: a fresh UUID, which nobody guesses. Where the owner has a job of this id that has not ended, the
+   * same input gives that job; one that has ended gives its id up.
+   */
   readonly id?: string;
   readonly owner?: string;
+  readonly client?: string;
   /**
    * A second submission with the same key (and owner) gives the first one's job, as long as its log is held, unless that
    * failed or was cancelled.
@@ -81,15 +92,21 @@ export type JobListener<Input, Event> = (
   dropped?: { readonly slot: string; readonly count: number },
 ) => void;
 
+/** Who asks for a job. */
+export interface Viewer {
+  readonly owner: string | undefined;
+}
+
 export interface Jobs<Input, Event> {
   /**
    * Admits an input: the job runs at once or waits in line.
    * @throws JobError `queue-full`, `draining`, `id-in-use`, `key-reused`
    */
   submit(input: Input, options?: SubmitOptions): Job<Input, Event>;
-  get(id: string): Job<Input, Event> | undefined;
+  /** The job that `viewer` knows by this id: its own, or one without an owner. Without a viewer: anybody's. */
+  get(id: string, viewer?: Viewer): Job<Input, Event> | undefined;
   /** @throws JobError `not-found`, or `log-gone` for one that was there */
-  find(id: string): Job<Input, Event>;
+  find(id: string, viewer?: Viewer): Job<Input, Event>;
   /** Every job that is waiting, running, or still held after its end; oldest first. */
   list(): Job<Input, Event>[];
   /** Bytes held by all jobs: their inputs and their logs. */
@@ -109,9 +126,9 @@ export interface Jobs<Input, Event> {
 export interface JobsOptions<Event> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
-  /** Jobs that may wait. */
+  /** Jobs that may wait; of one client, no more than are left free for others. */
   readonly maxQueued?: number;
-  /** Bytes of waiting jobs' inputs, at most; a single input may be larger. */
+  /** Bytes of waiting jobs' inputs, at most, shared in the same way; a single input may be larger. */
   readonly maxQueuedBytes?: number;
   /** Milliseconds from submission until a job is stopped. Default: never. */
   readonly deadlineMs?: number;
@@ -126,13 +143,17 @@ export interface JobsOptions<Event> {
   readonly log?: Partial<LogLimits>;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
+  /** What waits and what is held is entered here. */
+  readonly account?: Account;
+  /** Told of what a listener has thrown. */
+  readonly onError?: (error: unknown) => void;
   /** Makes the event that tells a job that has to wait its place in the line, and again when it changes. Default: none. */
   readonly queuedEvent?: (position: number) => Event;
 }
 
 export const JOB_DEFAULTS = {
   concurrency: Number.POSITIVE_INFINITY,
-  maxQueued: 64,
+  maxQueued: 128,
   maxQueuedBytes: 256 * 2 ** 20,
   deadlineMs: Number.POSITIVE_INFINITY,
   graceMs: 0,
@@ -170,9 +191,18 @@ interface Held<Input, Event> {
   readonly inputBytes: number;
   start(): Promise<void>;
   told: number | undefined;
+  /** Its place in the line; see `Line`. */
+  round: number;
   readonly idempotencyKey: string | undefined;
-  readonly print: string | undefined;
   expiry?: NodeJS.Timeout;
+}
+
+/** What one owner has. */
+interface Space<Input, Event> {
+  readonly jobs: Map<string, Held<Input, Event>>;
+  readonly byKey: Map<string, Held<Input, Event>>;
+  /** Ids of jobs whose logs are gone. */
+  readonly past: Set<string>;
 }
 
 export function createJobs<Input, Event>(
@@ -182,12 +212,16 @@ export function createJobs<Input, Event>(
   const limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
   const slot = options.slotOf ?? slotOf;
   const { queuedEvent } = options;
-  const held = new Map<string, Held<Input, Event>>();
-  const byKey = new Map<string, Held<Input, Event>>();
+  const held = new Set<Held<Input, Event>>();
+  const spaces = new Map<string | undefined, Space<Input, Event>>();
   const line: Held<Input, Event>[] = [];
-  /** Jobs that have ended, in the order in which they did. */
-  const inOrder = new Set<Held<Input, Event>>();
-  const past = new Set<string>();
+  /** The round that each client's last job in the line has, and the one of the job that was started last. */
+  const rounds = new Map<string | undefined, number>();
+  let round = 0;
+  /** Jobs that have ended, by client, in the order in which they did. */
+  const ended = new Map<string | undefined, { bytes: number; entries: Set<Held<Input, Event>> }>();
+  /** Ids whose logs are gone, the oldest first. */
+  const past: { readonly owner: string | undefined; readonly id: string }[] = [];
   const listeners = new Set<JobListener<Input, Event>>();
   let running = 0;
   let draining = false;
@@ -196,13 +230,57 @@ export function createJobs<Input, Event>(
   let usualMs = 1_000;
 
   const tell: JobListener<Input, Event> = (...change) => {
-    for (const listener of listeners) listener(...change);
+    for (const listener of listeners) {
+      try {
+        listener(...change);
+      } catch (error) {
+        // Whoever looks on must not stop a job, nor the process.
+        options.onError?.(error);
+      }
+    }
   };
+
+  options.account?.enter("waiting", () => {
+    let sum = 0;
+    for (const { job, inputBytes } of held) if (job.endedAt === undefined) sum += inputBytes;
+    return sum;
+  });
+  options.account?.enter("logs", () => {
+    let sum = 0;
+    for (const { job, log, inputBytes } of held) sum += log.bytes + (job.endedAt === undefined ? 0 : inputBytes);
+    return sum;
+  });
+
+  function spaceOf(owner: string | undefined): Space<Input, Event> {
+    const space = spaces.get(owner) ?? { jobs: new Map(), byKey: new Map(), past: new Set() };
+    spaces.set(owner, space);
+    return space;
+  }
+
+  function tidy(owner: string | undefined): void {
+    const { jobs, byKey, past } = spaceOf(owner);
+    if (jobs.size + byKey.size + past.size === 0) spaces.delete(owner);
+  }
+
+  /**
+   * The line is in rounds: each client has one job in each, and a client that comes begins with the round after the one
+   * that runs (start-time fair queueing). So somebody with one job waits for one job of each other client, not for all.
+   */
+  function enqueue(entry: Held<Input, Event>): void {
+    const { client } = entry.job;
+    entry.round = client === undefined ? round : Math.max(rounds.get(client) ?? 0, round) + 1;
+    if (client !== undefined) rounds.set(client, entry.round);
+    let at = line.length;
+    while (at > 0 && line[at - 1]!.round > entry.round) at--;
+    line.splice(at, 0, entry);
+  }
 
   function pump(): void {
     while (running < limits.concurrency) {
       const next = line.shift();
       if (next === undefined) break;
+      round = Math.max(round, next.round);
+      for (const [client, last] of rounds) if (last <= round) rounds.delete(client);
       running++;
       const begun = performance.now();
       void next.start().finally(() => {
@@ -226,11 +304,18 @@ export function createJobs<Input, Event>(
     return Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
   }
 
-  function checkRoom(inputBytes: number): void {
+  function checkRoom(client: string | undefined, inputBytes: number): void {
     if (running < limits.concurrency) return;
-    const bytes = line.reduce((sum, waiting) => sum + waiting.inputBytes, inputBytes);
-    if (line.length < limits.maxQueued && (line.length === 0 || bytes <= limits.maxQueuedBytes)) return;
-    throw new JobError("queue-full", `${line.length} jobs are waiting already; try again later`, retryAfter());
+    const own = line.filter(({ job }) => client !== undefined && job.client === client);
+    const bytes = (entries: readonly Held<Input, Event>[]) => entries.reduce((sum, one) => sum + one.inputBytes, 0);
+    const freeBytes = limits.maxQueuedBytes - bytes(line);
+    const full = line.length >= limits.maxQueued || (line.length > 0 && inputBytes > freeBytes);
+    if (full)
+      throw new JobError("queue-full", `${line.length} jobs are waiting already; try again later`, retryAfter());
+    if (own.length === 0) return;
+    if (own.length <= limits.maxQueued - line.length && bytes(own) + inputBytes <= freeBytes) return;
+    const message = `${own.length} of your jobs are waiting already, which is your share; try again later`;
+    throw new JobError("queue-full", message, retryAfter());
   }
 
   const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
@@ -238,34 +323,58 @@ export function createJobs<Input, Event>(
   /** Forgets a job that has ended. */
   function forget(entry: Held<Input, Event>): void {
     clearTimeout(entry.expiry);
-    inOrder.delete(entry);
-    const { id } = entry.job;
-    if (held.get(id) === entry) {
-      held.delete(id);
-      past.add(id);
-      const [oldest] = past;
-      if (past.size > REMEMBERED_IDS) past.delete(oldest!);
+    const { id, owner, client } = entry.job;
+    const others = ended.get(client);
+    if (others?.entries.delete(entry)) {
+      others.bytes -= entry.log.bytes + entry.inputBytes;
+      if (others.entries.size === 0) ended.delete(client);
     }
-    if (entry.idempotencyKey !== undefined && byKey.get(entry.idempotencyKey) === entry) {
-      byKey.delete(entry.idempotencyKey);
+    held.delete(entry);
+    const space = spaceOf(owner);
+    if (space.jobs.get(id) === entry) {
+      space.jobs.delete(id);
+      space.past.add(id);
+      past.push({ owner, id });
+      if (past.length > REMEMBERED_IDS) {
+        const oldest = past.shift()!;
+        spaceOf(oldest.owner).past.delete(oldest.id);
+        tidy(oldest.owner);
+      }
     }
+    const { idempotencyKey: key } = entry;
+    if (key !== undefined && space.byKey.get(key) === entry) space.byKey.delete(key);
     entry.log.clear();
+    tidy(owner);
   }
 
   function retain(entry: Held<Input, Event>): void {
     entry.expiry = setTimeout(() => forget(entry), Math.min(limits.retentionMs, LONGEST_TIMER)).unref();
-    let bytes = 0;
-    let count = 0;
-    inOrder.add(entry);
-    for (const older of [...inOrder].reverse()) {
-      bytes += older.log.bytes + older.inputBytes;
-      if (++count > limits.retainedJobs || (bytes > limits.retainedBytes && older !== entry)) forget(older);
+    const { client } = entry.job;
+    const own = ended.get(client) ?? { bytes: 0, entries: new Set() };
+    own.bytes += entry.log.bytes + entry.inputBytes;
+    own.entries.add(entry);
+    ended.set(client, own);
+    for (;;) {
+      let count = 0;
+      let bytes = 0;
+      for (const one of ended.values()) {
+        count += one.entries.size;
+        bytes += one.bytes;
+      }
+      const tooMany = count > limits.retainedJobs;
+      if (!tooMany && bytes <= limits.retainedBytes) return;
+      const weight = (one: { bytes: number; entries: ReadonlySet<unknown> }) =>
+        tooMany ? one.entries.size : one.bytes;
+      const [heaviest] = [...ended.values()].sort((one, other) => weight(other) - weight(one));
+      const [oldest] = heaviest!.entries;
+      // The last one stays, however large it is: somebody waits for it.
+      if (oldest === undefined || (count === 1 && !tooMany)) return;
+      forget(oldest);
     }
   }
 
-  /** `twin` is by what a second submission of the same input is known. */
-  function admit(input: Input, inputBytes: number, given: SubmitOptions, twin: { key?: string; print?: string }) {
-    const { id = randomUUID(), owner, detached = false, signal } = given;
+  function admit(input: Input, inputBytes: number, given: SubmitOptions) {
+    const { id = randomUUID(), owner, client, detached = false, signal } = given;
     const log = createJobLog<Event>(options.log);
     const stop = new AbortController();
     const submittedAt = Date.now();
@@ -278,7 +387,7 @@ export function createJobs<Input, Event>(
     let grace: NodeJS.Timeout | undefined;
     let watchers = 0;
     let settle = () => {};
-    const ended = new Promise<void>((resolve) => {
+    const settled = new Promise<void>((resolve) => {
       settle = resolve;
     });
     if (detached) log.runFree();
@@ -320,11 +429,12 @@ export function createJobs<Input, Event>(
     const job: Job<Input, Event> = {
       id,
       owner,
+      client,
       input,
       detached,
       submittedAt,
       log,
-      ended,
+      ended: settled,
       get state() {
         return state;
       },
@@ -380,8 +490,8 @@ export function createJobs<Input, Event>(
       log,
       inputBytes,
       told: undefined,
-      idempotencyKey: twin.key,
-      print: twin.print,
+      round: 0,
+      idempotencyKey: given.idempotencyKey,
       async start() {
         state = "running";
         startedAt = Date.now();
@@ -410,54 +520,63 @@ export function createJobs<Input, Event>(
     return { entry, queue: () => signal?.aborted && onSignal() };
   }
 
+  function seen(id: string, viewer: Viewer | undefined): Held<Input, Event> | undefined {
+    if (viewer !== undefined) return spaces.get(viewer.owner)?.jobs.get(id) ?? spaces.get(undefined)?.jobs.get(id);
+    for (const { jobs } of spaces.values()) if (jobs.has(id)) return jobs.get(id);
+    return undefined;
+  }
+
   return {
     submit(input, given = {}) {
-      const key = given.idempotencyKey === undefined ? undefined : `${given.owner ?? ""} ${given.idempotencyKey}`;
-      const print = key === undefined ? undefined : fingerprint(input);
+      const { id, owner, client, idempotencyKey: key } = given;
+      const { jobs, byKey } = spaceOf(owner);
       const twin = key === undefined ? undefined : byKey.get(key);
       // One that failed or was cancelled is no answer to somebody who asks again.
       if (twin !== undefined && twin.job.state !== "failed" && twin.job.state !== "cancelled") {
-        if (twin.print === print) return twin.job;
+        if (isSameInput(twin.job.input, input)) return twin.job;
         throw new JobError("key-reused", "This idempotency key was used with another input");
       }
-      if (draining) throw stopping();
-      const namesake = given.id === undefined ? undefined : held.get(given.id);
-      if (namesake !== undefined) {
-        const theirs = namesake.job.owner !== given.owner;
-        if (namesake.job.endedAt === undefined || theirs) {
-          throw new JobError("id-in-use", "A job with this request_id exists; choose another");
-        }
-        forget(namesake);
+      const namesake = id === undefined ? undefined : jobs.get(id);
+      if (namesake !== undefined && namesake.job.endedAt === undefined) {
+        if (isSameInput(namesake.job.input, input)) return namesake.job;
+        throw new JobError("id-in-use", "A job with this request_id exists; choose another");
       }
+      tidy(owner);
+      if (draining) throw stopping();
       const inputBytes = bytesOf(input);
-      checkRoom(inputBytes);
-      const { entry, queue } = admit(input, inputBytes, given, { key, print });
+      checkRoom(client, inputBytes);
+      if (namesake !== undefined) forget(namesake);
+      const { entry, queue } = admit(input, inputBytes, given);
       const { job } = entry;
-      held.set(job.id, entry);
-      past.delete(job.id);
-      if (key !== undefined) byKey.set(key, entry);
+      const space = spaceOf(owner);
+      held.add(entry);
+      space.jobs.set(job.id, entry);
+      space.past.delete(job.id);
+      if (key !== undefined) space.byKey.set(key, entry);
       tell(job, "submitted");
-      line.push(entry);
+      enqueue(entry);
       queue();
       pump();
       return job;
     },
-    get: (id) => held.get(id)?.job,
-    find(id) {
-      const job = held.get(id)?.job;
+    get: (id, viewer) => seen(id, viewer)?.job,
+    find(id, viewer) {
+      const job = seen(id, viewer)?.job;
       if (job !== undefined) return job;
-      if (past.has(id)) throw new JobError("log-gone", "This job has ended and its log is no longer held");
+      const gone = viewer === undefined ? [...spaces.values()] : [spaces.get(viewer.owner), spaces.get(undefined)];
+      if (gone.some((space) => space?.past.has(id)))
+        throw new JobError("log-gone", "This job has ended and its log is no longer held");
       throw new JobError("not-found", "There is no such job");
     },
-    list: () => [...held.values()].map(({ job }) => job),
+    list: () => [...held].map(({ job }) => job),
     get bytes() {
       let sum = 0;
-      for (const { log, inputBytes } of held.values()) sum += log.bytes + inputBytes;
+      for (const { log, inputBytes } of held) sum += log.bytes + inputBytes;
       return sum;
     },
     counts() {
       const counts = { queued: 0, running: 0, completed: 0, failed: 0, cancelled: 0 };
-      for (const { job } of held.values()) counts[job.state]++;
+      for (const { job } of held) counts[job.state]++;
       return counts;
     },
     observe(listener) {
@@ -471,7 +590,7 @@ export function createJobs<Input, Event>(
       await new Promise<void>((resolve) => {
         idle = resolve;
         const handBack = () => {
-          for (const { job } of held.values()) job.cancel(stopping());
+          for (const { job } of held) job.cancel(stopping());
           timer = setTimeout(resolve, RETURN_MS);
         };
         timer = setTimeout(handBack, Math.min(graceMs, LONGEST_TIMER));
@@ -502,6 +621,18 @@ export function throughJobs<Input, Event>(jobs: Jobs<Input, Event>, options: Sub
       reader.close();
     }
   };
+}
+
+/** Fields that name a request and do not change what it asks. */
+const NAMES = new Set(["request_id", "input_id"]);
+
+/** Whether two inputs ask the same. */
+function isSameInput(one: unknown, other: unknown): boolean {
+  const asked = (input: unknown) =>
+    typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype
+      ? Object.fromEntries(Object.entries(input).filter(([name, value]) => !NAMES.has(name) && value !== undefined))
+      : input;
+  return isDeepStrictEqual(asked(one), asked(other));
 }
 
 /** Options that were given as undefined are not given. */
