@@ -1,14 +1,14 @@
 /** What can be done to a job besides watching it: look at it, change it while it runs, cancel it. */
 import type { Context } from "hono";
-import { JobError } from "../src/engine/job-errors.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { type InputOptions, readInput } from "./input.ts";
+import { type OwnerOf, viewerOf } from "./source.ts";
 import { idHeaders } from "./wire.ts";
 
 export interface JobRouteOptions {
   /** Whose the requests of this client are; a job of somebody else is not there. */
-  ownerOf?: (c: Context) => string | undefined;
+  ownerOf?: OwnerOf;
 }
 
 type Handler = (c: Context) => Promise<Response>;
@@ -20,11 +20,7 @@ function route<Input, Event>(
 ): Handler {
   return async (c) => {
     try {
-      const job = jobs.find(c.req.param("job") ?? "");
-      if (ownerOf !== undefined && job.owner !== undefined && ownerOf(c) !== job.owner) {
-        throw new JobError("not-found", "There is no such job");
-      }
-      return await answer(job, c);
+      return await answer(jobs.find(c.req.param("job") ?? "", viewerOf(c, ownerOf)), c);
     } catch (error) {
       return failureResponse(failureOf(error));
     }

@@ -85,7 +85,7 @@ async function answer(
     envelope = envelopeOf(request.generation);
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
-    const job = submit(c, jobs, request.generation, { ownerOf }, { id: envelope.requestId });
+    const job = submit(c, jobs, request.generation, { ...options, ownerOf }, { id: envelope.requestId });
     const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), options, fail };
     return request.stream ? await stream(answered) : await whole(answered);
   } catch (error) {

@@ -20,7 +20,9 @@ import { ownerOf } from "./auth.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import { type BodyOptions, readInput } from "./input.ts";
 import { asciiJson, JsonText } from "./json-text.ts";
+import { clientOf } from "./limits.ts";
 import { type AnswerOptions, jsonAnswer } from "./outflow.ts";
+import { viewerOf } from "./source.ts";
 import { deliverWebhook, parseWebhook, type WebhookPolicy } from "./webhook.ts";
 import { type Envelope, envelopeOf, idHeaders, wireEvent } from "./wire.ts";
 
@@ -52,12 +54,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return failureResponse(failure);
     }
   };
-  /** Somebody else's job is not there. */
-  const jobOf = (c: Context): ImageJob => {
-    const job = jobs.find(c.req.param("id") ?? "");
-    if (job.owner !== ownerOf(c)) throw new JobError("not-found", "There is no such job");
-    return job;
-  };
+  const jobOf = (c: Context): ImageJob => jobs.find(c.req.param("id") ?? "", viewerOf(c, ownerOf));
   const addresses = (c: Context, id: string) => {
     const url = wholeAddress(c);
     if (options.trustForwarded && c.req.header("x-forwarded-proto") === "https") url.protocol = "https:";
@@ -128,6 +125,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       const job = jobs.submit(input, {
         id: input.request_id,
         owner: ownerOf(c),
+        client: (options.clientOf ?? clientOf)(c),
         idempotencyKey: c.req.header("idempotency-key"),
         detached: true,
       });

@@ -4,9 +4,10 @@
  * for a handler of its own: `app.get("/thumbnails", (c) => sse(map(files, thumbnail))(c))`.
  */
 import type { Context } from "hono";
-import { createJobs, type Job, type Jobs, type JobsOptions } from "../src/engine/jobs.ts";
+import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/engine/jobs.ts";
 import type { AnyRun } from "../src/engine/run.ts";
 import type { InputOptions } from "./input.ts";
+import { clientOf } from "./limits.ts";
 import type { AnswerOptions } from "./outflow.ts";
 
 export type Source<Input, Event> = Jobs<Input, Event> | AnyRun<Input, Event> | AsyncIterable<Event> | Iterable<Event>;
@@ -29,12 +30,19 @@ export function jobsOf<Input, Event>(
   return createJobs(() => source, options);
 }
 
+export type OwnerOf = (c: Context) => string | undefined;
+
+/** Who asks for a job; undefined where jobs have no owners, and everybody who knows an id may see its job. */
+export function viewerOf(c: Context, ownerOf: OwnerOf | undefined): Viewer | undefined {
+  return ownerOf && { owner: ownerOf(c) };
+}
+
 /** What the transports over HTTP have in common. */
 export interface JobRequestOptions<Input> extends InputOptions<Input>, AnswerOptions {
   /** Milliseconds that a job may take, waiting included. */
   deadlineMs?: number;
   /** Whose the requests of this client are; a job is shown to nobody else. */
-  ownerOf?: (c: Context) => string | undefined;
+  ownerOf?: OwnerOf;
   /** Told of every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -44,12 +52,13 @@ export function submit<Input, Event>(
   c: Context,
   jobs: Jobs<Input, Event>,
   input: Input,
-  { deadlineMs, ownerOf }: JobRequestOptions<Input>,
+  { deadlineMs, ownerOf, clientOf: whose = clientOf }: JobRequestOptions<Input>,
   how: { readonly id: string; readonly detached?: boolean; readonly graceMs?: number },
 ): Job<Input, Event> {
   return jobs.submit(input, {
     ...how,
     owner: ownerOf?.(c),
+    client: whose(c),
     idempotencyKey: c.req.header("idempotency-key"),
     deadlineMs,
   });

@@ -32,7 +32,7 @@ import { failureOf, failureResponse } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
 import { Outflow, type Said } from "./outflow.ts";
 import { previewPace } from "./preview-pace.ts";
-import { type JobRequestOptions, jobsOf, RESUME, type Source, submit } from "./source.ts";
+import { type JobRequestOptions, jobsOf, RESUME, type Source, submit, viewerOf } from "./source.ts";
 import { EVENT_STREAM, streamFormat } from "./stream-format.ts";
 import { type Envelope, envelopeOf, errorEvent, idHeaders } from "./wire.ts";
 
@@ -78,9 +78,9 @@ export function sse<Input, Event>(
 
   return async (c) => {
     if (c.req.method === "GET" && c.req.header("last-event-id") !== undefined) {
-      const known = jobs.get(c.req.query("request_id") ?? "");
+      const known = jobs.get(c.req.query("request_id") ?? "", viewerOf(c, options.ownerOf));
       // An EventSource that comes back would start the run anew; 204 tells it to stay away.
-      if (known === undefined || !mayWatch(c, known, options)) return new Response(null, { status: 204 });
+      if (known === undefined) return new Response(null, { status: 204 });
       return resumed(c, known, options);
     }
     let headers = idHeaders(envelopeOf(undefined));
@@ -106,17 +106,11 @@ export function resume<Input, Event>(
     const id = c.req.param("job") ?? "";
     const headers = /^[\w.:-]{1,128}$/.test(id) ? idHeaders({ requestId: id }) : {};
     try {
-      const job = jobs.find(id);
-      if (!mayWatch(c, job, options)) throw new JobError("not-found", "There is no such job");
-      return await resumed(c, job, options);
+      return await resumed(c, jobs.find(id, viewerOf(c, options.ownerOf)), options);
     } catch (error) {
       return refused(c, error, headers, options);
     }
   };
-}
-
-function mayWatch<Input, Event>(c: Context, job: Job<Input, Event>, { ownerOf }: SseOptions<Input>): boolean {
-  return ownerOf === undefined || job.owner === undefined || ownerOf(c) === job.owner;
 }
 
 function refused<Input>(c: Context, error: unknown, headers: Record<string, string>, { onError }: SseOptions<Input>) {
