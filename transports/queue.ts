@@ -27,8 +27,8 @@ export interface QueueOptions {
   parse: (raw: unknown, source: InputSource) => GenerationRequest;
   maxBodyBytes?: number;
   webhooks?: WebhookPolicy;
-  /** Whether `X-Forwarded-Proto` is a proxy's word (and not a client's). */
-  trustForwarded?: boolean;
+  /** The address that a client has asked for, which others are made from; left out: as the request came. */
+  addressOf?: (c: Context) => URL;
   /** Told of every error that the client is not to see, and of webhooks that failed. */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -39,7 +39,7 @@ const HEARTBEAT_MS = 15_000;
 const NO_WEBHOOKS: WebhookPolicy = { hosts: [], allowPrivate: false };
 
 export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOptions): Hono {
-  const { webhooks = NO_WEBHOOKS, maxBodyBytes, onError } = options;
+  const { webhooks = NO_WEBHOOKS, maxBodyBytes, onError, addressOf = wholeAddress } = options;
   const app = new Hono();
 
   const answer = (work: (c: Context) => Promise<Response>) => async (c: Context) => {
@@ -58,8 +58,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
     return job;
   };
   const addresses = (c: Context, id: string) => {
-    const url = wholeAddress(c);
-    if (options.trustForwarded && c.req.header("x-forwarded-proto") === "https") url.protocol = "https:";
+    const url = addressOf(c);
     const [base] = url.pathname.split("/requests/");
     const request = `${url.origin}${base}/requests/${id}`;
     return { response_url: request, status_url: `${request}/status`, cancel_url: `${request}/cancel` };
