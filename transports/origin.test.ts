@@ -357,8 +357,12 @@ describe("pages", () => {
       const { status, text } = await careful.get(PROMPT, { host });
       expect([status, await careful.ran()], host).toEqual([403, 0]);
       expect(JSON.parse(text).detail).toContain("get_stream");
-      for (const proof of [{ "sec-fetch-site": "same-origin" }, { origin: "https://app.example" }]) {
-        expect([(await careful.get(PROMPT, { host, ...proof })).status, await careful.ran()], host).toEqual([200, 1]);
+      for (const [field, proof] of [
+        ["sec-fetch-site", "same-origin"],
+        ["origin", "https://app.example"],
+      ] as const) {
+        const { status } = await careful.get(PROMPT, { host, [field]: proof });
+        expect([status, await careful.ran()], host).toEqual([200, 1]);
       }
       expect((await careful.post("/stream", { host })).status).toBe(200);
       expect((await careful.get("/stream/unknown", { host })).status).toBe(404);
@@ -383,7 +387,8 @@ describe("pages", () => {
     await server.post("/stream", {}, '{"prompt":"x","request_id":"mine"}');
     expect(await server.ran()).toBe(1);
     const link = fetched("cross-site", "navigate", "document");
-    for (const fields of [{}, link, { host: "192.168.1.5" }]) {
+    const away: Record<string, string> = { host: "192.168.1.5" };
+    for (const fields of [{}, link, away]) {
       const { status, text } = await server.get("/stream/mine", fields);
       expect([status, text]).toEqual([200, expect.stringContaining('"type":"result"')]);
     }

@@ -102,6 +102,7 @@ function whyNoWork(c: Context, options: OriginOptions): string | undefined {
   if (kind !== undefined && !ASKED_FOR.has(kind)) {
     return "A frame, picture or script of a page starts no work: use fetch or EventSource, or open the address itself";
   }
+  // Chromium says of a prefetch that a foreign page has asked for (speculation rules) what it says of a typed address.
   if (/prefetch|prerender/.test(`${sent("sec-purpose")} ${sent("purpose")}`)) return "A prefetch starts no work";
   if (sent("origin") !== undefined) return undefined;
   const site = sent("sec-fetch-site");
