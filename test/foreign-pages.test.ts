@@ -4,10 +4,16 @@
  * Skipped where there is no Chromium. The browser resolves every `.example` to this machine, so each page is one of the
  * server's neighbours in all but its name.
  */
+
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import http from "node:http";
+import https from "node:https";
 import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Hono } from "hono";
 import type { Browser, BrowserContext, Page } from "playwright-core";
@@ -134,6 +140,17 @@ describe.skipIf(!existsSync(CHROMIUM))("pages of others", { timeout: 120_000 }, 
       </script>`;
   };
 
+  const listened = (address: string) =>
+    new Promise<string>((resolve) => {
+      const source = new EventSource(address);
+      source.onmessage = ({ data }) => {
+        if (JSON.parse(data).type !== "result") return;
+        source.close();
+        resolve("result");
+      };
+      source.onerror = () => resolve(source.readyState === EventSource.CLOSED ? "refused" : "broken");
+    });
+
   it("start nothing from another site, a sibling, or over plain http", async () => {
     const server = await serving({ hosts: ["pictures.example"] });
     const { port } = server;
@@ -225,16 +242,45 @@ describe.skipIf(!existsSync(CHROMIUM))("pages of others", { timeout: 120_000 }, 
     expect(runs).toEqual(["own"]);
   });
 
-  const listened = (address: string) =>
-    new Promise<string>((resolve) => {
-      const source = new EventSource(address);
-      source.onmessage = ({ data }) => {
-        if (JSON.parse(data).type !== "result") return;
-        source.close();
-        resolve("result");
-      };
-      source.onerror = () => resolve(source.readyState === EventSource.CLOSED ? "refused" : "broken");
+  it("are not the server's own behind a proxy with TLS, whether it passes the name on or not", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "daguerre-tls-"));
+    const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+    const subject = ["-subj", "/CN=pictures.example", "-nodes", "-days", "2", "-keyout", key, "-out", cert];
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", ...subject], {
+      stdio: "ignore",
     });
+    for (const passed of [true, false]) {
+      const { port } = await serving({ hosts: passed ? ["pictures.example"] : [] });
+      const proxy = https.createServer({ key: await readFile(key), cert: await readFile(cert) }, (asked, answer) => {
+        const headers = { ...asked.headers, host: passed ? asked.headers.host : `127.0.0.1:${port}` };
+        const onward = http.request({ port, path: asked.url, method: asked.method, headers }, (got) => {
+          answer.writeHead(got.statusCode ?? 502, got.headers);
+          got.pipe(answer);
+        });
+        onward.on("error", () => answer.destroy());
+        asked.pipe(onward);
+      });
+      await once(proxy.listen(0, "127.0.0.1"), "listening");
+      open.push(proxy.on("close", () => proxy.closeAllConnections()));
+      const target = `https://pictures.example:${(proxy.address() as AddressInfo).port}`;
+
+      const foreign = await context.browser()!.newContext({ ignoreHTTPSErrors: true });
+      const other = await foreign.newPage();
+      asked.length = 0;
+      await other.goto(`http://evil.example:${await neighbour(attack(target))}/`);
+      await until(() => asked.length > 12, 20_000);
+      await sleep(QUIET_MS);
+      expect([runs, asked.filter((line) => !/ 403$/.test(line))]).toEqual([[], []]);
+
+      await other.goto(`${target}/own`);
+      expect(await other.evaluate(listened, "/stream?prompt=own")).toBe("result");
+      const post = () => fetch("/stream", { method: "POST", body: '{"prompt":"posted"}' }).then(({ status }) => status);
+      expect(await other.evaluate(post)).toBe(200);
+      expect(runs.splice(0)).toEqual(["own", "posted"]);
+      await foreign.close();
+    }
+    await rm(folder, { recursive: true });
+  });
 
   it("are let in where they are configured, and no others", async () => {
     const at = await neighbour("");

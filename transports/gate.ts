@@ -70,6 +70,7 @@ export function gate(options: GateOptions): MiddlewareHandler {
       refuse,
     }),
     guard({ authenticator, scopeOf, model, refuse }),
+    webSocketAlone,
     headersAlone,
   ];
   if (draining !== undefined) steps.push(admission(draining));
@@ -122,6 +123,12 @@ function startsByGet(c: Context): boolean {
   const { path, method } = c.req;
   return isWork(path, method) && method === "GET" && (path !== "/realtime" || c.req.header("upgrade") !== undefined);
 }
+
+/** An upgrade is routed as GET is, and only a WebSocket can answer it; from any other route nobody would get anything. */
+const webSocketAlone: MiddlewareHandler = async (c, next) => {
+  if (c.req.header("upgrade")?.toLowerCase() !== "websocket" || c.req.path === "/realtime") return next();
+  return refusal(c, { status: 400, detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime" });
+};
 
 /** HEAD is routed as GET is. It must start nothing, and whatever would have been the answer's body is let go. */
 const headersAlone: MiddlewareHandler = async (c, next) => {

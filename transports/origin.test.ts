@@ -425,6 +425,18 @@ describe("methods", () => {
     expect(await server.ran()).toBe(0);
   });
 
+  it("start nothing by an upgrade of what is no WebSocket", async () => {
+    const server = await serving(OWN);
+    const fields = ["Host: localhost", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+    const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (const method of ["GET", "POST", "HEAD"]) {
+      for (const path of ["/stream?prompt=x", "/", "/jobs/x", "/nowhere"]) {
+        expect((await server.raw(`${method} ${path} HTTP/1.1`, [...fields, key])).status, path).toBe(400);
+      }
+    }
+    expect(await server.ran()).toBe(0);
+  });
+
   it("count as work where they start something, and as nothing where they cancel", async () => {
     const server = await serving({ requestsPerMinute: 1_000 });
     const counts = async (method: string, path: string) =>

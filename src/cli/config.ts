@@ -436,8 +436,8 @@ two rules keep it from making pictures.
 
 *Names.* A page can let its own name point to 127.0.0.1 after it was loaded; to the browser the server is then the page's
 own. Only names can do so. The server therefore answers under every address in digits, \`localhost\`, \`*.localhost\`, the
-name in \`host\`, that of \`public_url\`, and those in \`hosts\`; other names get 421. \`/health\` and \`/ready\` answer under
-all names. Where keys are set every name is answered, since a foreign page has no key. An app that is mounted in a service of
+name in \`host\`, that of \`public_url\`, and those in \`hosts\`; other names get 421, for Prometheus too. \`/health\` and \`/ready\`
+answer under all names. Where keys are set every name is answered, since a foreign page has no key. An app that is mounted in a service of
 your own leaves names to it, unless \`gate.hosts\` lists them.
 
 *Pages.* The server's own page may do all, those of \`cors_origins\` too; others get 403. A page is its own where the browser
