@@ -70,8 +70,7 @@ export function gate(options: GateOptions): MiddlewareHandler {
       refuse,
     }),
     guard({ authenticator, scopeOf, model, refuse }),
-    webSocketAlone,
-    headersAlone,
+    bodyless,
   ];
   if (draining !== undefined) steps.push(admission(draining));
   if (requestsPerMinute !== undefined) steps.push(rateLimit({ requestsPerMinute, proxies, counts: isWork, refuse }));
@@ -124,16 +123,17 @@ function startsByGet(c: Context): boolean {
   return isWork(path, method) && method === "GET" && (path !== "/realtime" || c.req.header("upgrade") !== undefined);
 }
 
-/** An upgrade is routed as GET is, and only a WebSocket can answer it; from any other route nobody would get anything. */
-const webSocketAlone: MiddlewareHandler = async (c, next) => {
-  if (c.req.header("upgrade")?.toLowerCase() !== "websocket" || c.req.path === "/realtime") return next();
-  return refusal(c, { status: 400, detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime" });
-};
-
-/** HEAD is routed as GET is. It must start nothing, and whatever would have been the answer's body is let go. */
-const headersAlone: MiddlewareHandler = async (c, next) => {
-  if (c.req.method !== "HEAD") return next();
-  if (c.req.path === "/stream") return c.body(null, 200, { "Content-Type": "text/event-stream" });
+/**
+ * HEAD and an upgrade are routed as GET is, but nobody gets the body of the answer. So they start nothing, and the body is
+ * let go, with the watcher of a job that it may hold.
+ */
+const bodyless: MiddlewareHandler = async (c, next) => {
+  const upgrade = c.req.header("upgrade")?.toLowerCase() === "websocket";
+  if (c.req.method !== "HEAD" && (!upgrade || c.req.path === "/realtime")) return next();
+  if (c.req.path === "/stream") {
+    if (!upgrade) return c.body(null, 200, { "Content-Type": "text/event-stream" });
+    return refusal(c, { status: 400, detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime" });
+  }
   await next();
   await c.res.body?.cancel();
 };

@@ -430,8 +430,13 @@ describe("methods", () => {
     const fields = ["Host: localhost", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
     const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     for (const method of ["GET", "POST", "HEAD"]) {
-      for (const path of ["/stream?prompt=x", "/", "/jobs/x", "/nowhere"]) {
-        expect((await server.raw(`${method} ${path} HTTP/1.1`, [...fields, key])).status, path).toBe(400);
+      for (const [path, status] of [
+        ["/stream?prompt=x", 400],
+        ["/", 200],
+        ["/jobs/x", 404],
+        ["/nowhere", 404],
+      ] as const) {
+        expect((await server.raw(`${method} ${path} HTTP/1.1`, [...fields, key])).status, path).toBe(status);
       }
     }
     expect(await server.ran()).toBe(0);
@@ -455,7 +460,7 @@ describe("methods", () => {
     }
   });
 
-  it("HEAD answers with headers alone, and keeps no stream of a job that it was asked about", async () => {
+  it("HEAD and upgrades keep no stream of a job that they were asked about", async () => {
     let ended = false;
     const server = await serving(OWN, {
       run: async function* (_, { signal }) {
@@ -466,6 +471,13 @@ describe("methods", () => {
     });
     const head = (path: string) => server.raw(`HEAD ${path} HTTP/1.1`, [`Host: 127.0.0.1:${server.port}`]);
     expect((await head("/stream?prompt=x")).headers).toMatch(/^HTTP\/1.1 200.*content-type: text\/event-stream/is);
+    const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+    const upgraded = (path: string) =>
+      server.raw(`GET ${path} HTTP/1.1`, [
+        "Host: localhost",
+        ...upgrade,
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+      ]);
     const watch = new AbortController();
     const stream = await fetch(`${server.url}/stream`, {
       method: "POST",
@@ -476,6 +488,7 @@ describe("methods", () => {
     for (let n = 0; n < 3; n++) {
       const answer = await head("/stream/mine");
       expect([answer.status, answer.text]).toEqual([200, ""]);
+      expect((await upgraded("/stream/mine")).status).toBe(200);
     }
     // The last one who watches it leaves, which ends it.
     watch.abort();
