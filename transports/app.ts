@@ -88,6 +88,8 @@ export function createApp(options: AppOptions): App {
   let ending = false;
   const draining = () => ending || (guarded.draining?.() ?? false);
   app.use(gate({ ...passed, authenticator, draining }));
+  const publicUrl = passed.publicUrl === undefined ? undefined : new URL(passed.publicUrl);
+  const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies: passed.proxies });
 
   const allowed = (request: GenerationRequest) => {
     checkGeneration(request, limits, model);
@@ -130,7 +132,7 @@ export function createApp(options: AppOptions): App {
   app.get("/jobs/:job", jobStatus(jobs, { ownerOf }));
   app.delete("/jobs/:job", cancelJob(jobs, { ownerOf }));
   app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate, ownerOf }));
-  app.route("/queue", queue(jobs, { ...input, webhooks, trustForwarded: passed.proxies > 0 }));
+  app.route("/queue", queue(jobs, { ...input, webhooks, addressOf }));
   app.post("/auth/token", tokenRoute(authenticator));
   if (model !== undefined) {
     const { countTokens } = model;
@@ -192,13 +194,9 @@ function fromQuery(query: Record<string, string>): Record<string, unknown> {
   );
 }
 
-/** Where the app is, whatever it is mounted below; no slash at the end. */
-function addressOf(c: Context): string {
-  const { origin, pathname } = wholeAddress(c);
-  return `${origin}${pathname}`.replace(/\/+$/, "");
-}
-
-function hello(origin: string): string {
+/** @param address where the app is, whatever it is mounted below */
+function hello(address: URL): string {
+  const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
   return `Daguerre is up. Watch a picture develop:
 
   curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'

@@ -1,13 +1,14 @@
 /**
- * What every request passes before a transport sees it, in this order: headers for browsers, the page's origin, the
- * credential, the client's rate, the client's sessions. The order is the cheap before the dear, and a stranger's requests
- * never count against somebody else.
+ * What every request passes before a transport sees it, in this order: headers for browsers, the server's name, the page's
+ * origin, the credential, the client's rate, the client's sessions. The order is the cheap before the dear, and a
+ * stranger's requests never count against somebody else.
  */
 import type { Context, MiddlewareHandler } from "hono";
 import { every } from "hono/combine";
 import { secureHeaders } from "hono/secure-headers";
 import { type Access, type Authenticator, guard } from "./auth.ts";
 import { type Failure, failureResponse } from "./failure.ts";
+import { hostCheck, hosts, hostsOf } from "./host.ts";
 import { rateLimit, sessionLimit } from "./limits.ts";
 import { openaiFailure } from "./openai.ts";
 import { origins } from "./origin.ts";
@@ -18,23 +19,58 @@ export interface GateOptions {
   readonly model: string;
   /** Origins of web pages that may use this server, besides its own. */
   readonly corsOrigins: readonly string[];
+  /**
+   * Names under which this server answers, besides addresses in digits, `localhost` and that of `publicUrl`:
+   * `pictures.example`, `pictures.example:8080`, `*.pictures.example`; others are 421. Left out: all names, since whoever
+   * mounts the app checks them. Where a credential is required none is checked: a page that rebinds its name has none.
+   */
+  readonly hosts?: readonly string[];
+  /** Where browsers find this server, with the path that a proxy takes away: `https://pictures.example/base`. */
+  readonly publicUrl?: string;
+  /**
+   * With `hosts`: whether `GET /stream` starts a picture for whom nothing is known of, over plain http from another
+   * machine. It may be a picture tag of any page.
+   */
+  readonly getStream?: boolean;
   /** Of one client; undefined: no limit. */
   readonly requestsPerMinute?: number;
   /** Sessions of one client at a time; undefined: no limit. */
   readonly sessions?: number;
-  /** Proxies before this server that write `X-Forwarded-For`. */
+  /** Proxies before this server that write `X-Forwarded-For`, and whose `Forwarded` or `X-Forwarded-Host` is believed. */
   readonly proxies: number;
   /** Whether the server is about to end and takes no more work. */
   readonly draining?: () => boolean;
 }
 
+/** @throws RangeError for one of `hosts` that is no host; TypeError for a `publicUrl` that is no address */
 export function gate(options: GateOptions): MiddlewareHandler {
   const { authenticator, model, corsOrigins, requestsPerMinute, sessions, proxies, draining } = options;
   const refuse = refusal;
+  const publicUrl = options.publicUrl === undefined ? undefined : new URL(options.publicUrl);
+  const check =
+    options.hosts === undefined
+      ? undefined
+      : authenticator.required
+        ? () => true
+        : hostCheck([...options.hosts, ...(publicUrl === undefined ? [] : [publicUrl.hostname])]);
+  const isOwnHost = (c: Context) => {
+    const asked = hostsOf(c, proxies);
+    return check !== undefined && !("status" in asked) && asked.every(check);
+  };
   const steps: MiddlewareHandler[] = [
     browserHeaders(corsOrigins.length > 0),
-    origins({ allowed: corsOrigins, refuse }),
+    hosts({ check, proxies, refuse }),
+    origins({
+      allowed: corsOrigins,
+      publicUrl,
+      proxies,
+      isOwnHost: check === undefined ? undefined : isOwnHost,
+      startsWork: startsByGet,
+      trustsPlainGet: options.getStream === true || options.hosts === undefined || authenticator.required,
+      refuse,
+    }),
     guard({ authenticator, scopeOf, model, refuse }),
+    bodyless,
   ];
   if (draining !== undefined) steps.push(admission(draining));
   if (requestsPerMinute !== undefined) steps.push(rateLimit({ requestsPerMinute, proxies, counts: isWork, refuse }));
@@ -74,9 +110,33 @@ export function scopeOf(path: string, method: string): Access {
 
 /** Requests that start something. Watching, cancelling and asking for a status are free. */
 function isWork(path: string, method: string): boolean {
-  if (method === "POST") return scopeOf(path, method) !== "metrics";
+  if (method === "POST") return scopeOf(path, method) !== "metrics" && !QUEUE_CANCEL.test(path);
   return method === "GET" && (path === "/stream" || path === "/realtime");
 }
+
+/** fal's clients PUT, others POST; the queue answers both. */
+const QUEUE_CANCEL = /^\/queue\/.+\/requests\/[^/]+\/cancel$/;
+
+/** Without an upgrade `/realtime` only says that it is a WebSocket. */
+function startsByGet(c: Context): boolean {
+  const { path, method } = c.req;
+  return isWork(path, method) && method === "GET" && (path !== "/realtime" || c.req.header("upgrade") !== undefined);
+}
+
+/**
+ * HEAD and an upgrade are routed as GET is, but nobody gets the body of the answer. So they start nothing, and the body is
+ * let go, with the watcher of a job that it may hold.
+ */
+const bodyless: MiddlewareHandler = async (c, next) => {
+  const upgrade = c.req.header("upgrade")?.toLowerCase() === "websocket";
+  if (c.req.method !== "HEAD" && (!upgrade || c.req.path === "/realtime")) return next();
+  if (c.req.path === "/stream") {
+    if (!upgrade) return c.body(null, 200, { "Content-Type": "text/event-stream" });
+    return refusal(c, { status: 400, detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime" });
+  }
+  await next();
+  await c.res.body?.cancel();
+};
 
 function browserHeaders(otherOrigins: boolean): MiddlewareHandler {
   return secureHeaders({

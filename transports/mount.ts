@@ -66,6 +66,8 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
   const { frameBytes = FRAME_BYTES, unreadMs = UNREAD_MS, account = PROCESS_ACCOUNT, onError } = options;
   const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes });
   const answer = getRequestListener(app.fetch, {
+    // Of a request without one, as probes of HTTP/1.0 are.
+    hostname: "localhost",
     // A request that is none (a Host that is no host) has not come as far as the app.
     errorHandler: (error) => {
       const malformed = (error as Error | undefined)?.name === "RequestError";

@@ -159,6 +159,7 @@ const failure = (description: string): Answer => ({ description, schema: "Failur
 const COMMON: Readonly<Record<number, Answer>> = {
   401: failure("no valid key or token"),
   403: failure("not with this key, or not from this page"),
+  421: failure("not under this name: the setting hosts, or public_url, says which are the server's"),
   429: failure("too many requests; Retry-After says when"),
 };
 const STARTS: Readonly<Record<number, Answer>> = {
@@ -177,6 +178,7 @@ const OPENAI: Readonly<Record<number, Answer>> = {
   403: openaiError("not with this key"),
   404: openaiError("another model"),
   413: openaiError("too long"),
+  421: openaiError("not under this name"),
   429: openaiError("too many requests"),
   503: openaiError("busy"),
 };

@@ -30,8 +30,8 @@ export interface QueueOptions extends BodyOptions, AnswerOptions {
   /** Checks an input; throws a RequestError for 422. */
   parse: (raw: unknown, source: InputSource) => GenerationRequest;
   webhooks?: WebhookPolicy;
-  /** Whether `X-Forwarded-Proto` is a proxy's word (and not a client's). */
-  trustForwarded?: boolean;
+  /** The address that a client has asked for, which others are made from; left out: as the request came. */
+  addressOf?: (c: Context) => URL;
   /** Told of every error that the client is not to see, and of webhooks that failed. */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -42,7 +42,7 @@ const HEARTBEAT_MS = 15_000;
 const NO_WEBHOOKS: WebhookPolicy = { hosts: [], allowPrivate: false };
 
 export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOptions): Hono {
-  const { webhooks = NO_WEBHOOKS, onError } = options;
+  const { webhooks = NO_WEBHOOKS, onError, addressOf = wholeAddress } = options;
   const app = new Hono();
 
   const answer = (work: (c: Context) => Promise<Response>) => async (c: Context) => {
@@ -56,8 +56,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
   };
   const jobOf = (c: Context): ImageJob => jobs.find(c.req.param("id") ?? "", viewerOf(c, ownerOf));
   const addresses = (c: Context, id: string) => {
-    const url = wholeAddress(c);
-    if (options.trustForwarded && c.req.header("x-forwarded-proto") === "https") url.protocol = "https:";
+    const url = addressOf(c);
     const [base] = url.pathname.split("/requests/");
     const request = `${url.origin}${base}/requests/${id}`;
     return { response_url: request, status_url: `${request}/status`, cancel_url: `${request}/cancel` };
@@ -87,20 +86,23 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return c.json(status, job.endedAt === undefined ? 202 : 200);
     }),
   );
-  app.put(
-    "/:app{.+}/requests/:id/cancel",
-    answer(async (c) => {
-      let job: ImageJob;
-      try {
-        job = jobOf(c);
-      } catch (error) {
-        if (error instanceof JobError) return c.json({ status: "NOT_FOUND" }, 404);
-        throw error;
-      }
-      return job.cancel()
-        ? c.json({ status: "CANCELLATION_REQUESTED" }, 202)
-        : c.json({ status: "ALREADY_COMPLETED" }, 400);
-    }),
+  const cancel = (c: Context) => {
+    let job: ImageJob;
+    try {
+      job = jobOf(c);
+    } catch (error) {
+      if (error instanceof JobError) return c.json({ status: "NOT_FOUND" }, 404);
+      throw error;
+    }
+    return job.cancel()
+      ? c.json({ status: "CANCELLATION_REQUESTED" }, 202)
+      : c.json({ status: "ALREADY_COMPLETED" }, 400);
+  };
+  // fal's clients PUT, others POST.
+  app.on(
+    ["PUT", "POST"],
+    "/:app{.+}/requests/:id{[^/]+}/cancel",
+    answer(async (c) => cancel(c)),
   );
   app.get(
     "/:app{.+}/requests/:id",
@@ -117,6 +119,10 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
   app.post(
     "/:app{.+}",
     answer(async (c) => {
+      // An app may be called anything but this: what is posted here is no new request.
+      if (/\/requests(\/|$)/.test(c.req.path)) {
+        return failureResponse({ status: 405, detail: "A request that exists is read by GET and cancelled by PUT" });
+      }
       const hook = c.req.query("fal_webhook");
       const target = hook === undefined ? undefined : parseWebhook(hook, webhooks);
       // Nobody sees previews there, so none are made.

@@ -1,4 +1,5 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -222,6 +223,34 @@ describe("serve", () => {
       });
     } finally {
       await server.close();
+    }
+  });
+
+  it("answers under names of its own, and says which setting holds them", async () => {
+    const asked = (url: string, host: string, path = "/stream", method = "POST") =>
+      new Promise<[number, string]>((resolve, reject) => {
+        request(url + path, { method, headers: { host } }, async (answer) => {
+          resolve([answer.statusCode!, (await answer.toArray()).join("")]);
+        })
+          .on("error", reject)
+          .end(method === "POST" ? '{"prompt":"x"}' : undefined);
+      });
+    const settings = { host: "localhost", hosts: ["daguerre", "*.example.org"], public_url: "https://a.example/base" };
+    const server = await serve(gradientRuntime().runtime, config(settings), () => {});
+    const keys = [{ name: "a", key: "k" }];
+    const secured = await serve(gradientRuntime().runtime, config({ ...settings, auth: { keys } }), () => {});
+    try {
+      for (const host of ["localhost", "127.0.0.1", "daguerre:1", "a.example.org", "a.example"]) {
+        expect((await asked(server.url, host))[0], host).toBe(200);
+      }
+      const [status, text] = await asked(server.url, "evil.example");
+      expect([status, text]).toEqual([421, expect.stringContaining("setting hosts")]);
+      expect((await asked(server.url, "evil.example", "/health", "GET"))[0]).toBe(200);
+      expect((await asked(server.url, "daguerre", "/stream?prompt=x", "GET"))[1]).toContain("get_stream");
+      expect((await asked(server.url, "daguerre", "/queue/a/b"))[1]).toContain('"https://a.example/base/queue/a/b/');
+      expect((await asked(secured.url, "evil.example"))[0]).toBe(401);
+    } finally {
+      await Promise.all([server.close(), secured.close()]);
     }
   });
 

@@ -92,6 +92,15 @@ describe("configuration", () => {
         /^DAGUERRE_WEBHOOKS_HOSTS: must be a host such as/,
       );
     }
+    expect(complaint(() => loadConfig({ ...nothing, env: { DAGUERRE_HOSTS: "a, https://b" } }))).toMatch(
+      /^DAGUERRE_HOSTS: must be a host such as pictures\.example/,
+    );
+    for (const address of ["pictures.example", "ftp://a", "https://a?b=c", "https://u:p@a", "https://a#b"]) {
+      expect(
+        complaint(() => loadConfig({ ...nothing, flags: { "public-url": address } })),
+        address,
+      ).toMatch(/^--public-url: must (be an address such as https:|hold no user, query or fragment)/);
+    }
     const named = await file({ limits: { step: 3 }, cors: [] });
     const both = complaint(() => loadConfig({ ...nothing, file: named }));
     expect(both).toContain(`${named}: limits: `);

@@ -10,6 +10,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
 import { SCOPES } from "../../transports/auth.ts";
+import { parseHost } from "../../transports/host.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../../transports/input.ts";
 import { RESUME } from "../../transports/source.ts";
 import { allowedHost } from "../../transports/webhook.ts";
@@ -37,6 +38,13 @@ function setting<T extends z.ZodType>(
   return schema.meta({ description, ...facts });
 }
 
+const isHost = (text: string) => parseHost(text.replace(/^\*\./, "")) !== undefined;
+const isBare = (text: string) => {
+  // What is no address at all has been told already.
+  if (!URL.canParse(text)) return true;
+  const { username, password, search, hash } = new URL(text);
+  return username + password + search + hash === "";
+};
 const positive = z.int().min(1);
 const seconds = z.number().min(0.1).max(86_400);
 
@@ -79,9 +87,26 @@ export const configSchema = z.strictObject({
     z.array(z.string()).default([]),
     "origins of web pages that may use this server besides its own, such as https://app.example; * for all",
   ),
+  hosts: setting(
+    z
+      .array(z.string().refine(isHost, "must be a host such as pictures.example, *.pictures.example or daguerre:8080"))
+      .default([]),
+    "names under which this server is reached, besides addresses in digits, localhost, host and public_url: of containers, host.docker.internal, a proxy's name for it; *.pictures.example for all below; a port may follow; other names are refused with 421",
+  ),
+  public_url: setting(
+    z
+      .url({ protocol: /^https?$/, error: "must be an address such as https://pictures.example/base" })
+      .refine(isBare, "must hold no user, query or fragment")
+      .optional(),
+    "the address that browsers open where a proxy stands before this server, with the path that it takes away, such as https://pictures.example/base",
+  ),
+  get_stream: setting(
+    z.boolean().default(false),
+    "whether GET /stream starts pictures over plain http from other machines without a key; any web page can then start them too",
+  ),
   proxies: setting(
     z.int().min(0).max(10).default(0),
-    "proxies before this server that write X-Forwarded-For; 0: a client's address is its socket's",
+    "proxies before this server that write X-Forwarded-For, and Forwarded or X-Forwarded-Host, -Proto, -Port and -Prefix if they change them; 0: a client's address is its socket's",
   ),
   retention_seconds: setting(
     seconds.default(600),
@@ -426,6 +451,34 @@ You may sign tokens yourself with \`auth.token_secret\` (HS256). These claims co
 
 A claim of another type is refused with 401, and the answer names it. When a key is taken out of the configuration, its
 tokens are refused too.
+
+## Names and pages
+
+Every web page that somebody opens can send requests to this server, on their own machine or in their network. Without keys
+two rules keep it from making pictures.
+
+*Names.* A page can let its own name point to 127.0.0.1 after it was loaded; to the browser the server is then the page's
+own. Only names can do so. The server therefore answers under every address in digits, \`localhost\`, \`*.localhost\`, the
+name in \`host\`, that of \`public_url\`, and those in \`hosts\`; other names get 421, for Prometheus too. \`/health\` and \`/ready\`
+answer under all names. Where keys are set every name is answered, since a foreign page has no key. An app that is mounted in a service of
+your own leaves names to it, unless \`gate.hosts\` lists them.
+
+*Pages.* The server's own page may do all, those of \`cors_origins\` too; others get 403. A page is its own where the browser
+says so (\`Sec-Fetch-Site: same-origin\`), where \`Origin\` is that of \`public_url\`, or is the host that was asked for.
+
+\`GET /stream\` starts a picture, and a page sends a GET without asking anybody: by a hidden frame, a picture tag, a redirect.
+So it is for the server's own page, for \`EventSource\` and \`fetch\` of \`cors_origins\`, for an address that a person has
+typed, for a link that a person has clicked, and for tools. \`POST /stream\` has no such limits.
+
+Over plain http browsers leave \`Sec-Fetch-Site\` out, but for this machine itself. On another machine, as
+\`http://192.168.1.5:8080\`, a picture tag of any page then looks like curl, and \`GET /stream\` answers 403. POST there, or put
+a proxy with https before the server, or set keys; in a network where no foreign page matters set \`get_stream\`. Following a
+job (\`GET /stream/{request_id}\`) starts nothing, and needs none of it.
+
+*Behind a proxy.* One that passes the browser's \`Host\` needs that name in \`hosts\`. For any other set \`public_url\`, and put
+the name that the proxy itself uses into \`hosts\`. The addresses that the queue answers with and the words of \`GET /\` begin with
+\`public_url\`; where it is not set and \`proxies\` is, with what \`Forwarded\` or \`X-Forwarded-Proto\`, \`-Host\`, \`-Port\` and
+\`-Prefix\` say; else with the address of the request. A forwarded host must be one of the server's names as well.
 
 ## Memory
 

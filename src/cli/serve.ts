@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import pino from "pino";
 import { createApp } from "../../transports/app.ts";
 import { createAuthenticator } from "../../transports/auth.ts";
+import { parseHost } from "../../transports/host.ts";
 import { type Listening, listen } from "../../transports/listen.ts";
 import { createMetrics } from "../../transports/metrics.ts";
 import type { Runtime } from "../engine/contract.ts";
@@ -57,6 +58,10 @@ export async function serve(
     gate: {
       authenticator: authenticatorOf(auth),
       corsOrigins: config.cors_origins,
+      // The name that it listens on is one of its own; an address passes without being listed.
+      hosts: parseHost(config.host) === undefined ? config.hosts : [...config.hosts, config.host],
+      publicUrl: config.public_url,
+      getStream: config.get_stream,
       requestsPerMinute: limits.requests_per_minute,
       sessions: limits.sessions,
       proxies,
