@@ -21,7 +21,7 @@ export { type Failure, failureResponse } from "../transports/failure.ts";
 export { type GateOptions, gate } from "../transports/gate.ts";
 export { cancelJob, jobStatus, updateJob } from "../transports/job-routes.ts";
 export { json } from "../transports/json.ts";
-export { type RateOptions, rateLimit, type SessionOptions, sessionLimit } from "../transports/limits.ts";
+export { createRate, type Rate, type RateOptions, rateLimit, type SessionOptions, sessionLimit } from "../transports/limits.ts";
 export { type ConnectionLimits, type Listening, listen } from "../transports/listen.ts";
 export { createMetrics, type Metrics } from "../transports/metrics.ts";
 export { type Mounted, type MountOptions, mount } from "../transports/mount.ts";

@@ -2,19 +2,20 @@
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
 import { type Context, Hono } from "hono";
+import { type Account, createAccount } from "../src/engine/account.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import { JobError } from "../src/engine/job-errors.ts";
 import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
-import { type GenerationRequest, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
+import { type GenerationRequest, parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
 import type { Run } from "../src/engine/run.ts";
 import { wholeAddress } from "./address.ts";
-import { createAuthenticator, ownerOf, tokenRoute } from "./auth.ts";
+import { createAuthenticator, ownerOf, principalOf, tokenRoute } from "./auth.ts";
 import { docsPage } from "./docs.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 import { json } from "./json.ts";
-import { checkGeneration, type GenerationLimits } from "./limits.ts";
+import { checkGeneration, checkUpdate, clientOf, createRate, type GenerationLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { observedRun } from "./observed-run.ts";
 import { openaiImages } from "./openai.ts";
@@ -23,7 +24,7 @@ import { openapiDocument, type RouteDescription } from "./openapi.ts";
 import { playground } from "./playground.ts";
 import { queue } from "./queue.ts";
 import { type RequestEntry, requestLog } from "./request-log.ts";
-import { resume, sse } from "./sse.ts";
+import { encodedBytes, resume, sse } from "./sse.ts";
 import { tracedJobs, tracedRequests, traceSubmissions } from "./tracing.ts";
 import type { WebhookPolicy } from "./webhook.ts";
 import { realtime } from "./websocket.ts";
@@ -55,6 +56,8 @@ export interface AppOptions {
   };
   /** Where the queue may post results; left out: nowhere. */
   webhooks?: WebhookPolicy;
+  /** What is held for clients is counted here, and bounded; left out: an account of its own, of the usual bounds. */
+  account?: Account;
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
 }
@@ -69,25 +72,32 @@ export type App = Hono & {
 };
 
 export function createApp(options: AppOptions): App {
-  const { health, onError, model, limits = {}, gate: gateOptions, metrics, unready, onRequest, webhooks } = options;
-  const { resume: patience = {} } = options;
+  const { health, model, limits = {}, gate: gateOptions, metrics, unready, webhooks } = options;
+  const { resume: patience = {}, account = createAccount() } = options;
+  // Whoever is told of something must not end the process by what it throws.
+  const onError = options.onError && guarded(options.onError, warn);
+  const onRequest = options.onRequest && guarded(options.onRequest, onError ?? warn);
   const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
     queuedEvent: (position): RunEvent => ({ type: "queued", position }),
+    account,
+    onError,
     ...options.jobs,
   });
+  account.enter("encoded", encodedBytes);
   traceSubmissions(jobs);
   metrics?.jobs(jobs);
   const app = new Hono();
   app.use(tracedRequests);
   if (metrics !== undefined) app.use(metrics.requests);
   if (onRequest !== undefined) app.use(requestLog(onRequest, gateOptions?.proxies ?? 0));
-  const { authenticator = createAuthenticator({ keys: [] }), ...guarded } = gateOptions ?? {};
-  const passed = { corsOrigins: [], proxies: 0, model: model?.name ?? "", ...guarded };
+  const { authenticator = createAuthenticator({ keys: [] }), ...given } = gateOptions ?? {};
+  const passed = { corsOrigins: [], proxies: 0, model: model?.name ?? "", ...given };
   let ending = false;
-  const draining = () => ending || (guarded.draining?.() ?? false);
-  app.use(gate({ ...passed, authenticator, draining }));
+  const draining = () => ending || (given.draining?.() ?? false);
+  const rate = given.requestsPerMinute === undefined ? undefined : createRate(given.requestsPerMinute);
+  app.use(gate({ ...passed, rate, authenticator, draining }));
   const publicUrl = passed.publicUrl === undefined ? undefined : new URL(passed.publicUrl);
   const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies: passed.proxies });
 
@@ -98,8 +108,16 @@ export function createApp(options: AppOptions): App {
   const input = {
     parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
     maxBodyBytes: limits.bodyBytes,
+    keepBase64: true,
+    account,
     onError,
     ownerOf,
+    clientOf: (c: Context) => clientOf(c, passed.proxies),
+  };
+  const parseChange = (raw: unknown) => {
+    const change = parseUpdate(raw);
+    checkUpdate(change, limits);
+    return change;
   };
 
   // Browsers get the page, where it is built; curl gets words.
@@ -114,16 +132,19 @@ export function createApp(options: AppOptions): App {
   // Nobody sees previews there, so none are made.
   app.post("/", json(jobs, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
   app.on(["GET", "POST"], "/stream", sse(jobs, { ...input, maxGraceS: patience.streamSeconds }));
-  app.get("/stream/:job", resume(jobs, { onError, ownerOf }));
+  app.get("/stream/:job", resume(jobs, input));
   // The gate sees a session's upgrade, not what comes over it later.
   const ask = {
+    ...input,
     parse: (raw: unknown) => {
       if (draining()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
       return input.parse(raw, "body");
     },
-    parseUpdate,
-    onError,
-    ownerOf,
+    parseUpdate: parseChange,
+    parseDefaults,
+    admit: async (c: Context) => (await rate?.(input.clientOf(c)))?.failure,
+    expiresAt: (c: Context) => principalOf(c).expiresAt,
+    sessions: passed.sessions,
     graceMs: patience.sessionMs,
   };
   app.get("/realtime", realtime(jobs, ask));
@@ -131,12 +152,12 @@ export function createApp(options: AppOptions): App {
   app.get("/realtime", () => failureResponse({ status: 426, detail: "This is a WebSocket" }, { Upgrade: "websocket" }));
   app.get("/jobs/:job", jobStatus(jobs, { ownerOf }));
   app.delete("/jobs/:job", cancelJob(jobs, { ownerOf }));
-  app.patch("/jobs/:job", updateJob(jobs, { parse: parseUpdate, ownerOf }));
+  app.patch("/jobs/:job", updateJob(jobs, { ...input, parse: parseChange }));
   app.route("/queue", queue(jobs, { ...input, webhooks, addressOf }));
   app.post("/auth/token", tokenRoute(authenticator));
   if (model !== undefined) {
     const { countTokens } = model;
-    app.route("/v1", openaiImages(jobs, { model, countTokens, allowed, maxBodyBytes: limits.bodyBytes, onError }));
+    app.route("/v1", openaiImages(jobs, { ...input, model, countTokens, allowed }));
   }
 
   const document = () => {
@@ -146,8 +167,12 @@ export function createApp(options: AppOptions): App {
     const version = String(health().version ?? "0.0.0");
     return openapiDocument({ version, secured: authenticator.required, present });
   };
-  app.get("/openapi.json", (c) => c.json(document()));
-  app.get("/docs", () => docsPage(document()));
+  let openapi: string | undefined;
+  app.get("/openapi.json", (c) => {
+    openapi ??= JSON.stringify(document());
+    return c.body(openapi, 200, { "Content-Type": "application/json" });
+  });
+  app.get("/docs", docsPage(document));
 
   app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {
@@ -161,6 +186,22 @@ export function createApp(options: AppOptions): App {
       return jobs.drain(graceMs);
     },
   });
+}
+
+/** `told`, which throws nothing; `failed` hears of what it would have thrown. */
+function guarded<Args extends unknown[]>(told: (...args: Args) => void, failed: (error: unknown) => void) {
+  return (...args: Args): void => {
+    try {
+      told(...args);
+    } catch (error) {
+      failed(error);
+    }
+  };
+}
+
+/** For what nobody is left to be told of. */
+function warn(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : String(error));
 }
 
 /** Seconds after which another process has probably taken over. */

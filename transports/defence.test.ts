@@ -127,6 +127,7 @@ it("what throws in the app, its routes, its metrics or its log is answered with 
       metrics: {
         observe: fail("observe"),
         jobs() {},
+        account() {},
         requests: fail("requests") as never,
         route: fail("route"),
         watch() {},

@@ -27,8 +27,16 @@ const HEADERS = {
   "Content-Security-Policy": `default-src 'none'; style-src 'sha256-${STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
 };
 
-/** The page, for the document that `openapiDocument` makes. */
-export async function docsPage(document: Json): Promise<Response> {
+/** Answers with the page for the document that `openapiDocument` makes. It is made once: it takes some milliseconds. */
+export function docsPage(document: () => Json): () => Promise<Response> {
+  let made: Promise<ArrayBuffer> | undefined;
+  return async () => {
+    made ??= page(document()).then((response) => response.arrayBuffer());
+    return new Response(await made, { headers: HEADERS });
+  };
+}
+
+async function page(document: Json): Promise<Response> {
   const { info, paths, components } = document as {
     info: { title: string; version: string; description: string };
     paths: Record<string, Record<string, Operation>>;

@@ -48,8 +48,19 @@ export function failureOf(error: unknown, source: InputSource = "body"): Failure
   return { status: 500, detail: "Internal error" };
 }
 
+/** Faults of one request that are told: who has made more knows enough. */
+const MAX_FAULTS = 100;
+/** Characters of a name that a client has made up, where it is said back. */
+const MAX_NAME = 128;
+
 function unprocessable(issues: readonly RequestIssue[], source: InputSource): Failure {
-  const detail = issues.map(({ path, message, type }) => ({ loc: [source, ...path], msg: message, type }));
+  const detail: FaultDetail[] = issues.slice(0, MAX_FAULTS).map(({ path, message, type }) => ({
+    loc: [source, ...path.map((part) => (typeof part === "string" ? part.slice(0, MAX_NAME) : part))],
+    msg: message,
+    type,
+  }));
+  const more = issues.length - MAX_FAULTS;
+  if (more > 0) detail.push({ loc: [source], msg: `${more} more faults are not listed`, type: "too_many" });
   return { status: 422, detail };
 }
 

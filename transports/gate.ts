@@ -9,7 +9,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { type Access, type Authenticator, guard } from "./auth.ts";
 import { type Failure, failureResponse } from "./failure.ts";
 import { hostCheck, hosts, hostsOf } from "./host.ts";
-import { rateLimit, sessionLimit } from "./limits.ts";
+import { type Rate, rateLimit, sessionLimit } from "./limits.ts";
 import { openaiFailure } from "./openai.ts";
 import { origins } from "./origin.ts";
 
@@ -34,6 +34,8 @@ export interface GateOptions {
   readonly getStream?: boolean;
   /** Of one client; undefined: no limit. */
   readonly requestsPerMinute?: number;
+  /** Counts a client's requests where somebody else counts them, too. */
+  readonly rate?: Rate;
   /** Sessions of one client at a time; undefined: no limit. */
   readonly sessions?: number;
   /** Proxies before this server that write `X-Forwarded-For`, and whose `Forwarded` or `X-Forwarded-Host` is believed. */
@@ -73,7 +75,9 @@ export function gate(options: GateOptions): MiddlewareHandler {
     bodyless,
   ];
   if (draining !== undefined) steps.push(admission(draining));
-  if (requestsPerMinute !== undefined) steps.push(rateLimit({ requestsPerMinute, proxies, counts: isWork, refuse }));
+  if (requestsPerMinute !== undefined) {
+    steps.push(rateLimit({ requestsPerMinute, rate: options.rate, proxies, counts: isWork, refuse }));
+  }
   if (sessions !== undefined) steps.push(sessionLimit({ sessions, proxies, refuse }));
   return every(...steps);
 }

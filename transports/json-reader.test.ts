@@ -100,7 +100,7 @@ describe("a JSON text that arrives in pieces", () => {
   });
 
   it("leaves texts where they are that only look cut out, and names like __proto__ as they are", () => {
-    const text = '{"__proto__":{"a":1},"b":"' + "x".repeat(1000) + '","c":"\\u0000L:0"}';
+    const text = `{"__proto__":{"a":1},"b":"${"x".repeat(1000)}","c":"\\u0000L:0"}`;
     const value = read(text) as Record<string, unknown>;
     expect(Object.keys(value)).toEqual(["__proto__", "b", "c"]);
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype);

@@ -10,7 +10,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import ipaddr from "ipaddr.js";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import { RequestError, type RequestIssue } from "../src/engine/errors.ts";
-import type { GenerationRequest } from "../src/engine/request.ts";
+import type { GenerationRequest, GenerationUpdate } from "../src/engine/request.ts";
 import { principalOf } from "./auth.ts";
 import type { Failure } from "./failure.ts";
 
@@ -54,6 +54,16 @@ export function checkGeneration(
   check("num_images", request.num_images, limits.images, "Pictures");
   const [first] = issues;
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+}
+
+/**
+ * Refuses a change that is over a limit.
+ *
+ * @throws RequestError naming every field at fault
+ */
+export function checkUpdate(update: GenerationUpdate, { promptCharacters }: GenerationLimits): void {
+  const { prompt = "", negative_prompt = "" } = update;
+  checkGeneration({ prompt, negative_prompt, num_images: 0 } as GenerationRequest, { promptCharacters });
 }
 
 /** How many proxies stand before this server and write `X-Forwarded-For`; 0: the socket's address is the client's. */
@@ -100,8 +110,21 @@ function networkOf(address: string): string {
   return `${new ipaddr.IPv6([...bytes.slice(0, 8), 0, 0, 0, 0, 0, 0, 0, 0]).toString()}/64`;
 }
 
+/** What a client may still do in its minute. */
+export interface Allowance {
+  /** Fields of draft-ietf-httpapi-ratelimit-headers. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Why this request is one too many, if it is. */
+  readonly failure?: Failure;
+}
+
+/** Counts one request of a client. */
+export type Rate = (client: string) => Promise<Allowance>;
+
 export interface RateOptions {
   readonly requestsPerMinute: number;
+  /** Counts a client's requests where somebody else counts them, too. */
+  readonly rate?: Rate;
   readonly proxies: TrustedProxies;
   /** Which requests count. */
   readonly counts: (path: string, method: string) => boolean;
@@ -110,31 +133,35 @@ export interface RateOptions {
 
 const WINDOW_S = 60;
 
-/**
- * So many requests in a window of a minute that begins with a client's first; more are 429 with `Retry-After`. All
- * answers say what is left, in the fields of draft-ietf-httpapi-ratelimit-headers.
- */
-export function rateLimit({ requestsPerMinute, proxies, counts, refuse }: RateOptions): MiddlewareHandler {
+/** So many requests in a window of a minute that begins with a client's first, over whatever transport they come. */
+export function createRate(requestsPerMinute: number): Rate {
   const limiter = new RateLimiterMemory({ points: requestsPerMinute, duration: WINDOW_S });
   const headers = ({ remainingPoints, msBeforeNext }: RateLimiterRes) => ({
     "RateLimit-Policy": `"default";q=${requestsPerMinute};w=${WINDOW_S}`,
     RateLimit: `"default";r=${Math.max(0, remainingPoints)};t=${Math.ceil(msBeforeNext / 1000)}`,
   });
-  return async (c, next) => {
-    if (!counts(c.req.path, c.req.method)) return next();
-    let left: RateLimiterRes;
+  return async (client) => {
     try {
-      left = await limiter.consume(clientOf(c, proxies));
+      return { headers: headers(await limiter.consume(client)) };
     } catch (over) {
       if (!(over instanceof RateLimiterRes)) throw over;
       const retryAfter = Math.max(1, Math.ceil(over.msBeforeNext / 1000));
       const detail = `Too many requests: at most ${requestsPerMinute} a minute; try again in ${retryAfter} s`;
-      const response = refuse(c, { status: 429, detail, retryAfter });
-      for (const [name, value] of Object.entries(headers(over))) response.headers.set(name, value);
-      return response;
+      return { headers: headers(over), failure: { status: 429, detail, retryAfter } };
     }
-    await next();
-    for (const [name, value] of Object.entries(headers(left))) c.res.headers.set(name, value);
+  };
+}
+
+/** Answers 429 with `Retry-After` to one request too many; all answers say what is left. */
+export function rateLimit({ requestsPerMinute, proxies, counts, refuse, ...given }: RateOptions): MiddlewareHandler {
+  const { rate = createRate(requestsPerMinute) } = given;
+  return async (c, next) => {
+    if (!counts(c.req.path, c.req.method)) return next();
+    const { headers, failure } = await rate(clientOf(c, proxies));
+    if (failure === undefined) await next();
+    const response = failure === undefined ? c.res : refuse(c, failure);
+    for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+    return failure === undefined ? undefined : response;
   };
 }
 

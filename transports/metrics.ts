@@ -8,6 +8,7 @@ import type { Socket } from "node:net";
 import type { Context, MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { type Account, HOLD_KINDS } from "../src/engine/account.ts";
 import type { Jobs } from "../src/engine/jobs.ts";
 import type { Observe } from "./observed-run.ts";
 
@@ -23,6 +24,8 @@ export interface Metrics {
   jobs(jobs: Jobs<unknown, unknown>): void;
   /** Counts requests by route and status. */
   readonly requests: MiddlewareHandler;
+  /** Shows the bytes that are held for clients, by kind, and the bytes that its settings allow in all. */
+  account(account: Account, boundBytes?: number): void;
   /** Counts a server's connections, their bytes, and which of them are WebSocket sessions. */
   watch(server: Pick<Server, "on">, webSockets?: { readonly clients: { readonly size: number } }): void;
   /** `GET /metrics` */
@@ -161,6 +164,23 @@ export function createMetrics({ device }: MetricSources = {}): Metrics {
             break;
         }
       });
+    },
+    account(account, boundBytes) {
+      new Gauge({
+        name: "daguerre_held_bytes",
+        help: "Bytes held for clients, by kind",
+        labelNames: ["kind"],
+        registers,
+        collect() {
+          for (const kind of HOLD_KINDS) this.set({ kind }, account.bytes(kind));
+        },
+      });
+      if (boundBytes === undefined) return;
+      gauge(
+        "daguerre_memory_bound_bytes",
+        "Bytes that clients can make the server hold, by its settings",
+        () => boundBytes,
+      );
     },
     async requests(c, next) {
       const began = performance.now();

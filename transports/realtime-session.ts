@@ -13,6 +13,8 @@
  * continue where the client says (`after`), or else behind the last one that was handed to the old line.
  */
 import { randomUUID } from "node:crypto";
+import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { RequestError } from "../src/engine/errors.ts";
 import { bytesOf, type LogEntry, type LogReader } from "../src/engine/job-log.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { EncodedPicture } from "../src/image/encode.ts";
@@ -39,14 +41,19 @@ export interface SessionOptions<Input> {
   readonly parse?: (raw: Readonly<Record<string, unknown>>) => Input;
   /** Checks a change to a running request. */
   readonly parseUpdate?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
+  /** Checks fields that are to lie under later requests, and keeps those alone that mean something. */
+  readonly parseDefaults?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
+  /** Asked before each request: why it may not be made now, if it may not. */
+  readonly admit?: () => Promise<Failure | undefined>;
   /** Requests that may wait behind the one that runs; in queue mode, that may be under way in all. */
   readonly maxBuffering?: number;
   readonly queue?: boolean;
   /** Milliseconds for which jobs go on without a line. */
   readonly graceMs: number;
   readonly owner?: string;
-  /** Whether a request of so many bytes may wait, besides those of all other sessions. Default: always. */
-  readonly hasRoom?: (bytes: number) => boolean;
+  /** Whom its jobs and its memory count against. */
+  readonly client?: string;
+  readonly account?: Account;
   readonly onError?: (error: unknown, requestId: string) => void;
 }
 
@@ -55,10 +62,8 @@ export interface Session {
   readonly busy: boolean;
   /** The ids of the requests that it knows: those that wait or run, and ended ones whose outputs are held. */
   readonly requests: readonly string[];
-  /** Bytes of requests that wait for their turn. */
-  readonly waitingBytes: number;
-  /** Takes a message that was decoded from a frame. */
-  receive(message: unknown): void;
+  /** Takes a message that was decoded from a frame. One call at a time. */
+  receive(message: unknown): Promise<void>;
   /** A frame that could not be decoded. */
   malformed(reason: string): void;
   /** Sends what happens from now on over `line`; `after` holds the last `event_id` that the client has, by request. */
@@ -73,6 +78,10 @@ export interface Session {
 
 /** fal's bounds of `max_buffering`. */
 export const BUFFERING = { min: 1, max: 60 };
+/** Bytes of a session besides its requests. */
+const SESSION_BYTES = 16 * 1024;
+/** Characters of an id, as the schema of requests has them. */
+const ID_CHARACTERS = 128;
 /** Bytes of requests that wait in a session, at most; a single one may be larger. */
 const MAX_WAITING_BYTES = 64 * 2 ** 20;
 /** Frames that make no sense before a session is ended with 1008. */
@@ -100,7 +109,7 @@ interface Active<Input, Event> extends Waiting<Input> {
 }
 
 export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: SessionOptions<Input>): Session {
-  const { graceMs, owner, onError } = options;
+  const { graceMs, owner, client, onError, account = PROCESS_ACCOUNT } = options;
   const buffering = options.maxBuffering ?? (options.queue ? BUFFERING.max : BUFFERING.min);
   const active = new Map<string, Active<Input, Event>>();
   const waiting: Waiting<Input>[] = [];
@@ -108,6 +117,12 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
   let line: Line | undefined;
   let malformed = 0;
   let over = false;
+  let defaultsBytes = 0;
+  /** What is kept for the session: its fields, and the requests that wait in it. Jobs count what runs. */
+  const hold: Hold = account.open("sessions", client ?? "");
+  const bytesWith = (more: number) => SESSION_BYTES + defaultsBytes + waitingBytes() + more;
+  const recount = () => hold.resize(bytesWith(0));
+  recount();
 
   const controlled = (action: string, more: Fields) => line?.control({ type: "x-fal-message", action, ...more });
 
@@ -132,7 +147,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
   function submit({ requestId, input, bytes }: Waiting<Input>): void {
     let job: Job<Input, Event>;
     try {
-      job = jobs.submit(input, { owner, graceMs });
+      job = jobs.submit(input, { owner, client, graceMs });
     } catch (error) {
       refuse(error, requestId, (input as Fields).input_id);
       return;
@@ -149,7 +164,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
       superseded: false,
     };
     active.set(requestId, entry);
-    void job.ended.then(next);
+    void job.ended.then(next).catch((error: unknown) => onError?.(error, requestId));
     if (line !== undefined) void follow(entry, line);
     else job.watch().close();
   }
@@ -163,22 +178,34 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     }
     if (waiting.length === 0 || running().length > 0) return;
     submit(waiting.shift()!);
+    recount();
   }
 
-  const waitingBytes = () => waiting.reduce((sum, { bytes }) => sum + bytes, 0);
+  function waitingBytes(): number {
+    return waiting.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
   const running = () => [...active.values()].filter(({ job }) => job.endedAt === undefined);
 
-  function request(message: Fields): void {
+  async function request(message: Fields): Promise<void> {
     const { mode, interrupt, ...given } = message;
     const fields: Fields = { ...defaults, ...given };
-    const requestId = typeof fields.request_id === "string" ? fields.request_id : randomUUID();
+    const requestId = idOf(fields.request_id) ?? randomUUID();
+    const refusal = await options.admit?.();
+    if (refusal !== undefined) {
+      const { detail, ...failure } = refusal;
+      refuse(Object.assign(new Error(String(detail)), failure), requestId.slice(0, ID_CHARACTERS), fields.input_id);
+      return;
+    }
     let input: Input;
     try {
+      if (requestId.length > ID_CHARACTERS) {
+        throw new RequestError("request_id", `String should have at most ${ID_CHARACTERS} characters`);
+      }
       const { image_bytes, ...rest } = fields;
       const raw = { ...rest, request_id: requestId, ...(image_bytes !== undefined && { image: image_bytes }) };
       input = options.parse === undefined ? (raw as Input) : options.parse(raw);
     } catch (error) {
-      refuse(error, requestId.slice(0, 128), fields.input_id);
+      refuse(error, requestId.slice(0, ID_CHARACTERS), fields.input_id);
       return;
     }
     const namesake = active.get(requestId);
@@ -200,7 +227,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
       return;
     }
     const bytes = bytesOf(input);
-    if (options.hasRoom?.(bytes) === false) {
+    if (!hold.resize(bytesWith(bytes))) {
       const full = Object.assign(new Error("too much waits already"), { status: 503, retryAfter: 1 });
       refuse(full, requestId, fields.input_id);
       return;
@@ -217,6 +244,29 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     while (waiting.length > 1 && (interrupt === true || tooMany())) {
       controlled("superseded", { request_id: waiting.shift()!.requestId });
     }
+    recount();
+  }
+
+  function setDefaults(message: Fields): void {
+    const { request_id: _, input_id: __, mode: ___, interrupt: ____, ...given } = message;
+    const kept = options.parseDefaults === undefined ? given : options.parseDefaults(given);
+    const before = defaultsBytes;
+    defaultsBytes = bytesOf(kept);
+    if (recount()) {
+      defaults = kept;
+      return;
+    }
+    defaultsBytes = before;
+    throw Object.assign(new Error("sessions hold as much as they may; send fewer bytes, or try again later"), {
+      status: 503,
+      retryAfter: 1,
+    });
+  }
+
+  /** What a frame about a request calls it; an id that nobody may have is not given back. */
+  function named(fields: Fields): Fields {
+    const id = idOf(fields.request_id);
+    return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };
   }
 
   /** Hands what a job says to `over`, until it has ended or the line is another. */
@@ -305,46 +355,48 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     get requests() {
       return [...active.keys(), ...waiting.map(({ requestId }) => requestId)];
     },
-    get waitingBytes() {
-      return waitingBytes();
-    },
-    receive(message) {
+    async receive(message) {
       if (typeof message !== "object" || message === null || Array.isArray(message) || message instanceof Uint8Array) {
         this.malformed("a message is a map of fields");
         return;
       }
       const { type, ...fields } = message as Fields;
-      const target = typeof fields.request_id === "string" ? active.get(fields.request_id) : undefined;
+      const id = idOf(fields.request_id);
+      const target = id === undefined ? undefined : active.get(id);
       switch (type) {
         case undefined:
         case null:
         case "request":
-          request(fields);
+          await request(fields);
           return;
-        case "defaults": {
-          const { request_id: _, input_id: __, ...kept } = fields;
-          defaults = kept;
+        case "defaults":
+          try {
+            setDefaults(fields);
+          } catch (error) {
+            complain(failureOf(error));
+          }
           return;
-        }
         case "cancel": {
-          const at = waiting.findIndex(({ requestId }) => requestId === fields.request_id);
+          const at = waiting.findIndex(({ requestId }) => requestId === id);
           if (at >= 0) {
             const [gone] = waiting.splice(at, 1);
+            recount();
             refuse(new DOMException("Cancelled", "AbortError"), gone!.requestId);
             return;
           }
           if (fields.request_id === undefined || fields.request_id === null) {
             waiting.length = 0;
+            recount();
             for (const { job } of active.values()) job.cancel();
-          } else if (!target?.job.cancel()) controlled("not-found", { request_id: fields.request_id });
+          } else if (!target?.job.cancel()) controlled("not-found", named(fields));
           return;
         }
         case "update": {
           try {
             const change = options.parseUpdate === undefined ? fields : options.parseUpdate(fields);
-            if (!target?.job.update(change)) controlled("not-found", { request_id: fields.request_id });
+            if (!target?.job.update(change)) controlled("not-found", named(fields));
           } catch (error) {
-            complain(failureOf(error), typeof fields.request_id === "string" ? fields.request_id : undefined);
+            complain(failureOf(error), named(fields).request_id as string | undefined);
           }
           return;
         }
@@ -376,12 +428,20 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
       over = true;
       line = undefined;
       waiting.length = 0;
+      hold.release();
       for (const { job, reader } of active.values()) {
         reader?.close();
         job.cancel();
       }
     },
   };
+}
+
+/** An id as text: clients that count send numbers. */
+function idOf(value: unknown): string | undefined {
+  return typeof value === "string" || typeof value === "number" || typeof value === "bigint"
+    ? String(value)
+    : undefined;
 }
 
 function asBytes({ bytes, content_type, width, height }: EncodedPicture) {

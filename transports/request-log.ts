@@ -25,6 +25,8 @@ const PATH_CHARACTERS = 200;
 export function requestLog(write: (entry: RequestEntry) => void, proxies: number): MiddlewareHandler {
   return async (c, next) => {
     const began = performance.now();
+    // A connection that breaks meanwhile has no address any more.
+    const address = addressOf(c, proxies);
     await next();
     const { name, subject } = principalOf(c);
     write({
@@ -35,7 +37,7 @@ export function requestLog(write: (entry: RequestEntry) => void, proxies: number
       ms: Math.round(performance.now() - began),
       client: name,
       subject,
-      address: addressOf(c, proxies),
+      address,
     });
   };
 }

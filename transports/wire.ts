@@ -74,7 +74,7 @@ export function envelopeOf(input: unknown): Envelope {
   return {
     // It becomes a header, so an input that no schema has checked may not choose it freely.
     requestId: typeof request_id === "string" && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
-    inputId: typeof input_id === "string" ? input_id : undefined,
+    inputId: typeof input_id === "string" && input_id.length <= 128 ? input_id : undefined,
     format: formatOf(fields.output_format) ?? "jpeg",
     previews: {
       format: formatOf(fields.preview_format),

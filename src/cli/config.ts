@@ -14,6 +14,7 @@ import { parseHost } from "../../transports/host.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../../transports/input.ts";
 import { RESUME } from "../../transports/source.ts";
 import { allowedHost } from "../../transports/webhook.ts";
+import { MEMORY_BOUNDS } from "../engine/account.ts";
 import { LOG_LIMITS } from "../engine/job-log.ts";
 import { JOB_DEFAULTS } from "../engine/jobs.ts";
 import { LIMITS } from "../engine/request.ts";
@@ -139,6 +140,18 @@ export const configSchema = z.strictObject({
     .strictObject({
       body_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a request's body"),
       frame_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a WebSocket frame"),
+      bodies_bytes: setting(
+        positive.default(MEMORY_BOUNDS.bodies),
+        "bytes of bodies and frames that are arriving, in all, beyond 64 KiB of each; above it the slowest are ended with 408",
+      ),
+      answers_bytes: setting(
+        positive.default(MEMORY_BOUNDS.answers),
+        "bytes of answers that wait to be read, in all, beyond 64 KiB of each; above it the slowest are cut off",
+      ),
+      sessions_bytes: setting(
+        positive.default(MEMORY_BOUNDS.sessions),
+        "bytes that WebSocket sessions hold, in all: their defaults, and requests that wait in them; above it more are 503",
+      ),
       prompt_characters: setting(
         positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),
         "characters of a prompt",
@@ -151,7 +164,7 @@ export const configSchema = z.strictObject({
       images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
       waiting: setting(
         z.int().min(0).max(100_000).default(JOB_DEFAULTS.maxQueued),
-        "requests that may wait for their turn; more are 503",
+        "requests that may wait for their turn, of one key or address no more than are left free for others; more are 503",
       ),
       waiting_bytes: setting(
         positive.default(JOB_DEFAULTS.maxQueuedBytes),
@@ -187,7 +200,7 @@ export const configSchema = z.strictObject({
         positive.optional(),
         "requests of one key or address in a minute; left out: no limit",
       ),
-      connections: setting(positive.default(10_000), "open connections; more are closed at once"),
+      connections: setting(positive.default(4_096), "open connections; more are closed at once"),
       headers_seconds: setting(seconds.default(15), "seconds that a request's headers may take to arrive"),
       request_seconds: setting(seconds.default(60), "seconds that a whole request may take to arrive"),
     })

@@ -15,6 +15,8 @@ import { version } from "./version.ts";
 
 /** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
 const LATEST_EXIT_MS = 15_000;
+/** Errors that nobody caught after which a server that is ending is ended at once. */
+const MAX_FAULTS = 100;
 /** 128 + SIGINT, as shells count. */
 const INTERRUPTED = 130;
 
@@ -104,11 +106,12 @@ withSettings(program.command("serve"))
       await runtime.close();
       throw error;
     });
+    // Whoever reads what is printed may leave.
+    process.stdout.on("error", () => {});
     let closing = false;
-    const end = () => {
-      if (closing) process.exit(INTERRUPTED);
+    const end = (code = 0) => {
       closing = true;
-      process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      process.exitCode = code;
       setTimeout(() => process.exit(1), config.shutdown_seconds * 1000 + LATEST_EXIT_MS).unref();
       server
         .close(config.shutdown_seconds * 1000)
@@ -117,8 +120,20 @@ withSettings(program.command("serve"))
         .then(() => process.exit()) // a collector that is not there would be tried again for seconds
         .catch(fail);
     };
-    process.on("SIGINT", end);
-    process.on("SIGTERM", end);
+    const interrupt = () => {
+      if (closing) process.exit(INTERRUPTED);
+      process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      end();
+    };
+    process.on("SIGINT", interrupt);
+    process.on("SIGTERM", interrupt);
+    // What comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
+    let faults = 0;
+    process.on("uncaughtException", (error, origin) => {
+      server.failed(error, origin);
+      if (++faults > MAX_FAULTS) process.exit(1);
+      if (!closing) end(1);
+    });
   });
 
 interface GenerateFlags extends RuntimeFlags {

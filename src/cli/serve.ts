@@ -6,9 +6,16 @@ import { createAuthenticator } from "../../transports/auth.ts";
 import { parseHost } from "../../transports/host.ts";
 import { type Listening, listen } from "../../transports/listen.ts";
 import { createMetrics } from "../../transports/metrics.ts";
+import { createAccount } from "../engine/account.ts";
 import type { Runtime } from "../engine/contract.ts";
 import { type Config, ConfigError } from "./config.ts";
+import { memoryBound, memoryBounds } from "./memory-bound.ts";
 import { version } from "./version.ts";
+
+/** A server, and what it says of itself when something was thrown that nobody caught. */
+export interface Server extends Listening {
+  failed(error: unknown, origin: string): void;
+}
 
 /** What must never be in a log, should an object that holds it ever be logged. */
 const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
@@ -25,14 +32,21 @@ export async function serve(
   config: Config,
   write: (text: string) => unknown,
   onReady?: () => void,
-): Promise<Listening> {
+): Promise<Server> {
   const { limits, auth, proxies } = config;
+  const stderr = pino.destination(2);
+  // A log that cannot be written (a full disk, a closed pipe) is no reason to end.
+  stderr.on("error", () => {});
   const log = pino(
     { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
-    pino.destination(2),
+    stderr,
   );
   const { adapter, model, device, countTokens } = runtime;
   const metrics = createMetrics({ device });
+  const account = createAccount(memoryBounds(config));
+  metrics.account(account, memoryBound(config));
+  const onError = (error: unknown, requestId?: string) =>
+    log.error({ err: error, request_id: requestId }, "request failed");
   let warming = true;
   const app = createApp({
     run: ({ image, ...input }, { signal, takeUpdate }) =>
@@ -86,17 +100,20 @@ export async function serve(
       streamSeconds: limits.stream_resume_seconds,
       sessionMs: limits.session_resume_seconds * 1000,
     },
+    account,
     webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
     unready: () => (device.lost ? "the device is lost" : warming ? "kernels are being compiled" : undefined),
     onRequest: (entry) => log.info(entry, "request"),
-    onError: (error, requestId) => log.error({ err: error, request_id: requestId }, "request failed"),
+    onError,
   });
   const server = await listen(app, config.port, config.host, {
     connections: limits.connections,
     headersMs: limits.headers_seconds * 1000,
     requestMs: limits.request_seconds * 1000,
     frameBytes: limits.frame_bytes,
+    account,
+    onError,
     onServer: metrics.watch,
   });
   // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
@@ -112,6 +129,7 @@ export async function serve(
   if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
   return {
     ...server,
+    failed: (error, origin) => log.fatal({ err: error, origin }, "an error that nobody expected: ending"),
     async close(graceMs = 0) {
       log.info("draining");
       const until = performance.now() + graceMs;

@@ -24,7 +24,7 @@ export type MemoryBounds = Readonly<Record<HoldKind, number>>;
 export const MEMORY_BOUNDS: MemoryBounds = {
   bodies: 256 * 2 ** 20,
   answers: 256 * 2 ** 20,
-  sessions: 256 * 2 ** 20,
+  sessions: 128 * 2 ** 20,
   waiting: 256 * 2 ** 20,
   logs: 288 * 2 ** 20,
   encoded: 64 * 2 ** 20,

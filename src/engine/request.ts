@@ -245,6 +245,30 @@ export function parseGeneration(input: unknown): GenerationRequest {
   return parsed.data as GenerationRequest;
 }
 
+/** Other names of `image`. */
+const PICTURE_NAMES: Readonly<Record<string, "image">> = { image_bytes: "image" };
+
+/**
+ * Checks fields that are to lie under later requests, and keeps those alone that a request has; pictures as bytes.
+ *
+ * @throws RequestError naming every field at fault
+ */
+export function parseDefaults(input: unknown): Readonly<Record<string, unknown>> {
+  const given = withoutNulls(input);
+  if (!isPlainObject(given)) throw new RequestError("", "must be a map of fields");
+  const known: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const field = PICTURE_NAMES[name] ?? name;
+    if (Object.hasOwn(fields.shape, field)) known[field] = value;
+  }
+  const parsed = fields.partial().safeParse(known, { reportInput: true });
+  const issues = parsed.success ? nearMisses(given) : [...requestIssues(parsed.error), ...nearMisses(given)];
+  const first = issues[0];
+  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  // What was left out stays so: its default is for the request to choose.
+  return Object.fromEntries(Object.keys(known).map((name) => [name, parsed.data?.[name as keyof typeof parsed.data]]));
+}
+
 /** What may change while a request runs. */
 export const updateSchema = fields
   .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
