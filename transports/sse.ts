@@ -146,8 +146,8 @@ interface Framed {
 const frames = new WeakMap<object, Map<string, Promise<Framed>>>();
 /** Forms of one entry that are kept. */
 const MAX_FORMS = 4;
-/** Milliseconds for which a form is kept that nobody asks for. */
-const FORM_MS = 60_000;
+/** Milliseconds for which a form is kept that nobody asks for: those who follow a job live ask at about the same time. */
+const FORM_MS = 2_000;
 /** The forms that are kept, by when they were last asked for, each with the function that forgets it. */
 const forms = new LRUCache<Framed, () => void>({
   maxSize: MEMORY_BOUNDS.encoded,
