@@ -11,6 +11,7 @@
  * repeated. A job that failed is COMPLETED too: its result is the failure. Jobs are gone when the process is.
  */
 import { type Context, Hono } from "hono";
+import { PROCESS_ACCOUNT } from "../src/engine/account.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import { JobError } from "../src/engine/job-errors.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
@@ -42,7 +43,7 @@ const HEARTBEAT_MS = 15_000;
 const NO_WEBHOOKS: WebhookPolicy = { hosts: [], allowPrivate: false };
 
 export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOptions): Hono {
-  const { webhooks = NO_WEBHOOKS, onError, addressOf = wholeAddress } = options;
+  const { webhooks = NO_WEBHOOKS, onError, addressOf = wholeAddress, account = PROCESS_ACCOUNT } = options;
   const app = new Hono();
 
   const answer = (work: (c: Context) => Promise<Response>) => async (c: Context) => {
@@ -72,6 +73,20 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       ? { status: "IN_QUEUE", ...common, queue_position: job.position }
       : { status: "IN_PROGRESS", ...common, logs };
   };
+
+  /** What waits for a host to take it is on the client's account, like an answer. */
+  async function deliver(job: ImageJob, target: URL, body: JsonText): Promise<void> {
+    const stop = new AbortController();
+    const hold = account.open("answers", job.client ?? "", () =>
+      stop.abort(new Error(`webhook to ${target.host} was given up: answers take all the memory that they may`)),
+    );
+    hold.resize(body.heldBytes);
+    try {
+      await deliverWebhook(target, body, { policy: webhooks, signal: stop.signal });
+    } finally {
+      hold.release();
+    }
+  }
 
   // The patterns match from the longest on: what an app is called may itself hold slashes.
   app.get(
@@ -138,7 +153,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       if (target !== undefined) {
         void job.ended
           .then(() => webhookBody(job))
-          .then((body) => deliverWebhook(target, String(body), { policy: webhooks }))
+          .then((body) => deliver(job, target, body))
           .catch((error: unknown) => onError?.(error, job.id));
       }
       const status = { status: "IN_QUEUE", request_id: job.id, ...addresses(c, job.id), queue_position: job.position };

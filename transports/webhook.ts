@@ -10,9 +10,11 @@ import dns from "node:dns/promises";
 import http from "node:http";
 import https from "node:https";
 import { isIP, type LookupFunction } from "node:net";
+import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import ipaddr from "ipaddr.js";
 import { RequestError } from "../src/engine/errors.ts";
+import type { JsonText } from "./json-text.ts";
 
 export interface WebhookPolicy {
   /**
@@ -155,7 +157,7 @@ function rangeOf(address: string): string {
  * @returns the status of the last answer
  * @throws Error when it was refused, or no try has succeeded; the signal's reason when it aborts
  */
-export async function deliverWebhook(url: URL, body: string, options: DeliveryOptions): Promise<number> {
+export async function deliverWebhook(url: URL, body: string | JsonText, options: DeliveryOptions): Promise<number> {
   const { attempts = ATTEMPTS, backoffMs = BACKOFF_MS, signal } = options;
   let last: unknown;
   for (let attempt = 0; attempt < attempts; attempt++) {
@@ -171,7 +173,7 @@ export async function deliverWebhook(url: URL, body: string, options: DeliveryOp
   throw new Error(`webhook to ${url.host} failed ${attempts} times`, { cause: last });
 }
 
-async function postOnce(first: URL, body: string, options: DeliveryOptions): Promise<number> {
+async function postOnce(first: URL, body: string | JsonText, options: DeliveryOptions): Promise<number> {
   let url = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
     checkUrl(url, options.policy);
@@ -186,7 +188,11 @@ async function postOnce(first: URL, body: string, options: DeliveryOptions): Pro
   throw new Error("redirects without end");
 }
 
-function post(url: URL, body: string, options: DeliveryOptions): Promise<{ status: number; location?: string }> {
+function post(
+  url: URL,
+  body: string | JsonText,
+  options: DeliveryOptions,
+): Promise<{ status: number; location?: string }> {
   const { policy, signal, timeoutMs = TIMEOUT_MS } = options;
   const within = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])]);
   return new Promise((resolve, reject) => {
@@ -194,7 +200,10 @@ function post(url: URL, body: string, options: DeliveryOptions): Promise<{ statu
       url.href,
       {
         method: "POST",
-        headers: { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
+        headers: {
+          "Content-Type": "application/json",
+          "Content-Length": typeof body === "string" ? Buffer.byteLength(body) : body.byteLength,
+        },
         agent: false,
         lookup: checkedLookup(policy, options.resolve),
         signal: within,
@@ -206,7 +215,9 @@ function post(url: URL, body: string, options: DeliveryOptions): Promise<{ statu
       },
     );
     request.on("error", reject);
-    request.end(body);
+    if (typeof body === "string") request.end(body);
+    // A large result becomes text as it leaves.
+    else Readable.from(body, { objectMode: false }).pipe(request);
   });
 }
 
