@@ -3,7 +3,6 @@
  * plans that were compiled for it so far.
  */
 
-import { access, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
@@ -16,12 +15,14 @@ import { ModelConfigError } from "../models/config.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import { readOptionalJson } from "../weights/json-file.ts";
 import {
   type Component,
   type ModelDirectory,
   openComponentFolder,
   openModelDirectory,
 } from "../weights/model-directory.ts";
+import { hasRegularFile } from "../weights/regular-file.ts";
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import type { RunWeights } from "./lora.ts";
@@ -331,42 +332,23 @@ async function largeOf(
 /** The variant's file, if the folder has it: most have none. */
 async function variantFile(folder: string, file: string): Promise<string | undefined> {
   const path = join(folder, file);
-  return access(path).then(
-    () => path,
-    () => undefined,
-  );
+  return (await hasRegularFile(path, file)) ? path : undefined;
 }
 
+/** Most folders have none. */
 async function readRecommendation(folder: string): Promise<z.infer<typeof recommendationSchema>> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "daguerre.json"), "utf8");
-  } catch {
-    return {}; // most folders have none
-  }
-  const parsed = recommendationSchema.safeParse(parseJson(text));
+  const file = "daguerre.json";
+  const parsed = recommendationSchema.safeParse((await readOptionalJson(join(folder, file), file)) ?? {});
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new ModelConfigError("daguerre.json", issue!.path.join(".") || "(root)", issue!.message);
+  throw new ModelConfigError(file, issue!.path.join(".") || "(root)", issue!.message);
 }
 
 /** `words.json` in a model folder: the words that it was taught; none for models that know a language. */
 async function readWords(folder: string): Promise<ReadonlySet<string> | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "words.json"), "utf8");
-  } catch {
-    return undefined;
-  }
-  const parsed = z.object({ words: z.array(z.string()) }).safeParse(parseJson(text));
+  const content = await readOptionalJson(join(folder, "words.json"), "words.json");
+  if (content === undefined) return undefined;
+  const parsed = z.object({ words: z.array(z.string()) }).safeParse(content);
   if (!parsed.success) throw new ModelConfigError("words.json", "words", "must be a list of words");
   return new Set(parsed.data.words.map((word) => word.toLowerCase()));
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -3,10 +3,10 @@
  * one known for its family.
  */
 
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { ModelConfigError } from "../models/config.ts";
+import { readOptionalJson } from "../weights/json-file.ts";
 import type { LatentRgb } from "./latents.ts";
 
 export type { LatentRgb } from "./latents.ts";
@@ -36,20 +36,12 @@ const KNOWN: Partial<Record<string, LatentRgb>> = {
   },
 };
 
-/** The map for a model, if any is known. Throws `ModelConfigError` for a file that is not one. */
+/** The map for a model, if any is known. Throws `ModelConfigError` or `WeightsError` for a file that is not one. */
 export async function latentRgbOf(folder: string, family: string, channels: number): Promise<LatentRgb | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "latent_rgb.json"), "utf8");
-  } catch {
+  const content = await readOptionalJson(join(folder, "latent_rgb.json"), "latent_rgb.json");
+  if (content === undefined) {
     const known = KNOWN[family === "latent-consistency" ? "stable-diffusion" : family];
     return known?.matrix.at(0)?.length === channels ? known : undefined;
-  }
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    throw new ModelConfigError("latent_rgb.json", "(root)", "is not JSON");
   }
   const parsed = schema.safeParse(content);
   if (!parsed.success || parsed.data.matrix.some((row) => row.length !== channels)) {

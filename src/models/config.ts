@@ -10,7 +10,8 @@ export class ModelConfigError extends Error {
   readonly field: string;
 
   constructor(component: string, field: string, reason: string) {
-    super(`${component}/config.json: ${field}: ${reason}`);
+    const file = component.endsWith(".json") ? component : `${component}/config.json`;
+    super(`${file}: ${field}: ${reason}`);
     this.component = component;
     this.field = field;
   }

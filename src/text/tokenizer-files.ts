@@ -2,8 +2,9 @@
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
 // `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
 
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { WeightsError } from "../weights/errors.ts";
+import { readOptionalFile } from "../weights/regular-file.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
 
 /** A token that is looked for in the raw text before anything else is done to it. */
@@ -71,14 +72,10 @@ export async function readClipTokenizerFiles(folder: string): Promise<ClipTokeni
 
 async function readOptional(folder: string, file: string): Promise<string | undefined> {
   try {
-    const bytes = await readFile(join(folder, file));
-    if (bytes.length > LARGEST_FILE) throw new TokenizerError(file, `is larger than ${LARGEST_FILE} bytes`);
-    return bytes.toString("utf8");
+    return (await readOptionalFile(join(folder, file), file, LARGEST_FILE))?.toString("utf8");
   } catch (error) {
-    if (error instanceof TokenizerError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new TokenizerError(file, `cannot be read (${code ?? "unknown reason"})`, { cause: error });
+    if (error instanceof WeightsError) throw new TokenizerError(file, error.reason, { cause: error });
+    throw error;
   }
 }
 

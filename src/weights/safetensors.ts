@@ -7,10 +7,11 @@
  *
  * The format, and what is refused: `safetensors-header.ts`.
  */
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename } from "node:path";
 import { ELEMENT_BYTES, type ElementType } from "./element-types.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
+import { openRegularFile } from "./regular-file.ts";
 import { LONGEST_HEADER, parseHeader, type TensorPlace } from "./safetensors-header.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
@@ -30,10 +31,9 @@ export async function openSafetensors(path: string, options: { name?: string } =
   const file = options.name ?? basename(path);
   let handle: FileHandle | undefined;
   try {
-    // Asked before opening: opening a pipe would wait for a writer.
-    if (!(await stat(path)).isFile()) throw new WeightsError("weights-not-found", "is not a regular file", { file });
-    handle = await open(path, "r");
-    const fileBytes = (await handle.stat()).size;
+    const opened = await openRegularFile(path, file);
+    handle = opened.handle;
+    const fileBytes = opened.bytes;
     const headerBytes = await readHeaderLength(handle, fileBytes, file);
     const json = new Uint8Array(headerBytes);
     await readExactly(handle, json, 8, file);
