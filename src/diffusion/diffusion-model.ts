@@ -27,6 +27,7 @@ import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import type { RunWeights } from "./lora.ts";
 import { type ResidentComponent, withRoom } from "./residency.ts";
+import { createSchedule } from "./schedulers/create-schedule.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
 
 export type Family = "stable-diffusion" | "stable-diffusion-xl" | "latent-consistency";
@@ -111,17 +112,21 @@ const FAMILY_DEFAULTS: Record<Family, { steps: number; guidanceScale: number; la
   "latent-consistency": { steps: 4, guidanceScale: 8.5, latentSide: 64 },
 };
 
+/** Pixels of a picture's side, steps and guidance: as much as a request may ask for (`LIMITS` of `engine/request.ts`). */
+const LARGEST_SIDE = 2048;
+const side = z.number().int().positive().max(LARGEST_SIDE);
+const steps = z.number().int().positive().max(200);
+const guidance = z.number().nonnegative().max(100);
+
 /** `daguerre.json` in a model folder: what the model's makers recommend. */
 const recommendationSchema = z.object({
-  name: z.string().optional(),
-  num_inference_steps: z.number().int().positive().optional(),
-  guidance_scale: z.number().nonnegative().optional(),
-  width: z.number().int().positive().optional(),
-  height: z.number().int().positive().optional(),
-  few_step: z
-    .object({ num_inference_steps: z.number().int().positive(), guidance_scale: z.number().nonnegative() })
-    .optional(),
-  large: z.object({ width: z.number().int().positive(), height: z.number().int().positive() }).optional(),
+  name: z.string().max(200).optional(),
+  num_inference_steps: steps.optional(),
+  guidance_scale: guidance.optional(),
+  width: side.optional(),
+  height: side.optional(),
+  few_step: z.object({ num_inference_steps: steps, guidance_scale: guidance }).optional(),
+  large: z.object({ width: side, height: side }).optional(),
 });
 
 /** Where a model folder keeps its few-step variant, and how it is run unless `daguerre.json` says otherwise. */
@@ -131,7 +136,7 @@ const LARGE = { file: "large/pytorch_lora_weights.safetensors", sides: 2 };
 
 /**
  * Loads a diffusers folder onto the device.
- * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`: a folder is untrusted, and each names file and reason;
+ * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`, `SchedulerError`: a folder is untrusted, and each names file and reason;
  * `MemoryLimitError` where one component alone is over the GPU's limit.
  */
 export async function loadDiffusionModel(gpu: Gpu, folder: string, options: LoadModelOptions): Promise<DiffusionModel> {
@@ -149,6 +154,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
   };
   const progress = (component: string) => (done: number, total: number) => options.onProgress?.(component, done, total);
   try {
+    const recommended = await readRecommendation(folder);
+    const words = await readWords(folder);
+    const familyDefaults = FAMILY_DEFAULTS[family];
+    const scheduler = required(directory, "scheduler");
+    const steps = recommended.num_inference_steps ?? familyDefaults.steps;
+    // A configuration that cannot make the model's own schedule is refused here, not at the first request.
+    createSchedule(scheduler.className, scheduler.config, { steps });
     const encoders = await loadEncoders(gpu, directory, family, { ...options, keep }, progress);
 
     const unetComponent = required(directory, "unet");
@@ -173,12 +185,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       ? await loadVae(await openComponentFolder(options.tinyAutoencoder), "tiny vae", ["tiny decoder "])
       : undefined;
 
-    const recommended = await readRecommendation(folder);
     const variants: DiffusionModel["variants"] = new Map();
-    const familyDefaults = FAMILY_DEFAULTS[family];
     const sampleSize = unetConfig.sample_size;
     const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
-    const scheduler = required(directory, "scheduler");
+    if (side > LARGEST_SIDE) {
+      const reason = `makes pictures of ${side} pixels a side, and ${LARGEST_SIDE} is the most`;
+      throw new ModelConfigError("unet", "sample_size", reason);
+    }
     const width = recommended.width ?? side;
     const height = recommended.height ?? side;
     return {
@@ -191,13 +204,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       vae,
       tiny,
       latentRgb: await latentRgbOf(folder, family, vae.latentChannels),
-      words: await readWords(folder),
+      words,
       scheduler: { className: scheduler.className, config: scheduler.config },
       zerosForNoPrompt: family === "stable-diffusion-xl" && directory.flags.force_zeros_for_empty_prompt !== false,
       defaults: {
         width,
         height,
-        steps: recommended.num_inference_steps ?? familyDefaults.steps,
+        steps,
         guidanceScale: recommended.guidance_scale ?? familyDefaults.guidanceScale,
       },
       fewStep: await fewStepOf(folder, recommended),

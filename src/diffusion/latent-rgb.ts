@@ -11,9 +11,12 @@ import type { LatentRgb } from "./latents.ts";
 
 export type { LatentRgb } from "./latents.ts";
 
+/** Colours are 0 to 1, latents a few units. */
+const coefficient = z.number().min(-1000).max(1000);
+
 const schema = z.object({
-  matrix: z.array(z.array(z.number())).length(3),
-  bias: z.array(z.number()).length(3),
+  matrix: z.array(z.array(coefficient)).length(3),
+  bias: z.array(coefficient).length(3),
 });
 
 // Fitted by the community on each family's autoencoder; figures as published in ComfyUI's `latent_formats.py`.
@@ -48,7 +51,7 @@ export async function latentRgbOf(folder: string, family: string, channels: numb
     throw new ModelConfigError(
       "latent_rgb.json",
       "matrix",
-      `must be three rows of ${channels} numbers, with a bias of three`,
+      `must be three rows of ${channels} numbers from -1000 to 1000, with a bias of three`,
     );
   }
   return parsed.data;

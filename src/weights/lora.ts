@@ -16,7 +16,7 @@
  */
 import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
 import { listed, quoted, WeightsError } from "./errors.ts";
-import { type LoraConfig, readLoraConfigs } from "./lora-config.ts";
+import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
 import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
 import { sameWeight } from "./manifest.ts";
 import { openSafetensors } from "./safetensors.ts";
@@ -115,6 +115,9 @@ export async function openLora(path: string, options: { name?: string } = {}): P
   }
 }
 
+/** Trained with up to a few hundred; merging a module sums over it. */
+const LARGEST_RANK = 8192;
+
 /** Adapters of other kinds, by a piece of their tensors' names. */
 const OTHER_ADAPTERS: readonly (readonly [RegExp, string])[] = [
   [/\.dora_scale$|\.lora_magnitude_vector\b/, "DoRA (a weight-decomposed adapter)"],
@@ -159,8 +162,12 @@ async function readNumber(entry: TensorEntry): Promise<number> {
   else if (entry.dtype === "I32") value = view.getInt32(0, true);
   else if (entry.dtype === "I64") value = Number(view.getBigInt64(0, true));
   else throw new WeightsError("weights-dtype", `is ${entry.dtype}, which no alpha is`, details);
-  if (!Number.isFinite(value))
-    throw new WeightsError("lora-format", `is ${value}, where a finite number is expected`, details);
+  if (!(Math.abs(value) <= LARGEST_ALPHA))
+    throw new WeightsError(
+      "lora-format",
+      `is ${value}, where a number from -${LARGEST_ALPHA} to ${LARGEST_ALPHA} is expected`,
+      details,
+    );
   return value;
 }
 
@@ -274,6 +281,11 @@ function delta(
     );
   };
   if (rank < 1) throw new WeightsError("weights-shape", "has no rank", { file, tensor: down.name });
+  if (rank > LARGEST_RANK)
+    throw new WeightsError("weights-shape", `has rank ${rank}, more than the ${LARGEST_RANK} allowed`, {
+      file,
+      tensor: down.name,
+    });
   expect(down, mid === undefined ? [rank, into, kh, kw] : [rank, into]);
   expect(up, [out, rank]);
   if (mid !== undefined) expect(mid, [rank, rank, kh, kw]);

@@ -52,6 +52,9 @@ export interface ModelDirectoryOptions {
 
 const INDEX_FILE = "model_index.json";
 
+/** Real ones name some fifteen; each component is a folder to be read. */
+const MOST_ENTRIES = 100;
+
 const componentSchema = z.union([
   z.tuple([z.string(), z.string()]),
   z.tuple([z.null(), z.null()]).transform(() => null),
@@ -76,10 +79,15 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
       { file: INDEX_FILE },
     );
 
+  const entries = Object.entries(index.data);
+  if (entries.length > MOST_ENTRIES)
+    throw new WeightsError("model-config", `names ${entries.length} things, more than the ${MOST_ENTRIES} allowed`, {
+      file: INDEX_FILE,
+    });
   const flags: Record<string, unknown> = {};
   const ignored: string[] = [];
   const components = new Map<string, Component>();
-  for (const [name, value] of Object.entries(index.data)) {
+  for (const [name, value] of entries) {
     if (name.startsWith("_")) continue;
     // A component is a pair; one that is absent may be a bare null too.
     if (!Array.isArray(value) && !(value === null && Object.hasOwn(PLACES, name))) {

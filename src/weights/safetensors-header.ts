@@ -19,6 +19,9 @@ export const LONGEST_HEADER = 100_000_000;
 /** A tensor needs some ten values; the largest models have a few thousand tensors a file. */
 const MOST_VALUES = 500_000;
 
+/** NumPy's own limit. */
+const MOST_DIMENSIONS = 64;
+
 export interface TensorPlace {
   readonly name: string;
   readonly type: ElementType;
@@ -134,6 +137,8 @@ function readPlace(name: string, value: unknown, file: string): TensorPlace {
   if (typeof dtype !== "string") throw new WeightsError("weights-header", "has no dtype", details);
   if (!isElementType(dtype)) throw new WeightsError("weights-dtype", `unknown dtype ${quoted(dtype)}`, details);
   if (!Array.isArray(shape)) throw new WeightsError("weights-header", "has no shape", details);
+  if (shape.length > MOST_DIMENSIONS)
+    throw new WeightsError("weights-shape", `has ${shape.length} dimensions, more than ${MOST_DIMENSIONS}`, details);
   if (!shape.every(isCount))
     throw new WeightsError("weights-shape", "a dimension is not a whole number of 0 to 2^53 - 1", details);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
