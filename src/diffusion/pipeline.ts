@@ -15,6 +15,7 @@ import { quads, type Storage } from "../graph/tensor.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
+import { inTurns } from "../turns.ts";
 import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
@@ -35,7 +36,7 @@ import {
   toNhwc,
 } from "./latents.ts";
 import { type LoraRequest, type RunWeights, variantWeights, weightsOfRun } from "./lora.ts";
-import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { cpuGenerator, type NoiseGenerator, PIECE } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { withRoom } from "./residency.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
@@ -156,11 +157,11 @@ export async function* generate(
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
     const start = request.image
       ? await noisedPicture(model, plans, weights, request, shape, schedule, noise)
-      : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
+      : await inTurns(mapped(await draw(noise, shape), (value) => value * schedule.initNoiseSigma));
     plans.giveBack(); // what was used so far may give way to the denoiser
     const plan = await denoiserPlan(model, plans, weights, shape);
-    writeConditions(plan, model, request, shape, conditions);
-    plan.write("latents", toDeviceOrder(start, shape));
+    await writeConditions(plan, model, request, shape, conditions);
+    await writeLatents(plan, "latents", start, shape);
     if (preview) preview = await affordable(model, plans, weights, preview, shape, warnings);
     clock.lap("start");
 
@@ -181,14 +182,14 @@ export async function* generate(
         });
         if (changed) {
           request = wanted;
-          writeConditions(plan, model, request, shape, changed);
+          await writeConditions(plan, model, request, shape, changed);
         }
         clock.lap("prompt");
       }
       writeStep(plan, unet.config, shape, schedule.rows, index, request.guidanceScale);
       if (row.drawsNoise) {
-        const drawn = noise.randn(latentCount(shape));
-        if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
+        const drawn = await draw(noise, shape);
+        if (row.next.noise !== 0) await writeLatents(plan, "noise", drawn, shape);
       }
       const replay = plan.replay();
       replay.catch(() => {}); // told below, unless nobody asks for more
@@ -550,18 +551,18 @@ async function conditioningOf(
 }
 
 /** Writes what depends on the prompt alone, for each row of the batch: [negative…, positive…]. */
-function writeConditions(
+async function writeConditions(
   plan: Plan,
   model: DiffusionModel,
   request: PipelineRequest,
   shape: DenoiserShape,
   conditions: Conditions,
-): void {
+): Promise<void> {
   const { config } = model.unet;
   const rows = [conditions.negative, conditions.positive]
     .filter((conditioning) => conditioning !== undefined)
     .flatMap((conditioning) => Array<TextConditioning>(shape.images).fill(conditioning));
-  plan.write("text", concatenate(rows.map((row) => row.embedding)));
+  await plan.writeInTurns("text", concatenate(rows.map((row) => row.embedding)));
   if (config.time_cond_proj_dim) {
     plan.write("guidance", guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim));
   }
@@ -597,16 +598,18 @@ async function noisedPicture(
   const { vae } = model;
   const { mean, logVariance } = await encodedPicture(model, plans, weights, request.image!);
   const count = mean.length;
-  const drawn = logVariance && noise.randn(count); // the reference samples the posterior before it draws the noise
-  const latents = new Float32Array(latentCount(shape));
-  for (let i = 0; i < latents.length; i++) {
-    const at = i % count;
-    const sample = drawn ? mean[at]! + Math.exp(0.5 * logVariance[at]!) * drawn[at]! : mean[at]!;
-    latents[i] = (sample - vae.shiftFactor) * vae.scalingFactor;
-  }
+  // The reference samples the posterior before it draws the noise.
+  const drawn = logVariance && (await inTurns(noise.randnInPieces(count)));
+  const latents = await inTurns(
+    mapped(new Float32Array(latentCount(shape)), (_, i) => {
+      const at = i % count;
+      const sample = drawn ? mean[at]! + Math.exp(0.5 * logVariance[at]!) * drawn[at]! : mean[at]!;
+      return (sample - vae.shiftFactor) * vae.scalingFactor;
+    }),
+  );
   const mix = schedule.addNoise(0);
-  const added = noise.randn(latents.length);
-  return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
+  const added = await draw(noise, shape);
+  return inTurns(mapped(latents, (value, i) => mix.original * value + mix.noise * added[i]!));
 }
 
 /** What the autoencoder says of a picture: in one piece where that fits, else in bands. */
@@ -784,8 +787,28 @@ function copyLatents(gpu: Gpu, from: Range, to: GPUBuffer, size: number): void {
   gpu.device.queue.submit([encoder.finish()]);
 }
 
-function toDeviceOrder(values: Float32Array, shape: DenoiserShape): Float32Array {
-  return toNhwc(values, shape.images, shape.channels, shape.height * shape.width);
+/** Writes a state of the denoiser that has the latents' shape, given in PyTorch's order. */
+async function writeLatents(plan: Plan, name: string, values: Float32Array, shape: DenoiserShape): Promise<void> {
+  await plan.writeInTurns(
+    name,
+    await inTurns(toNhwc(values, shape.images, shape.channels, shape.height * shape.width)),
+  );
+}
+
+function draw(noise: NoiseGenerator, shape: DenoiserShape): Promise<Float32Array> {
+  return inTurns(noise.randnInPieces(latentCount(shape)));
+}
+
+/** `values` with each replaced by what `map` makes of it. */
+function* mapped(
+  values: Float32Array,
+  map: (value: number, index: number) => number,
+): Generator<void, Float32Array, void> {
+  for (let i = 0; i < values.length; i++) {
+    values[i] = map(values[i]!, i);
+    if (i % PIECE === PIECE - 1) yield;
+  }
+  return values;
 }
 
 function latentCount({ images, channels, height, width }: DenoiserShape): number {
