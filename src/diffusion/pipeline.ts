@@ -15,7 +15,7 @@ import { quads, type Storage } from "../graph/tensor.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
-import { inTurns } from "../turns.ts";
+import { inTurns, ownTurn } from "../turns.ts";
 import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
@@ -144,7 +144,9 @@ export async function* generate(
   const shape = denoiserShape(model, request);
   const schedule = scheduleOf(model, request);
   let preview = previewDecoder(model, request);
+  await ownTurn(); // whoever asked may have had much to do in this one
   const warnings = promptWarnings(model, request);
+  await ownTurn();
 
   const weights = await weightsFor(model, request, warnings);
   const plans = model.plans.borrow();
@@ -228,7 +230,7 @@ export async function* generate(
     const readFinal = () => readKeptLatents(gpu, final, shape);
     yield { type: "result", pictures, latents: readFinal, timings: clock.times(), warnings };
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, weights, request, error) : error;
+    throw error instanceof MemoryLimitError ? await tooLarge(model, weights, request, error) : error;
   } finally {
     plans.giveBack();
     if (kept) gpu.destroyBuffer(kept);
@@ -262,21 +264,21 @@ function limitOf({ limit }: MemoryLimitError): string {
 }
 
 /** What to tell whoever asked for a picture that does not fit, with the largest of its proportions that does. */
-function tooLarge(
+async function tooLarge(
   model: DiffusionModel,
   weights: RunWeights,
   request: RunShape,
   error: MemoryLimitError,
-): PipelineError {
+): Promise<PipelineError> {
   const { width, height } = request;
   const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
-  const fits = largestThatFits(model, weights, request, error.limit);
+  const fits = await largestThatFits(model, weights, request, error.limit);
   const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
   return new PipelineError("width", `${several} of ${width}x${height} does not fit into ${limitOf(error)}${hope}`);
 }
 
 /** By halves of what is left in question: a larger picture never takes less. */
-function largestThatFits(model: DiffusionModel, weights: RunWeights, request: RunShape, limit: number) {
+async function largestThatFits(model: DiffusionModel, weights: RunWeights, request: RunShape, limit: number) {
   const unit = 64; // every model's size is a multiple of it
   const longer = Math.max(request.width, request.height);
   const ofLonger = (side: number) => {
@@ -289,14 +291,14 @@ function largestThatFits(model: DiffusionModel, weights: RunWeights, request: Ru
   while (tooMany - fitting > 1) {
     const units = Math.floor((fitting + tooMany) / 2);
     const shape = denoiserShape(model, { ...request, ...ofLonger(units * unit) });
-    if (runBytes(model, weights, shape) <= limit) fitting = units;
+    if ((await runBytes(model, weights, shape)) <= limit) fitting = units;
     else tooMany = units;
   }
   return fitting > 0 ? ofLonger(fitting * unit) : undefined;
 }
 
 /** The least device memory that text-to-image of this shape takes in any of its phases, in bytes. */
-function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserShape): number {
+async function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserShape): Promise<number> {
   const { gpu, unet, vae, encoders, activations } = model;
   const all = [unet.weights, vae.weights, ...encoders.map(({ parameters }) => parameters)];
   const givesWay = weights.residency.components.length > 0;
@@ -306,21 +308,25 @@ function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserSha
   const form = (of: StreamedWeights, storage: Storage) => ({ storage, weights: of.storage, transformed: false });
   const latents = latentBytes(shape) * shape.images;
 
+  // Each of these is a plan's whole layout.
+  await ownTurn();
   const text = encoders.map(({ recorder, parameters }) => {
     return footprint(gpu, recorder, form(parameters, activations)).peak;
   });
+  await ownTurn();
   const step = footprint(gpu, recordDenoiser(unet.config, shape), {
     ...form(unet.weights, activations),
     reads: DENOISER_READS,
   });
+  await ownTurn();
   const storage = storageOf(model, vae);
   const whole = recordDecoder(vae, shape);
-  const picture = Math.min(
-    isTooSliced(gpu, whole, storage)
-      ? Number.POSITIVE_INFINITY
-      : bytesOrNever(() => footprint(gpu, whole, { ...form(vae.weights, storage), reads: DECODER_READS }).peak),
-    bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage })),
-  );
+  const inOnePiece = isTooSliced(gpu, whole, storage)
+    ? Number.POSITIVE_INFINITY
+    : bytesOrNever(() => footprint(gpu, whole, { ...form(vae.weights, storage), reads: DECODER_READS }).peak);
+  await ownTurn();
+  const inBands = bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage }));
+  const picture = Math.min(inOnePiece, inBands);
   return Math.max(
     ...all.map(({ loadingBytes, bytes }) => resident([]) + loadingBytes - (givesWay ? 0 : bytes)),
     resident(encoders.map(({ parameters }) => parameters)) + text.reduce((sum, bytes) => sum + bytes, 0),
@@ -385,7 +391,7 @@ export async function warmUp(
       loan.giveBack();
     }
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, weights, asked, error) : error;
+    throw error instanceof MemoryLimitError ? await tooLarge(model, weights, asked, error) : error;
   } finally {
     loan.giveBack();
     forget(model, weights);

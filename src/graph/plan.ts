@@ -17,6 +17,7 @@ import {
   type Layout,
   type LayoutOptions,
   layOut,
+  layOutInPieces,
   type Recorded,
 } from "./layout.ts";
 import { align } from "./memory.ts";
@@ -158,7 +159,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const { label, storage, transformed: transforms = true } = options;
   const parameters = transforms ? options.parameters : withoutTransformed(options.parameters);
   const target = targetOf(gpu, storage, parameters, options.choose ?? choices.get(gpu));
-  const layout = layOut(gpu, recorder, target, options);
+  const layout = await inTurns(layOutInPieces(gpu, recorder, target, options));
   const { memory, lowered } = layout;
   gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameters.transformed!.has(matrix, form)).peak);
 
@@ -253,8 +254,15 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       });
       return { pipeline, group, dispatch };
     };
-    const prologue = lowered.filter((entry) => entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
-    const replay = lowered.filter((entry) => !entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
+    const prologue: Bound[] = [];
+    const replay: Bound[] = [];
+    function* bindAll(): Generator<void, void, void> {
+      for (const entry of lowered) {
+        for (const dispatch of entry.dispatches) (entry.prologue ? prologue : replay).push(bind(dispatch));
+        yield;
+      }
+    }
+    await inTurns(bindAll());
     gpu.check();
 
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
@@ -359,7 +367,16 @@ function remembered<K extends object, V>(make: (key: K) => V): (key: K) => V {
 /** The pipelines of these dispatches by their code, compiled beside each other. */
 async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Promise<Map<string, GPUComputePipeline>> {
   const names = new Map(dispatches.map(({ kernel }) => [kernel.code, kernel.name]));
-  const compiling = [...names].map(async ([code, name]) => [code, await gpu.pipeline(name, code)] as const);
+  const compiling: Promise<readonly [string, GPUComputePipeline]>[] = [];
+  function* begin(): Generator<void, void, void> {
+    for (const [code, name] of names) {
+      const pipeline = gpu.pipeline(name, code).then((made) => [code, made] as const);
+      pipeline.catch(() => {}); // told below
+      compiling.push(pipeline);
+      yield; // Dawn reads the code in this thread
+    }
+  }
+  await inTurns(begin());
   return new Map(await Promise.all(compiling));
 }
 
