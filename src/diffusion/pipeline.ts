@@ -144,9 +144,7 @@ export async function* generate(
   const shape = denoiserShape(model, request);
   const schedule = scheduleOf(model, request);
   let preview = previewDecoder(model, request);
-  await ownTurn(); // whoever asked may have had much to do in this one
-  const warnings = promptWarnings(model, request);
-  await ownTurn();
+  const warnings = await promptWarnings(model, request);
 
   const weights = await weightsFor(model, request, warnings);
   const plans = model.plans.borrow();
@@ -502,10 +500,12 @@ function previewDecoder(model: DiffusionModel, request: PipelineRequest): Decode
   return wanted;
 }
 
-function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): string[] {
+async function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): Promise<string[]> {
   const warnings: string[] = [];
   const { tokenizer } = model.encoders[0]!;
+  await ownTurn(); // whoever asked may have had much to do in this one
   const { truncated, tokenCount } = tokenizer.encode(prompt);
+  await ownTurn();
   if (truncated) {
     warnings.push(
       `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
@@ -514,6 +514,7 @@ function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): str
   // Without a list, a word that the vocabulary has only in pieces is one the model was hardly trained on.
   const knows = ({ word, pieces }: PromptWord) => (model.words ? model.words.has(word) : pieces.length === 1);
   const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1); // one letter says nothing
+  await ownTurn();
   if (words.length > 0 && !words.some(knows)) {
     warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
   }

@@ -15,6 +15,7 @@ import { loadComponent, type Precision } from "../models/component.ts";
 import { ModelConfigError } from "../models/config.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import type { ClipTokenizer } from "../text/clip-tokenizer.ts";
+import { ownTurn } from "../turns.ts";
 import type { Component } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */
@@ -89,6 +90,7 @@ export async function encodePrompt(
   let tokens = 0;
   for (const [index, encoder] of encoders.entries()) {
     const plan = plans[index]!;
+    await ownTurn();
     const { ids } = encoder.tokenizer.encode(prompt);
     allIds.push(ids);
     plan.write("ids", Uint32Array.from(ids));

@@ -7,7 +7,7 @@
  */
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
-import { atOnce, inTurns } from "../turns.ts";
+import { atOnce, inTurns, ownTurn } from "../turns.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Target } from "./dispatch.ts";
 import {
@@ -218,6 +218,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     const transformed = new Map<string, GPUTexture>();
     for (const [key, { matrix, form }] of layout.transformed) {
       transformed.set(key, await parameters.transformed!.get(matrix, form));
+      await ownTurn(); // those of a run's own weights are made here
     }
     const viewOf = remembered((texture: GPUTexture) => texture.createView());
     const layoutOf = remembered((pipeline: GPUComputePipeline) => pipeline.getBindGroupLayout(0));
@@ -258,8 +259,10 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     const replay: Bound[] = [];
     function* bindAll(): Generator<void, void, void> {
       for (const entry of lowered) {
-        for (const dispatch of entry.dispatches) (entry.prologue ? prologue : replay).push(bind(dispatch));
-        yield;
+        for (const dispatch of entry.dispatches) {
+          (entry.prologue ? prologue : replay).push(bind(dispatch));
+          yield;
+        }
       }
     }
     await inTurns(bindAll());
