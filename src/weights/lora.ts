@@ -82,9 +82,12 @@ interface Group {
  * @throws WeightsError where it is not a sound safetensors file, or has a tensor that is not LoRA's.
  */
 export async function openLora(path: string, options: { name?: string } = {}): Promise<LoraFile> {
-  const set = await openSafetensors(path, options);
+  const set = await openSafetensors(path, { ...options, longestHeader: LONGEST_HEADER });
   const file = set.source;
   try {
+    const count = [...set.names()].length;
+    if (count > MOST_TENSORS)
+      throw new WeightsError("lora-format", `holds ${count} tensors, more than the ${MOST_TENSORS} allowed`, { file });
     const groups = new Map<string, Group>();
     for (const name of set.names()) addToGroup(groups, set.get(name)!);
     if (groups.size === 0) throw new WeightsError("lora-format", "holds no LoRA tensors", { file });
@@ -115,6 +118,9 @@ export async function openLora(path: string, options: { name?: string } = {}): P
   }
 }
 
+/** Those of SDXL's UNet and both text encoders are some 3000, in half a megabyte, with as much text as a trainer adds. */
+const MOST_TENSORS = 20_000;
+const LONGEST_HEADER = 16 * 2 ** 20;
 /** Trained with up to a few hundred; merging a module sums over it. */
 const LARGEST_RANK = 8192;
 
