@@ -18,6 +18,7 @@ import { GraphError, type NormStatistics, Recorder } from "../graph/recorder.ts"
 import { channelsOf, quads, type Storage, tensorBytes } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
+import { inTurns } from "../turns.ts";
 import {
   type Encoded,
   encodedOf,
@@ -122,7 +123,8 @@ export async function encodeInBands(
     const rowBytes = betweenBytes / size.height;
     await inBands(gpu, size.height, encoderBands(encoder, size), options, {
       async load(plan, band) {
-        plan.write("picture", signedRows(pixels, band.start * downscale, band.rows * downscale));
+        const rows = await inTurns(signedRows(pixels, band.start * downscale, band.rows * downscale));
+        await plan.writeInTurns("picture", rows);
       },
       async store(plan, band) {
         const from = (band.first - band.start) * rowBytes;

@@ -3,7 +3,6 @@
  * plans that were compiled for it so far.
  */
 
-import { access, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
@@ -16,16 +15,19 @@ import { ModelConfigError } from "../models/config.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import { readOptionalJson } from "../weights/json-file.ts";
 import {
   type Component,
   type ModelDirectory,
   openComponentFolder,
   openModelDirectory,
 } from "../weights/model-directory.ts";
+import { hasRegularFile } from "../weights/regular-file.ts";
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import type { RunWeights } from "./lora.ts";
 import { type ResidentComponent, withRoom } from "./residency.ts";
+import { createSchedule } from "./schedulers/create-schedule.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
 
 export type Family = "stable-diffusion" | "stable-diffusion-xl" | "latent-consistency";
@@ -110,17 +112,21 @@ const FAMILY_DEFAULTS: Record<Family, { steps: number; guidanceScale: number; la
   "latent-consistency": { steps: 4, guidanceScale: 8.5, latentSide: 64 },
 };
 
+/** Pixels of a picture's side, steps and guidance: as much as a request may ask for (`LIMITS` of `engine/request.ts`). */
+const LARGEST_SIDE = 2048;
+const side = z.number().int().positive().max(LARGEST_SIDE);
+const steps = z.number().int().positive().max(200);
+const guidance = z.number().nonnegative().max(100);
+
 /** `daguerre.json` in a model folder: what the model's makers recommend. */
 const recommendationSchema = z.object({
-  name: z.string().optional(),
-  num_inference_steps: z.number().int().positive().optional(),
-  guidance_scale: z.number().nonnegative().optional(),
-  width: z.number().int().positive().optional(),
-  height: z.number().int().positive().optional(),
-  few_step: z
-    .object({ num_inference_steps: z.number().int().positive(), guidance_scale: z.number().nonnegative() })
-    .optional(),
-  large: z.object({ width: z.number().int().positive(), height: z.number().int().positive() }).optional(),
+  name: z.string().max(200).optional(),
+  num_inference_steps: steps.optional(),
+  guidance_scale: guidance.optional(),
+  width: side.optional(),
+  height: side.optional(),
+  few_step: z.object({ num_inference_steps: steps, guidance_scale: guidance }).optional(),
+  large: z.object({ width: side, height: side }).optional(),
 });
 
 /** Where a model folder keeps its few-step variant, and how it is run unless `daguerre.json` says otherwise. */
@@ -130,7 +136,7 @@ const LARGE = { file: "large/pytorch_lora_weights.safetensors", sides: 2 };
 
 /**
  * Loads a diffusers folder onto the device.
- * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`: a folder is untrusted, and each names file and reason;
+ * Throws `WeightsError`, `ModelConfigError`, `TokenizerError`, `SchedulerError`: a folder is untrusted, and each names file and reason;
  * `MemoryLimitError` where one component alone is over the GPU's limit.
  */
 export async function loadDiffusionModel(gpu: Gpu, folder: string, options: LoadModelOptions): Promise<DiffusionModel> {
@@ -148,6 +154,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
   };
   const progress = (component: string) => (done: number, total: number) => options.onProgress?.(component, done, total);
   try {
+    const recommended = await readRecommendation(folder);
+    const words = await readWords(folder);
+    const familyDefaults = FAMILY_DEFAULTS[family];
+    const scheduler = required(directory, "scheduler");
+    const steps = recommended.num_inference_steps ?? familyDefaults.steps;
+    // A configuration that cannot make the model's own schedule is refused here, not at the first request.
+    createSchedule(scheduler.className, scheduler.config, { steps });
     const encoders = await loadEncoders(gpu, directory, family, { ...options, keep }, progress);
 
     const unetComponent = required(directory, "unet");
@@ -172,12 +185,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       ? await loadVae(await openComponentFolder(options.tinyAutoencoder), "tiny vae", ["tiny decoder "])
       : undefined;
 
-    const recommended = await readRecommendation(folder);
     const variants: DiffusionModel["variants"] = new Map();
-    const familyDefaults = FAMILY_DEFAULTS[family];
     const sampleSize = unetConfig.sample_size;
     const side = (typeof sampleSize === "number" ? sampleSize : familyDefaults.latentSide) * vae.downscale;
-    const scheduler = required(directory, "scheduler");
+    if (side > LARGEST_SIDE) {
+      const reason = `makes pictures of ${side} pixels a side, and ${LARGEST_SIDE} is the most`;
+      throw new ModelConfigError("unet", "sample_size", reason);
+    }
     const width = recommended.width ?? side;
     const height = recommended.height ?? side;
     return {
@@ -190,13 +204,13 @@ export async function loadDiffusionModel(gpu: Gpu, folder: string, options: Load
       vae,
       tiny,
       latentRgb: await latentRgbOf(folder, family, vae.latentChannels),
-      words: await readWords(folder),
+      words,
       scheduler: { className: scheduler.className, config: scheduler.config },
       zerosForNoPrompt: family === "stable-diffusion-xl" && directory.flags.force_zeros_for_empty_prompt !== false,
       defaults: {
         width,
         height,
-        steps: recommended.num_inference_steps ?? familyDefaults.steps,
+        steps,
         guidanceScale: recommended.guidance_scale ?? familyDefaults.guidanceScale,
       },
       fewStep: await fewStepOf(folder, recommended),
@@ -331,42 +345,23 @@ async function largeOf(
 /** The variant's file, if the folder has it: most have none. */
 async function variantFile(folder: string, file: string): Promise<string | undefined> {
   const path = join(folder, file);
-  return access(path).then(
-    () => path,
-    () => undefined,
-  );
+  return (await hasRegularFile(path, file)) ? path : undefined;
 }
 
+/** Most folders have none. */
 async function readRecommendation(folder: string): Promise<z.infer<typeof recommendationSchema>> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "daguerre.json"), "utf8");
-  } catch {
-    return {}; // most folders have none
-  }
-  const parsed = recommendationSchema.safeParse(parseJson(text));
+  const file = "daguerre.json";
+  const parsed = recommendationSchema.safeParse((await readOptionalJson(join(folder, file), file)) ?? {});
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new ModelConfigError("daguerre.json", issue!.path.join(".") || "(root)", issue!.message);
+  throw new ModelConfigError(file, issue!.path.join(".") || "(root)", issue!.message);
 }
 
 /** `words.json` in a model folder: the words that it was taught; none for models that know a language. */
 async function readWords(folder: string): Promise<ReadonlySet<string> | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "words.json"), "utf8");
-  } catch {
-    return undefined;
-  }
-  const parsed = z.object({ words: z.array(z.string()) }).safeParse(parseJson(text));
+  const content = await readOptionalJson(join(folder, "words.json"), "words.json");
+  if (content === undefined) return undefined;
+  const parsed = z.object({ words: z.array(z.string()) }).safeParse(content);
   if (!parsed.success) throw new ModelConfigError("words.json", "words", "must be a list of words");
   return new Set(parsed.data.words.map((word) => word.toLowerCase()));
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

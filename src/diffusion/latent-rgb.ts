@@ -3,17 +3,20 @@
  * one known for its family.
  */
 
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { ModelConfigError } from "../models/config.ts";
+import { readOptionalJson } from "../weights/json-file.ts";
 import type { LatentRgb } from "./latents.ts";
 
 export type { LatentRgb } from "./latents.ts";
 
+/** Colours are 0 to 1, latents a few units. */
+const coefficient = z.number().min(-1000).max(1000);
+
 const schema = z.object({
-  matrix: z.array(z.array(z.number())).length(3),
-  bias: z.array(z.number()).length(3),
+  matrix: z.array(z.array(coefficient)).length(3),
+  bias: z.array(coefficient).length(3),
 });
 
 // Fitted by the community on each family's autoencoder; figures as published in ComfyUI's `latent_formats.py`.
@@ -36,27 +39,19 @@ const KNOWN: Partial<Record<string, LatentRgb>> = {
   },
 };
 
-/** The map for a model, if any is known. Throws `ModelConfigError` for a file that is not one. */
+/** The map for a model, if any is known. Throws `ModelConfigError` or `WeightsError` for a file that is not one. */
 export async function latentRgbOf(folder: string, family: string, channels: number): Promise<LatentRgb | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(folder, "latent_rgb.json"), "utf8");
-  } catch {
+  const content = await readOptionalJson(join(folder, "latent_rgb.json"), "latent_rgb.json");
+  if (content === undefined) {
     const known = KNOWN[family === "latent-consistency" ? "stable-diffusion" : family];
     return known?.matrix.at(0)?.length === channels ? known : undefined;
-  }
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    throw new ModelConfigError("latent_rgb.json", "(root)", "is not JSON");
   }
   const parsed = schema.safeParse(content);
   if (!parsed.success || parsed.data.matrix.some((row) => row.length !== channels)) {
     throw new ModelConfigError(
       "latent_rgb.json",
       "matrix",
-      `must be three rows of ${channels} numbers, with a bias of three`,
+      `must be three rows of ${channels} numbers from -1000 to 1000, with a bias of three`,
     );
   }
   return parsed.data;

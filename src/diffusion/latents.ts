@@ -10,6 +10,7 @@ import { Recorder } from "../graph/recorder.ts";
 import { quads, type Storage, type Tensor } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
+import { inTurns } from "../turns.ts";
 
 /** RGBA8 pixels, row by row from the top left. */
 export interface Pixels {
@@ -153,19 +154,25 @@ export interface Encoded {
 
 /** Runs the encoder on RGBA8 pixels (alpha is ignored). */
 export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: Pixels): Promise<Encoded> {
-  plan.write("picture", signedRows(pixels, 0, pixels.height));
+  await plan.writeInTurns("picture", await inTurns(signedRows(pixels, 0, pixels.height)));
   plan.run();
   return encodedOf((await plan.read("encoded")) as Float32Array, encoder);
 }
 
 /** Rows of a picture without alpha, as the reference normalises them: `u8 / 255 · 2 − 1`. */
-export function signedRows({ width, rgba }: Pixels, firstRow: number, rows: number): Float32Array {
-  const [first, count] = [firstRow * width, rows * width];
-  const picture = new Float32Array(count * 3);
-  for (let pixel = 0; pixel < count; pixel++) {
-    for (let colour = 0; colour < 3; colour++) {
-      picture[pixel * 3 + colour] = Math.fround(rgba[(first + pixel) * 4 + colour]! / 255) * 2 - 1;
+export function* signedRows(
+  { width, rgba }: Pixels,
+  firstRow: number,
+  rows: number,
+): Generator<void, Float32Array, void> {
+  const picture = new Float32Array(rows * width * 3);
+  for (let row = 0; row < rows; row++) {
+    for (let pixel = row * width; pixel < (row + 1) * width; pixel++) {
+      for (let colour = 0; colour < 3; colour++) {
+        picture[pixel * 3 + colour] = Math.fround(rgba[(firstRow * width + pixel) * 4 + colour]! / 255) * 2 - 1;
+      }
     }
+    yield;
   }
   return picture;
 }
@@ -183,11 +190,17 @@ export function encodedOf(encoded: Float32Array, encoder: Autoencoder): Encoded 
 }
 
 /** `[n, c, pixels]` → `[n, pixels, c]` */
-export function toNhwc(values: Float32Array, images: number, channels: number, pixels: number): Float32Array {
+export function* toNhwc(
+  values: Float32Array,
+  images: number,
+  channels: number,
+  pixels: number,
+): Generator<void, Float32Array, void> {
   const out = new Float32Array(values.length);
   for (let n = 0; n < images; n++) {
     for (let c = 0; c < channels; c++) {
       for (let p = 0; p < pixels; p++) out[(n * pixels + p) * channels + c] = values[(n * channels + c) * pixels + p]!;
+      yield;
     }
   }
   return out;

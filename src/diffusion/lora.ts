@@ -7,6 +7,7 @@ import type { Parameter } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { LoadedParameters } from "../models/load.ts";
 import { mergeLoras } from "../models/lora.ts";
+import { ownTurn } from "../turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
 import type { DiffusionModel } from "./diffusion-model.ts";
@@ -91,12 +92,14 @@ export async function weightsOfRun(model: DiffusionModel, loras: readonly LoraRe
     for (const { path } of loras) {
       const file = await openLora(path);
       files.push(file);
+      await ownTurn();
       const [stray] = file.unmatched(Object.fromEntries(modules), options);
       if (stray !== undefined) {
         throw new WeightsError("lora-module", `changes ${stray}, which this model does not have`, { file: file.file });
       }
     }
     for (const [name, { base, parameters }] of components) {
+      await ownTurn();
       const deltas = files.flatMap((file, index) => {
         if (!file.components.has(name)) return [];
         const { scale } = loras[index]!;

@@ -11,10 +11,14 @@
 // Values agree with PyTorch to about 2·10⁻⁶: its vectorised logarithm, sine and cosine are its own. Integers are exact.
 // `philox.ts` is the other generator, that of `torch.Generator("cuda")`.
 
+import { atOnce } from "../turns.ts";
+
 /** A stream of random numbers; each call continues where the last one stopped. */
 export interface NoiseGenerator {
   /** `count` normal deviates, as `torch.randn(count, generator=…)`. */
   randn(count: number): Float32Array;
+  /** The same in pieces. Nothing else may be drawn until it is done. */
+  randnInPieces(count: number): Generator<void, Float32Array, void>;
 }
 
 /** `torch.Generator("cpu")` after `manual_seed`. */
@@ -30,6 +34,9 @@ export interface CpuGenerator extends NoiseGenerator {
 
 /** PyTorch ≥ 2 takes two words for ranges from here on (1.13 did from 2³² on). */
 const WIDE_RANGE = 2 ** 28;
+
+/** Numbers between two yields, which take a millisecond or less; a multiple of the block. */
+export const PIECE = 8192;
 
 /** Block of the long `randn` path: eight radii, eight angles. */
 const BLOCK = 16;
@@ -63,18 +70,27 @@ export function cpuGenerator(seed: bigint | number): CpuGenerator {
     return radius * Math.cos(angle);
   };
 
+  function* randnInPieces(count: number): Generator<void, Float32Array, void> {
+    const values = new Float32Array(count);
+    if (count < BLOCK) return values.map(shortNormal);
+    for (let i = 0; i < count; i++) {
+      values[i] = uniform24();
+      if (i % PIECE === PIECE - 1) yield;
+    }
+    for (let start = 0; start + BLOCK <= count; start += BLOCK) {
+      normalBlock(values, start);
+      if (start % PIECE === 0) yield;
+    }
+    if (count % BLOCK !== 0) {
+      for (let i = count - BLOCK; i < count; i++) values[i] = uniform24();
+      normalBlock(values, count - BLOCK);
+    }
+    return values;
+  }
+
   return {
-    randn(count) {
-      const values = new Float32Array(count);
-      if (count < BLOCK) return values.map(shortNormal);
-      for (let i = 0; i < count; i++) values[i] = uniform24();
-      for (let start = 0; start + BLOCK <= count; start += BLOCK) normalBlock(values, start);
-      if (count % BLOCK !== 0) {
-        for (let i = count - BLOCK; i < count; i++) values[i] = uniform24();
-        normalBlock(values, count - BLOCK);
-      }
-      return values;
-    },
+    randn: (count) => atOnce(randnInPieces(count)),
+    randnInPieces,
     rand: (count) => new Float32Array(count).map(uniform24),
     randint(low, high, count) {
       const range = high - low;

@@ -22,7 +22,8 @@
 //
 // CUDA's fast sine and cosine (`__sincosf`) differ from these by up to about 10⁻⁶.
 
-import { type NoiseGenerator, seedBits } from "./noise.ts";
+import { atOnce } from "../turns.ts";
+import { type NoiseGenerator, PIECE, seedBits } from "./noise.ts";
 
 const f32 = Math.fround;
 
@@ -69,14 +70,17 @@ export function cudaGenerator(seed: bigint | number, device: CudaDevice = A100):
     call += BigInt(Math.ceil(count / (LANES * threads)));
     return parameters;
   };
-  return {
-    draw,
-    randn(count) {
-      if (count === 0) return new Float32Array(0);
-      const parameters = draw(count);
-      return Float32Array.from({ length: count }, (_, i) => philoxNormal(parameters, i));
-    },
-  };
+  function* randnInPieces(count: number): Generator<void, Float32Array, void> {
+    const values = new Float32Array(count);
+    if (count === 0) return values;
+    const parameters = draw(count);
+    for (let i = 0; i < count; i++) {
+      values[i] = philoxNormal(parameters, i);
+      if (i % PIECE === PIECE - 1) yield;
+    }
+    return values;
+  }
+  return { draw, randn: (count) => atOnce(randnInPieces(count)), randnInPieces };
 }
 
 /** Threads PyTorch launches to make `count` normals on `device`; at least one block. */

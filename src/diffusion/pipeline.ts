@@ -15,6 +15,7 @@ import { quads, type Storage } from "../graph/tensor.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
+import { inTurns, ownTurn } from "../turns.ts";
 import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
@@ -35,7 +36,7 @@ import {
   toNhwc,
 } from "./latents.ts";
 import { type LoraRequest, type RunWeights, variantWeights, weightsOfRun } from "./lora.ts";
-import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { cpuGenerator, type NoiseGenerator, PIECE } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import { withRoom } from "./residency.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
@@ -143,7 +144,7 @@ export async function* generate(
   const shape = denoiserShape(model, request);
   const schedule = scheduleOf(model, request);
   let preview = previewDecoder(model, request);
-  const warnings = promptWarnings(model, request);
+  const warnings = await promptWarnings(model, request);
 
   const weights = await weightsFor(model, request, warnings);
   const plans = model.plans.borrow();
@@ -156,11 +157,11 @@ export async function* generate(
     const noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
     const start = request.image
       ? await noisedPicture(model, plans, weights, request, shape, schedule, noise)
-      : noise.randn(latentCount(shape)).map((value) => value * schedule.initNoiseSigma);
+      : await inTurns(mapped(await draw(noise, shape), (value) => value * schedule.initNoiseSigma));
     plans.giveBack(); // what was used so far may give way to the denoiser
     const plan = await denoiserPlan(model, plans, weights, shape);
-    writeConditions(plan, model, request, shape, conditions);
-    plan.write("latents", toDeviceOrder(start, shape));
+    await writeConditions(plan, model, request, shape, conditions);
+    await writeLatents(plan, "latents", start, shape);
     if (preview) preview = await affordable(model, plans, weights, preview, shape, warnings);
     clock.lap("start");
 
@@ -181,14 +182,14 @@ export async function* generate(
         });
         if (changed) {
           request = wanted;
-          writeConditions(plan, model, request, shape, changed);
+          await writeConditions(plan, model, request, shape, changed);
         }
         clock.lap("prompt");
       }
       writeStep(plan, unet.config, shape, schedule.rows, index, request.guidanceScale);
       if (row.drawsNoise) {
-        const drawn = noise.randn(latentCount(shape));
-        if (row.next.noise !== 0) plan.write("noise", toDeviceOrder(drawn, shape));
+        const drawn = await draw(noise, shape);
+        if (row.next.noise !== 0) await writeLatents(plan, "noise", drawn, shape);
       }
       const replay = plan.replay();
       replay.catch(() => {}); // told below, unless nobody asks for more
@@ -227,7 +228,7 @@ export async function* generate(
     const readFinal = () => readKeptLatents(gpu, final, shape);
     yield { type: "result", pictures, latents: readFinal, timings: clock.times(), warnings };
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, weights, request, error) : error;
+    throw error instanceof MemoryLimitError ? await tooLarge(model, weights, request, error) : error;
   } finally {
     plans.giveBack();
     if (kept) gpu.destroyBuffer(kept);
@@ -261,21 +262,21 @@ function limitOf({ limit }: MemoryLimitError): string {
 }
 
 /** What to tell whoever asked for a picture that does not fit, with the largest of its proportions that does. */
-function tooLarge(
+async function tooLarge(
   model: DiffusionModel,
   weights: RunWeights,
   request: RunShape,
   error: MemoryLimitError,
-): PipelineError {
+): Promise<PipelineError> {
   const { width, height } = request;
   const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
-  const fits = largestThatFits(model, weights, request, error.limit);
+  const fits = await largestThatFits(model, weights, request, error.limit);
   const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
   return new PipelineError("width", `${several} of ${width}x${height} does not fit into ${limitOf(error)}${hope}`);
 }
 
 /** By halves of what is left in question: a larger picture never takes less. */
-function largestThatFits(model: DiffusionModel, weights: RunWeights, request: RunShape, limit: number) {
+async function largestThatFits(model: DiffusionModel, weights: RunWeights, request: RunShape, limit: number) {
   const unit = 64; // every model's size is a multiple of it
   const longer = Math.max(request.width, request.height);
   const ofLonger = (side: number) => {
@@ -288,14 +289,14 @@ function largestThatFits(model: DiffusionModel, weights: RunWeights, request: Ru
   while (tooMany - fitting > 1) {
     const units = Math.floor((fitting + tooMany) / 2);
     const shape = denoiserShape(model, { ...request, ...ofLonger(units * unit) });
-    if (runBytes(model, weights, shape) <= limit) fitting = units;
+    if ((await runBytes(model, weights, shape)) <= limit) fitting = units;
     else tooMany = units;
   }
   return fitting > 0 ? ofLonger(fitting * unit) : undefined;
 }
 
 /** The least device memory that text-to-image of this shape takes in any of its phases, in bytes. */
-function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserShape): number {
+async function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserShape): Promise<number> {
   const { gpu, unet, vae, encoders, activations } = model;
   const all = [unet.weights, vae.weights, ...encoders.map(({ parameters }) => parameters)];
   const givesWay = weights.residency.components.length > 0;
@@ -305,21 +306,25 @@ function runBytes(model: DiffusionModel, weights: RunWeights, shape: DenoiserSha
   const form = (of: StreamedWeights, storage: Storage) => ({ storage, weights: of.storage, transformed: false });
   const latents = latentBytes(shape) * shape.images;
 
+  // Each of these is a plan's whole layout.
+  await ownTurn();
   const text = encoders.map(({ recorder, parameters }) => {
     return footprint(gpu, recorder, form(parameters, activations)).peak;
   });
+  await ownTurn();
   const step = footprint(gpu, recordDenoiser(unet.config, shape), {
     ...form(unet.weights, activations),
     reads: DENOISER_READS,
   });
+  await ownTurn();
   const storage = storageOf(model, vae);
   const whole = recordDecoder(vae, shape);
-  const picture = Math.min(
-    isTooSliced(gpu, whole, storage)
-      ? Number.POSITIVE_INFINITY
-      : bytesOrNever(() => footprint(gpu, whole, { ...form(vae.weights, storage), reads: DECODER_READS }).peak),
-    bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage })),
-  );
+  const inOnePiece = isTooSliced(gpu, whole, storage)
+    ? Number.POSITIVE_INFINITY
+    : bytesOrNever(() => footprint(gpu, whole, { ...form(vae.weights, storage), reads: DECODER_READS }).peak);
+  await ownTurn();
+  const inBands = bytesOrNever(() => decodeBandsBytes(gpu, vae, shape, { storage, weights: vae.weights.storage }));
+  const picture = Math.min(inOnePiece, inBands);
   return Math.max(
     ...all.map(({ loadingBytes, bytes }) => resident([]) + loadingBytes - (givesWay ? 0 : bytes)),
     resident(encoders.map(({ parameters }) => parameters)) + text.reduce((sum, bytes) => sum + bytes, 0),
@@ -384,7 +389,7 @@ export async function warmUp(
       loan.giveBack();
     }
   } catch (error) {
-    throw error instanceof MemoryLimitError ? tooLarge(model, weights, asked, error) : error;
+    throw error instanceof MemoryLimitError ? await tooLarge(model, weights, asked, error) : error;
   } finally {
     loan.giveBack();
     forget(model, weights);
@@ -495,10 +500,12 @@ function previewDecoder(model: DiffusionModel, request: PipelineRequest): Decode
   return wanted;
 }
 
-function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): string[] {
+async function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): Promise<string[]> {
   const warnings: string[] = [];
   const { tokenizer } = model.encoders[0]!;
+  await ownTurn(); // whoever asked may have had much to do in this one
   const { truncated, tokenCount } = tokenizer.encode(prompt);
+  await ownTurn();
   if (truncated) {
     warnings.push(
       `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
@@ -507,6 +514,7 @@ function promptWarnings(model: DiffusionModel, { prompt }: PipelineRequest): str
   // Without a list, a word that the vocabulary has only in pieces is one the model was hardly trained on.
   const knows = ({ word, pieces }: PromptWord) => (model.words ? model.words.has(word) : pieces.length === 1);
   const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1); // one letter says nothing
+  await ownTurn();
   if (words.length > 0 && !words.some(knows)) {
     warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
   }
@@ -550,18 +558,18 @@ async function conditioningOf(
 }
 
 /** Writes what depends on the prompt alone, for each row of the batch: [negative…, positive…]. */
-function writeConditions(
+async function writeConditions(
   plan: Plan,
   model: DiffusionModel,
   request: PipelineRequest,
   shape: DenoiserShape,
   conditions: Conditions,
-): void {
+): Promise<void> {
   const { config } = model.unet;
   const rows = [conditions.negative, conditions.positive]
     .filter((conditioning) => conditioning !== undefined)
     .flatMap((conditioning) => Array<TextConditioning>(shape.images).fill(conditioning));
-  plan.write("text", concatenate(rows.map((row) => row.embedding)));
+  await plan.writeInTurns("text", concatenate(rows.map((row) => row.embedding)));
   if (config.time_cond_proj_dim) {
     plan.write("guidance", guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim));
   }
@@ -597,16 +605,18 @@ async function noisedPicture(
   const { vae } = model;
   const { mean, logVariance } = await encodedPicture(model, plans, weights, request.image!);
   const count = mean.length;
-  const drawn = logVariance && noise.randn(count); // the reference samples the posterior before it draws the noise
-  const latents = new Float32Array(latentCount(shape));
-  for (let i = 0; i < latents.length; i++) {
-    const at = i % count;
-    const sample = drawn ? mean[at]! + Math.exp(0.5 * logVariance[at]!) * drawn[at]! : mean[at]!;
-    latents[i] = (sample - vae.shiftFactor) * vae.scalingFactor;
-  }
+  // The reference samples the posterior before it draws the noise.
+  const drawn = logVariance && (await inTurns(noise.randnInPieces(count)));
+  const latents = await inTurns(
+    mapped(new Float32Array(latentCount(shape)), (_, i) => {
+      const at = i % count;
+      const sample = drawn ? mean[at]! + Math.exp(0.5 * logVariance[at]!) * drawn[at]! : mean[at]!;
+      return (sample - vae.shiftFactor) * vae.scalingFactor;
+    }),
+  );
   const mix = schedule.addNoise(0);
-  const added = noise.randn(latents.length);
-  return latents.map((value, i) => mix.original * value + mix.noise * added[i]!);
+  const added = await draw(noise, shape);
+  return inTurns(mapped(latents, (value, i) => mix.original * value + mix.noise * added[i]!));
 }
 
 /** What the autoencoder says of a picture: in one piece where that fits, else in bands. */
@@ -784,8 +794,28 @@ function copyLatents(gpu: Gpu, from: Range, to: GPUBuffer, size: number): void {
   gpu.device.queue.submit([encoder.finish()]);
 }
 
-function toDeviceOrder(values: Float32Array, shape: DenoiserShape): Float32Array {
-  return toNhwc(values, shape.images, shape.channels, shape.height * shape.width);
+/** Writes a state of the denoiser that has the latents' shape, given in PyTorch's order. */
+async function writeLatents(plan: Plan, name: string, values: Float32Array, shape: DenoiserShape): Promise<void> {
+  await plan.writeInTurns(
+    name,
+    await inTurns(toNhwc(values, shape.images, shape.channels, shape.height * shape.width)),
+  );
+}
+
+function draw(noise: NoiseGenerator, shape: DenoiserShape): Promise<Float32Array> {
+  return inTurns(noise.randnInPieces(latentCount(shape)));
+}
+
+/** `values` with each replaced by what `map` makes of it. */
+function* mapped(
+  values: Float32Array,
+  map: (value: number, index: number) => number,
+): Generator<void, Float32Array, void> {
+  for (let i = 0; i < values.length; i++) {
+    values[i] = map(values[i]!, i);
+    if (i % PIECE === PIECE - 1) yield;
+  }
+  return values;
 }
 
 function latentCount({ images, channels, height, width }: DenoiserShape): number {

@@ -12,8 +12,10 @@ import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { loadComponent, type Precision } from "../models/component.ts";
+import { ModelConfigError } from "../models/config.ts";
 import type { StreamedWeights } from "../models/streamed-weights.ts";
 import type { ClipTokenizer } from "../text/clip-tokenizer.ts";
+import { ownTurn } from "../turns.ts";
 import type { Component } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */
@@ -45,7 +47,12 @@ export async function loadTextEncoder(
   options: { hidden: TextEncoder["hidden"]; precision: Precision; onProgress?: (done: number, total: number) => void },
 ): Promise<TextEncoder> {
   const config = parseClipTextConfig(component.name, component.config);
-  const recorder = record(config, Math.min(tokenizer.modelMaxLength, config.max_position_embeddings), options.hidden);
+  const { modelMaxLength } = tokenizer;
+  if (modelMaxLength > config.max_position_embeddings) {
+    const reason = `is ${config.max_position_embeddings}, and the tokenizer's model_max_length is ${modelMaxLength}`;
+    throw new ModelConfigError(component.name, "max_position_embeddings", reason);
+  }
+  const recorder = record(config, modelMaxLength, options.hidden);
   const parameters = await loadComponent(gpu, component, [...recorder.parameters.values()], {
     precision: options.precision,
     onProgress: options.onProgress,
@@ -83,6 +90,7 @@ export async function encodePrompt(
   let tokens = 0;
   for (const [index, encoder] of encoders.entries()) {
     const plan = plans[index]!;
+    await ownTurn();
     const { ids } = encoder.tokenizer.encode(prompt);
     allIds.push(ids);
     plan.write("ids", Uint32Array.from(ids));

@@ -31,8 +31,8 @@ export function builtInModel(): string {
 
 /**
  * Opens a GPU and loads a model onto it.
- * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError` or `TokenizerError` for a folder
- * that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
+ * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError`, `TokenizerError` or
+ * `SchedulerError` for a folder that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });

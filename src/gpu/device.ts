@@ -6,6 +6,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { atOnce, inTurns } from "../turns.ts";
 import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
 import { GpuOutOfMemoryError, MemoryLimitError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
@@ -235,9 +236,12 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
           throw toGpuError(error, "read-back");
         }
         watch.check();
-        const copy = new Uint8Array(staging.getMappedRange(0, Math.ceil(size / 4) * 4)).slice(0, size);
-        staging.unmap();
-        return copy;
+        try {
+          const copying = copyMapped(staging, size);
+          return await (size > PIECE_BYTES ? inTurns(copying) : atOnce(copying));
+        } finally {
+          staging.unmap();
+        }
       } finally {
         if (!isFree) self.destroyBuffer(staging);
       }
@@ -264,4 +268,17 @@ async function compilePipeline(device: GPUDevice, label: string, code: string): 
     const lines = info.messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.message}`);
     throw toGpuError(error, [`kernel ${label}`, ...lines].join("\n"));
   }
+}
+
+/** Bytes of a mapped buffer that are copied at a time: a millisecond or less. */
+const PIECE_BYTES = 2 ** 20;
+
+function* copyMapped(buffer: GPUBuffer, size: number): Generator<void, Uint8Array<ArrayBuffer>, void> {
+  const copy = new Uint8Array(size);
+  for (let at = 0; at < size; at += PIECE_BYTES) {
+    const length = Math.min(PIECE_BYTES, size - at);
+    copy.set(new Uint8Array(buffer.getMappedRange(at, Math.ceil(length / 4) * 4), 0, length), at);
+    yield;
+  }
+  return copy;
 }

@@ -4,6 +4,7 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
+import { atOnce } from "../turns.ts";
 import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
 import { fuse, joinGates, joinGroupNorms } from "./fuse.ts";
 import { lower } from "./lower.ts";
@@ -75,18 +76,24 @@ export interface Footprint {
 export const BLANK_BYTES = 256;
 
 /** Throws `GraphError` where a tensor does not fit. */
-export function layOut(
+export function layOut(...of: Parameters<typeof layOutInPieces>): Layout {
+  return atOnce(layOutInPieces(...of));
+}
+
+/** The same in pieces: a large network has thousands of operations. */
+export function* layOutInPieces(
   gpu: MemoryFacts & Pick<Gpu, "uniformAlignment">,
   recorder: Recorded,
   target: Target,
   options: LayoutOptions = {},
-): Layout {
+): Generator<void, Layout, void> {
   const { storage } = target;
-  const { ordered, isPrologue, memory } = arrange(gpu, recorder, target, options.maxTensorBytes);
-  const lowered = ordered.map((operation) => ({
-    prologue: isPrologue(operation),
-    dispatches: lower(operation, target),
-  }));
+  const { ordered, isPrologue, memory } = yield* arrange(gpu, recorder, target, options.maxTensorBytes);
+  const lowered: { readonly prologue: boolean; readonly dispatches: readonly Dispatch[] }[] = [];
+  for (const operation of ordered) {
+    lowered.push({ prologue: isPrologue(operation), dispatches: lower(operation, target) });
+    yield;
+  }
   const dispatches = lowered.flatMap((entry) => entry.dispatches);
   const bindings = dispatches.flatMap((dispatch) => dispatch.bindings);
   const external = [...recorder.inputs, ...recorder.states].map(
@@ -136,7 +143,7 @@ const TRANSFORM_BLOCK_BYTES = 16;
 
 /** The operations of a plan as they will run: fused, and split where they are too large. */
 export function runnableOperations(gpu: MemoryFacts, recorder: Recorded, target: Target): readonly Operation[] {
-  return arrange(gpu, recorder, target).ordered;
+  return atOnce(arrange(gpu, recorder, target)).ordered;
 }
 
 /** The operations as they will run, the prologue's first, and where their tensors lie. */
@@ -146,13 +153,22 @@ interface Arrangement {
   readonly memory: MemoryPlan;
 }
 
-function arrange(gpu: MemoryFacts, recorder: Recorded, target: Target, maxTensorBytes = Infinity): Arrangement {
+function* arrange(
+  gpu: MemoryFacts,
+  recorder: Recorded,
+  target: Target,
+  maxTensorBytes = Infinity,
+): Generator<void, Arrangement, void> {
   const { storage } = target;
   const outputs = new Set(recorder.outputs.values());
   const limits = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
-  const whole = split(fuse(recorder.operations, outputs), outputs, limits);
+  const fused = fuse(recorder.operations, outputs);
+  yield;
+  const whole = split(fused, outputs, limits);
+  yield;
   const gated = joinGates(whole, outputs, (layer) => shouldGate(layer, target));
   const operations = joinGroupNorms(gated, outputs, (norm) => groupNormVariant(norm, target) === "joined");
+  yield;
   const isPrologue = prologueOf(operations);
   const ordered = [...operations.filter(isPrologue), ...operations.filter((operation) => !isPrologue(operation))];
   const steps = ordered.filter((operation) => !isPrologue(operation));
@@ -160,6 +176,7 @@ function arrange(gpu: MemoryFacts, recorder: Recorded, target: Target, maxTensor
   const readByStep = steps.flatMap(readsOf).map((tensor) => tensor.id);
   const kept = new Set([...[...outputs].map((tensor) => tensor.id), ...readByStep.filter((id) => madeOnce.has(id))]);
 
+  yield;
   const memory = planMemory(ordered, kept, {
     storage,
     alignment: Math.max(gpu.storageAlignment, 16),

@@ -7,6 +7,7 @@
  */
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
+import { atOnce, inTurns, ownTurn } from "../turns.ts";
 import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Target } from "./dispatch.ts";
 import {
@@ -16,6 +17,7 @@ import {
   type Layout,
   type LayoutOptions,
   layOut,
+  layOutInPieces,
   type Recorded,
 } from "./layout.ts";
 import { align } from "./memory.ts";
@@ -67,6 +69,8 @@ export interface Plan {
   readonly dispatches: number;
   /** Writes an input (or a state) from the host: f32 values `[…, channels]` without padding, or u32 for u32 inputs. */
   write(name: string, values: Float32Array | Uint32Array): void;
+  /** The same, a piece in each turn of the event loop. What is written must not change until it resolves. */
+  writeInTurns(name: string, values: Float32Array | Uint32Array): Promise<void>;
   /** Where an input, a state or an output lies, to copy from or to within the device. */
   range(name: string): Range;
   /** Tells that a constant input was changed by a copy, so that the prologue runs again. */
@@ -155,7 +159,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const { label, storage, transformed: transforms = true } = options;
   const parameters = transforms ? options.parameters : withoutTransformed(options.parameters);
   const target = targetOf(gpu, storage, parameters, options.choose ?? choices.get(gpu));
-  const layout = layOut(gpu, recorder, target, options);
+  const layout = await inTurns(layOutInPieces(gpu, recorder, target, options));
   const { memory, lowered } = layout;
   gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameters.transformed!.has(matrix, form)).peak);
 
@@ -214,6 +218,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     const transformed = new Map<string, GPUTexture>();
     for (const [key, { matrix, form }] of layout.transformed) {
       transformed.set(key, await parameters.transformed!.get(matrix, form));
+      await ownTurn(); // those of a run's own weights are made here
     }
     const viewOf = remembered((texture: GPUTexture) => texture.createView());
     const layoutOf = remembered((pipeline: GPUComputePipeline) => pipeline.getBindGroupLayout(0));
@@ -250,8 +255,17 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       });
       return { pipeline, group, dispatch };
     };
-    const prologue = lowered.filter((entry) => entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
-    const replay = lowered.filter((entry) => !entry.prologue).flatMap((entry) => entry.dispatches.map(bind));
+    const prologue: Bound[] = [];
+    const replay: Bound[] = [];
+    function* bindAll(): Generator<void, void, void> {
+      for (const entry of lowered) {
+        for (const dispatch of entry.dispatches) {
+          (entry.prologue ? prologue : replay).push(bind(dispatch));
+          yield;
+        }
+      }
+    }
+    await inTurns(bindAll());
     gpu.check();
 
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
@@ -264,6 +278,16 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     let prologueDue = prologue.length > 0;
     let recent: readonly number[] = [];
 
+    function* writing(name: string, values: Float32Array | Uint32Array): Generator<void, void, void> {
+      const tensor = find(name);
+      const range = rangeOf(tensor);
+      for (const { offset, bytes } of toDevice(tensor, values, storage)) {
+        gpu.device.queue.writeBuffer(range.buffer, range.offset + offset, bytes);
+        yield;
+      }
+      if (tensor.constant) prologueDue = prologue.length > 0;
+    }
+
     const plan: Plan = {
       label,
       get bytes() {
@@ -272,13 +296,8 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
-      write(name, values) {
-        const tensor = find(name);
-        const bytes = toDevice(tensor, values, storage);
-        const range = rangeOf(tensor);
-        gpu.device.queue.writeBuffer(range.buffer, range.offset, bytes);
-        if (tensor.constant) prologueDue = prologue.length > 0;
-      },
+      write: (name, values) => atOnce(writing(name, values)),
+      writeInTurns: (name, values) => inTurns(writing(name, values)),
       range: (name) => rangeOf(find(name)),
       touch() {
         prologueDue = prologue.length > 0;
@@ -351,7 +370,16 @@ function remembered<K extends object, V>(make: (key: K) => V): (key: K) => V {
 /** The pipelines of these dispatches by their code, compiled beside each other. */
 async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Promise<Map<string, GPUComputePipeline>> {
   const names = new Map(dispatches.map(({ kernel }) => [kernel.code, kernel.name]));
-  const compiling = [...names].map(async ([code, name]) => [code, await gpu.pipeline(name, code)] as const);
+  const compiling: Promise<readonly [string, GPUComputePipeline]>[] = [];
+  function* begin(): Generator<void, void, void> {
+    for (const [code, name] of names) {
+      const pipeline = gpu.pipeline(name, code).then((made) => [code, made] as const);
+      pipeline.catch(() => {}); // told below
+      compiling.push(pipeline);
+      yield; // Dawn reads the code in this thread
+    }
+  }
+  await inTurns(begin());
   return new Map(await Promise.all(compiling));
 }
 
@@ -417,8 +445,15 @@ async function profile(gpu: Gpu, label: string, list: readonly Bound[]): Promise
   return times;
 }
 
-/** Host values to the device's layout: padded to quads, narrowed where the plan stores f16. */
-function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: Storage): Uint8Array {
+/** Numbers of a tensor that are brought to the device at a time; they take a millisecond or less. */
+const PIECE_VALUES = 2 ** 17;
+
+/** Host values to the device's layout, piece by piece: padded to quads, narrowed where the plan stores f16. */
+function* toDevice(
+  tensor: Tensor,
+  values: Float32Array | Uint32Array,
+  storage: Storage,
+): Generator<{ readonly offset: number; readonly bytes: Uint8Array }, void, void> {
   const count = tensor.shape.reduce((product, size) => product * size, 1);
   const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;
   if (!(values instanceof wanted) || values.length !== count) {
@@ -426,22 +461,34 @@ function toDevice(tensor: Tensor, values: Float32Array | Uint32Array, storage: S
       `${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}`,
     );
   }
-  if (values instanceof Uint32Array) return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  if (values instanceof Uint32Array) {
+    yield { offset: 0, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+    return;
+  }
   const channels = channelsOf(tensor);
   const stride = quads(channels) * 4;
   const rows = rowsOf(tensor);
-  let padded = values;
-  if (stride !== channels) {
-    padded = new Float32Array(rows * stride);
-    for (let row = 0; row < rows; row++)
-      padded.set(values.subarray(row * channels, (row + 1) * channels), row * stride);
+  const rowsAtOnce = Math.max(1, Math.floor(PIECE_VALUES / stride));
+  const elementBytes = tensor.element === "f32" || storage === "f32" ? 4 : 2;
+  for (let first = 0; first < rows; first += rowsAtOnce) {
+    const end = Math.min(first + rowsAtOnce, rows);
+    let padded = values.subarray(first * channels, end * channels);
+    if (stride !== channels) {
+      padded = new Float32Array((end - first) * stride);
+      // A loop: a `subarray` and a `set` for each row take several times as long where rows are short.
+      for (let row = first; row < end; row++)
+        for (let c = 0; c < channels; c++) padded[(row - first) * stride + c] = values[row * channels + c]!;
+    }
+    const offset = first * stride * elementBytes;
+    if (elementBytes === 4) {
+      yield { offset, bytes: new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength) };
+      continue;
+    }
+    // A loop: with `from` it takes forty times as long.
+    const halves = new Uint16Array(padded.length);
+    for (let i = 0; i < halves.length; i++) halves[i] = float32ToFloat16Bits(padded[i]!);
+    yield { offset, bytes: new Uint8Array(halves.buffer) };
   }
-  if (tensor.element === "f32" || storage === "f32")
-    return new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength);
-  // A loop: with `from` it takes forty times as long.
-  const halves = new Uint16Array(padded.length);
-  for (let i = 0; i < halves.length; i++) halves[i] = float32ToFloat16Bits(padded[i]!);
-  return new Uint8Array(halves.buffer);
 }
 
 function fromDevice(tensor: Tensor, bytes: Uint8Array, storage: Storage): Float32Array | Uint32Array {

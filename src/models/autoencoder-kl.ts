@@ -8,28 +8,30 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig, size } from "./config.ts";
+import { checkGroups, number, parseConfig, size } from "./config.ts";
 
-const configSchema = z.object({
-  in_channels: size.channels.default(3),
-  out_channels: size.channels.default(3),
-  latent_channels: size.channels.default(4),
-  block_out_channels: size.levels(size.channels),
-  layers_per_block: size.layers.default(1),
-  norm_num_groups: size.channels.default(32),
-  act_fn: z.literal("silu").default("silu"),
-  down_block_types: z.array(z.literal("DownEncoderBlock2D")).optional(),
-  up_block_types: z.array(z.literal("UpDecoderBlock2D")).optional(),
-  mid_block_add_attention: z.boolean().default(true),
-  use_quant_conv: z.boolean().default(true),
-  use_post_quant_conv: z.boolean().default(true),
-  scaling_factor: z.number().default(0.18215),
-  shift_factor: z.number().nullish(),
-  /** The model overflows in f16: activations stay f32. */
-  force_upcast: z.boolean().default(true),
-  latents_mean: z.null().default(null),
-  latents_std: z.null().default(null),
-});
+const configSchema = z
+  .object({
+    in_channels: size.channels.default(3),
+    out_channels: size.channels.default(3),
+    latent_channels: size.channels.default(4),
+    block_out_channels: size.levels(size.channels),
+    layers_per_block: size.layersOfLevel.default(1),
+    norm_num_groups: size.channels.default(32),
+    act_fn: z.literal("silu").default("silu"),
+    down_block_types: z.array(z.literal("DownEncoderBlock2D")).optional(),
+    up_block_types: z.array(z.literal("UpDecoderBlock2D")).optional(),
+    mid_block_add_attention: z.boolean().default(true),
+    use_quant_conv: z.boolean().default(true),
+    use_post_quant_conv: z.boolean().default(true),
+    scaling_factor: number.scale.default(0.18215),
+    shift_factor: number.shift.nullish(),
+    /** The model overflows in f16: activations stay f32. */
+    force_upcast: z.boolean().default(true),
+    latents_mean: z.null().default(null),
+    latents_std: z.null().default(null),
+  })
+  .superRefine(checkGroups);
 
 export type AutoencoderKlConfig = z.infer<typeof configSchema>;
 

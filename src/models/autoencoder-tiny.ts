@@ -6,7 +6,7 @@
 import { z } from "zod";
 import type { Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { parseConfig, size } from "./config.ts";
+import { number, parseConfig, size } from "./config.ts";
 
 const configSchema = z.object({
   in_channels: size.channels.default(3),
@@ -19,10 +19,10 @@ const configSchema = z.object({
   act_fn: z.literal("relu").default("relu"),
   upsampling_scaling_factor: z.literal(2).default(2),
   upsample_fn: z.literal("nearest").default("nearest"),
-  latent_magnitude: z.number().default(3),
-  latent_shift: z.number().default(0.5),
-  scaling_factor: z.number().default(1),
-  shift_factor: z.number().nullish(),
+  latent_magnitude: number.scale.default(3),
+  latent_shift: number.shift.default(0.5),
+  scaling_factor: number.scale.default(1),
+  shift_factor: number.shift.nullish(),
 });
 
 export type AutoencoderTinyConfig = z.infer<typeof configSchema>;

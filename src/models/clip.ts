@@ -8,10 +8,10 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor } from "../graph/tensor.ts";
-import { ModelConfigError, parseConfig, size } from "./config.ts";
+import { ModelConfigError, number, parseConfig, size } from "./config.ts";
 
 const configSchema = z.object({
-  architectures: z.array(z.string()).optional(),
+  architectures: z.array(z.string()).max(16).optional(),
   vocab_size: size.vocabulary,
   hidden_size: size.channels,
   intermediate_size: size.channels,
@@ -19,10 +19,10 @@ const configSchema = z.object({
   num_attention_heads: size.channels,
   max_position_embeddings: size.channels.default(77),
   hidden_act: z.enum(["quick_gelu", "gelu"]).default("quick_gelu"),
-  layer_norm_eps: z.number().positive().default(1e-5),
+  layer_norm_eps: number.eps.default(1e-5),
   projection_dim: size.channels.default(512),
   // transformers' default when a config names none
-  eos_token_id: z.number().int().nonnegative().default(49407),
+  eos_token_id: z.number().int().nonnegative().max(4_000_000).default(49407),
 });
 
 export type ClipTextConfig = z.infer<typeof configSchema> & { readonly withProjection: boolean };

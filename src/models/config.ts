@@ -10,7 +10,8 @@ export class ModelConfigError extends Error {
   readonly field: string;
 
   constructor(component: string, field: string, reason: string) {
-    super(`${component}/config.json: ${field}: ${reason}`);
+    const file = component.endsWith(".json") ? component : `${component}/config.json`;
+    super(`${file}: ${field}: ${reason}`);
     this.component = component;
     this.field = field;
   }
@@ -23,12 +24,37 @@ export class ModelConfigError extends Error {
 export const size = {
   channels: z.number().int().positive().max(65_536),
   vocabulary: z.number().int().positive().max(4_000_000),
+  /** Of a text encoder, or of a transformer in a UNet: published ones have up to 48. */
   layers: z.number().int().positive().max(256),
+  /** Of a level of a UNet or autoencoder: published ones have 1 to 3. */
+  layersOfLevel: z.number().int().positive().max(32),
   /** Residual blocks of a level, which may have none. */
-  blocks: z.number().int().nonnegative().max(256),
+  blocks: z.number().int().nonnegative().max(32),
   /** Of resolutions: beyond this the latents of no picture could be halved so often. */
   levels: <T extends z.ZodType>(entry: T) => z.array(entry).min(1).max(12),
 };
+
+/** Other numbers in a config, which would otherwise show as pictures of NaN. */
+export const number = {
+  /** What a normalisation adds to a variance: 1e-5 or 1e-6. Smaller ones than this are no normal numbers in f32. */
+  eps: z.number().min(1e-30).max(1),
+  /** Latents are multiplied or divided by it: 0.13 to 1. */
+  scale: z.number().min(1e-4).max(1e4),
+  /** Of latents, or of colours: 0 to 1. */
+  shift: z.number().min(-1e4).max(1e4),
+};
+
+/** Adds an issue where group norms of `groups` groups do not fit all of these channels. */
+export function checkGroups(
+  config: { readonly block_out_channels: readonly number[]; readonly norm_num_groups: number },
+  context: z.RefinementCtx,
+): void {
+  const { block_out_channels: levels, norm_num_groups: groups } = config;
+  const odd = levels.find((channels) => channels % groups !== 0);
+  if (odd === undefined) return;
+  const message = `${odd} channels do not divide into ${groups} groups`;
+  context.addIssue({ code: "custom", path: ["norm_num_groups"], message });
+}
 
 /** `config` as `schema` describes it. Throws `ModelConfigError` naming the first field at fault. */
 export function parseConfig<T extends z.ZodType>(component: string, schema: T, config: unknown): z.infer<T> {

@@ -14,6 +14,7 @@ import { grid, kernel, params } from "../graph/dispatch.ts";
 import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { quads } from "../graph/tensor.ts";
 import { matrixTexture, type TransformedForm, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
+import { inTurns } from "../turns.ts";
 import { type FloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
@@ -250,16 +251,22 @@ async function stackFactors(
     const { rank } = delta;
     const down = await downOf(delta, taps, inputs);
     const up = await valuesOf(delta.up);
-    for (let r = 0; r < rank; r++) {
-      for (let tap = 0; tap < taps; tap++) {
-        const row = (tap * total + first + r) * storedInputs;
-        for (let i = 0; i < inputs; i++)
-          stacked.down[row + stored(i, inputHead)] = down[(r * inputs + i) * taps + tap]!;
+    const begin = first;
+    function* stack(): Generator<void, void, void> {
+      for (let r = 0; r < rank; r++) {
+        for (let tap = 0; tap < taps; tap++) {
+          const row = (tap * total + begin + r) * storedInputs;
+          for (let i = 0; i < inputs; i++)
+            stacked.down[row + stored(i, inputHead)] = down[(r * inputs + i) * taps + tap]!;
+        }
+        const row = (begin + r) * storedOutputs;
+        for (let o = 0; o < outputs; o++)
+          stacked.up[row + stored(o, outputHead)] = up[o * rank + r]! * delta.scale * scale;
+        yield;
       }
-      const row = (first + r) * storedOutputs;
-      for (let o = 0; o < outputs; o++)
-        stacked.up[row + stored(o, outputHead)] = up[o * rank + r]! * delta.scale * scale;
     }
+    // In turns: what is read comes from blocks already there, and a file has hundreds of modules.
+    await inTurns(stack());
     first += rank;
   }
   return stacked;
@@ -269,8 +276,15 @@ async function stackFactors(
 async function downOf(delta: LoraDelta, taps: number, inputs: number): Promise<Float32Array> {
   const down = await valuesOf(delta.down);
   if (!delta.mid) return down;
-  const { rank } = delta;
-  const mid = await valuesOf(delta.mid);
+  return inTurns(throughKernel(await valuesOf(delta.mid), down, { rank: delta.rank, inputs, taps }));
+}
+
+/** `mid · down`: `[rank, rank, taps]` and `[rank, inputs]` to `[rank, inputs, taps]`. */
+function* throughKernel(
+  mid: Float32Array,
+  down: Float32Array,
+  { rank, inputs, taps }: { readonly rank: number; readonly inputs: number; readonly taps: number },
+): Generator<void, Float32Array, void> {
   const product = new Float32Array(rank * inputs * taps);
   for (let r = 0; r < rank; r++) {
     for (let i = 0; i < inputs; i++) {
@@ -279,6 +293,7 @@ async function downOf(delta: LoraDelta, taps: number, inputs: number): Promise<F
         for (let s = 0; s < rank; s++) sum += mid[(r * rank + s) * taps + tap]! * down[s * inputs + i]!;
         product[(r * inputs + i) * taps + tap] = sum;
       }
+      if ((i * rank) % 4096 < rank) yield;
     }
   }
   return product;

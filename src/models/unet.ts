@@ -9,7 +9,14 @@
 import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Tensor, type View } from "../graph/tensor.ts";
-import { parseConfig, size } from "./config.ts";
+import { checkGroups, number, parseConfig, size } from "./config.ts";
+
+/** Latents of a picture's side: 64 to 128. */
+const side = z.number().int().positive().max(2048);
+/** A vector of sines and cosines; of fewer than four numbers their frequencies are not defined. */
+const sinusoids = size.channels.min(4);
+/** Transformer layers of all levels together: SDXL has 70. Each is a score of operations to record and compile. */
+const MOST_TRANSFORMER_LAYERS = 2048;
 
 const perBlock = z.union([size.channels, size.levels(size.channels)]);
 
@@ -21,25 +28,25 @@ const configSchema = z
     down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
     up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
     mid_block_type: z.literal("UNetMidBlock2DCrossAttn").default("UNetMidBlock2DCrossAttn"),
-    layers_per_block: size.layers.default(2),
+    layers_per_block: size.layersOfLevel.default(2),
     attention_head_dim: perBlock.default(8),
     num_attention_heads: perBlock.nullish(),
     transformer_layers_per_block: z.union([size.layers, size.levels(size.layers)]).default(1),
     cross_attention_dim: size.channels,
     norm_num_groups: size.channels.default(32),
-    norm_eps: z.number().positive().default(1e-5),
+    norm_eps: number.eps.default(1e-5),
     act_fn: z.literal("silu").default("silu"),
     use_linear_projection: z.boolean().default(false),
     flip_sin_to_cos: z.boolean().default(true),
-    freq_shift: z.number().default(0),
+    freq_shift: z.number().min(0).max(1).default(0),
     downsample_padding: z.literal(1).default(1),
     mid_block_scale_factor: z.literal(1).default(1),
     center_input_sample: z.literal(false).default(false),
-    time_cond_proj_dim: size.channels.nullish(),
+    time_cond_proj_dim: sinusoids.nullish(),
     addition_embed_type: z.enum(["text_time"]).nullish(),
-    addition_time_embed_dim: size.channels.nullish(),
+    addition_time_embed_dim: sinusoids.nullish(),
     projection_class_embeddings_input_dim: size.channels.nullish(),
-    sample_size: z.union([z.number().int().positive(), z.array(z.number())]).nullish(),
+    sample_size: z.union([side, z.array(side).length(2)]).nullish(),
     // Options of the reference that no model of these families uses; anything else would silently be another network.
     only_cross_attention: z.literal(false).default(false),
     dual_cross_attention: z.literal(false).default(false),
@@ -69,6 +76,14 @@ const configSchema = z
       const value = config[field];
       if (Array.isArray(value) && value.length !== levels)
         fault(field, `has ${value.length} entries for ${levels} levels`);
+    }
+    checkGroups(config, context);
+    if (config.block_out_channels[0]! < 4) fault("block_out_channels", "has a first level of fewer than 4 channels");
+    const { transformer_layers_per_block: depths, layers_per_block: layers } = config;
+    const depth = (level: number) => (Array.isArray(depths) ? (depths[level] ?? 0) : depths);
+    const transformers = config.block_out_channels.reduce((sum, _, level) => sum + (2 * layers + 1) * depth(level), 0);
+    if (transformers > MOST_TRANSFORMER_LAYERS) {
+      fault("transformer_layers_per_block", `makes ${transformers} layers, more than ${MOST_TRANSFORMER_LAYERS}`);
     }
     const heads = config.num_attention_heads ?? config.attention_head_dim;
     config.block_out_channels.forEach((channels, level) => {

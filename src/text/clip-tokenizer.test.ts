@@ -1,8 +1,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { Tokenizer } from "@huggingface/tokenizers";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fixturePath, readFixtureJson, readFixtureTensors } from "../../test/fixtures/read-fixture.ts";
+import { startTurnMeter } from "../../test/turn-meter.ts";
+import { BytePairs } from "./byte-pairs.ts";
+import { normalised } from "./canonical-order.ts";
 import { type ClipTokenizer, createClipTokenizer, loadClipTokenizer } from "./clip-tokenizer.ts";
 import { promptWords } from "./prompt-words.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
@@ -47,7 +53,7 @@ function plainBytePairs(word: string, { merges }: ClipTokenizerFiles): string[] 
   }
 }
 
-test("the library's byte pairs are the plain algorithm's, over ten thousand made-up words", () => {
+test("byte pairs are the plain algorithm's, over ten thousand made-up words", () => {
   const syllables = files.merges.map(([a, b]) => (a + b).replace("</w>", "")).concat([..."abcdefghijklmnopqrstuvwxyz"]);
   let state = 12345;
   const random = (below: number): number => {
@@ -61,6 +67,112 @@ test("the library's byte pairs are the plain algorithm's, over ten thousand made
     const encoded = tokenizer.encode(word);
     expect([...encoded.ids.subarray(0, wanted.length)], word).toEqual(wanted.slice(0, 77));
   }
+});
+
+test("byte pairs are the library's, of long words too", () => {
+  const library = new Tokenizer(
+    {
+      version: "1.0",
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+      post_processor: null,
+      decoder: null,
+      model: {
+        type: "BPE",
+        vocab: files.vocab,
+        merges: files.merges,
+        unk_token: files.unknown,
+        end_of_word_suffix: "</w>",
+      },
+    },
+    {},
+  );
+  const bytePairs = new BytePairs(files);
+  const piecesOf = (word: string) => {
+    const pieces: number[] = [];
+    bytePairs.encode(word, pieces);
+    return pieces.map((piece) => bytePairs.texts[piece]!).map((text) => (text in files.vocab ? text : files.unknown));
+  };
+  const letters = fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz", ..."the", "é", "猫", "🐈", "ß", "'", "1");
+  const lengths = [1, 2, 3, 30, 3000];
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...lengths).chain((length) => fc.array(letters, { minLength: 1, maxLength: length })),
+      (word) => {
+        expect(piecesOf(word.join(""))).toEqual(library.tokenize(word.join("")));
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+describe("ten thousand characters of any kind are read within a turn", () => {
+  const filled = (text: string) => text.repeat(Math.ceil(10_000 / text.length)).slice(0, 10_000);
+  const counted = (first: number, count: number) =>
+    filled(Array.from({ length: count }, (_, i) => String.fromCodePoint(first + ((i * 7919) % count))).join(""));
+  test.each<[string, string]>([
+    ["one letter", filled("a")],
+    ["one word", filled("qzjxkvbpygfwmucldrhsnioate")],
+    ["words", filled("A photo of a Mountain lake, ")],
+    ["ideographs", counted(0x4e00, 20_000)],
+    ["hangul", counted(0xac00, 11_000)],
+    ["emoji", counted(0x1f300, 700)],
+    ["punctuation", filled("!?#")],
+    ["weights", filled("(((a:1.2)))[b]")],
+    ["digits", filled("1234567890")],
+    ["special tokens", filled("<|endoftext|>")],
+    ["special tokens in capitals", filled("<|ENDOFTEXT|>")],
+    ["the beginning of special tokens", filled("<|endoftext|")],
+    ["English endings", filled("'s")],
+    ["letters that grow in lower case", filled("İ")],
+    ["letters that decompose", filled("ﷺ")],
+    ["marks in order", `a${"\u0301".repeat(9999)}`],
+    ["marks out of order", `a${"\u0345".repeat(5000)}${"\u0334".repeat(4999)}`],
+    [
+      "marks of many classes, the last first",
+      `a${[..."\u0345\u035d\u035c\u0301\u0323\u05b6\u05b0\u094d\u3099\u0334"].map((mark) => mark.repeat(999)).join("")}`,
+    ],
+    ["runs of marks just too short to be long ones", filled(`a${"\u0345".repeat(16)}${"\u0334".repeat(15)}`)],
+    ["joiners", filled("\u{1F468}\u200d\u{1F469}\u200d")],
+    ["halves of pairs", filled("\ud800")],
+    ["spaces", filled("a\u00a0\u3000")],
+  ])("%s", async (_, text) => {
+    expect(text.length).toBeGreaterThan(9900);
+    tokenizer.encode(text.slice(0, 100)); // compiled, as it is in a server
+    const meter = startTurnMeter();
+    tokenizer.encode(text);
+    await setImmediate();
+    tokenizer.words(text);
+    expect(meter.stop().longestMs).toBeLessThan(50);
+  });
+});
+
+describe("canonical order", () => {
+  const marks = Array.from({ length: 0x20000 }, (_, code) => code)
+    .filter((code) => code < 0xd800 || code > 0xdfff)
+    .map((code) => String.fromCodePoint(code))
+    .filter((char) => /\p{M}/u.test(char));
+
+  test("is `normalize`'s, whatever marks there are", () => {
+    const letter = fc.constantFrom("a", "é", "ẹ̀", "ế", "한", "\u0f71", "\u{1d15e}");
+    const run = fc
+      .tuple(fc.subarray(marks, { minLength: 1, maxLength: 12 }), fc.array(fc.nat(11), { maxLength: 120 }))
+      .map(([pool, picks]) => picks.map((pick) => pool[pick % pool.length]!).join(""));
+    fc.assert(
+      fc.property(fc.array(fc.tuple(letter, run), { maxLength: 4 }), (parts) => {
+        const text = parts.flat().join("");
+        expect(normalised(text)).toBe(text.normalize("NFC"));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("is `normalize`'s for all marks there are, in either direction", () => {
+    for (const text of [marks.join(""), marks.toReversed().join("")]) {
+      expect(normalised(`a${text}`)).toBe(`a${text}`.normalize("NFC"));
+    }
+  });
 });
 
 describe("text clean-up", () => {

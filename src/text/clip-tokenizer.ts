@@ -1,11 +1,10 @@
 // CLIP's tokenizer: a prompt becomes the fixed-length row of ids its text encoder was trained on, BOS … EOS and padding.
-// Byte-pair encoding itself is the library's (`@huggingface/tokenizers`); it reads only the newer `tokenizer.json` and
-// cleans text up as that says, so the data it is given here is built in memory from either kind of folder, and the
-// clean-up (`prompt-words.ts`) is ours: that of the reference's `CLIPTokenizer`, which diffusers pipelines use.
+// The text is cleaned up (`prompt-words.ts`) as the reference's `CLIPTokenizer` does it, which diffusers pipelines use,
+// whichever kind of folder the tokenizer came in; the pieces of its words are `byte-pairs.ts`.
 //
 // Not here: prompt weighting, textual inversion, prompts longer than the context (they are cut, and that is reported).
 
-import { Tokenizer } from "@huggingface/tokenizers";
+import { BytePairs } from "./byte-pairs.ts";
 import { promptWords } from "./prompt-words.ts";
 import { type ClipTokenizerFiles, readClipTokenizerFiles, type SpecialToken } from "./tokenizer-files.ts";
 
@@ -41,8 +40,6 @@ export interface ClipTokenizer {
   unknownWords(text: string): string[];
 }
 
-const END_OF_WORD = "</w>";
-
 /**
  * Loads the tokenizer in `folder`: `vocab.json` with `merges.txt`, or `tokenizer.json`; special tokens and length from
  * `tokenizer_config.json` and `special_tokens_map.json` where present.
@@ -55,11 +52,16 @@ export async function loadClipTokenizer(folder: string): Promise<ClipTokenizer> 
 /** The tokenizer of files already read. */
 export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
   const { bos, eos, pad, modelMaxLength } = files;
-  const bytePairs = bytePairEncoder(files);
+  const bytePairs = new BytePairs(files);
   const split = specialTokenSplitter(files.specialTokens);
+  const unknownId = (files.specialTokens.find(({ content }) => content === files.unknown) as SpecialToken).id;
   const idOf = (piece: string): number =>
     Object.hasOwn(files.vocab, piece) ? (files.vocab[piece] as number) : unknownId;
-  const unknownId = (files.specialTokens.find(({ content }) => content === files.unknown) as SpecialToken).id;
+  /** Id and text of each piece; those outside the vocabulary are the unknown token. */
+  const pieceIds = bytePairs.texts.map((text) => (Object.hasOwn(files.vocab, text) ? idOf(text) : idOf(files.unknown)));
+  const pieceTexts = bytePairs.texts.map((text) =>
+    Object.hasOwn(files.vocab, text) ? text.replace(/<\/w>$/, "") : files.unknown,
+  );
   // Spelled in capitals a special token reaches the words; there it stays whole.
   const wholeWords = new Set(["<|startoftext|>", "<|endoftext|>"]);
 
@@ -67,12 +69,30 @@ export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
     split(text)
       .flatMap((part) => (typeof part === "string" ? promptWords(part) : []))
       .filter((word) => /^\p{L}+$/u.test(word))
-      .map((word) => ({
-        word,
-        pieces: bytePairs(word).map((piece) =>
-          piece.endsWith(END_OF_WORD) ? piece.slice(0, -END_OF_WORD.length) : piece,
-        ),
-      }));
+      .map((word) => {
+        const pieces: number[] = [];
+        bytePairs.encode(word, pieces);
+        return { word, pieces: pieces.map((piece) => pieceTexts[piece]!) };
+      });
+  const tokensOf = (text: string): number[] => {
+    const tokens: number[] = [];
+    for (const part of split(text)) {
+      if (typeof part !== "string") {
+        tokens.push(part.id);
+        continue;
+      }
+      for (const word of promptWords(part)) {
+        const first = tokens.length;
+        if (wholeWords.has(word)) {
+          tokens.push(idOf(word));
+          continue;
+        }
+        bytePairs.encode(word, tokens);
+        for (let i = first; i < tokens.length; i++) tokens[i] = pieceIds[tokens[i]!]!;
+      }
+    }
+    return tokens;
+  };
 
   return {
     modelMaxLength,
@@ -85,34 +105,13 @@ export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
         .filter(({ word, pieces }) => word.length > 1 && pieces.every((p) => p.length === 1 || p === files.unknown))
         .map(({ word }) => word),
     encode(text) {
-      const tokens = split(text).flatMap((part) =>
-        typeof part === "string"
-          ? promptWords(part).flatMap((word) => (wholeWords.has(word) ? [word] : bytePairs(word)).map(idOf))
-          : [part.id],
-      );
+      const tokens = tokensOf(text);
       const kept = tokens.slice(0, modelMaxLength - 2);
       const ids = new Int32Array(modelMaxLength).fill(pad);
       ids.set([bos, ...kept, eos]);
       return { ids, tokenCount: tokens.length + 2, truncated: kept.length < tokens.length };
     },
   };
-}
-
-/** A function from one word to its pieces; pieces outside the vocabulary come back as the unknown token. */
-function bytePairEncoder({ vocab, merges, unknown }: ClipTokenizerFiles): (word: string) => string[] {
-  const tokenizer = new Tokenizer(
-    {
-      version: "1.0",
-      added_tokens: [],
-      normalizer: null,
-      pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
-      post_processor: null,
-      decoder: null,
-      model: { type: "BPE", vocab, merges, unk_token: unknown, end_of_word_suffix: END_OF_WORD },
-    },
-    {},
-  );
-  return (word) => tokenizer.tokenize(word);
 }
 
 /** Cuts a text at its special tokens, the longest first where several begin at one place. */

@@ -3,6 +3,8 @@
 // characters dropped, Chinese characters set apart, NFC, white space folded, lower case; then words, single digits and
 // runs of anything else.
 
+import { normalised } from "./canonical-order.ts";
+
 /** CJK ideographs, which are words of their own (the ranges of BERT's tokenizer; kana and hangul are not among them). */
 const IDEOGRAPH =
   /[\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b820}-\u{2ceaf}\u{f900}-\u{faff}\u{2f800}-\u{2fa1f}]/gu;
@@ -18,7 +20,7 @@ const WORD = /<\|startoftext\|>|<\|endoftext\|>|'[s\u017f]|'t|'re|'ve|'m|'ll|'d|
 
 /** The words of `text`, in order, cleaned up and in lower case. */
 export function promptWords(text: string): string[] {
-  const cleaned = text.replace(DROPPED, "").replace(IDEOGRAPH, " $& ").normalize("NFC");
+  const cleaned = normalised(text.replace(DROPPED, "").replace(IDEOGRAPH, " $& "));
   const lowered = cleaned.split(/\s+/).map((part) => part.toLowerCase());
   return lowered.join(" ").match(WORD) ?? [];
 }

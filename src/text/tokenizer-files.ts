@@ -2,8 +2,9 @@
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
 // `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
 
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { quoted, WeightsError } from "../weights/errors.ts";
+import { readOptionalFile } from "../weights/regular-file.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
 
 /** A token that is looked for in the raw text before anything else is done to it. */
@@ -35,8 +36,17 @@ export interface ClipTokenizerFiles {
 
 /** CLIP's own context length, for folders that name none. */
 const CLIP_CONTEXT = 77;
-/** Above this `model_max_length` is the placeholder the reference writes for "not set" (10³⁰). */
-const LONGEST_CONTEXT = 1_000_000;
+/** Text encoders of this kind read 77 to 248 tokens. Each prompt becomes a row of this length. */
+const LONGEST_CONTEXT = 65_536;
+/** From here on `model_max_length` is the placeholder that the reference writes for "not set" (10³⁰). */
+const UNSET_CONTEXT = 1_000_000;
+/** As many tokens as an embedding table may have rows (`size.vocabulary` of the models). */
+const LARGEST_ID = 4_000_000 - 1;
+/** The largest vocabularies of any model are made of some 300,000. */
+const MOST_FAST_MERGES = 1_000_000;
+/** Prompts are searched for each of them. CLIP has two; textual inversion adds some at a time. */
+const MOST_SPECIAL_TOKENS = 1000;
+const LONGEST_SPECIAL_TOKEN = 200;
 /** The reference reads no more merges than CLIP's vocabulary of 49,152 has room for: 256 bytes and 2 special tokens off. */
 const MOST_MERGES = 49152 - 256 - 2;
 /** More than any vocabulary file; nothing larger is read. */
@@ -71,14 +81,10 @@ export async function readClipTokenizerFiles(folder: string): Promise<ClipTokeni
 
 async function readOptional(folder: string, file: string): Promise<string | undefined> {
   try {
-    const bytes = await readFile(join(folder, file));
-    if (bytes.length > LARGEST_FILE) throw new TokenizerError(file, `is larger than ${LARGEST_FILE} bytes`);
-    return bytes.toString("utf8");
+    return (await readOptionalFile(join(folder, file), file, LARGEST_FILE))?.toString("utf8");
   } catch (error) {
-    if (error instanceof TokenizerError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new TokenizerError(file, `cannot be read (${code ?? "unknown reason"})`, { cause: error });
+    if (error instanceof WeightsError) throw new TokenizerError(file, error.reason, { cause: error });
+    throw error;
   }
 }
 
@@ -100,12 +106,14 @@ function fail(file: string, reason: string): never {
   throw new TokenizerError(file, reason);
 }
 
+function isId(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= LARGEST_ID;
+}
+
 function checkVocab(file: string, vocab: Json): Record<string, number> {
   const seen = new Set<number>();
   for (const [piece, id] of Object.entries(vocab)) {
-    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > 0x7fffffff) {
-      fail(file, `the id of ${JSON.stringify(piece)} must be a non-negative integer`);
-    }
+    if (!isId(id)) fail(file, `the id of ${quoted(piece)} must be an integer from 0 to ${LARGEST_ID}`);
     if (seen.has(id)) fail(file, `the id ${id} is given to two pieces`);
     seen.add(id);
   }
@@ -134,10 +142,11 @@ function parseMerges(text: string): [string, string][] {
 function fromTokenizerJson(json: Json, config: Json, map: Json): ClipTokenizerFiles {
   const file = "tokenizer.json";
   const model = asObject(json.model) ?? fail(file, "model is missing");
-  if (model.type !== "BPE") fail(file, `model.type ${JSON.stringify(model.type)} is not supported; BPE is`);
+  if (model.type !== "BPE") fail(file, `model.type ${quoted(String(model.type))} is not supported; BPE is`);
   if (model.end_of_word_suffix !== "</w>") fail(file, "model.end_of_word_suffix must be </w>, as CLIP's is");
   const vocab = checkVocab(file, asObject(model.vocab) ?? fail(file, "model.vocab is missing"));
   if (!Array.isArray(model.merges)) fail(file, "model.merges is missing");
+  if (model.merges.length > MOST_FAST_MERGES) fail(file, `model.merges has more than ${MOST_FAST_MERGES} entries`);
   const merges = (model.merges as unknown[]).map((entry, index): [string, string] => {
     const pair = typeof entry === "string" ? entry.split(" ") : entry;
     const valid = Array.isArray(pair) && pair.length === 2 && pair.every((piece) => typeof piece === "string");
@@ -161,10 +170,16 @@ function specials(
     if (typeof content !== "string" || content === "") fail(file, "an added token has no content");
     const known = Object.hasOwn(vocab, content) ? vocab[content] : undefined;
     const chosen = id ?? known;
-    if (typeof chosen !== "number" || !Number.isInteger(chosen) || chosen < 0) {
-      fail(file, `the special token ${JSON.stringify(content)} has no id and is not in ${vocabFile}`);
+    if (!isId(chosen)) {
+      const reason =
+        chosen === undefined ? `has no id and is not in ${vocabFile}` : `must have an id up to ${LARGEST_ID}`;
+      fail(file, `the special token ${quoted(content)} ${reason}`);
+    }
+    if (content.length > LONGEST_SPECIAL_TOKEN) {
+      fail(file, `the special token ${quoted(content)} is longer than ${LONGEST_SPECIAL_TOKEN} characters`);
     }
     const flag = (name: string): boolean => flags[name] === true;
+    if (tokens.size >= MOST_SPECIAL_TOKENS) fail(file, `there are more than ${MOST_SPECIAL_TOKENS} special tokens`);
     tokens.set(content, {
       content,
       id: chosen,
@@ -180,7 +195,7 @@ function specials(
   }
   for (const [id, entry] of Object.entries(asObject(config.added_tokens_decoder) ?? {})) {
     const file = "tokenizer_config.json";
-    const token = asObject(entry) ?? fail(file, `added_tokens_decoder.${id} must be an object`);
+    const token = asObject(entry) ?? fail(file, `added_tokens_decoder.${quoted(id)} must be an object`);
     add(file, token.content, Number(id), token);
   }
 
@@ -212,10 +227,10 @@ function specials(
 
 function modelMaxLength(config: Json): number {
   const length = config.model_max_length;
-  if (length === undefined || length === null || (typeof length === "number" && length > LONGEST_CONTEXT)) {
+  if (length === undefined || length === null || (typeof length === "number" && length >= UNSET_CONTEXT)) {
     return CLIP_CONTEXT;
   }
-  return typeof length === "number" && Number.isInteger(length) && length >= 2
+  return typeof length === "number" && Number.isInteger(length) && length >= 2 && length <= LONGEST_CONTEXT
     ? length
-    : fail("tokenizer_config.json", "model_max_length must be an integer of at least 2");
+    : fail("tokenizer_config.json", `model_max_length must be an integer from 2 to ${LONGEST_CONTEXT}`);
 }

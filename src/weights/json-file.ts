@@ -1,8 +1,8 @@
 /**
  * JSON files of a model folder: bounded in length, an object at the top, and errors that do not show where they lie.
  */
-import { type FileHandle, open, stat } from "node:fs/promises";
-import { toWeightsError, WeightsError } from "./errors.ts";
+import { WeightsError } from "./errors.ts";
+import { readOptionalFile, readRegularFile } from "./regular-file.ts";
 
 /** Config files are a few kilobytes. */
 export const LONGEST_CONFIG = 2 ** 20;
@@ -13,25 +13,23 @@ export const LONGEST_CONFIG = 2 ** 20;
  * @throws WeightsError "weights-not-found" where it is missing, "model-config" where it is too long or no JSON object.
  */
 export async function readJson(path: string, name: string, longest = LONGEST_CONFIG): Promise<Record<string, unknown>> {
-  let handle: FileHandle | undefined;
-  let text: string;
-  try {
-    // Asked before opening: opening a pipe would wait for a writer.
-    if (!(await stat(path)).isFile())
-      throw new WeightsError("weights-not-found", "is not a regular file", { file: name });
-    handle = await open(path, "r");
-    const { size } = await handle.stat();
-    if (size > longest)
-      throw new WeightsError("model-config", `is ${size} bytes long, more than the ${longest} allowed`, { file: name });
-    text = await handle.readFile("utf8");
-  } catch (error) {
-    throw toWeightsError(error, name);
-  } finally {
-    await handle?.close();
-  }
+  return parseJsonObject(await readRegularFile(path, name, longest), name);
+}
+
+/** The same, or undefined where there is no such file. */
+export async function readOptionalJson(
+  path: string,
+  name: string,
+  longest = LONGEST_CONFIG,
+): Promise<Record<string, unknown> | undefined> {
+  const content = await readOptionalFile(path, name, longest);
+  return content && parseJsonObject(content, name);
+}
+
+function parseJsonObject(content: Buffer, name: string): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(content.toString("utf8"));
   } catch (cause) {
     throw new WeightsError("model-config", "is not JSON", { file: name, cause });
   }

@@ -8,6 +8,7 @@
  */
 import { z } from "zod";
 import { quoted, WeightsError } from "./errors.ts";
+import { LONGEST_CONFIG } from "./json-file.ts";
 import type { LoraComponent } from "./lora-names.ts";
 
 export interface LoraConfig {
@@ -15,10 +16,14 @@ export interface LoraConfig {
   scale(module: string, rank: number): number;
 }
 
+/** Trained with 1 to a few hundred. */
+export const LARGEST_ALPHA = 2 ** 20;
+const alpha = z.number().min(-LARGEST_ALPHA).max(LARGEST_ALPHA);
+
 const configSchema = z.object({
-  lora_alpha: z.number(),
+  lora_alpha: alpha,
   // By PEFT's rules a key is a regular expression that the end of a module's name must match; diffusers writes names.
-  alpha_pattern: z.record(z.string().regex(/^[\w.-]+$/), z.number()).nullish(),
+  alpha_pattern: z.record(z.string().regex(/^[\w.-]+$/), alpha).nullish(),
   use_rslora: z.boolean().nullish(),
 });
 
@@ -32,6 +37,12 @@ export function readLoraConfigs(metadata: ReadonlyMap<string, string>, file: str
   const configs = new Map<LoraComponent, LoraConfig>();
   const text = metadata.get("lora_adapter_metadata");
   if (text === undefined) return configs;
+  if (text.length > LONGEST_CONFIG)
+    throw new WeightsError(
+      "lora-format",
+      `its lora_adapter_metadata is ${text.length} characters long, more than the ${LONGEST_CONFIG} allowed`,
+      { file },
+    );
   let settings: unknown;
   try {
     settings = JSON.parse(text);
@@ -62,14 +73,22 @@ export function readLoraConfigs(metadata: ReadonlyMap<string, string>, file: str
       );
     }
     const { lora_alpha: alpha, alpha_pattern: patterns, use_rslora: rankStabilised } = parsed.data;
-    const exceptions = Object.entries(patterns ?? {});
+    // Looked up by each ending of a module's name: a file may have as many exceptions as modules.
+    const exceptions = new Map(Object.entries(patterns ?? {}).map(([name, own], order) => [name, { own, order }]));
     configs.set(component, {
       scale(module, rank) {
-        const own = exceptions.find(([name]) => module === name || module.endsWith(`.${name}`));
+        const found = endings(module).flatMap((ending) => exceptions.get(ending) ?? []);
+        const first = found.sort((a, b) => a.order - b.order)[0];
         // Rank-stabilised LoRA divides by √rank (Kalajdzievski 2023, arXiv:2312.03732).
-        return (own?.[1] ?? alpha) / (rankStabilised ? Math.sqrt(rank) : rank);
+        return (first?.own ?? alpha) / (rankStabilised ? Math.sqrt(rank) : rank);
       },
     });
   }
   return configs;
+}
+
+/** "a.b.c" and what is left of it from each dot on: "b.c", "c". */
+function endings(module: string): string[] {
+  const parts = module.split(".");
+  return parts.map((_, first) => parts.slice(first).join("."));
 }

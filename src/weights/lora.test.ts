@@ -246,14 +246,59 @@ describe("a file", () => {
     await using(path, (lora) => expect(lora.resolve("unet", MODULES)[0]!.scale).toBe(0));
   });
 
-  it.each([["not JSON"], ['{"unet.lora_alpha":"8"}'], ['{"unet.lora_alpha":8,"unet.alpha_pattern":{".*q":1}}']])(
-    "with metadata %s is refused",
-    async (text) => {
-      const path = join(folder, "bad-config.safetensors");
-      await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: text } });
-      await expect(openLora(path)).rejects.toMatchObject({ code: "lora-format", file: "bad-config.safetensors" });
+  it("takes the first exception that a module's name ends in", async () => {
+    const path = join(folder, "patterns.safetensors");
+    const pattern = { elsewhere: 1, to_q: 8, [TO_Q]: 16 };
+    const settings = { "unet.lora_alpha": 4, "unet.alpha_pattern": pattern };
+    await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: JSON.stringify(settings) } });
+    await using(path, (lora) => expect(lora.resolve("unet", MODULES)[0]!.scale).toBe(2));
+  });
+
+  it.each([[1e308], [Number.POSITIVE_INFINITY], [Number.NaN], [-3e7]])(
+    "with an alpha of %d is refused",
+    async (value) => {
+      const path = join(folder, "alpha.safetensors");
+      const data = new Uint8Array(new Float64Array([value]).buffer);
+      const alpha: TensorToWrite = { name: `unet.${TO_Q}.alpha`, dtype: "F64", shape: [1], data };
+      await writeSafetensors(path, [...pair(), alpha]);
+      await expect(openLora(path)).rejects.toMatchObject({ code: "lora-format", tensor: `unet.${TO_Q}.alpha` });
     },
   );
+
+  it("with settings of megabytes is refused", async () => {
+    const path = join(folder, "long-config.safetensors");
+    await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: " ".repeat(2 ** 21) } });
+    await expect(openLora(path)).rejects.toThrow(/lora_adapter_metadata is 2097152 characters long/);
+  });
+
+  it("of a rank that none has is refused", async () => {
+    const path = join(folder, "rank.safetensors");
+    const rank = 10_000;
+    await writeSafetensors(path, [
+      { name: `unet.${TO_Q}.lora_A.weight`, dtype: "F32", shape: [rank, 12], data: new Uint8Array(rank * 48) },
+      { name: `unet.${TO_Q}.lora_B.weight`, dtype: "F32", shape: [16, rank], data: new Uint8Array(rank * 64) },
+    ]);
+    await using(path, (lora) => expect(() => lora.resolve("unet", MODULES)).toThrow(/has rank 10000, more than/));
+  });
+
+  it("of more tensors than any model takes is refused", async () => {
+    const path = join(folder, "many.safetensors");
+    const many = Array.from({ length: 25_000 }, (_, i) => [`lora_unet_${i}.alpha`, ["F32", [0]]] as const);
+    await writeFile(path, zeroTensors(Object.fromEntries(many) as never));
+    await expect(openLora(path)).rejects.toThrow(/holds 25000 tensors, more than the 20000 allowed/);
+  });
+
+  it.each([
+    ["not JSON"],
+    ['{"unet.lora_alpha":"8"}'],
+    ['{"unet.lora_alpha":1e308}'],
+    ['{"unet.lora_alpha":8,"unet.alpha_pattern":{"to_q":1e999}}'],
+    ['{"unet.lora_alpha":8,"unet.alpha_pattern":{".*q":1}}'],
+  ])("with metadata %s is refused", async (text) => {
+    const path = join(folder, "bad-config.safetensors");
+    await writeSafetensors(path, pair(), { metadata: { lora_adapter_metadata: text } });
+    await expect(openLora(path)).rejects.toMatchObject({ code: "lora-format", file: "bad-config.safetensors" });
+  });
 
   function pair(): TensorToWrite[] {
     return [

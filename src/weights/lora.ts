@@ -16,7 +16,7 @@
  */
 import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
 import { listed, quoted, WeightsError } from "./errors.ts";
-import { type LoraConfig, readLoraConfigs } from "./lora-config.ts";
+import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
 import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
 import { sameWeight } from "./manifest.ts";
 import { openSafetensors } from "./safetensors.ts";
@@ -82,9 +82,12 @@ interface Group {
  * @throws WeightsError where it is not a sound safetensors file, or has a tensor that is not LoRA's.
  */
 export async function openLora(path: string, options: { name?: string } = {}): Promise<LoraFile> {
-  const set = await openSafetensors(path, options);
+  const set = await openSafetensors(path, { ...options, longestHeader: LONGEST_HEADER });
   const file = set.source;
   try {
+    const count = [...set.names()].length;
+    if (count > MOST_TENSORS)
+      throw new WeightsError("lora-format", `holds ${count} tensors, more than the ${MOST_TENSORS} allowed`, { file });
     const groups = new Map<string, Group>();
     for (const name of set.names()) addToGroup(groups, set.get(name)!);
     if (groups.size === 0) throw new WeightsError("lora-format", "holds no LoRA tensors", { file });
@@ -114,6 +117,12 @@ export async function openLora(path: string, options: { name?: string } = {}): P
     throw error;
   }
 }
+
+/** Those of SDXL's UNet and both text encoders are some 3000, in half a megabyte, with as much text as a trainer adds. */
+const MOST_TENSORS = 20_000;
+const LONGEST_HEADER = 16 * 2 ** 20;
+/** Trained with up to a few hundred; merging a module sums over it. */
+const LARGEST_RANK = 8192;
 
 /** Adapters of other kinds, by a piece of their tensors' names. */
 const OTHER_ADAPTERS: readonly (readonly [RegExp, string])[] = [
@@ -159,8 +168,12 @@ async function readNumber(entry: TensorEntry): Promise<number> {
   else if (entry.dtype === "I32") value = view.getInt32(0, true);
   else if (entry.dtype === "I64") value = Number(view.getBigInt64(0, true));
   else throw new WeightsError("weights-dtype", `is ${entry.dtype}, which no alpha is`, details);
-  if (!Number.isFinite(value))
-    throw new WeightsError("lora-format", `is ${value}, where a finite number is expected`, details);
+  if (!(Math.abs(value) <= LARGEST_ALPHA))
+    throw new WeightsError(
+      "lora-format",
+      `is ${value}, where a number from -${LARGEST_ALPHA} to ${LARGEST_ALPHA} is expected`,
+      details,
+    );
   return value;
 }
 
@@ -274,6 +287,11 @@ function delta(
     );
   };
   if (rank < 1) throw new WeightsError("weights-shape", "has no rank", { file, tensor: down.name });
+  if (rank > LARGEST_RANK)
+    throw new WeightsError("weights-shape", `has rank ${rank}, more than the ${LARGEST_RANK} allowed`, {
+      file,
+      tensor: down.name,
+    });
   expect(down, mid === undefined ? [rank, into, kh, kw] : [rank, into]);
   expect(up, [out, rank]);
   if (mid !== undefined) expect(mid, [rank, rank, kh, kw]);

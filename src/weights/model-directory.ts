@@ -10,11 +10,10 @@
  * Opening reads and checks the JSON; weights are opened when asked for (`weight-files.ts`). Everything in the folder is
  * untrusted. Nothing here knows what a UNet is: configs are handed on as they were found.
  */
-import { access } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { listed, quoted, WeightsError } from "./errors.ts";
-import { readJson } from "./json-file.ts";
+import { readJson, readOptionalJson } from "./json-file.ts";
 import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
 import { openWeights } from "./weight-files.ts";
@@ -53,6 +52,9 @@ export interface ModelDirectoryOptions {
 
 const INDEX_FILE = "model_index.json";
 
+/** Real ones name some fifteen; each component is a folder to be read. */
+const MOST_ENTRIES = 100;
+
 const componentSchema = z.union([
   z.tuple([z.string(), z.string()]),
   z.tuple([z.null(), z.null()]).transform(() => null),
@@ -77,10 +79,15 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
       { file: INDEX_FILE },
     );
 
+  const entries = Object.entries(index.data);
+  if (entries.length > MOST_ENTRIES)
+    throw new WeightsError("model-config", `names ${entries.length} things, more than the ${MOST_ENTRIES} allowed`, {
+      file: INDEX_FILE,
+    });
   const flags: Record<string, unknown> = {};
   const ignored: string[] = [];
   const components = new Map<string, Component>();
-  for (const [name, value] of Object.entries(index.data)) {
+  for (const [name, value] of entries) {
     if (name.startsWith("_")) continue;
     // A component is a pair; one that is absent may be a bare null too.
     if (!Array.isArray(value) && !(value === null && Object.hasOwn(PLACES, name))) {
@@ -115,8 +122,8 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
  */
 export async function openComponentFolder(path: string, options: ModelDirectoryOptions = {}): Promise<Component> {
   for (const file of ["config.json", "scheduler_config.json", "tokenizer_config.json"]) {
-    if (!(await exists(join(path, file)))) continue;
-    const config = await readJson(join(path, file), file);
+    const config = await readOptionalJson(join(path, file), file);
+    if (config === undefined) continue;
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
@@ -210,11 +217,4 @@ function classIn(config: Record<string, unknown>): string | undefined {
   const { _class_name: own, architectures, tokenizer_class: tokenizer } = config;
   const named = own ?? (Array.isArray(architectures) ? architectures[0] : undefined) ?? tokenizer;
   return typeof named === "string" ? named : undefined;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -10,6 +10,8 @@
  * last one win), and the JSON may not hold many times the values of any model, which would take gigabytes of heap and
  * seconds of time before any of them is looked at.
  */
+
+import { atOnce } from "../turns.ts";
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
 import { quoted, WeightsError } from "./errors.ts";
 
@@ -18,6 +20,9 @@ export const LONGEST_HEADER = 100_000_000;
 
 /** A tensor needs some ten values; the largest models have a few thousand tensors a file. */
 const MOST_VALUES = 500_000;
+
+/** NumPy's own limit. */
+const MOST_DIMENSIONS = 64;
 
 export interface TensorPlace {
   readonly name: string;
@@ -42,9 +47,19 @@ export interface SafetensorsHeader {
  * @throws WeightsError for anything the format does not allow.
  */
 export function parseHeader(bytes: Uint8Array, dataBytes: number, file: string): SafetensorsHeader {
+  return atOnce(parseHeaderInPieces(bytes, dataBytes, file));
+}
+
+/** The same in pieces, all but `JSON.parse` itself: a LoRA file is opened while others are served. */
+export function* parseHeaderInPieces(
+  bytes: Uint8Array,
+  dataBytes: number,
+  file: string,
+): Generator<void, SafetensorsHeader, void> {
   const metadata = new Map<string, string>();
   const tensors: TensorPlace[] = [];
-  for (const [name, value] of Object.entries(parseJson(bytes, file))) {
+  for (const [name, value] of Object.entries(yield* parseJson(bytes, file))) {
+    if (tensors.length % 256 === 255) yield;
     if (name !== "__metadata__") {
       tensors.push(readPlace(name, value, file));
     } else if (value !== null) {
@@ -58,7 +73,7 @@ export function parseHeader(bytes: Uint8Array, dataBytes: number, file: string):
   return { tensors, metadata };
 }
 
-function parseJson(bytes: Uint8Array, file: string): Record<string, unknown> {
+function* parseJson(bytes: Uint8Array, file: string): Generator<void, Record<string, unknown>, void> {
   const broken = (reason: string, cause?: unknown) => new WeightsError("weights-header", reason, { file, cause });
   let text: string;
   try {
@@ -66,7 +81,8 @@ function parseJson(bytes: Uint8Array, file: string): Record<string, unknown> {
   } catch (cause) {
     throw broken("the header is not UTF-8", cause);
   }
-  scan(text, broken);
+  yield* scan(text, broken);
+  yield;
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -74,17 +90,19 @@ function parseJson(bytes: Uint8Array, file: string): Record<string, unknown> {
     throw broken("the header is not JSON", cause);
   }
   if (!isRecord(value)) throw broken("the header is not a JSON object");
+  yield;
   return value;
 }
 
 /** What `JSON.parse` cannot tell: how much there is, before it is built; and names that repeat within an object. */
-function scan(text: string, broken: (reason: string) => WeightsError): void {
+function* scan(text: string, broken: (reason: string) => WeightsError): Generator<void, void, void> {
   const open: (Set<string> | undefined)[] = [];
   let values = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text[i];
     if (char === "{" || char === "[" || char === ",") {
       if (++values > MOST_VALUES) throw broken(`the header holds more than ${MOST_VALUES} values`);
+      if (values % 1024 === 0) yield;
       if (char !== ",") open.push(char === "{" ? new Set() : undefined);
     } else if (char === "}" || char === "]") {
       open.pop();
@@ -134,6 +152,8 @@ function readPlace(name: string, value: unknown, file: string): TensorPlace {
   if (typeof dtype !== "string") throw new WeightsError("weights-header", "has no dtype", details);
   if (!isElementType(dtype)) throw new WeightsError("weights-dtype", `unknown dtype ${quoted(dtype)}`, details);
   if (!Array.isArray(shape)) throw new WeightsError("weights-header", "has no shape", details);
+  if (shape.length > MOST_DIMENSIONS)
+    throw new WeightsError("weights-shape", `has ${shape.length} dimensions, more than ${MOST_DIMENSIONS}`, details);
   if (!shape.every(isCount))
     throw new WeightsError("weights-shape", "a dimension is not a whole number of 0 to 2^53 - 1", details);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))

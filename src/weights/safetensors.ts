@@ -7,11 +7,13 @@
  *
  * The format, and what is refused: `safetensors-header.ts`.
  */
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename } from "node:path";
+import { inTurns } from "../turns.ts";
 import { ELEMENT_BYTES, type ElementType } from "./element-types.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
-import { LONGEST_HEADER, parseHeader, type TensorPlace } from "./safetensors-header.ts";
+import { openRegularFile } from "./regular-file.ts";
+import { LONGEST_HEADER, parseHeaderInPieces, type TensorPlace } from "./safetensors-header.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
 export type { TensorEntry, TensorSet } from "./tensor-set.ts";
@@ -24,21 +26,24 @@ export interface SafetensorsFile extends TensorSet {
 /**
  * Opens a safetensors file and checks its header against its length. The caller closes it.
  * @param options.name how messages call the file, such as "unet/model.safetensors"; its base name where not given.
+ * @param options.longestHeader bytes; the format's own limit where not given.
  * @throws WeightsError where the file is missing or is not a sound safetensors file.
  */
-export async function openSafetensors(path: string, options: { name?: string } = {}): Promise<SafetensorsFile> {
+export async function openSafetensors(
+  path: string,
+  options: { name?: string; longestHeader?: number } = {},
+): Promise<SafetensorsFile> {
   const file = options.name ?? basename(path);
   let handle: FileHandle | undefined;
   try {
-    // Asked before opening: opening a pipe would wait for a writer.
-    if (!(await stat(path)).isFile()) throw new WeightsError("weights-not-found", "is not a regular file", { file });
-    handle = await open(path, "r");
-    const fileBytes = (await handle.stat()).size;
-    const headerBytes = await readHeaderLength(handle, fileBytes, file);
+    const opened = await openRegularFile(path, file);
+    handle = opened.handle;
+    const fileBytes = opened.bytes;
+    const headerBytes = await readHeaderLength(handle, fileBytes, file, options.longestHeader ?? LONGEST_HEADER);
     const json = new Uint8Array(headerBytes);
     await readExactly(handle, json, 8, file);
     const dataStart = 8 + headerBytes;
-    const header = parseHeader(json, fileBytes - dataStart, file);
+    const header = await inTurns(parseHeaderInPieces(json, fileBytes - dataStart, file));
     return tensorsOf(handle, file, dataStart, header.tensors, header.metadata);
   } catch (error) {
     await handle?.close();
@@ -46,7 +51,7 @@ export async function openSafetensors(path: string, options: { name?: string } =
   }
 }
 
-async function readHeaderLength(handle: FileHandle, fileBytes: number, file: string): Promise<number> {
+async function readHeaderLength(handle: FileHandle, fileBytes: number, file: string, longest: number): Promise<number> {
   if (fileBytes < 8)
     throw new WeightsError("weights-truncated", `is ${fileBytes} bytes long, too short for a safetensors file`, {
       file,
@@ -54,10 +59,10 @@ async function readHeaderLength(handle: FileHandle, fileBytes: number, file: str
   const prefix = new Uint8Array(8);
   await readExactly(handle, prefix, 0, file);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
-  if (length > BigInt(LONGEST_HEADER))
+  if (length > BigInt(longest))
     throw new WeightsError(
       "weights-header",
-      `claims a header of ${length} bytes, more than the ${LONGEST_HEADER} allowed; is it a safetensors file?`,
+      `claims a header of ${length} bytes, more than the ${longest} allowed; is it a safetensors file?`,
       { file },
     );
   if (length > BigInt(fileBytes - 8))

@@ -7,21 +7,24 @@ import { SchedulerError } from "./scheduler-error.ts";
 /** A parsed `scheduler_config.json`: untrusted, so every field is checked when read. */
 export type SchedulerConfig = Readonly<Record<string, unknown>>;
 
+/** The least and the most that a field may be. Far beyond any real value, each with its reason where it is given. */
+export type Bounds = readonly [least: number, most: number];
+
 export interface ConfigReader {
   readonly className: string;
-  /** A finite number; `fallback` where the field is absent or null. */
-  number(field: string, fallback: number): number;
-  /** A finite number, or null where the field is absent or null. */
-  optionalNumber(field: string): number | null;
+  /** A number within `bounds`; `fallback` where the field is absent or null. */
+  number(field: string, fallback: number, bounds: Bounds): number;
+  /** A number within `bounds`, or null where the field is absent or null. */
+  optionalNumber(field: string, bounds: Bounds): number | null;
   /** The field where it is a string, else null; the one field of the reference that may be either is a special case. */
   text(field: string): string | null;
-  /** An integer not below `least`. */
-  integer(field: string, fallback: number, least: number): number;
+  /** An integer within `bounds`. */
+  integer(field: string, fallback: number, bounds: Bounds): number;
   boolean(field: string, fallback: boolean): boolean;
   /** One of `choices`; anything else is refused with the list of what is supported. */
   oneOf<T extends string>(field: string, fallback: T, choices: readonly T[]): T;
-  /** An array of finite numbers, or null where the field is absent or null. */
-  optionalNumbers(field: string): readonly number[] | null;
+  /** An array of `length` numbers within `bounds`, or null where the field is absent or null. */
+  optionalNumbers(field: string, length: number, bounds: Bounds): readonly number[] | null;
   /** Refuses the configuration if `field` is set to anything but one of `allowed` (absent and null are always allowed). */
   refuseUnless(field: string, allowed: readonly unknown[], reason: string): void;
   /** Throws the error for `field`. */
@@ -37,10 +40,12 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
     throw new SchedulerError(className, field, reason);
   };
   const value = (field: string): unknown => (Object.hasOwn(config, field) ? config[field] : undefined) ?? undefined;
-  const optionalNumber = (field: string): number | null => {
+  const within = (found: unknown, [least, most]: Bounds): found is number =>
+    typeof found === "number" && found >= least && found <= most;
+  const optionalNumber = (field: string, bounds: Bounds): number | null => {
     const found = value(field);
     if (found === undefined) return null;
-    return typeof found === "number" && Number.isFinite(found) ? found : fail(field, "must be a finite number");
+    return within(found, bounds) ? found : fail(field, `must be a number from ${bounds[0]} to ${bounds[1]}`);
   };
   return {
     className,
@@ -50,10 +55,12 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
       const found = value(field);
       return typeof found === "string" ? found : null;
     },
-    number: (field, fallback) => optionalNumber(field) ?? fallback,
-    integer(field, fallback, least) {
-      const found = optionalNumber(field) ?? fallback;
-      return Number.isInteger(found) && found >= least ? found : fail(field, `must be an integer of at least ${least}`);
+    number: (field, fallback, bounds) => optionalNumber(field, bounds) ?? fallback,
+    integer(field, fallback, bounds) {
+      const found = value(field) ?? fallback;
+      return Number.isInteger(found) && within(found, bounds)
+        ? found
+        : fail(field, `must be an integer from ${bounds[0]} to ${bounds[1]}`);
     },
     boolean(field, fallback) {
       const found = value(field) ?? fallback;
@@ -63,18 +70,24 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
       const found = value(field) ?? fallback;
       return (
         choices.find((choice) => choice === found) ??
-        fail(field, `${JSON.stringify(found)} is not supported; supported: ${choices.join(", ")}`)
+        fail(field, `${shown(found)} is not supported; supported: ${choices.join(", ")}`)
       );
     },
-    optionalNumbers(field) {
+    optionalNumbers(field, length, bounds) {
       const found = value(field);
       if (found === undefined) return null;
-      const good = Array.isArray(found) && found.length > 0 && found.every((entry) => Number.isFinite(entry));
-      return good ? (found as number[]) : fail(field, "must be an array of finite numbers");
+      const good = Array.isArray(found) && found.length === length && found.every((entry) => within(entry, bounds));
+      return good ? found : fail(field, `must be an array of ${length} numbers from ${bounds[0]} to ${bounds[1]}`);
     },
     refuseUnless(field, allowed, reason) {
       const found = value(field);
       if (found !== undefined && !allowed.includes(found)) fail(field, reason);
     },
   };
+}
+
+/** A value of the file's own, cut short: a file may hold a megabyte of text. */
+function shown(found: unknown): string {
+  const text = JSON.stringify(found);
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

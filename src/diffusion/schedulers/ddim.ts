@@ -33,7 +33,7 @@ export const ddim: Scheduler = (config, options) => {
     timestepSpacing(config, "leading"),
     trainSteps,
     options.steps,
-    config.integer("steps_offset", 0, 0),
+    config.integer("steps_offset", 0, [0, trainSteps]),
   );
 
   const row = (timestep: number): StepRow => {

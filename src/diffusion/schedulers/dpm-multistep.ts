@@ -3,7 +3,7 @@
 // Taylor-expanded from past predictions D0, D1, D2: the solver integrates the linear part exactly. DPM++ expands x0,
 // DPM the noise. "DPM++ 2M" is algorithm_type dpmsolver++, order 2; "Karras" is use_karras_sigmas.
 
-import type { ConfigReader } from "./config-reader.ts";
+import type { Bounds, ConfigReader } from "./config-reader.ts";
 import { plus, SAMPLE, scaled, stepRow, X0 } from "./mix.ts";
 import { alphasCumprod, COMMON_BETAS, trainTimesteps } from "./noise-schedule.ts";
 import { PREDICTION_TYPES, predictions, scalesOfSigma } from "./prediction.ts";
@@ -18,6 +18,9 @@ import {
   timestepSpacing,
   trailingTimesteps,
 } from "./timesteps.ts";
+
+/** Logarithms of signal to noise, which lie between −16 and 16 where floats are. */
+const LAMBDA: Bounds = [-1000, 1000];
 
 /** Fewer steps than this are ended with lower orders where `lower_order_final` is set. */
 const FEW_STEPS = 15;
@@ -42,8 +45,7 @@ export const dpmMultistep: Scheduler = (config, options) => {
   const stochastic = algorithm.startsWith("sde-");
   const expandsX0 = algorithm.endsWith("++");
   const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun", ...RELATED_SOLVER_TYPES]) !== "heun";
-  const order = config.integer("solver_order", 2, 1);
-  if (order > 3 || (order === 3 && stochastic)) config.fail("solver_order", "must be 1, 2 or, for an ODE, 3");
+  const order = config.integer("solver_order", 2, [1, stochastic ? 2 : 3]);
   const finalSigma = config.oneOf("final_sigmas_type", "zero", ["zero", "sigma_min"]);
   if (!expandsX0 && finalSigma === "zero") config.fail("final_sigmas_type", `must be sigma_min with ${algorithm}`);
   const lowerOrderFinal = config.boolean("lower_order_final", true);
@@ -215,6 +217,7 @@ function lastTimestep(config: ConfigReader, alphaBars: Float32Array): number {
   const log = (square: number): number => f32(Math.log(f32(Math.sqrt(square))));
   const lambdas = alphaBars.map((alphaBar) => log(alphaBar) - log(f32(1 - alphaBar)));
   const clipped = lambdas.reduce((count, lambda) => count + (lambda < least ? 1 : 0), 0);
+  if (clipped === alphaBars.length) config.fail("lambda_min_clipped", "leaves no timestep; -5.1 is usual");
   return alphaBars.length - clipped;
 }
 
@@ -222,7 +225,7 @@ function lastTimestep(config: ConfigReader, alphaBars: Float32Array): number {
 function lambdaMinClipped(config: ConfigReader): number {
   const text = config.text("lambda_min_clipped");
   if (text === "-Infinity" || text === "-inf") return Number.NEGATIVE_INFINITY;
-  return config.optionalNumber("lambda_min_clipped") ?? Number.NEGATIVE_INFINITY;
+  return config.optionalNumber("lambda_min_clipped", LAMBDA) ?? Number.NEGATIVE_INFINITY;
 }
 
 function dpmTimesteps(config: ConfigReader, steps: number, last: number): Float64Array {
@@ -234,10 +237,11 @@ function dpmTimesteps(config: ConfigReader, steps: number, last: number): Float6
         .subarray(1)
         .toReversed();
     case "leading":
-      return leadingTimesteps(Math.floor(last / (steps + 1)), steps + 1, config.integer("steps_offset", 0, 0)).subarray(
-        0,
-        steps,
-      );
+      return leadingTimesteps(
+        Math.floor(last / (steps + 1)),
+        steps + 1,
+        config.integer("steps_offset", 0, [0, trainTimesteps(config)]),
+      ).subarray(0, steps);
     case "trailing":
       return trailingTimesteps(last, trainTimesteps(config), steps);
     default:

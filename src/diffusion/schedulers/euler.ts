@@ -3,7 +3,7 @@
 // initNoiseSigma and the model is given them divided by sqrt(sigma² + 1).
 // `eulerAncestral` steps below the target level and adds fresh noise back up to it.
 
-import type { ConfigReader } from "./config-reader.ts";
+import type { Bounds, ConfigReader } from "./config-reader.ts";
 import { plus, SAMPLE, scaled, stepRow, X0 } from "./mix.ts";
 import { alphasCumprod, COMMON_BETAS, linspaceFloat32, trainTimesteps } from "./noise-schedule.ts";
 import { explodingX0, PREDICTION_TYPES, type PredictionType } from "./prediction.ts";
@@ -19,6 +19,9 @@ import {
 } from "./timesteps.ts";
 
 const f32 = Math.fround;
+
+/** Video models go up to 700, with data of deviation 1. */
+const SIGMA: Bounds = [0, 100_000];
 
 /** EulerDiscreteScheduler. */
 export const euler: Scheduler = (config, options) => {
@@ -127,8 +130,8 @@ function eulerLevels(
       break;
   }
   if (karras || exponential) {
-    const least = config.optionalNumber("sigma_min") ?? (levels.at(-1) as number);
-    const most = config.optionalNumber("sigma_max") ?? (levels[0] as number);
+    const least = config.optionalNumber("sigma_min", SIGMA) ?? (levels.at(-1) as number);
+    const most = config.optionalNumber("sigma_max", SIGMA) ?? (levels[0] as number);
     levels = (karras ? karrasSigmas : exponentialSigmas)(least, most, timesteps.length);
     timesteps = float32(...levels.map((sigma) => sigmaToTimestep(sigma, logs)));
   }
@@ -151,7 +154,7 @@ function eulerTimesteps(config: ConfigReader, options: ScheduleOptions, spacing:
     case "linspace":
       return float32(...linspace(0, trainSteps - 1, options.steps).reverse());
     case "leading": {
-      const offset = config.integer("steps_offset", 0, 0);
+      const offset = config.integer("steps_offset", 0, [0, trainSteps]);
       return leadingTimesteps(Math.floor(trainSteps / options.steps), options.steps, offset);
     }
     case "trailing":

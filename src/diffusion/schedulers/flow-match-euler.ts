@@ -2,13 +2,20 @@
 // gives the velocity noise − x0, and Euler's method follows it. `shift` moves levels towards the noisy end for large
 // pictures, by a constant or, with `use_dynamic_shifting`, by exp(mu), mu growing with the number of image tokens.
 
-import { readConfig, type SchedulerConfig } from "./config-reader.ts";
+import { type Bounds, readConfig, type SchedulerConfig } from "./config-reader.ts";
 import { MODEL, plus, SAMPLE, scaled, stepRow } from "./mix.ts";
 import { trainTimesteps } from "./noise-schedule.ts";
 import { refuseOptions, type Scheduler } from "./schedule-table.ts";
 import { checkSteps, linspace } from "./timesteps.ts";
 
 const f32 = Math.fround;
+
+/** Public models have 1 to 12. */
+const SHIFT: Bounds = [0.001, 1000];
+/** Its logarithm, 0.5 to 1.15. */
+const LOG_SHIFT: Bounds = [-7, 7];
+/** 256 and 4096, of pictures up to 1024 × 1024. */
+const TOKENS: Bounds = [1, 1_000_000];
 
 const UNSUPPORTED = [
   "use_karras_sigmas",
@@ -25,8 +32,7 @@ export const flowMatchEuler: Scheduler = (config, options) => {
   config.refuseUnless("shift_terminal", [0], "is not supported");
   config.refuseUnless("time_shift_type", ["exponential"], "is not supported; exponential is");
   const trainSteps = trainTimesteps(config);
-  const shift = config.number("shift", 1);
-  if (!(shift > 0)) config.fail("shift", "must be positive");
+  const shift = config.number("shift", 1, SHIFT);
   const dynamic = config.boolean("use_dynamic_shifting", false);
   if (dynamic && !Number.isFinite(options.mu)) config.fail("mu", "must be given with use_dynamic_shifting");
   let levels: Float64Array;
@@ -89,7 +95,9 @@ function shiftByExponential(mu: number, sigma: number, round: Round): number {
  */
 export function flowShift(config: SchedulerConfig, tokens: number): number {
   const fields = readConfig("FlowMatchEulerDiscreteScheduler", config);
-  const [low, high] = [fields.number("base_image_seq_len", 256), fields.number("max_image_seq_len", 4096)];
-  const [least, most] = [fields.number("base_shift", 0.5), fields.number("max_shift", 1.15)];
+  const low = fields.integer("base_image_seq_len", 256, TOKENS);
+  const high = fields.integer("max_image_seq_len", 4096, TOKENS);
+  if (high <= low) fields.fail("max_image_seq_len", `must be above base_image_seq_len (${low})`);
+  const [least, most] = [fields.number("base_shift", 0.5, LOG_SHIFT), fields.number("max_shift", 1.15, LOG_SHIFT)];
   return least + ((most - least) / (high - low)) * (tokens - low);
 }

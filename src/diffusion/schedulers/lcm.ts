@@ -3,7 +3,7 @@
 // (`original_inference_steps` evenly spaced ones); `timestep_spacing` and `steps_offset` have no effect, as in the
 // reference. The boundary condition c_skip, c_out is Song et al. 2023 ("Consistency Models"), sigma_data = 0.5.
 
-import type { ConfigReader } from "./config-reader.ts";
+import type { Bounds, ConfigReader } from "./config-reader.ts";
 import { plus, SAMPLE, scaled, stepRow, X0 } from "./mix.ts";
 import { alphasCumprod, trainTimesteps } from "./noise-schedule.ts";
 import { PREDICTION_TYPES, predictions, scalesOfAlphaBar } from "./prediction.ts";
@@ -20,6 +20,8 @@ import {
 import { linspace } from "./timesteps.ts";
 
 const SIGMA_DATA = 0.5;
+/** Public configurations have 10; it is multiplied by a timestep and squared. */
+const TIMESTEP_SCALING: Bounds = [0, 10_000];
 
 /** LCMScheduler. */
 export const lcm: Scheduler = (config, options) => {
@@ -28,7 +30,7 @@ export const lcm: Scheduler = (config, options) => {
   const prediction = config.oneOf("prediction_type", "epsilon", PREDICTION_TYPES);
   const alphaBars = alphasCumprod(config, { start: 0.00085, end: 0.012, schedule: "scaled_linear" });
   const clamp = clampRange(config, false);
-  const timestepScaling = config.number("timestep_scaling", 10);
+  const timestepScaling = config.number("timestep_scaling", 10, TIMESTEP_SCALING);
   const timesteps = lcmTimesteps(config, options);
   // The row that adds no noise is found by this count, which custom timesteps cut short by a strength do not reach.
   const steps = options.timesteps?.length ?? options.steps;
@@ -66,7 +68,8 @@ export const lcm: Scheduler = (config, options) => {
 
 function lcmTimesteps(config: ConfigReader, options: ScheduleOptions): Float64Array {
   const trainSteps = trainTimesteps(config);
-  const originalSteps = options.originalInferenceSteps ?? config.integer("original_inference_steps", 50, 1);
+  const originalSteps =
+    options.originalInferenceSteps ?? config.integer("original_inference_steps", 50, [1, trainSteps]);
   if (!Number.isInteger(originalSteps) || originalSteps < 1 || originalSteps > trainSteps) {
     config.fail("original_inference_steps", `must be an integer from 1 to num_train_timesteps (${trainSteps})`);
   }

@@ -60,7 +60,8 @@ export function stepRow(className: string, terms: RowTerms): StepRow {
     ...[row.timestep, row.inputScale, row.x0.sample, row.x0.model, row.next.noise, ...row.next.history],
     ...[row.next, row.denoised, ...(row.push ? [row.push] : [])].flatMap((mix) => [mix.sample, mix.model, mix.x0]),
   ];
-  if (!numbers.every(Number.isFinite)) {
+  // As the device has them: what is finite in double precision may not be in single.
+  if (!numbers.every((value) => Number.isFinite(Math.fround(value)))) {
     throw new SchedulerError(
       className,
       "prediction_type",

@@ -3,7 +3,7 @@
 // this folder is float64. Formulas: Ho et al. 2020 (linear), Rombach et al. 2022 (scaled_linear), Nichol & Dhariwal 2021
 // (squaredcos_cap_v2), Lin et al. 2023, algorithm 1 (zero terminal SNR).
 
-import type { ConfigReader } from "./config-reader.ts";
+import type { Bounds, ConfigReader } from "./config-reader.ts";
 
 const f32 = Math.fround;
 
@@ -17,9 +17,15 @@ export interface BetaDefaults {
 /** What most classes of the reference default to. */
 export const COMMON_BETAS: BetaDefaults = { start: 0.0001, end: 0.02, schedule: "linear" };
 
+/** Public models have 1000. It is the length of several arrays, which are made anew for each run. */
+const MOST_TRAIN_TIMESTEPS = 10_000;
+
+/** A beta is the share of variance that a step replaces by noise. */
+const BETA: Bounds = [0, 1];
+
 /** `num_train_timesteps` of the configuration. */
 export function trainTimesteps(config: ConfigReader): number {
-  return config.integer("num_train_timesteps", 1000, 1);
+  return config.integer("num_train_timesteps", 1000, [1, MOST_TRAIN_TIMESTEPS]);
 }
 
 /**
@@ -39,13 +45,10 @@ export function alphasCumprod(config: ConfigReader, defaults: BetaDefaults, keep
 
 function trainingBetas(config: ConfigReader, defaults: BetaDefaults): Float32Array {
   const count = trainTimesteps(config);
-  const trained = config.optionalNumbers("trained_betas");
-  if (trained !== null) {
-    if (trained.length !== count) config.fail("trained_betas", `must have num_train_timesteps (${count}) entries`);
-    return Float32Array.from(trained);
-  }
-  const start = config.number("beta_start", defaults.start);
-  const end = config.number("beta_end", defaults.end);
+  const trained = config.optionalNumbers("trained_betas", count, BETA);
+  if (trained !== null) return Float32Array.from(trained);
+  const start = config.number("beta_start", defaults.start, BETA);
+  const end = config.number("beta_end", defaults.end, BETA);
   const schedule = config.oneOf("beta_schedule", defaults.schedule, ["linear", "scaled_linear", "squaredcos_cap_v2"]);
   switch (schedule) {
     case "linear":

@@ -57,7 +57,7 @@ export const pndm: Scheduler = (config, options) => {
     timestepSpacing(config, "leading"),
     trainSteps,
     options.steps,
-    config.integer("steps_offset", 0, 0),
+    config.integer("steps_offset", 0, [0, trainSteps]),
   );
   const timesteps = skipPrk ? repeatSecond(spaced) : prkTimesteps(spaced, Math.floor(stride / 2));
 

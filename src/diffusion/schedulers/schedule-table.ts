@@ -1,7 +1,7 @@
 // The form in which each scheduler's file states its schedule: the parts that do not depend on where a run begins, and
 // the rows as a function of that. `startAt` makes the `Schedule` the rest of the program sees.
 
-import type { ConfigReader } from "./config-reader.ts";
+import type { Bounds, ConfigReader } from "./config-reader.ts";
 import type { Schedule, StepRow } from "./schedule.ts";
 
 /** What a caller asks of a schedule; which options a class takes is said at `createSchedule`. */
@@ -94,9 +94,14 @@ export function refuseThresholding(config: ConfigReader): void {
   );
 }
 
+/** Latents are of the order of 1, and 1 is what every configuration has; below 0 nothing would be left between. */
+const CLIP_RANGE: Bounds = [0, 1000];
+
 /** `clip_sample_range` where `clip_sample` is on, else Infinity. */
 export function clampRange(config: ConfigReader, onByDefault: boolean): number {
-  return config.boolean("clip_sample", onByDefault) ? config.number("clip_sample_range", 1) : Number.POSITIVE_INFINITY;
+  return config.boolean("clip_sample", onByDefault)
+    ? config.number("clip_sample_range", 1, CLIP_RANGE)
+    : Number.POSITIVE_INFINITY;
 }
 
 /** add_noise of the variance-preserving classes. */

@@ -1,0 +1,47 @@
+/**
+ * Long computations in short pieces, so that the event loop serves others between them.
+ *
+ * Such a computation is a generator: it yields where it may be interrupted, every millisecond or so, and returns its
+ * result. Whoever needs that at once drains it (`atOnce`); a run of the engine has it done in turns (`inTurns`). All that
+ * is done in turns shares them: a turn of the loop holds one piece, however many runs and encodings there are.
+ */
+
+/** Of the clock. Long enough that waiting costs little, and five times as short as anybody should have to wait. */
+const PIECE_MS = 8;
+
+/** Those that wait, in order; each is resumed in a turn of its own. */
+const waiting: (() => void)[] = [];
+
+/** Resolves in a turn of the event loop in which nobody else was resumed. */
+export function ownTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    waiting.push(resolve);
+    if (waiting.length === 1) setImmediate(resume);
+  });
+}
+
+function resume(): void {
+  const next = waiting.shift();
+  if (waiting.length > 0) setImmediate(resume);
+  next?.();
+}
+
+/** The result of `work`, whose pieces wait for turns of their own. Rejects with what it throws. */
+export async function inTurns<T>(work: Generator<void, T, void>): Promise<T> {
+  for (;;) {
+    await ownTurn();
+    const end = performance.now() + PIECE_MS;
+    do {
+      const { done, value } = work.next();
+      if (done) return value;
+    } while (performance.now() < end);
+  }
+}
+
+/** The result of `work`, without waiting. */
+export function atOnce<T>(work: Generator<void, T, void>): T {
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
