@@ -1,6 +1,10 @@
 /**
  * Long computations in short pieces, so that the event loop serves others between them.
  *
+ * There are two sorts. What clients send and read is worked on in *slices* of some 64 KiB, each well under a millisecond:
+ * sixteen of them are done in a turn, whoever they are for, and the others wait for the next. What the engine computes is
+ * longer:
+ *
  * Such a computation is a generator: it yields where it may be interrupted, every millisecond or so, and returns its
  * result. Whoever needs that at once drains it (`atOnce`); a run of the engine has it done in turns (`inTurns`). All that
  * is done in turns shares them: a turn of the loop holds one piece, however many runs and encodings there are.
@@ -44,4 +48,35 @@ export function atOnce<T>(work: Generator<void, T, void>): T {
     const { done, value } = work.next();
     if (done) return value;
   }
+}
+
+/** Slices in a turn: some 4 ms of work. */
+const SLICES = 16;
+
+const slices: (() => void)[] = [];
+let used = 0;
+let scheduled = false;
+
+/** Settles when the next slice of work may be done: at once (then undefined), or in one of the next turns. */
+export function slice(): Promise<void> | undefined {
+  schedule();
+  if (used < SLICES && slices.length === 0) {
+    used++;
+    return undefined;
+  }
+  return new Promise((resolve) => slices.push(resolve));
+}
+
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  setImmediate(nextTurn);
+}
+
+function nextTurn(): void {
+  scheduled = false;
+  const next = slices.splice(0, SLICES);
+  used = next.length;
+  for (const resume of next) resume();
+  if (used > 0) schedule();
 }

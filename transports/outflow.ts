@@ -5,9 +5,9 @@
  */
 import type { Context } from "hono";
 import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { slice } from "../src/turns.ts";
 import type { JsonText } from "./json-text.ts";
 import { clientOf } from "./limits.ts";
-import { slice } from "./turns.ts";
 
 export interface AnswerOptions {
   /** What answers that wait to be read are counted on. */

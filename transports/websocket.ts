@@ -22,6 +22,7 @@ import { upgradeWebSocket } from "@hono/node-server";
 import type { Context, Handler } from "hono";
 import type { WebSocket } from "ws";
 import { PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { slice } from "../src/turns.ts";
 import type { Failure } from "./failure.ts";
 import { UNCOUNTED_BODY_BYTES } from "./input.ts";
 import { JsonReader } from "./json-reader.ts";
@@ -31,7 +32,6 @@ import { unpack } from "./msgpack.ts";
 import { UNCOUNTED_ANSWER_BYTES } from "./outflow.ts";
 import { BUFFERING, createSession, type Line, type Session, type SessionOptions } from "./realtime-session.ts";
 import { jobsOf, type OwnerOf, RESUME, type Source } from "./source.ts";
-import { slice } from "./turns.ts";
 
 export interface RealtimeOptions<Input>
   extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "parseDefaults" | "onError" | "account"> {
