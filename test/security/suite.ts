@@ -1,0 +1,141 @@
+/**
+ * The attack suite: a real server is attacked by one family of attacks after another, and looked at after each. It is
+ * black-box: it knows the documents and the wire, not the code.
+ *
+ * `npm run soak -- security` runs it whole; `security.test.ts` a tenth of it.
+ */
+import { setPriority } from "node:os";
+import { Worker } from "node:worker_threads";
+import { Attack, BOUNDS, drawPicture, mib } from "./attack.ts";
+import { Server } from "./server.ts";
+
+/** Families of attacks, and how much of the time each may have, of all weights. */
+export const FAMILIES = {
+  payloads: { load: () => import("./payloads.ts"), weight: 2 },
+  targets: { load: () => import("./targets.ts"), weight: 1 },
+} as const satisfies Record<string, Family>;
+
+interface Family {
+  /** Loaded when its turn comes: a family's tools are its own. */
+  readonly load: () => Promise<{ attack(context: Attack): Promise<void> }>;
+  readonly weight: number;
+}
+
+export type FamilyName = keyof typeof FAMILIES;
+
+export interface SuiteOptions {
+  /** Of all families together. */
+  readonly seconds: number;
+  readonly seed: number;
+  /** 0..1: how much of what can be scaled is done. */
+  readonly share: number;
+  readonly families?: readonly FamilyName[];
+  readonly write: (line: string) => unknown;
+}
+
+/** Keys of the guarded server; two of them have all rights, so that each is a stranger to the other. */
+export const KEYS = {
+  a: "key-of-a-0123456789abcdef0123456789",
+  b: "key-of-b-0123456789abcdef0123456789",
+  narrow: "key-of-narrow-0123456789abcdef01234",
+  honest: "key-of-honest-0123456789abcdef01234",
+} as const;
+export const TOKEN_SECRET = "a secret of the attack suite, of 32 bytes and more";
+
+const GUARDED = {
+  auth: {
+    keys: [
+      { name: "a", key: KEYS.a },
+      { name: "b", key: KEYS.b },
+      { name: "narrow", key: KEYS.narrow, scopes: ["run"] },
+      { name: "honest", key: KEYS.honest },
+    ],
+    token_secret: TOKEN_SECRET,
+  },
+  limits: { prompt_characters: 50, requests_per_minute: 600 },
+};
+
+/** The attackers give way to the server and to those who measure it: the machine may have two cores. */
+const GIVING_WAY = 10;
+
+interface Health {
+  readonly asked: number;
+  readonly failed: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+/** @returns every breach, with its family; none: all bounds held */
+export async function runSuite({ seconds, seed, share, families, write }: SuiteOptions): Promise<string[]> {
+  const names = families ?? (Object.keys(FAMILIES) as FamilyName[]);
+  const weights = names.reduce((sum, name) => sum + FAMILIES[name].weight, 0);
+  write(`seed ${seed}, ${seconds} s, families ${names.join(", ")}`);
+  const probe = new Worker(new URL("./health-probe.mjs", import.meta.url));
+  const started: Server[] = [];
+  const breaches: string[] = [];
+  const rows = [TABLE_HEAD];
+  try {
+    for (const settings of [{}, { config: GUARDED, key: KEYS.honest }]) started.push(await Server.start(settings));
+    const [open, guarded] = started as [Server, Server];
+    // What a server does once (it loads libvips, compiles shaders of a size) is no attack's doing.
+    for (const server of started) for (let round = 0; round < 2; round++) await drawPicture(server);
+    setPriority(GIVING_WAY);
+    for (const name of names) {
+      const { load, weight } = FAMILIES[name];
+      const { attack } = await load();
+      for (const server of started) await server.revive();
+      const context = new Attack({ open, guarded, seed, share, timeMs: (seconds * 1000 * weight) / weights });
+      for (const server of started) await context.begin(server);
+      const begun = performance.now();
+      probe.postMessage({ port: open.port });
+      try {
+        await attack(context);
+      } catch (error) {
+        context.breach(`the attack itself failed: ${error instanceof Error ? error.stack : String(error)}`);
+      }
+      const health = await new Promise<Health>((resolve) => {
+        probe.once("message", resolve);
+        probe.postMessage("stop");
+      });
+      const { p99, failed } = health;
+      if (p99 > BOUNDS.healthP99Ms) context.breach(`/health: p99 ${p99.toFixed(0)} ms`);
+      if (failed > 0) context.breach(`/health: ${failed} of ${health.asked} without an answer`);
+      for (const server of started) await context.finish(server);
+      rows.push(row(name, context, health, (performance.now() - begun) / 1000));
+      write(rows.at(-1)!);
+      for (const skipped of context.skipped) write(`  left out: ${skipped}`);
+      for (const breach of context.breaches) {
+        write(`  BREACH ${breach}`);
+        breaches.push(`${name}: ${breach}`);
+      }
+    }
+  } finally {
+    await probe.terminate();
+    for (const server of started) await server.stop();
+  }
+  write(`\n${rows.join("\n")}`);
+  write(breaches.length === 0 ? "\nevery bound held" : `\n${breaches.length} breaches`);
+  return breaches;
+}
+
+const TABLE_HEAD = `| family | s | attacks | outcomes | longest turn, ms CPU | /health p50, p99, max ms | peak MiB over baseline | breaches |
+| --- | --- | --- | --- | --- | --- | --- | --- |`;
+
+function row(name: string, context: Attack, { p50, p99, max }: Health, seconds: number): string {
+  const outcomes = [...context.outcomes].sort((a, b) => b[1] - a[1]).map(([word, count]) => `${word} × ${count}`);
+  const turn = `${context.longestTurnMs.toFixed(0)}${context.longestTurnOf && ` (${context.longestTurnOf})`}`;
+  const peak = `${mib(context.peakBytes)}${context.peakOf && ` (${context.peakOf})`}`;
+  const health = [p50, p99, max].map((ms) => ms.toFixed(1)).join(", ");
+  const cells = [
+    name,
+    seconds.toFixed(0),
+    context.tried,
+    outcomes.join(", "),
+    turn,
+    health,
+    peak,
+    context.breaches.length,
+  ];
+  return `| ${cells.join(" | ")} |`;
+}
