@@ -16,12 +16,13 @@ program
   .option("--seed <number>", "of what is random", positive)
   .option("--share <number>", "0..1, how much of what can be scaled is done", positive, 1)
   .addOption(new Option("--family <name...>", "these alone"))
-  .action(async ({ seconds, seed = Math.floor(Math.random() * 2 ** 31) + 1, share, family }) => {
+  .option("--only <text>", "cases whose name has this in it")
+  .action(async ({ only, seconds, seed = Math.floor(Math.random() * 2 ** 31) + 1, share, family }) => {
     const { FAMILIES, runSuite } = await import("./security/suite.ts");
     const unknown = (family ?? []).filter((name: string) => !Object.hasOwn(FAMILIES, name));
     if (unknown.length > 0) program.error(`there is no family ${unknown.join(", ")}; known: ${Object.keys(FAMILIES)}`);
     const write = (line: string) => process.stdout.write(`${line}\n`);
-    const breaches = await runSuite({ seconds, seed, share, families: family, write });
+    const breaches = await runSuite({ seconds, seed, share, families: family, only, write });
     process.exitCode = breaches.length === 0 ? 0 : 1;
   });
 

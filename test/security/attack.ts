@@ -20,6 +20,11 @@ export const BOUNDS = {
 
 /** Restarts within a family; a server that dies of everything says nothing more. */
 const MAX_REVIVALS = 6;
+/** Milliseconds that one case may take, whatever the server does; what is fuzzed has a time of its own. */
+const CASE_MS = 60_000;
+/** Cases that take longer are told of while the suite runs. */
+const SLOW_MS = 5_000;
+const AFTERWARDS = "afterwards";
 const SETTLE_MS = 20_000;
 const SHOWN = 300;
 
@@ -36,6 +41,9 @@ export interface FamilyOptions {
   readonly share: number;
   /** Milliseconds that the family has, from now on. */
   readonly timeMs: number;
+  /** Cases whose name has this in it; left out: all. */
+  readonly only?: string;
+  readonly write: (line: string) => unknown;
 }
 
 export class Attack {
@@ -44,6 +52,8 @@ export class Attack {
   readonly seed: number;
   readonly share: number;
   readonly #until: number;
+  readonly #only: string | undefined;
+  readonly #write: FamilyOptions["write"];
   readonly #baseline = new Map<Server, { rss: number; heap: number; bound: number }>();
   #revivals = 0;
   #case = "";
@@ -57,12 +67,14 @@ export class Attack {
   /** What was left out, and why. */
   readonly skipped: string[] = [];
 
-  constructor({ open, guarded, seed, share, timeMs }: FamilyOptions) {
+  constructor({ open, guarded, seed, share, timeMs, only, write }: FamilyOptions) {
     this.open = open;
     this.guarded = guarded;
     this.seed = seed;
     this.share = share;
     this.#until = performance.now() + timeMs;
+    this.#only = only;
+    this.#write = write;
   }
 
   /** Milliseconds left. */
@@ -112,8 +124,10 @@ export class Attack {
    * One attack under its name. What it throws is a breach, and so is what the server comes to.
    *
    * @param server the one that is attacked
+   * @param limitMs after which it is given up
    */
-  async case(name: string, server: Server, run: () => Promise<void>): Promise<void> {
+  async case(name: string, server: Server, run: () => Promise<void>, limitMs: number = CASE_MS): Promise<void> {
+    if (this.#only !== undefined && name !== AFTERWARDS && !name.includes(this.#only)) return;
     if (!server.alive) {
       if (++this.#revivals > MAX_REVIVALS) return this.skip(name, "the server has died too often");
       await server.revive();
@@ -121,13 +135,16 @@ export class Attack {
     }
     if (!this.#baseline.has(server)) await this.begin(server);
     this.#case = name;
+    const begun = performance.now();
     try {
-      await run();
+      await within(run(), limitMs);
     } catch (error) {
       this.breach(error instanceof Error ? error.message : String(error));
     }
     await this.#look(server);
     this.#case = "";
+    const took = performance.now() - begun;
+    if (took > SLOW_MS) this.#write(`  ${name}: ${(took / 1000).toFixed(0)} s`);
   }
 
   async #look(server: Server): Promise<void> {
@@ -158,7 +175,7 @@ export class Attack {
 
   /** What must hold when a family is over: a picture is drawn, and memory is back where it was. */
   async finish(server: Server): Promise<void> {
-    await this.case("afterwards", server, async () => {
+    await this.case(AFTERWARDS, server, async () => {
       const base = this.#baseline.get(server)!;
       await drawPicture(server);
       const by = performance.now() + SETTLE_MS;
@@ -188,7 +205,7 @@ export class Attack {
   ): Promise<void> {
     const limit = Math.min(timeMs, this.left);
     if (limit <= 0) return this.skip(name, "no time was left");
-    await this.case(name, server, async () => {
+    const search = async () => {
       const told = await fc.check(
         fc.asyncProperty(values, async (value) => {
           await run(value);
@@ -207,7 +224,8 @@ export class Attack {
       const error = told.errorInstance instanceof Error ? told.errorInstance.message : String(told.errorInstance);
       const instance = fc.stringify(told.counterexample?.[0]).slice(0, SHOWN);
       this.breach(`${error} (seed ${told.seed}, path "${told.counterexamplePath}"): ${instance}`);
-    });
+    };
+    await this.case(name, server, search, limit + CASE_MS);
   }
 
   /** Sends a request from the attacker's address, counts its status, and checks it. */
@@ -222,6 +240,18 @@ export class Attack {
     if (answer.status === "closed" && !(await listens(server.port))) throw new Error(`the process ended at '${what}'`);
     this.expect(what, answer.status, allowed);
     return answer;
+  }
+}
+
+async function within(run: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`was not over after ${ms / 1000} s`)), ms);
+  });
+  try {
+    await Promise.race([run, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -35,9 +35,9 @@ function filled(head: string, unit: string, tail: string, bytes: number = LIMIT)
   return body.subarray(0, end + tail.length);
 }
 
-function distinctKeys(count: number, valueOf: (index: number) => string = () => "0"): string {
+function distinctKeys(count: number): string {
   const parts: string[] = [];
-  for (let index = 0; index < count; index++) parts.push(`"k${index.toString(36)}":${valueOf(index)}`);
+  for (let index = 0; index < count; index++) parts.push(`"k${index.toString(36)}":0`);
   return `{"prompt":"x",${parts.join(",")}}`;
 }
 

@@ -11,8 +11,14 @@ import { Server } from "./server.ts";
 
 /** Families of attacks, and how much of the time each may have, of all weights. */
 export const FAMILIES = {
-  payloads: { load: () => import("./payloads.ts"), weight: 2 },
   targets: { load: () => import("./targets.ts"), weight: 1 },
+  payloads: { load: () => import("./payloads.ts"), weight: 2 },
+  slow: { load: () => import("./slow.ts"), weight: 1.5 },
+  deaf: { load: () => import("./deaf.ts"), weight: 2.5 },
+  floods: { load: () => import("./floods.ts"), weight: 1 },
+  pages: { load: () => import("./pages.ts"), weight: 0.5 },
+  tokens: { load: () => import("./tokens.ts"), weight: 1 },
+  folders: { load: () => import("./folders.ts"), weight: 1 },
 } as const satisfies Record<string, Family>;
 
 interface Family {
@@ -30,6 +36,8 @@ export interface SuiteOptions {
   /** 0..1: how much of what can be scaled is done. */
   readonly share: number;
   readonly families?: readonly FamilyName[];
+  /** Cases whose name has this in it. Default: all. */
+  readonly only?: string;
   readonly write: (line: string) => unknown;
 }
 
@@ -67,7 +75,7 @@ interface Health {
 }
 
 /** @returns every breach, with its family; none: all bounds held */
-export async function runSuite({ seconds, seed, share, families, write }: SuiteOptions): Promise<string[]> {
+export async function runSuite({ seconds, seed, share, families, only, write }: SuiteOptions): Promise<string[]> {
   const names = families ?? (Object.keys(FAMILIES) as FamilyName[]);
   const weights = names.reduce((sum, name) => sum + FAMILIES[name].weight, 0);
   write(`seed ${seed}, ${seconds} s, families ${names.join(", ")}`);
@@ -83,9 +91,10 @@ export async function runSuite({ seconds, seed, share, families, write }: SuiteO
     setPriority(GIVING_WAY);
     for (const name of names) {
       const { load, weight } = FAMILIES[name];
-      const { attack } = await load();
+      const { attack }: Awaited<ReturnType<Family["load"]>> = await load();
       for (const server of started) await server.revive();
-      const context = new Attack({ open, guarded, seed, share, timeMs: (seconds * 1000 * weight) / weights });
+      const timeMs = (seconds * 1000 * weight) / weights;
+      const context = new Attack({ open, guarded, seed, share, timeMs, only, write });
       for (const server of started) await context.begin(server);
       const begun = performance.now();
       probe.postMessage({ port: open.port });

@@ -218,6 +218,7 @@ export async function attack(context: Attack): Promise<void> {
       await context.ask("an upgrade with a body", server, body, [...REFUSED, 401], { headOnly: true });
     });
     await context.case("smuggling and no HTTP", server, async () => {
+      const allowed = [200, 401, ...REFUSED, "closed", "open"];
       const head = `POST /stream HTTP/1.1\r\nHost: ${own}\r\n`;
       const texts = [
         `${head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
