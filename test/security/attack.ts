@@ -26,7 +26,8 @@ const CASE_MS = 60_000;
 const SLOW_MS = 5_000;
 const AFTERWARDS = "afterwards";
 const SETTLE_MS = 20_000;
-const SHOWN = 300;
+/** Characters of a breach. */
+const SHOWN = 400;
 
 /** A status, a range of them, or another word for what came of an attack (`closed`, `closed 1009`, `HTTP_422`). */
 export type Outcome = number | string;
@@ -88,7 +89,8 @@ export class Attack {
   }
 
   breach(text: string): void {
-    this.breaches.push(this.#case === "" ? text : `${this.#case}: ${text}`);
+    const line = text.replace(/\s+/g, " ").slice(0, SHOWN);
+    this.breaches.push(this.#case === "" ? line : `${this.#case}: ${line}`);
   }
 
   skip(what: string, why: string): void {

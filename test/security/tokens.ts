@@ -298,6 +298,10 @@ export async function attack(context: Attack): Promise<void> {
           JSON.stringify(scopes ?? "").includes("metrics"),
         );
         context.expect(JSON.stringify(changes), status, granted ? [200, 401, 403] : [401, 403]);
+        // Where work is counted against somebody, who that is must be known.
+        const working = jwt(claims(Object.fromEntries(changes)));
+        const work = await ask("/", { body: "{", headers: bearer(working) });
+        context.expect(`${JSON.stringify(changes)} at work`, work.status, [400, 401, 403, ...BUSY]);
       }),
     );
   });
