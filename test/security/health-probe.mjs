@@ -1,7 +1,7 @@
 /**
  * A worker that asks `GET /health` at a steady pace, whether or not the last one was answered, as clients do: a server that
- * stands still for a second delays a second's worth of them. Messages in: `{port}` begins, `"stop"` ends and is answered
- * with `{asked, failed, p50, p99, max}` (milliseconds).
+ * stands still for a second delays a second's worth of them. Messages in: `{port}` begins, `"halt"` and `"go on"` make a
+ * pause, `"stop"` ends and is answered with `{asked, failed, p50, p99, max}` (milliseconds).
  */
 import { Agent, get } from "node:http";
 import { parentPort } from "node:worker_threads";
@@ -16,7 +16,13 @@ let times = [];
 let failed = 0;
 let last = Promise.resolve();
 
+let halted = false;
+
 parentPort.on("message", async (message) => {
+  if (message === "halt" || message === "go on") {
+    halted = message === "halt";
+    return;
+  }
   if (message === "stop") {
     clearInterval(timer);
     // Those under way count too.
@@ -33,6 +39,7 @@ parentPort.on("message", async (message) => {
   agent = new Agent({ keepAlive: true, maxSockets: 200 });
   clearInterval(timer);
   timer = setInterval(() => {
+    if (halted) return;
     const before = last;
     const one = ask(message.port);
     last = Promise.all([before, one]);

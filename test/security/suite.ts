@@ -84,8 +84,9 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
   const breaches: string[] = [];
   const rows = [TABLE_HEAD];
   try {
-    for (const settings of [{}, { config: GUARDED, key: KEYS.honest }]) started.push(await Server.start(settings));
-    const [open, guarded] = started as [Server, Server];
+    const starting = [{}, { config: GUARDED, key: KEYS.honest }].map((settings) => Server.start(settings));
+    for (const one of await Promise.allSettled(starting)) if (one.status === "fulfilled") started.push(one.value);
+    const [open, guarded] = await Promise.all(starting as [Promise<Server>, Promise<Server>]);
     // What a server does once (it loads libvips, compiles shaders of a size) is no attack's doing.
     for (const server of started) for (let round = 0; round < 2; round++) await drawPicture(server);
     setPriority(GIVING_WAY);
@@ -93,8 +94,9 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
       const { load, weight } = FAMILIES[name];
       const { attack }: Awaited<ReturnType<Family["load"]>> = await load();
       for (const server of started) await server.revive();
+      const sample = (on: boolean) => probe.postMessage(on ? "go on" : "halt");
       const timeMs = (seconds * 1000 * weight) / weights;
-      const context = new Attack({ open, guarded, seed, share, timeMs, only, write });
+      const context = new Attack({ open, guarded, seed, share, timeMs, sample, only, write });
       for (const server of started) await context.begin(server);
       const begun = performance.now();
       probe.postMessage({ port: open.port });

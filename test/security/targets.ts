@@ -144,7 +144,9 @@ export async function attack(context: Attack): Promise<void> {
       };
       await ask("no host", "GET /health HTTP/1.1\r\n", [400]);
       await ask("HTTP/1.0 without host", "GET /health HTTP/1.0\r\n", [200, 400]);
-      await ask("two hosts", `GET /health HTTP/1.1\r\nHost: ${own}\r\nHost: any\r\n`, [400]);
+      for (const path of ["/health", "/jobs/nobody", "/"]) {
+        await ask(`two hosts, ${path}`, `GET ${path} HTTP/1.1\r\nHost: ${own}\r\nHost: any\r\n`, [400]);
+      }
       for (const host of [
         "",
         " ",
