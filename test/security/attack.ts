@@ -2,6 +2,7 @@
  * What a family of attacks works with, and what is looked at after each of its cases: that the process lives, that no turn
  * of its loop was long, that its memory stayed within the bound, that nothing was logged as an error of the server's.
  */
+import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { type Answer, exchange, HONEST, listens, type Part, request } from "./raw-http.ts";
 import type { Server } from "./server.ts";
@@ -43,6 +44,8 @@ export interface FamilyOptions {
   readonly seed: number;
   /** 0..1: how much of what can be scaled is done. */
   readonly share: number;
+  /** Whether a share below 1 leaves cases out, by the seed, and not only makes them smaller. */
+  readonly sampled: boolean;
   /** Milliseconds that the family has, from now on. */
   readonly timeMs: number;
   /** Halts and resumes the sampling of `/health`. */
@@ -58,6 +61,7 @@ export class Attack {
   readonly seed: number;
   readonly share: number;
   readonly #until: number;
+  readonly #sampled: boolean;
   readonly #sample: FamilyOptions["sample"];
   readonly #only: string | undefined;
   readonly #write: FamilyOptions["write"];
@@ -74,12 +78,13 @@ export class Attack {
   /** What was left out, and why. */
   readonly skipped: string[] = [];
 
-  constructor({ open, guarded, seed, share, timeMs, sample, only, write }: FamilyOptions) {
+  constructor({ open, guarded, seed, share, sampled, timeMs, sample, only, write }: FamilyOptions) {
     this.open = open;
     this.guarded = guarded;
     this.seed = seed;
     this.share = share;
     this.#until = performance.now() + timeMs;
+    this.#sampled = sampled;
     this.#sample = sample;
     this.#only = only;
     this.#write = write;
@@ -146,7 +151,7 @@ export class Attack {
    * @param limitMs after which it is given up
    */
   async case(name: string, server: Server, run: () => Promise<void>, limitMs: number = CASE_MS): Promise<void> {
-    if (this.#only !== undefined && name !== AFTERWARDS && !name.includes(this.#only)) return;
+    if (name !== AFTERWARDS && !this.#chosen(name)) return;
     if (!server.alive) {
       if (++this.#revivals > MAX_REVIVALS) return this.skip(name, "the server has died too often");
       await server.revive();
@@ -164,6 +169,13 @@ export class Attack {
     this.#case = "";
     const took = performance.now() - begun;
     if (took > SLOW_MS) this.#write(`  ${name}: ${(took / 1000).toFixed(0)} s`);
+  }
+
+  #chosen(name: string): boolean {
+    if (this.#only !== undefined) return name.includes(this.#only);
+    if (!this.#sampled || this.share >= 1) return true;
+    const drawn = createHash("sha256").update(`${this.seed} ${name}`).digest().readUInt32LE() / 2 ** 32;
+    return drawn < this.share;
   }
 
   async #look(server: Server): Promise<void> {

@@ -2,18 +2,29 @@
  * Model folders and LoRA files of a stranger's making. A command that is given such a folder ends within seconds with one
  * sentence and exit code 1; a request that names such a LoRA gets 422.
  */
-import { execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import fc from "fast-check";
 import type { Attack } from "./attack.ts";
 import { SMALL } from "./attack.ts";
+import {
+  DEEP,
+  fifo,
+  folder,
+  itself,
+  LORAS,
+  listening,
+  type Put,
+  passwd,
+  safetensors,
+  sparse,
+  text,
+  zeros,
+} from "./hostile-files.ts";
 import { request } from "./raw-http.ts";
-import { Server } from "./server.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const MODEL = join(ROOT, "models/landscapes");
@@ -37,34 +48,6 @@ const FILES = [
 ];
 /** Milliseconds within which a folder is refused; a picture on a busy machine takes as long. */
 const REFUSED_MS = 20_000;
-const sh = promisify(execFile);
-
-/** Puts something in the place of a file, of which nothing is there. */
-type Put = (path: string) => Promise<unknown>;
-
-const fifo: Put = (path) => sh("mkfifo", [path]);
-const folder: Put = (path) => mkdir(path);
-const zeros: Put = (path) => symlink("/dev/zero", path);
-const passwd: Put = (path) => symlink("/etc/passwd", path);
-const itself: Put = (path) => symlink(path, path);
-const text =
-  (content: string | Uint8Array): Put =>
-  (path) =>
-    writeFile(path, content);
-const sparse =
-  (bytes: number): Put =>
-  async (path) => {
-    await writeFile(path, "");
-    await truncate(path, bytes);
-  };
-const listening: Put = (path) =>
-  new Promise<void>((resolve) => {
-    const server = createServer().listen(path, () => {
-      // The file stays when nobody listens any more only where it is not closed.
-      server.unref();
-      resolve();
-    });
-  });
 
 /** A file of the model's with one field changed; `undefined` takes it away. */
 const changed =
@@ -72,19 +55,7 @@ const changed =
   async (path) =>
     writeFile(path, JSON.stringify(change(JSON.parse(await readFile(join(MODEL, file), "utf8")))));
 
-/** safetensors: the length of a header, the header, bytes. */
-function safetensors(
-  header: string | Uint8Array,
-  said: number | bigint = Buffer.byteLength(header),
-  rest = 64,
-): Buffer {
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(said));
-  return Buffer.concat([length, Buffer.from(header), Buffer.alloc(rest)]);
-}
-
 const TIMESTEPS = "scheduler/scheduler_config.json";
-const DEEP = "[".repeat(5_000_000);
 
 /** Hostile files, by the file in whose place they stand; each is refused. */
 const HOSTILE: readonly (readonly [string, string, Put])[] = [
@@ -172,39 +143,6 @@ const HOSTILE: readonly (readonly [string, string, Put])[] = [
   ["unet/diffusion_pytorch_model.safetensors", "nothing", text("")],
 ];
 
-/** LoRA files, by name; each is 422 where it is asked for. */
-const LORAS: Record<string, Put> = {
-  pipe: fifo,
-  socket: listening,
-  directory: folder,
-  zeros,
-  passwd,
-  itself,
-  terabyte: sparse(2 ** 40),
-  empty: text(""),
-  words: text("not a safetensors file"),
-  deep: text(safetensors(DEEP)),
-  wide: text(
-    safetensors(
-      `{${Array.from({ length: 120_000 }, (_, at) => `"t${at}":{"dtype":"F32","shape":[],"data_offsets":[0,4]}`)}}`,
-    ),
-  ),
-  "long-name": text(safetensors(`{"${"n".repeat(20_000_000)}":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`)),
-  prototype: text(safetensors('{"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}')),
-  dimensions: text(
-    safetensors(
-      `{"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[${Array(100_000).fill(1)}],"data_offsets":[0,4]}}`,
-    ),
-  ),
-  lying: text(safetensors("{}", 2 ** 40)),
-  negative: text(safetensors('{"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[-1],"data_offsets":[-4,0]}}')),
-  rank: text(
-    safetensors(
-      '{"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[1000000000,1000000000],"data_offsets":[0,64]}}',
-    ),
-  ),
-};
-
 const LORA_NAMES = [
   "nobody",
   "..",
@@ -225,11 +163,10 @@ export async function attack(context: Attack): Promise<void> {
   const { open } = context;
   const place = await mkdtemp(join(tmpdir(), "daguerre-hostile-"));
   try {
-    await context.case("LoRA files", open, () => loras(context, place), 120_000);
-    const known = context.share < 1 ? HOSTILE.filter((_, at) => at % 8 === context.seed % 8) : HOSTILE;
-    for (const [index, [file, what, put]] of known.entries()) {
+    await context.case("LoRA files", context.guarded, () => loras(context));
+    for (const [index, [file, what, put]] of HOSTILE.entries()) {
       if (context.left <= 0) {
-        context.skip(`${known.length - index} folders`, "no time was left");
+        context.skip(`${HOSTILE.length - index} folders`, "no time was left");
         break;
       }
       await context.case(`${file}: ${what}`, open, async () => {
@@ -276,30 +213,18 @@ export async function attack(context: Attack): Promise<void> {
   }
 }
 
-async function loras(context: Attack, place: string): Promise<void> {
-  const folder = join(place, "loras");
-  await mkdir(folder);
-  for (const [name, put] of Object.entries(LORAS)) await put(join(folder, `${name}.safetensors`));
-  const server = await Server.start({ config: { lora_dir: folder } });
-  try {
-    await context.begin(server);
-    for (const name of [...Object.keys(LORAS), ...LORA_NAMES]) {
-      const body = JSON.stringify({ ...SMALL, loras: [{ name }] });
-      const answer = await context.ask(
-        `LoRA ${name.slice(0, 20)}`,
-        server,
-        request(server.port, { target: "/", body }),
-        [422],
-      );
-      if (answer.body.includes(place) || /\bat .*\.js:\d/.test(answer.body))
-        context.breach(`an answer tells a path: ${answer.body}`);
-    }
-    const eight = JSON.stringify({ ...SMALL, loras: Array(9).fill({ name: "nobody" }) });
-    await context.ask("nine LoRAs", server, request(server.port, { target: "/", body: eight }), [422]);
-    await context.finish(server);
-  } finally {
-    await server.stop();
+/** The guarded server's LoRA folder is hostile; `suite.ts` fills it. */
+async function loras(context: Attack): Promise<void> {
+  const { guarded } = context;
+  const asking = (asked: object) => {
+    const body = JSON.stringify({ ...SMALL, ...asked });
+    return request(guarded.port, { target: "/", body, headers: guarded.credential });
+  };
+  for (const name of [...Object.keys(LORAS), ...LORA_NAMES]) {
+    const answer = await context.ask(`LoRA ${name.slice(0, 20)}`, guarded, asking({ loras: [{ name }] }), [422]);
+    if (/\bat .*\.js:\d|\/tmp\//.test(answer.body)) context.breach(`an answer tells a path: ${answer.body}`);
   }
+  await context.ask("nine LoRAs", guarded, asking({ loras: Array(9).fill({ name: "nobody" }) }), [422]);
 }
 
 /** A folder of links to the built-in model's files, with something else in the place of one. */

@@ -281,7 +281,9 @@ async function inBrowser(
         target: `http://rebind.example:${port}`,
       },
     };
-    const visits = Object.entries(places).map(async ([place, { page: address, target }]) => {
+    const few = context.share < 1 ? ["foreign", "sibling", "rebound"] : Object.keys(places);
+    const chosen = Object.entries(places).filter(([place]) => few.includes(place));
+    const visits = chosen.map(async ([place, { page: address, target }]) => {
       const ids: Record<string, string> = Object.fromEntries(WAYS.map((way) => [way, fresh()]));
       const page = await (await browser.newContext()).newPage();
       // tsx marks functions with the names they had, by a function of its own.

@@ -8,7 +8,7 @@ import { frameHead, RealtimeClient, upgradeHeaders } from "./realtime-client.ts"
 const BODY = 26 * 2 ** 20;
 const CHUNK = Buffer.alloc(64 * 1024, "a");
 /** Milliseconds for which halves are held before somebody looks. */
-const HELD_MS = 3_000;
+const HELD_MS = 2_000;
 /** What a request that was ended for its slowness is told; or its connection is closed. */
 const ENDED = [400, 408, 413, 429, 503, "closed", "open"];
 /** How many of a crowd write at a time: what a client's machine can do, not what the server must bear. */
@@ -79,7 +79,7 @@ export async function attack(context: Attack): Promise<void> {
       exchange(
         port,
         [...head.slice(0, -2)].flatMap((byte) => [byte, 150]),
-        { timeoutMs: HELD_MS + 5_000 },
+        { timeoutMs: HELD_MS + 1_000 },
       ),
     );
     await sleep(HELD_MS);
@@ -90,7 +90,7 @@ export async function attack(context: Attack): Promise<void> {
     const parts = [`POST / HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: 100000\r\n\r\n`];
     const asked = Array.from({ length: context.scaled(200) }, () =>
       exchange(port, [...parts, ...Array.from({ length: 60 }, () => ["a", 100]).flat()], {
-        timeoutMs: HELD_MS + 5_000,
+        timeoutMs: HELD_MS + 1_000,
       }),
     );
     await sleep(HELD_MS);
