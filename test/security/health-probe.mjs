@@ -1,7 +1,7 @@
 /**
  * A worker that asks `GET /health` at a steady pace, whether or not the last one was answered, as clients do: a server that
  * stands still for a second delays a second's worth of them. Messages in: `{port}` begins, `"halt"` and `"go on"` make a
- * pause, `"stop"` ends and is answered with `{asked, failed, p50, p99, max}` (milliseconds).
+ * pause, `"stop"` ends and is answered with `{times, failed}` (milliseconds; how many had no answer).
  */
 import { Agent, get } from "node:http";
 import { parentPort } from "node:worker_threads";
@@ -28,9 +28,7 @@ parentPort.on("message", async (message) => {
     // Those under way count too.
     await last;
     agent?.destroy();
-    times.sort((a, b) => a - b);
-    const at = (share) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
-    parentPort.postMessage({ asked: times.length, failed, p50: at(0.5), p99: at(0.99), max: at(1) });
+    parentPort.postMessage({ times, failed });
     return;
   }
   times = [];

@@ -98,6 +98,9 @@ const REFUSED_BODIES: Record<string, () => Uint8Array | string> = {
   "one byte too many": () => filled('{"prompt":"', "a", '"}', LIMIT + 1),
 };
 
+/** Those of them that are wrong in a picture. */
+const PICTURES = /base64|pictures?/;
+
 /** Bodies that are legal; one that only looks wide or deep is not to be refused for it. Drawn, or refused as a whole. */
 const LEGAL_BODIES: Record<string, { body: () => Uint8Array | string; allowed: readonly (number | string)[] }> = {
   "brackets within a prompt": { body: () => small({ prompt: '[{"'.repeat(3_000) }), allowed: [200] },
@@ -148,12 +151,14 @@ const ROUTES = ["/", "/stream", "/queue/x", "/v1/images/generations"];
 export async function attack(context: Attack): Promise<void> {
   const { open, guarded } = context;
   for (const [index, [name, make]] of Object.entries(REFUSED_BODIES).entries()) {
-    const body = make();
+    // Whether a picture is one is found out when it is drawn, which only this route waits for.
+    const picture = PICTURES.test(name);
     // Each on one route, in turns; the widest of all on every route.
-    const routes = context.share < 1 || index > 2 ? [ROUTES[index % ROUTES.length]!] : ROUTES;
+    const one = picture ? "/" : ROUTES[index % ROUTES.length]!;
+    const routes = context.share < 1 || index > 2 ? [one] : ROUTES;
     for (const target of routes) {
       await context.case(`${name} to POST ${target}`, open, async () => {
-        const answer = await context.ask(name, open, request(open.port, { target, body }), REFUSED);
+        const answer = await context.ask(name, open, request(open.port, { target, body: make() }), REFUSED);
         if (answer.bytes > ANSWER_BYTES) context.breach(`an answer of ${answer.bytes} bytes`);
       });
     }

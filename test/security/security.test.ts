@@ -8,6 +8,6 @@ import { runSuite } from "./suite.ts";
 const SEED = Number(process.env.SECURITY_SEED ?? 20261127);
 
 it("nothing from outside ends, stalls or fills the server", { timeout: 300_000 }, async () => {
-  const breaches = await runSuite({ seconds: 30, seed: SEED, share: 0.1, write: console.log });
+  const breaches = await runSuite({ seconds: 40, seed: SEED, share: 0.1, write: console.log });
   expect(breaches).toEqual([]);
 });

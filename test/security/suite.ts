@@ -71,12 +71,17 @@ const GUARDED = {
 /** The attackers give way to the server and to those who measure it: the machine may have two cores. */
 const GIVING_WAY = 10;
 
+/** Fewer samples have no 99th percentile worth the name; they count in that of the whole run. */
+const FEWEST_SAMPLES = 200;
+
 interface Health {
-  readonly asked: number;
+  /** Milliseconds, sorted. */
+  readonly times: readonly number[];
   readonly failed: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly max: number;
+}
+
+function percentile(times: readonly number[], share: number): number {
+  return times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
 }
 
 /** @returns every breach, with its family; none: all bounds held */
@@ -88,6 +93,7 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
   const folder = await mkdtemp(join(tmpdir(), "daguerre-loras-"));
   const started: Server[] = [];
   const breaches: string[] = [];
+  const all: number[] = [];
   const rows = [TABLE_HEAD];
   try {
     await writeHostileLoras(folder);
@@ -113,15 +119,17 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
       } catch (error) {
         context.breach(`the attack itself failed: ${error instanceof Error ? error.stack : String(error)}`);
       }
-      const health = await new Promise<Health>((resolve) => {
-        probe.once("message", resolve);
+      const { times, failed } = await new Promise<Health>((resolve) => {
+        probe.once("message", ({ times, failed }: Health) => resolve({ times: times.toSorted(ascending), failed }));
         probe.postMessage("stop");
       });
-      const { p99, failed } = health;
-      if (p99 > BOUNDS.healthP99Ms) context.breach(`/health: p99 ${p99.toFixed(0)} ms`);
-      if (failed > 0) context.breach(`/health: ${failed} of ${health.asked} without an answer`);
+      all.push(...times);
+      const p99 = percentile(times, 0.99);
+      if (p99 > BOUNDS.healthP99Ms && times.length >= FEWEST_SAMPLES)
+        context.breach(`/health: p99 ${p99.toFixed(0)} ms`);
+      if (failed > 0) context.breach(`/health: ${failed} of ${times.length} without an answer`);
       for (const server of started) await context.finish(server);
-      rows.push(row(name, context, health, (performance.now() - begun) / 1000));
+      rows.push(row(name, context, times, (performance.now() - begun) / 1000));
       write(rows.at(-1)!);
       for (const skipped of context.skipped) write(`  left out: ${skipped}`);
       for (const breach of context.breaches) {
@@ -134,19 +142,23 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
     for (const server of started) await server.stop();
     await rm(folder, { recursive: true, force: true });
   }
-  write(`\n${rows.join("\n")}`);
+  const p99 = percentile(all.sort(ascending), 0.99);
+  if (p99 > BOUNDS.healthP99Ms) breaches.push(`/health over the whole run: p99 ${p99.toFixed(0)} ms`);
+  write(`\n${rows.join("\n")}\n\n/health, ${all.length} samples: p99 ${p99.toFixed(1)} ms`);
   write(breaches.length === 0 ? "\nevery bound held" : `\n${breaches.length} breaches`);
   return breaches;
 }
 
+const ascending = (a: number, b: number) => a - b;
+
 const TABLE_HEAD = `| family | s | attacks | outcomes | longest turn, ms CPU | /health p50, p99, max ms | peak MiB over baseline | breaches |
 | --- | --- | --- | --- | --- | --- | --- | --- |`;
 
-function row(name: string, context: Attack, { p50, p99, max }: Health, seconds: number): string {
+function row(name: string, context: Attack, times: readonly number[], seconds: number): string {
   const outcomes = [...context.outcomes].sort((a, b) => b[1] - a[1]).map(([word, count]) => `${word} × ${count}`);
   const turn = `${context.longestTurnMs.toFixed(0)}${context.longestTurnOf && ` (${context.longestTurnOf})`}`;
   const peak = `${mib(context.peakBytes)}${context.peakOf && ` (${context.peakOf})`}`;
-  const health = [p50, p99, max].map((ms) => ms.toFixed(1)).join(", ");
+  const health = [0.5, 0.99, 1].map((share) => percentile(times, share).toFixed(1)).join(", ");
   const cells = [
     name,
     seconds.toFixed(0),
