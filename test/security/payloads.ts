@@ -235,7 +235,7 @@ export async function attack(context: Attack): Promise<void> {
     ];
     for (const query of queries) {
       const parts = request(open.port, { target: `/stream?${query}` });
-      await context.ask(query.slice(0, 60), open, parts, [400, 403, 414, 422, 431], { headOnly: true });
+      await context.ask(query.slice(0, 60), open, parts, [200, 400, 403, 414, 422, 431], { headOnly: true });
     }
   });
   await fuzzed(context);
