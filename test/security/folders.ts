@@ -59,7 +59,7 @@ const TIMESTEPS = "scheduler/scheduler_config.json";
 
 /** Hostile files, by the file in whose place they stand; each is refused. */
 const HOSTILE: readonly (readonly [string, string, Put])[] = [
-  ...[2e8, 9e15, -1, 0, 1.5, 1e308, "1000", null, [1000]].map(
+  ...[2e8, 9e15, -1, 0, 1.5, 1e308, "1000", [1000]].map(
     (value) =>
       [
         TIMESTEPS,
