@@ -1,0 +1,29 @@
+/** `npm run soak -- NAME`: what is looked at for minutes, not in every run of the tests. Exits with 1 where it fails. */
+import { Command, InvalidArgumentError, Option } from "commander";
+
+const program = new Command("soak").description("Long runs against a real server.");
+
+const positive = (text: string) => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError("must be a number above 0");
+  return value;
+};
+
+program
+  .command("security")
+  .description("every family of attacks of test/security; needs `npm run build`")
+  .option("--seconds <number>", "of all families together", positive, 600)
+  .option("--seed <number>", "of what is random", positive)
+  .option("--share <number>", "0..1, how much of what can be scaled is done", positive, 1)
+  .addOption(new Option("--family <name...>", "these alone"))
+  .option("--only <text>", "cases whose name has this in it")
+  .action(async ({ only, seconds, seed = Math.floor(Math.random() * 2 ** 31) + 1, share, family }) => {
+    const { FAMILIES, runSuite } = await import("./security/suite.ts");
+    const unknown = (family ?? []).filter((name: string) => !Object.hasOwn(FAMILIES, name));
+    if (unknown.length > 0) program.error(`there is no family ${unknown.join(", ")}; known: ${Object.keys(FAMILIES)}`);
+    const write = (line: string) => process.stdout.write(`${line}\n`);
+    const breaches = await runSuite({ seconds, seed, share, families: family, only, write });
+    process.exitCode = breaches.length === 0 ? 0 : 1;
+  });
+
+await program.parseAsync();
