@@ -6,7 +6,7 @@ import { type BodyOptions, readBody } from "./input.ts";
 import { MessageError } from "./message.ts";
 
 /** A form has some twenty fields; a picture or two among them. */
-const FORM_BOUNDS = { fields: 256, files: 32, fieldSize: 64 * 1024, headerPairs: 32, headerSize: 8 * 1024 };
+const FORM_BOUNDS = { parts: 256, files: 32, fieldSize: 64 * 1024, headerPairs: 32, headerSize: 8 * 1024 };
 
 export type FormField = readonly [name: string, value: string | Uint8Array];
 
@@ -18,6 +18,10 @@ export async function readForm(c: Context, options: BodyOptions): Promise<FormFi
   const malformed = () => new MessageError("The body is not a multipart/form-data form");
   const type = c.req.header("content-type") ?? "";
   if (!/^multipart\/form-data\b/i.test(type)) throw malformed();
+  const [, quoted, bare = ""] = /;\s*boundary=(?:"([^"]*)"|([^;\s]*))/i.exec(type) ?? [];
+  const delimiter = `--${quoted ?? bare}`;
+  if (delimiter === "--") throw malformed();
+  let delimiters = 0;
   const fields: FormField[] = [];
   const files = new Map<number, ByteCollector>();
   let fault: MessageError | undefined;
@@ -43,15 +47,24 @@ export async function readForm(c: Context, options: BodyOptions): Promise<FormFi
       const place = fields.push([name, ""]) - 1;
       files.set(place, bytes);
       file.on("data", (part: Buffer) => bytes.add(part));
+      // A form that ends in the middle of a file says so at the file, too.
+      file.on("error", () => {
+        fault ??= malformed();
+      });
     })
-    .on("fieldsLimit", () => tooMany("fields"))
     .on("filesLimit", () => tooMany("files"))
     .on("error", () => {
       fault ??= malformed();
     });
   await readBody(c, options, async (part) => {
+    const bytes = Buffer.from(part.buffer, part.byteOffset, part.byteLength);
+    // A form may be nothing but ends of parts, which take long for their bytes; so they are counted first.
+    for (let at = bytes.indexOf(delimiter); at >= 0; at = bytes.indexOf(delimiter, at + delimiter.length)) {
+      if (++delimiters > FORM_BOUNDS.parts) tooMany("parts");
+      if (fault !== undefined) throw fault;
+    }
     if (fault !== undefined) throw fault;
-    if (!form.write(part) && fault === undefined) {
+    if (!form.write(bytes) && fault === undefined) {
       await new Promise<void>((resolve) => form.once("drain", resolve).once("error", () => resolve()));
     }
   });

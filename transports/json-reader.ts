@@ -70,9 +70,11 @@ export class JsonReader {
    * @throws MessageError when there is too much of something
    */
   write(chunk: Uint8Array): void {
-    this.#read += chunk.length;
+    // A Buffer searches as fast as memory is read, another Uint8Array does not.
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    this.#read += bytes.length;
     let at = 0;
-    while (at < chunk.length) at = this.#inText ? this.#readText(chunk, at) : this.#readStructure(chunk, at);
+    while (at < bytes.length) at = this.#inText ? this.#readText(bytes, at) : this.#readStructure(bytes, at);
   }
 
   /**
@@ -89,7 +91,7 @@ export class JsonReader {
     return inJson(() => JSON.parse(text, cut.length === 0 ? undefined : replaced));
   }
 
-  #readStructure(chunk: Uint8Array, start: number): number {
+  #readStructure(chunk: Buffer, start: number): number {
     for (let at = start; at < chunk.length; at++) {
       const byte = chunk[at]!;
       switch (byte) {
@@ -136,8 +138,10 @@ export class JsonReader {
   }
 
   /** Collects a text up to its closing quote. */
-  #readText(chunk: Uint8Array, start: number): number {
+  #readText(chunk: Buffer, start: number): number {
     let at = start;
+    /** The next quote, once it has been searched for. */
+    let quote = -1;
     while (at < chunk.length) {
       // One by one first: most texts are short, and one full of escapes would be searched through again and again.
       let from = at;
@@ -156,11 +160,9 @@ export class JsonReader {
       if (this.#escaped) continue;
       // Then as far as there is neither a quote nor a backslash.
       from = at;
-      const ahead = chunk.subarray(at, at + PIECE);
-      const quote = ahead.indexOf(QUOTE);
-      const within = quote < 0 ? ahead : ahead.subarray(0, quote);
-      const backslash = within.indexOf(BACKSLASH);
-      at += backslash < 0 ? within.length : backslash;
+      if (quote < at) quote = placeOf(chunk, QUOTE, at);
+      const backslash = placeOf(chunk, BACKSLASH, at);
+      at = Math.min(quote, backslash);
       this.#collect(chunk, from, at);
     }
     return at;
@@ -232,6 +234,12 @@ export class JsonReader {
     this.#skeleton.copy(grown, 0, 0, this.#length);
     this.#skeleton = grown;
   }
+}
+
+/** Where a byte is found from `start` on; the end where it is not. */
+function placeOf(bytes: Buffer, byte: number, start: number): number {
+  const at = bytes.indexOf(byte, start);
+  return at < 0 ? bytes.length : at;
 }
 
 function inJson<T>(decode: () => T): T {

@@ -9,6 +9,7 @@
 import { type Context, Hono } from "hono";
 import { Base64Text } from "../src/engine/base64-text.ts";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
+import { JobError } from "../src/engine/job-errors.ts";
 import type { LogEntry, LogReader } from "../src/engine/job-log.ts";
 import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
@@ -76,7 +77,7 @@ async function answer(
   let envelope = envelopeOf(undefined);
   const fail = (error: unknown): Failure => {
     const failure = failureOf(error);
-    if (failure.status >= 500) options.onError?.(error, envelope.requestId);
+    if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
     return failure;
   };
   try {

@@ -8,6 +8,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Account, Hold } from "../src/engine/account.ts";
+import { slice } from "../src/turns.ts";
 
 /** Requests that may wait on a connection; one that sends more is closed. */
 const MAX_WAITING = 4_096;
@@ -36,11 +37,10 @@ export function inTurn(request: IncomingMessage, response: ServerResponse, accou
   const { waiting, hold } = connection;
   response.once("close", () => {
     const next = waiting.shift();
+    hold.resize(waiting.length * REQUEST_BYTES);
     if (next === undefined) connection.busy = false;
-    else {
-      hold.resize(waiting.length * REQUEST_BYTES);
-      next();
-    }
+    // What is answered quickly would otherwise all be answered in this turn.
+    else Promise.resolve(slice()).then(next);
   });
   if (!connection.busy) {
     connection.busy = true;

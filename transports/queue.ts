@@ -51,7 +51,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return await work(c);
     } catch (error) {
       const failure = failureOf(error);
-      if (failure.status >= 500) onError?.(error, "");
+      if (failure.status >= 500 && !(error instanceof JobError)) onError?.(error, "");
       return failureResponse(failure);
     }
   };

@@ -30,8 +30,8 @@ interface Server {
 }
 
 function tell<Answer>(child: ChildProcess, message?: object): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    child.once("message", (answer) => resolve(answer as Answer)).once("exit", reject);
+  return new Promise((resolve) => {
+    child.once("message", (answer) => resolve(answer as Answer));
     if (message !== undefined) child.send(message);
   });
 }
