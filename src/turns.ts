@@ -50,17 +50,19 @@ export function atOnce<T>(work: Generator<void, T, void>): T {
   }
 }
 
-/** Slices in a turn: some 4 ms of work. */
+/** Slices in a turn, and milliseconds by the clock after which no more begin. */
 const SLICES = 16;
+const SLICES_MS = 4;
 
 const slices: (() => void)[] = [];
 let used = 0;
+let began = 0;
 let scheduled = false;
 
 /** Settles when the next slice of work may be done: at once (then undefined), or in one of the next turns. */
 export function slice(): Promise<void> | undefined {
   schedule();
-  if (used < SLICES && slices.length === 0) {
+  if (used < SLICES && slices.length === 0 && performance.now() - began < SLICES_MS) {
     used++;
     return undefined;
   }
@@ -70,6 +72,7 @@ export function slice(): Promise<void> | undefined {
 function schedule(): void {
   if (scheduled) return;
   scheduled = true;
+  began = performance.now();
   setImmediate(nextTurn);
 }
 
@@ -77,6 +80,6 @@ function nextTurn(): void {
   scheduled = false;
   const next = slices.splice(0, SLICES);
   used = next.length;
-  for (const resume of next) resume();
   if (used > 0) schedule();
+  for (const resume of next) resume();
 }

@@ -119,10 +119,12 @@ const PROBES = new Set(["/health", "/ready"]);
 /** Answers 400 where it is not clear which host is meant, and 421 under a name that is not this server's. */
 export function hosts({ check = () => true, proxies, refuse }: HostOptions): MiddlewareHandler {
   return async (c, next) => {
-    if (PROBES.has(c.req.path)) return next();
+    const probe = PROBES.has(c.req.path);
+    // Some probes are of HTTP/1.0, and name no host.
+    if (probe && c.req.header("host") === undefined) return next();
     const asked = hostsOf(c, proxies);
     if ("status" in asked) return refuse(c, asked);
-    const stranger = asked.find((host) => !check(host));
+    const stranger = probe ? undefined : asked.find((host) => !check(host));
     if (stranger === undefined) return next();
     const detail = `This server does not answer to the name '${stranger.name}'. Where the name is its own, add it to the setting hosts, or set public_url to the address that browsers open`;
     return refuse(c, { status: 421, detail });

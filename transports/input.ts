@@ -5,6 +5,7 @@
  * (`message.ts`). Beyond its first 64 KiB it is on its client's account (`account.ts`): where bodies take more memory
  * together than they may, the slowest is ended with 408.
  */
+import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
@@ -93,39 +94,99 @@ export async function readBody(
 ): Promise<void> {
   const tooLong = () => new HTTPException(413, { message: `The body is longer than ${maxBodyBytes} bytes` });
   if (declaredBytes(c) > maxBodyBytes) throw tooLong();
-  const { body } = c.req.raw;
-  if (body === null) return;
-  const reader = body.getReader();
   let end = (): void => {};
   const ended = new Promise<"ended">((resolve) => {
     end = () => resolve("ended");
   });
   const hold = account.open("bodies", whose(c), end);
+  const incoming = unread(c);
+  const parts = incoming === undefined ? webParts(c, ended) : nodeParts(incoming, ended);
   let size = 0;
   try {
-    for (;;) {
-      const read = await (hold.bytes === 0 ? nextPart(reader) : Promise.race([nextPart(reader), ended]));
-      if (read === "ended") throw tooSlow();
-      if (read.done) return;
-      size += read.value.byteLength;
+    for await (const part of parts) {
+      size += part.byteLength;
       if (size > maxBodyBytes) throw tooLong();
       if (size > UNCOUNTED_BODY_BYTES && !hold.resize(size - UNCOUNTED_BODY_BYTES)) throw tooSlow();
-      for (let at = 0; at < read.value.byteLength; at += SLICE_BYTES) {
+      for (let at = 0; at < part.byteLength; at += SLICE_BYTES) {
         await slice();
-        await take(read.value.subarray(at, at + SLICE_BYTES));
+        await take(part.subarray(at, at + SLICE_BYTES));
       }
     }
+    if (hold.ended) throw tooSlow();
   } finally {
     hold.release();
   }
 }
 
-/** A body cannot be read on when its connection is gone, whatever the reason that is given for it. */
-async function nextPart(reader: ReadableStreamDefaultReader<Uint8Array>) {
+/** Node's request, with what a parser of bodies before us may have left on it. */
+interface Incoming extends IncomingMessage {
+  rawBody?: unknown;
+}
+
+/** Node's own request, where nobody has begun to read it: it gives what has come in one piece, however it came. */
+function unread(c: Context): Incoming | undefined {
+  const { incoming } = (c.env ?? {}) as { incoming?: Incoming };
+  if (typeof incoming?.read !== "function" || incoming.httpVersionMajor !== 1) return undefined;
+  const taken =
+    incoming.readableDidRead ||
+    incoming.rawBody !== undefined ||
+    incoming.listenerCount("data") + incoming.listenerCount("readable") > 0 ||
+    c.req.raw.bodyUsed;
+  return taken ? undefined : incoming;
+}
+
+/** Bytes of a connection that may be other than its bodies': headers, and sizes of chunks. */
+const CHUNKS_OVERHEAD = 64 * 1024;
+
+/**
+ * @throws AbortError when the connection is gone: a body cannot be read on then, whatever the reason that is given for it
+ * @throws HTTPException 400 for a body in chunks of a few bytes, which take a thousand times as long as others
+ */
+async function* nodeParts(incoming: Incoming, ended: Promise<"ended">): AsyncGenerator<Uint8Array, void, undefined> {
+  const { socket } = incoming;
+  const before = socket.bytesRead;
+  let size = 0;
+  let over = false;
+  let wake = (): void => {};
+  const woken = () => wake();
+  void ended.then(() => {
+    over = true;
+    wake();
+  });
+  incoming.on("readable", woken).on("end", woken).on("close", woken).on("error", woken);
   try {
-    return await reader.read();
-  } catch {
-    throw new DOMException("The client has gone", "AbortError");
+    while (!over) {
+      const part: Buffer | null = incoming.read();
+      if (part !== null) {
+        size += part.byteLength;
+        if (socket.bytesRead - before > 2 * size + CHUNKS_OVERHEAD) {
+          throw new HTTPException(400, { message: "The body comes in too many chunks for its bytes" });
+        }
+        yield part;
+        continue;
+      }
+      if (incoming.readableEnded) return;
+      if (incoming.destroyed) throw new DOMException("The client has gone", "AbortError");
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  } finally {
+    incoming.off("readable", woken).off("end", woken).off("close", woken);
+    // `woken` stays for errors: nobody else listens.
+  }
+}
+
+/** @throws AbortError */
+async function* webParts(c: Context, ended: Promise<"ended">): AsyncGenerator<Uint8Array, void, undefined> {
+  const reader = c.req.raw.body?.getReader();
+  if (reader === undefined) return;
+  for (;;) {
+    const read = await Promise.race([reader.read(), ended]).catch(() => {
+      throw new DOMException("The client has gone", "AbortError");
+    });
+    if (read === "ended" || read.done) return;
+    yield read.value;
   }
 }
 

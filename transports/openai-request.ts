@@ -7,6 +7,7 @@
  * `num_inference_steps`, …) may be sent beside them.
  */
 import { z } from "zod";
+import { Base64Text } from "../src/engine/base64-text.ts";
 import { RequestError } from "../src/engine/errors.ts";
 import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../src/engine/request.ts";
 import type { FormField } from "./form.ts";
@@ -188,5 +189,10 @@ export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown
 
 function withoutNulls(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, field]) => field !== null)
+      // No text may be so long; of what it says, its length alone counts.
+      .map(([name, field]) => [name, field instanceof Base64Text ? "x".repeat(field.length) : field]),
+  );
 }

@@ -56,7 +56,7 @@ export function openaiImages(jobs: ImageJobs, options: OpenAiOptions): Hono {
   const app = new Hono();
   app.post("/images/generations", (c) =>
     answer(c, "image_generation", jobs, options, async () =>
-      parseImagesRequest(await readJson(c, options), imageGenerationSchema, model),
+      parseImagesRequest(await readJson(c, options, true), imageGenerationSchema, model),
     ),
   );
   app.post("/images/edits", (c) =>

@@ -216,7 +216,9 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
         let queuedBytes = 0;
         let queued = 0;
         const countIn = () => incoming.resize(Math.max(0, arrived + queuedBytes - UNCOUNTED_BODY_BYTES));
-        const mayRead = () => socket.bufferedAmount < UNREAD_BYTES && queued < MESSAGES_AHEAD;
+        /** Within a large frame: the rest of it is read in turns with what others send. */
+        let paced = false;
+        const mayRead = () => socket.bufferedAmount < UNREAD_BYTES && queued < MESSAGES_AHEAD && !paced;
         const readOn = () => {
           if (socket.isPaused && mayRead()) socket.resume();
         };
@@ -224,6 +226,15 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
         const onBytes = (bytes: Buffer) => {
           arrived += bytes.length;
           countIn();
+          if (arrived <= UNCOUNTED_BODY_BYTES || paced) return;
+          const turn = slice();
+          if (turn === undefined) return;
+          paced = true;
+          socket.pause();
+          void turn.then(() => {
+            paced = false;
+            readOn();
+          });
         };
         raw?.prependListener("data", onBytes);
         release = () => {
@@ -279,6 +290,7 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
           countIn();
           if (!mayRead()) socket.pause();
           tail = tail
+            .then(() => slice())
             .then(() => receive(socket, data, binary))
             .finally(() => {
               queued--;

@@ -14,6 +14,12 @@ export class Base64Text {
     this.#padded = padded;
   }
 
+  /** Characters of the text. */
+  get length(): number {
+    const { byteLength } = this.bytes;
+    return this.head.length + (this.#padded ? 4 * Math.ceil(byteLength / 3) : Math.ceil((4 * byteLength) / 3));
+  }
+
   toString(): string {
     const { buffer, byteOffset, byteLength } = this.bytes;
     const base64 = Buffer.from(buffer, byteOffset, byteLength).toString("base64");

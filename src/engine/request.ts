@@ -50,7 +50,8 @@ const side = z.int().min(LIMITS.minSide).max(LIMITS.maxSide).multipleOf(LIMITS.s
 const id = z
   .string()
   .min(1)
-  .max(LIMITS.idCharacters)
+  // The pattern of a long one would be looked for in all of it.
+  .max(LIMITS.idCharacters, { abort: true })
   .regex(/^[\w.:-]*$/, "may hold letters, digits and . _ : -");
 
 const SEED_MESSAGE = "must be a whole number from 0 to 2^53 - 1, or a decimal string up to 2^64 - 1";
@@ -219,9 +220,9 @@ function withoutNulls(value: unknown, depth: number = REQUEST_DEPTH): unknown {
   );
 }
 
-/** Only a picture may come as bytes; a text that looked like one is the text that it was. */
+/** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
 function asText(name: string, field: unknown): unknown {
-  return field instanceof Base64Text && !PICTURES.has(name) ? String(field) : field;
+  return field instanceof Base64Text && !PICTURES.has(name) ? "x".repeat(field.length) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
