@@ -495,17 +495,25 @@ the name that the proxy itself uses into \`hosts\`. The addresses that the queue
 
 ## Memory
 
-Whatever a client does, what it can make the server hold has a bound, and something happens at it:
+Whatever a client does, what it can make the server hold has a bound, and something happens at it. [security.md](security.md)
+has the table and the sum of them all, which \`/metrics\` shows as \`daguerre_memory_bound_bytes\`, beside what is held at the
+moment, \`daguerre_held_bytes\`, by kind.
 
-- Events are held once, in their job's log: \`limits.log_bytes\` a job, \`limits.retained_bytes\` for all that have ended. A job
-  that several follow holds what its events were encoded to as well. At the bound replaced previews go first, then the
-  oldest events; who still wanted those is cut off, and told 410 when coming back.
+- Bodies and frames that arrive (\`limits.bodies_bytes\`) and answers that wait to be read (\`limits.answers_bytes\`) give way: the
+  slowest of the client that has the most is ended, by 408 or by the end of its connection.
+- Requests that wait (\`limits.waiting\`, \`limits.waiting_bytes\`) and what sessions hold (\`limits.sessions_bytes\`) are refused with
+  503. A client may have as many as are left free for others, and clients take turns.
+- Events are held once, in their job's log: \`limits.log_bytes\` a job, \`limits.retained_bytes\` for all that have ended, of the
+  client with the most first. At the bound replaced previews go first, then the oldest events; who still wanted those is cut
+  off, and told 410 when coming back.
 - A client that reads slowly or not at all: over a stream, one encoded event beyond what its socket takes; over a WebSocket,
   one for each request under way, 256 KiB of previews, and 1 MiB of answers, above which nothing more is read from it.
-  Newer previews take the place of those that it has not taken. After 2 minutes without a byte taken a stream is cut off;
+  Newer previews take the place of those that it has not taken. After 2 minutes without a byte taken an answer is cut off;
   a WebSocket, at the second ping without an answer (40 s).
-- Requests that wait: \`limits.waiting\` and \`limits.waiting_bytes\`, then 503; those that wait within a session 64 MiB, then
-  the oldest is superseded, and 256 MiB in all sessions, then 503.
+
+A message (a JSON body, a frame) may hold 20,000 items and names, 32 levels deep, names of 256 bytes, and 4 MiB besides its
+texts of more than 256 bytes; a form 256 parts, 32 of them files, and 64 KiB in a field. More is 413, or 400 where it is nested
+too deep.
 
 ## Shutdown
 

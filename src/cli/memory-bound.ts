@@ -1,5 +1,5 @@
 /** The memory that clients can make a server hold, as its settings bound it. */
-import { HOLD_KINDS, MEMORY_BOUNDS, type MemoryBounds } from "../engine/account.ts";
+import { HOLD_KINDS, type HoldKind, MEMORY_BOUNDS, type MemoryBounds } from "../engine/account.ts";
 import type { Config } from "./config.ts";
 
 /**
@@ -25,6 +25,60 @@ export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
     logs: limits.retained_bytes + limits.log_bytes,
     encoded: MEMORY_BOUNDS.encoded,
   };
+}
+
+/** What happens at the bound of each kind, in the words of `docs/security.md`. */
+const AT_THE_BOUND: Readonly<Record<HoldKind, readonly [what: string, setting: string, then: string]>> = {
+  bodies: [
+    "bodies and frames that arrive, beyond 64 KiB of each",
+    "`limits.bodies_bytes`",
+    "the slowest of the client that has the most is ended: 408, or 1013",
+  ],
+  answers: [
+    "answers, events and webhooks that wait to be taken, beyond 64 KiB of each",
+    "`limits.answers_bytes`",
+    "the slowest of the client that has the most is cut off",
+  ],
+  sessions: [
+    "WebSocket sessions: their defaults, and requests that wait in them",
+    "`limits.sessions_bytes`",
+    "503; a client may have as much as is left free",
+  ],
+  waiting: [
+    "inputs of jobs that wait or run",
+    "`limits.waiting_bytes`, and `limits.body_bytes` for the one that runs",
+    "503; a client may have as much as is left free",
+  ],
+  logs: [
+    "events and inputs of jobs that have ended, and events of the one that runs",
+    "`limits.retained_bytes`, `limits.log_bytes`",
+    "the oldest of the client that has the most are forgotten",
+  ],
+  encoded: [
+    "events that several clients read, as they are sent",
+    "",
+    "those that were not asked for longest are made anew",
+  ],
+};
+
+const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
+
+/** The table of `docs/security.md`: each bound, what happens at it, and their sum. */
+export function memoryTable(config: Pick<Config, "limits">): string {
+  const bounds = memoryBounds(config);
+  const rows = HOLD_KINDS.map((kind) => {
+    const [what, setting, then] = AT_THE_BOUND[kind];
+    return `| ${kind} | ${what} | ${setting} | ${mib(bounds[kind])} | ${then} |`;
+  });
+  const connections = config.limits.connections * CONNECTION_BYTES;
+  return [
+    "| kind | what is held | setting | default | at the bound |",
+    "| --- | --- | --- | --- | --- |",
+    ...rows,
+    `| | 208 KiB of each connection: 64 of a body, 64 of an answer, the rest headers and sockets | \`limits.connections\` | ${mib(connections)} | more connections are closed at once |`,
+    `| | what is worked on: a picture of 4096 × 4096 that is decoded, results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
+    `| **sum** | | | **${mib(memoryBound(config))}** | |`,
+  ].join("\n");
 }
 
 /** Bytes over what the server takes by itself, at most, whatever its clients do. */
