@@ -15,13 +15,19 @@ export {
   ownerOf,
   type Principal,
   principalOf,
-  tokenRoute,
 } from "../transports/auth.ts";
 export { type Failure, failureResponse } from "../transports/failure.ts";
 export { type GateOptions, gate } from "../transports/gate.ts";
 export { cancelJob, jobStatus, updateJob } from "../transports/job-routes.ts";
 export { json } from "../transports/json.ts";
-export { createRate, type Rate, type RateOptions, rateLimit, type SessionOptions, sessionLimit } from "../transports/limits.ts";
+export {
+  createRate,
+  type Rate,
+  type RateOptions,
+  rateLimit,
+  type SessionOptions,
+  sessionLimit,
+} from "../transports/limits.ts";
 export { type ConnectionLimits, type Listening, listen } from "../transports/listen.ts";
 export { createMetrics, type Metrics } from "../transports/metrics.ts";
 export { type Mounted, type MountOptions, mount } from "../transports/mount.ts";
@@ -29,6 +35,7 @@ export { type OpenAiOptions, openaiImages } from "../transports/openai.ts";
 export { type QueueOptions, queue } from "../transports/queue.ts";
 export type { JobRequestOptions, Source } from "../transports/source.ts";
 export { resume, type SseOptions, sse } from "../transports/sse.ts";
+export { tokenRoute } from "../transports/token-route.ts";
 export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
 export { type WorkerOptions, worker } from "../transports/worker.ts";
 export type { LoadProgress, ModelFacts, RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./engine/contract.ts";

@@ -4,8 +4,8 @@
  */
 import { z } from "zod";
 import { generationSchema, LIMITS, updateSchema } from "../src/engine/request.ts";
-import { tokenRequestSchema } from "./auth.ts";
 import { imageEditSchema, imageGenerationSchema } from "./openai-request.ts";
+import { tokenRequestSchema } from "./token-route.ts";
 
 const picture = z.object({
   url: z.string().describe("a data URI"),
