@@ -61,7 +61,9 @@ export async function attack(context: Attack): Promise<void> {
       client.raw.resetAndDestroy();
     }
     const held = await metric(open, 'daguerre_held_bytes{kind="sessions"}');
-    context.expect("bytes on the account", (held ?? Number.NaN) < 130 * 2 ** 20 ? "within" : `${held} bytes`, ["within"]);
+    context.expect("bytes on the account", (held ?? Number.NaN) < 130 * 2 ** 20 ? "within" : `${held} bytes`, [
+      "within",
+    ]);
     const { externalBytes } = await open.watch("collect");
     context.expect("bytes held", externalBytes < 150 * 2 ** 20 ? "few" : `${externalBytes} bytes`, ["few"]);
     // They are given up after limits.session_resume_seconds.
