@@ -66,6 +66,8 @@ const MAX_DETACHED = 256;
 const EXPIRY_GRACE_MS = 5_000;
 /** Milliseconds between two looks whether a session that has expired may be closed. */
 const EXPIRED_SWEEP_MS = 250;
+/** Sessions of one owner that have expired and keep their connection. */
+const MAX_EXPIRED = 8;
 /** `setTimeout` takes no more. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Messages that wait for the one before them until the connection is no longer read from. */
@@ -92,6 +94,8 @@ interface HeldSession {
   /** Whether its present connection may make a request now. */
   admit: () => Promise<Failure | undefined>;
   socket?: WebSocket;
+  /** The credential of its connection has expired. */
+  expired?: boolean;
   expiry?: NodeJS.Timeout;
 }
 
@@ -139,6 +143,16 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
     }
   }
 
+  /**
+   * Whether a session that has expired, and has nothing more to say, keeps its connection: fal's client ends its newer
+   * session when an older one is closed. So it stays as long as there is a newer one, unless there are many of its kind.
+   */
+  function mayStay({ owner }: HeldSession): boolean {
+    const others = [...sessions.values()].filter((held) => held.owner === owner && held.socket !== undefined);
+    const expired = others.filter((held) => held.expired).length;
+    return others.length > expired && expired <= MAX_EXPIRED;
+  }
+
   function open(c: Context, admit: () => Promise<Failure | undefined>) {
     const owner = options.ownerOf?.(c);
     const client = whose(c);
@@ -146,6 +160,7 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
     const known = sessions.get(asked);
     if (known !== undefined && known.owner === owner) {
       known.admit = admit;
+      known.expired = false;
       clearTimeout(known.expiry);
       detached.delete(asked);
       return { token: asked, held: known, resumed: true };
@@ -307,14 +322,13 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
         const expiresAt = options.expiresAt?.(c);
         if (expiresAt !== undefined) {
           const expire = () => {
+            held.expired = true;
             line.control({ status: "error", error: "Unauthorized" });
             expiry = setTimeout(() => {
               expired = true;
-              // fal's client ends its newer session when the older one is closed, so that one must not be busy.
-              const busy = () =>
-                session.busy ||
-                [...sessions.values()].some(({ owner, session }) => owner === held.owner && session.busy);
-              expiry = setInterval(() => busy() || socket.close(1000, "the token has expired"), EXPIRED_SWEEP_MS);
+              expiry = setInterval(() => {
+                if (!session.busy && !mayStay(held)) socket.close(1000, "the token has expired");
+              }, EXPIRED_SWEEP_MS);
             }, expiryGraceMs);
           };
           expiry = setTimeout(expire, Math.min(Math.max(expiresAt - Date.now(), 0), LONGEST_TIMER));
