@@ -4,7 +4,7 @@
  * Writing: no msgpackr records, which no other library reads; `undefined` is nil; binary data as `Uint8Array` alone,
  * because msgpackr writes other typed arrays wrongly. Reading: a frame is walked before it is decoded, so that nothing
  * is allocated on the word of a length that the frame cannot hold, values are counted (`MESSAGE_BOUNDS`), and nesting ends
- * before the stack does. Binary data are copies: a view would keep its whole frame.
+ * before the stack does. Binary data are copies, since a view keeps its whole frame, unless they are most of it.
  */
 import { Packr, Unpackr } from "msgpackr";
 import { MESSAGE_BOUNDS, MessageError, tooDeep, tooManyValues } from "./message.ts";
@@ -13,7 +13,7 @@ import { MESSAGE_BOUNDS, MessageError, tooDeep, tooManyValues } from "./message.
 const TIMESTAMP = -1;
 
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true });
-const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "bigint", copyBuffers: true });
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "bigint" });
 
 /** Throws TypeError for binary data that is not a `Uint8Array`. */
 export function pack(value: unknown): Uint8Array<ArrayBuffer> {
@@ -28,10 +28,26 @@ export function unpack(frame: Uint8Array): unknown {
   const end = skip(walk, 0, MESSAGE_BOUNDS.depth);
   if (end !== frame.byteLength) throw new MessageError("a frame holds one msgpack value; this one holds more");
   try {
-    return unpackr.unpack(frame);
+    return withoutFrame(unpackr.unpack(frame), frame.byteLength);
   } catch {
     throw new MessageError("the frame is not valid msgpack");
   }
+}
+
+/** The part of its frame that binary data may be views for. */
+const MOST = 0.75;
+
+/** The value with its binary data copied out of the frame. */
+function withoutFrame(value: unknown, frameBytes: number): unknown {
+  if (value instanceof Uint8Array) return value.byteLength < MOST * frameBytes ? Uint8Array.from(value) : value;
+  if (typeof value !== "object" || value === null || value instanceof Date) return value;
+  for (const [name, field] of Object.entries(value)) {
+    if (typeof field !== "object" || field === null) continue;
+    const own = withoutFrame(field, frameBytes);
+    if (own !== field)
+      Object.defineProperty(value, name, { value: own, writable: true, enumerable: true, configurable: true });
+  }
+  return value;
 }
 
 /** A frame that is looked through, and the values seen so far. */

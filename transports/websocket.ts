@@ -72,6 +72,8 @@ const MAX_EXPIRED = 8;
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Messages that wait for the one before them until the connection is no longer read from. */
 const MESSAGES_AHEAD = 8;
+/** Bytes of a frame after which the rest of it is read in turns with others'. */
+const PACED_BYTES = 2 * 2 ** 20;
 /** Bytes of JSON that are looked through in one slice. */
 const SLICE_BYTES = 64 * 1024;
 /** Bytes of a control frame besides its payload: two of header, four of mask. */
@@ -241,7 +243,7 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
         const onBytes = (bytes: Buffer) => {
           arrived += bytes.length;
           countIn();
-          if (arrived <= UNCOUNTED_BODY_BYTES || paced) return;
+          if (arrived <= PACED_BYTES || paced) return;
           const turn = slice();
           if (turn === undefined) return;
           paced = true;

@@ -97,7 +97,9 @@ const KINDS: Record<string, { readonly times: number; readonly run: (server: Ser
 };
 
 const servers = { here: await start(here), other: await start(other) };
-for (const [name, { times, run }] of Object.entries(KINDS)) {
+for (const [name, { times, run }] of Object.entries(KINDS).filter(
+  ([name]) => !process.env.ONLY || name.includes(process.env.ONLY),
+)) {
   const lap = async (server: Server) => {
     const before = await cpuOf(server);
     for (let n = 0; n < times; n++) await run(server);
