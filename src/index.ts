@@ -38,6 +38,7 @@ export { resume, type SseOptions, sse } from "../transports/sse.ts";
 export { tokenRoute } from "../transports/token-route.ts";
 export { type RealtimeOptions, realtime } from "../transports/websocket.ts";
 export { type WorkerOptions, worker } from "../transports/worker.ts";
+export { type Account, createAccount, type MemoryBounds } from "./engine/account.ts";
 export type { LoadProgress, ModelFacts, RunOptions, Runtime, RuntimeOptions, WarmUpShape } from "./engine/contract.ts";
 export { RequestError } from "./engine/errors.ts";
 export type * from "./engine/events.ts";

@@ -155,6 +155,16 @@ describe("sessions", () => {
     expect(await draw(server)).toBe(200);
   });
 
+  it("refuse names that no field has", async () => {
+    const server = await serving();
+    for (const frame of [encode({ prompt: "x", ["k".repeat(27e6)]: 1 }), encode({ z: [{ ["é".repeat(200)]: 1 }] })]) {
+      const { socket, messages } = await session(server);
+      socket.send(frame);
+      await until(() => messages.some(({ type }) => type === "x-fal-error"), 5_000);
+      expect(messages.at(-1).reason).toMatch(/name may be 256 bytes/);
+    }
+  });
+
   it("keep nothing of a frame but the picture that it holds", async () => {
     const server = await serving();
     const { socket, messages } = await session(server);

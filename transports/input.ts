@@ -63,9 +63,9 @@ export async function readInput<Input>(c: Context, options: InputOptions<Input>)
  * @throws MessageError; what `readBody` throws
  */
 export async function readJson(c: Context, options: BodyOptions, keepBase64: boolean = false): Promise<unknown> {
-  const reader = new JsonReader(declaredBytes(c));
+  const reader = new JsonReader(declaredBytes(c), keepBase64);
   await readBody(c, options, (part) => reader.write(part));
-  return reader.end(keepBase64);
+  return reader.end();
 }
 
 /** @throws MessageError */

@@ -7,9 +7,9 @@ import { MESSAGE_BOUNDS, MessageError } from "./message.ts";
 /** Reads `text` in pieces that end at `cuts`. */
 function read(text: string | Uint8Array, piece: number = Number.POSITIVE_INFINITY, keepBase64 = true): unknown {
   const bytes = typeof text === "string" ? Buffer.from(text) : text;
-  const reader = new JsonReader(bytes.length);
+  const reader = new JsonReader(bytes.length, keepBase64);
   for (let at = 0; at < bytes.length; at += piece) reader.write(bytes.subarray(at, at + piece));
-  return reader.end(keepBase64);
+  return reader.end();
 }
 
 /** What it read, with all base64 as the text that it was. */
@@ -154,9 +154,17 @@ describe("base64", () => {
       "é".repeat(50_000),
       `${"a".repeat(80_000)}\\`,
     ]) {
-      const [same] = asText(read(JSON.stringify([text]), 5_000)) as string[];
+      const [same] = asText(read(JSON.stringify([text]), 5_000, false)) as string[];
       expect(same === text, text.slice(-20)).toBe(true);
     }
+  });
+
+  it("in the alphabet for addresses is bytes as well, and of other texts of megabytes the length is known", () => {
+    const address = base64.replaceAll("+", "-").replaceAll("/", "_");
+    expect(Buffer.compare((read(JSON.stringify(address)) as Base64Text).bytes, bytes)).toBe(0);
+    const words = read(JSON.stringify("a b ".repeat(1e6))) as string;
+    expect([typeof words, words.length]).toEqual(["string", 4e6]);
+    expect(read(JSON.stringify("a b ".repeat(1e6)), 65_536, false) === "a b ".repeat(1e6)).toBe(true);
   });
 
   it("of several pictures takes what they take", () => {

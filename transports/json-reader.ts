@@ -14,10 +14,10 @@
 import { randomBytes } from "node:crypto";
 import type { Base64Text } from "../src/engine/base64-text.ts";
 import { LongText } from "./long-text.ts";
-import { MESSAGE_BOUNDS, MessageError, tooDeep, tooManyValues } from "./message.ts";
+import { MESSAGE_BOUNDS, MessageError, nameTooLong, tooDeep, tooManyValues } from "./message.ts";
 
-/** Bytes of a text that stays in the skeleton, and of a name. */
-const SHORT = 256;
+/** Bytes of a text that stays in the skeleton; a name always does. */
+const SHORT = MESSAGE_BOUNDS.name;
 /** Bytes of a text that are decoded at once. */
 const PIECE = 64 * 1024;
 /** Bytes of the skeleton, at most. */
@@ -39,6 +39,7 @@ const notJson = () => new MessageError("The body is not valid JSON");
 export class JsonReader {
   /** Bytes of the whole text, or a guess; pictures are given room by it. */
   readonly #expected: number;
+  readonly #keepBase64: boolean;
   #read = 0;
   #skeleton: Buffer = Buffer.allocUnsafe(1024);
   #length = 0;
@@ -61,8 +62,14 @@ export class JsonReader {
   /** The text that ended last was cut out: it may not be a name. */
   #lastWasLong = false;
 
-  constructor(expectedBytes: number = 0) {
+  /**
+   * @param expectedBytes bytes of the whole text, or a guess
+   * @param keepBase64 whether pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text;
+   * of other texts of more than a megabyte the length alone is kept then
+   */
+  constructor(expectedBytes: number = 0, keepBase64: boolean = false) {
     this.#expected = expectedBytes;
+    this.#keepBase64 = keepBase64;
   }
 
   /**
@@ -77,14 +84,10 @@ export class JsonReader {
     while (at < bytes.length) at = this.#inText ? this.#readText(bytes, at) : this.#readStructure(bytes, at);
   }
 
-  /**
-   * The value.
-   * @param keepBase64 whether pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text
-   * @throws MessageError when it is not JSON
-   */
-  end(keepBase64: boolean = false): unknown {
+  /** @throws MessageError when it is not JSON */
+  end(): unknown {
     if (this.#inText) throw notJson();
-    const cut = keepBase64 ? this.#cut : this.#cut.map(String);
+    const cut = this.#keepBase64 ? this.#cut : this.#cut.map(String);
     const replaced = (_: string, field: unknown) =>
       typeof field === "string" && field.startsWith(MARK) ? cut[Number(field.slice(MARK.length))] : field;
     const text = this.#skeleton.toString("utf8", 0, this.#length);
@@ -113,7 +116,7 @@ export class JsonReader {
         case 0x2c: // ,
           break;
         case 0x3a: // :
-          if (this.#lastWasLong) throw new MessageError(`a name may be ${SHORT} bytes long; this one is longer`, 413);
+          if (this.#lastWasLong) throw nameTooLong();
           break;
         case SPACE:
         case 0x09:
@@ -186,7 +189,7 @@ export class JsonReader {
       this.#text = grown;
       return;
     }
-    this.#long ??= new LongText(Math.max(this.#expected - this.#read, 0));
+    this.#long ??= new LongText(Math.max(this.#expected - this.#read, 0), this.#keepBase64);
     const long = this.#long;
     const end = endOfEscapes(this.#text, this.#filled);
     inJson(() => long.add(this.#text.subarray(0, end)));
@@ -197,7 +200,7 @@ export class JsonReader {
   #endText(): void {
     this.#inText = false;
     const last = this.#text.subarray(0, this.#filled);
-    const long = this.#long ?? (this.#filled > SHORT ? new LongText(0) : undefined);
+    const long = this.#long ?? (this.#filled > SHORT ? new LongText(0, this.#keepBase64) : undefined);
     this.#lastWasLong = long !== undefined;
     if (long === undefined) {
       this.#put(QUOTE);

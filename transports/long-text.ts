@@ -5,6 +5,9 @@ import { ByteCollector } from "./byte-collector.ts";
 
 const DATA_URI = /^data:[^,\s]{0,100};base64,/;
 
+/** Characters of a text that are kept where nothing but base64 may be long. */
+const KEPT_CHARACTERS = 2 ** 20;
+
 export class LongText {
   #kind: "unknown" | "base64" | "text" = "unknown";
   // Base64: the bytes so far, and the characters that do not make three bytes yet.
@@ -12,12 +15,18 @@ export class LongText {
   #bytes: ByteCollector;
   #rest = "";
   #padding = 0;
-  // Text.
+  // Text. What is too long to mean anything is counted and not kept.
+  readonly #onlyBase64: boolean;
   #text = "";
+  #unkept = 0;
   readonly #decoder = new StringDecoder("utf8");
 
-  /** @param expectedBytes bytes of JSON that are still to come, or a guess: all of it may be this text */
-  constructor(expectedBytes: number) {
+  /**
+   * @param expectedBytes bytes of JSON that are still to come, or a guess: all of it may be this text
+   * @param onlyBase64 whether nothing but base64 may be so long: other texts are kept up to a megabyte
+   */
+  constructor(expectedBytes: number, onlyBase64: boolean) {
+    this.#onlyBase64 = onlyBase64;
     this.#bytes = new ByteCollector(Math.ceil(expectedBytes * 0.75));
   }
 
@@ -34,7 +43,7 @@ export class LongText {
     if (this.#kind !== "base64" || !this.#addBase64(piece)) {
       // What ends within its first piece stays a text: it is short, and a long prompt of one word is no picture.
       this.#addText(piece);
-      return this.#text;
+      return this.#unkept === 0 ? this.#text : "x".repeat(this.#text.length + this.#unkept);
     }
     if (!this.#endBase64()) return this.#restored();
     const padded = this.#padding > 0 || this.#bytes.size % 3 === 0;
@@ -52,7 +61,7 @@ export class LongText {
     if (this.#head !== "") {
       // Some encoders break lines.
       if (text.includes("\\") || text.includes(" ")) text = text.replace(/\\[nrt]| /g, "");
-    } else if (text.includes("-") || text.includes("_")) return false;
+    } else if (!this.#onlyBase64 && (text.includes("-") || text.includes("_"))) return false;
     const core = text.replace(/={1,2}$/, "");
     if (this.#padding > 0 && core !== "") return false;
     const chars = this.#rest + core;
@@ -91,6 +100,10 @@ export class LongText {
       this.#bytes = new ByteCollector(0);
     }
     this.#kind = "text";
+    if (this.#onlyBase64 && this.#text.length > KEPT_CHARACTERS) {
+      this.#unkept += piece.length;
+      return;
+    }
     this.#text += JSON.parse(`"${this.#decoder.write(Buffer.from(piece))}"`);
   }
 }

@@ -10,6 +10,8 @@ export const MESSAGE_BOUNDS = {
   values: 20_000,
   /** Levels of lists and maps. */
   depth: 32,
+  /** Bytes of a name: as a property of an object a long one takes long. */
+  name: 256,
 } as const;
 
 /** The message cannot be taken. The text may be shown. */
@@ -26,6 +28,10 @@ export class MessageError extends Error {
 
 export function tooManyValues(): MessageError {
   return new MessageError(`a message may hold ${MESSAGE_BOUNDS.values} items and names; this one holds more`, 413);
+}
+
+export function nameTooLong(): MessageError {
+  return new MessageError(`a name may be ${MESSAGE_BOUNDS.name} bytes long; this one is longer`, 413);
 }
 
 export function tooDeep(): MessageError {

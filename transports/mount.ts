@@ -97,10 +97,12 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
 
   /** Takes `base` away from the request's target: whose request is it? */
   function enter(request: Handled): "ours" | "others" | "malformed" {
-    const whole = originForm(request);
-    if (whole === undefined) return base === "" ? "malformed" : "others";
+    const target = originForm(request.originalUrl ?? request.url ?? "");
+    if (target === undefined) return base === "" ? "malformed" : "others";
+    const { whole, host } = target;
     const rest = whole.slice(base.length);
     if (!whole.startsWith(base) || !/^$|^[/?]/.test(rest)) return "others";
+    if (host !== undefined) replaceHost(request, host);
     request.originalUrl = whole;
     request.url = rest.startsWith("/") ? rest : `/${rest}`;
     return "ours";
@@ -109,12 +111,12 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
   return {
     sockets,
     request(request: Handled, response, next) {
+      const whose = enter(request);
+      if (whose === "others") {
+        next?.();
+        return false;
+      }
       try {
-        const whose = enter(request);
-        if (whose === "others") {
-          next?.();
-          return false;
-        }
         if (whose === "malformed") {
           refuse(response, 400, "The request's target must be a path, or an address of this server");
           return true;
@@ -145,13 +147,13 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
       return true;
     },
     upgrade(request, socket, head) {
+      const whose = enter(request);
+      if (whose === "others") return;
       socket.on("error", () => {});
       const close = (status: string) => {
         socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
       };
       try {
-        const whose = enter(request);
-        if (whose === "others") return;
         const sound = URL.canParse(`http://${request.headers.host ?? "localhost"}${request.url}`);
         // Nobody would answer it, and Node no longer times it.
         if (whose === "malformed" || !sound || request.headers.upgrade?.toLowerCase() !== "websocket") {
@@ -189,19 +191,22 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
 }
 
 /**
- * The target of a request as a path (RFC 9112, section 3.2); undefined where it is none: `*`, an authority, rubbish. That of
- * an absolute address takes the place of `Host`, as the RFC asks.
+ * The target of a request as a path, with the host of an absolute address (RFC 9112, section 3.2); undefined where it is
+ * none: `*`, an authority, rubbish.
  */
-function originForm(request: Handled): string | undefined {
-  const target = request.originalUrl ?? request.url ?? "";
-  if (target.startsWith("/")) return target;
+function originForm(target: string): { whole: string; host?: string } | undefined {
+  if (target.startsWith("/")) return { whole: target };
   if (!/^https?:\/\//i.test(target) || !URL.canParse(target)) return undefined;
   const { host, pathname, search } = new URL(target);
+  return { whole: pathname + search, host };
+}
+
+/** The host of an absolute address takes the place of `Host`, as the RFC asks. */
+function replaceHost(request: Handled, host: string): void {
   request.headers.host = host;
   const { rawHeaders } = request;
   const others = rawHeaders.filter((_, at) => rawHeaders[at - (at % 2)]!.toLowerCase() !== "host");
   request.rawHeaders = ["Host", host, ...others];
-  return pathname + search;
 }
 
 /** An answer without the app; one that has begun is broken off. */

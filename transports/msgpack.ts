@@ -7,8 +7,10 @@
  * before the stack does. Binary data are copies, since a view keeps its whole frame, unless they are most of it.
  */
 import { Packr, Unpackr } from "msgpackr";
-import { MESSAGE_BOUNDS, MessageError, tooDeep, tooManyValues } from "./message.ts";
+import { MESSAGE_BOUNDS, MessageError, nameTooLong, tooDeep, tooManyValues } from "./message.ts";
 
+/** Bytes before a text, at most: its kind and its length. */
+const HEAD_BYTES = 5;
 /** The extension type of timestamps, the only one that is taken. */
 const TIMESTAMP = -1;
 
@@ -64,14 +66,18 @@ function skip(walk: Walk, at: number, depth: number): number {
     if (offset + bytes > size) throw new MessageError("the frame ends in the middle of a value");
     return offset + bytes;
   };
-  const items = (offset: number, count: number) => {
+  const items = (offset: number, count: number, map = false) => {
     if (depth === 0) throw tooDeep();
     // Every item takes a byte at least: a count that the frame cannot hold is a lie.
     need(offset, count);
     walk.values += count;
     if (walk.values > MESSAGE_BOUNDS.values) throw tooManyValues();
     let next = offset;
-    for (let index = 0; index < count; index++) next = skip(walk, next, depth - 1);
+    for (let index = 0; index < count; index++) {
+      const begin = next;
+      next = skip(walk, begin, depth - 1);
+      if (map && index % 2 === 0 && next - begin > MESSAGE_BOUNDS.name + HEAD_BYTES) throw nameTooLong();
+    }
     return next;
   };
   const unsigned = (offset: number, bytes: 1 | 2 | 4) => {
@@ -89,7 +95,7 @@ function skip(walk: Walk, at: number, depth: number): number {
   const head = unsigned(at, 1);
   const body = at + 1;
   if (head <= 0x7f || head >= 0xe0) return body;
-  if (head <= 0x8f) return items(body, 2 * (head & 0x0f));
+  if (head <= 0x8f) return items(body, 2 * (head & 0x0f), true);
   if (head <= 0x9f) return items(body, head & 0x0f);
   if (head <= 0xbf) return need(body, head & 0x1f);
   switch (head) {
@@ -137,9 +143,9 @@ function skip(walk: Walk, at: number, depth: number): number {
     case 0xdd:
       return items(body + 4, unsigned(body, 4));
     case 0xde:
-      return items(body + 2, 2 * unsigned(body, 2));
+      return items(body + 2, 2 * unsigned(body, 2), true);
     case 0xdf:
-      return items(body + 4, 2 * unsigned(body, 4));
+      return items(body + 4, 2 * unsigned(body, 4), true);
     default:
       throw new MessageError("the frame is not valid msgpack");
   }

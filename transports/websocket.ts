@@ -190,12 +190,12 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
   /** A frame as the value that it holds. */
   async function decoded(frame: Buffer, binary: boolean): Promise<unknown> {
     if (binary) return unpack(frame);
-    const reader = new JsonReader(frame.length);
+    const reader = new JsonReader(frame.length, options.keepBase64);
     for (let at = 0; at < frame.length; at += SLICE_BYTES) {
       await slice();
       reader.write(frame.subarray(at, at + SLICE_BYTES));
     }
-    return reader.end(options.keepBase64);
+    return reader.end();
   }
 
   return upgradeWebSocket((c) => {
