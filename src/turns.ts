@@ -2,7 +2,7 @@
  * Long computations in short pieces, so that the event loop serves others between them.
  *
  * There are two sorts. What clients send and read is worked on in *slices* of some 64 KiB, each well under a millisecond:
- * sixteen of them are done in a turn, whoever they are for, and the others wait for the next. What the engine computes is
+ * sixteen of them are done in a turn, whoever they are for, and the others wait for the next. So do requests that begin. What the engine computes is
  * longer:
  *
  * Such a computation is a generator: it yields where it may be interrupted, every millisecond or so, and returns its
@@ -54,32 +54,42 @@ export function atOnce<T>(work: Generator<void, T, void>): T {
 const SLICES = 16;
 const SLICES_MS = 4;
 
-const slices: (() => void)[] = [];
-let used = 0;
-let began = 0;
-let scheduled = false;
-
 /** Settles when the next slice of work may be done: at once (then undefined), or in one of the next turns. */
-export function slice(): Promise<void> | undefined {
-  schedule();
-  if (used < SLICES && slices.length === 0 && performance.now() - began < SLICES_MS) {
-    used++;
-    return undefined;
+export type Slicer = () => Promise<void> | undefined;
+
+/** A line of its own for one sort of work. */
+function slicer(): Slicer {
+  const waiting: (() => void)[] = [];
+  let used = 0;
+  let began = 0;
+  let scheduled = false;
+
+  function schedule(): void {
+    if (scheduled) return;
+    scheduled = true;
+    began = performance.now();
+    setImmediate(nextTurn);
   }
-  return new Promise((resolve) => slices.push(resolve));
+
+  function nextTurn(): void {
+    scheduled = false;
+    const next = waiting.splice(0, SLICES);
+    used = next.length;
+    if (used > 0) schedule();
+    for (const resume of next) resume();
+  }
+
+  return () => {
+    schedule();
+    if (used < SLICES && waiting.length === 0 && performance.now() - began < SLICES_MS) {
+      used++;
+      return undefined;
+    }
+    return new Promise((resolve) => waiting.push(resolve));
+  };
 }
 
-function schedule(): void {
-  if (scheduled) return;
-  scheduled = true;
-  began = performance.now();
-  setImmediate(nextTurn);
-}
-
-function nextTurn(): void {
-  scheduled = false;
-  const next = slices.splice(0, SLICES);
-  used = next.length;
-  if (used > 0) schedule();
-  for (const resume of next) resume();
-}
+/** For bytes that come and go. */
+export const slice = slicer();
+/** For requests that begin: they do not stand in line behind the bytes of others. */
+export const beginning = slicer();

@@ -15,7 +15,7 @@ import { createAdaptorServer, getRequestListener } from "@hono/node-server";
 import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
 import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
-import { inTurn } from "./pipelining.ts";
+import { begin, inTurn } from "./pipelining.ts";
 import { watchReaders } from "./unread.ts";
 import { isBusy } from "./websocket.ts";
 
@@ -43,6 +43,8 @@ export interface Mounted {
 
 /** Room for a starting picture of the size that `LIMITS.imageBytes` allows, raw, and the words around it. */
 const FRAME_BYTES = 21 * 1024 * 1024;
+/** Frames of a message: each takes a hundred bytes besides its own. Browsers send 128 KiB in one. */
+const MAX_FRAGMENTS = 2_048;
 /** WebSocket close code: the service restarts, and its clients may come back. */
 const RESTARTING = 1012;
 /** Milliseconds that a client has to answer a close. */
@@ -64,7 +66,7 @@ interface Handled extends IncomingMessage {
 export function mount(app: Pick<Hono, "fetch">, base: string = "", options: MountOptions = {}): Mounted {
   if (!/^(\/[^/?#]+)*$/.test(base)) throw new TypeError(`'${base}' is not a path such as /pictures`);
   const { frameBytes = FRAME_BYTES, unreadMs = UNREAD_MS, account = PROCESS_ACCOUNT, onError } = options;
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes });
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes, maxFragments: MAX_FRAGMENTS });
   const answer = getRequestListener(app.fetch, {
     // Of a request without one, as probes of HTTP/1.0 are.
     hostname: "localhost",
@@ -164,9 +166,16 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
         socket.once("finish", () => {
           if (!upgraded.has(request)) setTimeout(() => socket.destroy(), CLOSE_MS).unref();
         });
-        Promise.resolve(upgrade(request, socket, head)).catch((error: unknown) => {
+        const failed = (error: unknown) => {
           report(error);
           socket.destroy();
+        };
+        begin(() => {
+          try {
+            Promise.resolve(upgrade(request, socket, head)).catch(failed);
+          } catch (error) {
+            failed(error);
+          }
         });
       } catch (error) {
         report(error);

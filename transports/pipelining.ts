@@ -8,7 +8,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Account, Hold } from "../src/engine/account.ts";
-import { slice } from "../src/turns.ts";
+import { beginning } from "../src/turns.ts";
 
 /** Requests that may wait on a connection; one that sends more is closed. */
 const MAX_WAITING = 4_096;
@@ -29,7 +29,7 @@ const connections = new WeakMap<Socket, Connection>();
 export function inTurn(request: IncomingMessage, response: ServerResponse, account: Account, answer: () => void): void {
   // Over HTTP/2 requests are streams of their own, with flow control of their own.
   if (request.httpVersionMajor !== 1) {
-    answer();
+    begin(answer);
     return;
   }
   const { socket } = request;
@@ -39,17 +39,23 @@ export function inTurn(request: IncomingMessage, response: ServerResponse, accou
     const next = waiting.shift();
     hold.resize(waiting.length * REQUEST_BYTES);
     if (next === undefined) connection.busy = false;
-    // What is answered quickly would otherwise all be answered in this turn.
-    else Promise.resolve(slice()).then(next);
+    else next();
   });
   if (!connection.busy) {
     connection.busy = true;
-    answer();
+    begin(answer);
     return;
   }
   // Who has gone meanwhile wants nothing any more.
-  waiting.push(() => !socket.destroyed && answer());
+  waiting.push(() => begin(() => !socket.destroyed && answer()));
   if (waiting.length > MAX_WAITING || !hold.resize(waiting.length * REQUEST_BYTES)) socket.destroy();
+}
+
+/** However many requests come at once, so many begin in a turn of the event loop. */
+export function begin(answer: () => void): void {
+  const turn = beginning();
+  if (turn === undefined) answer();
+  else void turn.then(answer);
 }
 
 function open(socket: Socket, account: Account): Connection {

@@ -76,6 +76,8 @@ const MESSAGES_AHEAD = 8;
 const PACED_BYTES = 2 * 2 ** 20;
 /** Bytes of JSON that are looked through in one slice. */
 const SLICE_BYTES = 64 * 1024;
+/** Bytes that a chunk of a frame takes besides its own. */
+const CHUNK_BYTES = 256;
 /** Bytes of a control frame besides its payload: two of header, four of mask. */
 const CONTROL_BYTES = 6;
 /** Previews on their way to a client that has not taken them. */
@@ -241,7 +243,8 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
         };
         const raw = (c.env as { incoming?: { socket?: Socket } } | undefined)?.incoming?.socket;
         const onBytes = (bytes: Buffer) => {
-          arrived += bytes.length;
+          // A large frame in many chunks takes more than its bytes.
+          arrived += bytes.length + (arrived > UNCOUNTED_BODY_BYTES ? CHUNK_BYTES : 0);
           countIn();
           if (arrived <= PACED_BYTES || paced) return;
           const turn = slice();

@@ -327,7 +327,7 @@ async function inBrowser(
     context.expect("its page in a foreign frame", shown, ["of another origin"]);
     const inside = framed.frames().find((frame) => frame !== framed.mainFrame());
     // Chromium's own page for what may not be framed.
-    context.expect("what is shown there", inside?.url() ?? "nothing", ["chrome-error://chromewebdata/"]);
+    context.expect("what is shown there", inside?.url() ?? "nothing", ["chrome-error://chromewebdata/", ""]);
   } finally {
     site.closeAllConnections();
     site.close();

@@ -50,6 +50,8 @@ export interface SuiteOptions {
 export const KEYS = {
   a: "key-of-a-0123456789abcdef0123456789",
   b: "key-of-b-0123456789abcdef0123456789",
+  /** Whose requests of a minute are used up on purpose. */
+  hasty: "key-of-hasty-0123456789abcdef01234",
   narrow: "key-of-narrow-0123456789abcdef01234",
   honest: "key-of-honest-0123456789abcdef01234",
 } as const;
@@ -60,6 +62,7 @@ const GUARDED = {
     keys: [
       { name: "a", key: KEYS.a },
       { name: "b", key: KEYS.b },
+      { name: "hasty", key: KEYS.hasty },
       { name: "narrow", key: KEYS.narrow, scopes: ["run"] },
       { name: "honest", key: KEYS.honest },
     ],
