@@ -29,6 +29,7 @@ export {
   sessionLimit,
 } from "../transports/limits.ts";
 export { type ConnectionLimits, type Listening, listen } from "../transports/listen.ts";
+export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "../transports/message.ts";
 export { createMetrics, type Metrics } from "../transports/metrics.ts";
 export { type Mounted, type MountOptions, mount } from "../transports/mount.ts";
 export { type OpenAiOptions, openaiImages } from "../transports/openai.ts";

@@ -43,7 +43,7 @@ async function tokenOf({ url }: Listening, wanted: object): Promise<Token> {
 describe("@fal-ai/client with tokens of a few seconds", () => {
   it.each([
     ["a picture after another", 60],
-    ["pictures that take longer than their token lives", 450],
+    ["pictures that take longer than their token lives", 700],
   ])("gets every picture: %s", async (_, stepMs) => {
     const server = await serving(stepMs);
     const { WebSocket: before } = globalThis;
@@ -68,7 +68,7 @@ describe("@fal-ai/client with tokens of a few seconds", () => {
       connectionKey: crypto.randomUUID(),
       tokenProvider: async () => {
         tokens++;
-        const made = await tokenOf(server, { seconds: 2, ...(subject && { subject }) });
+        const made = await tokenOf(server, { seconds: 5, ...(subject && { subject }) });
         subject = made.subject;
         return made.token;
       },
@@ -79,7 +79,7 @@ describe("@fal-ai/client with tokens of a few seconds", () => {
       onError: (error) => errors.push(error),
     });
     const wanted: string[] = [];
-    const end = Date.now() + 9_000;
+    const end = Date.now() + 12_000;
     while (Date.now() < end) {
       const prompt = `picture ${wanted.length}`;
       wanted.push(prompt);

@@ -14,10 +14,13 @@ import { ByteCollector } from "./byte-collector.ts";
 import type { InputSource } from "./failure.ts";
 import { JsonReader } from "./json-reader.ts";
 import { clientOf } from "./limits.ts";
+import type { MessageBounds } from "./message.ts";
 
 export interface BodyOptions {
   /** Bytes of a body, at most; more is 413. */
   maxBodyBytes?: number;
+  /** Items, names and levels of a JSON body, at most; left out: `MESSAGE_BOUNDS`. */
+  bounds?: Partial<MessageBounds>;
   /** What bodies that arrive are counted on. */
   account?: Account;
   /** Whose account it is. Default: the credential's, or the address of the connection. */
@@ -63,7 +66,7 @@ export async function readInput<Input>(c: Context, options: InputOptions<Input>)
  * @throws MessageError; what `readBody` throws
  */
 export async function readJson(c: Context, options: BodyOptions, keepBase64: boolean = false): Promise<unknown> {
-  const reader = new JsonReader(declaredBytes(c), keepBase64);
+  const reader = new JsonReader(declaredBytes(c), { keepBase64, bounds: options.bounds });
   await readBody(c, options, (part) => reader.write(part));
   return reader.end();
 }

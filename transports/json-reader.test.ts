@@ -1,13 +1,15 @@
+import { encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Base64Text } from "../src/engine/base64-text.ts";
 import { JsonReader } from "./json-reader.ts";
 import { MESSAGE_BOUNDS, MessageError } from "./message.ts";
+import { unpack } from "./msgpack.ts";
 
 /** Reads `text` in pieces that end at `cuts`. */
 function read(text: string | Uint8Array, piece: number = Number.POSITIVE_INFINITY, keepBase64 = true): unknown {
   const bytes = typeof text === "string" ? Buffer.from(text) : text;
-  const reader = new JsonReader(bytes.length, keepBase64);
+  const reader = new JsonReader(bytes.length, { keepBase64 });
   for (let at = 0; at < bytes.length; at += piece) reader.write(bytes.subarray(at, at + piece));
   return reader.end();
 }
@@ -199,6 +201,20 @@ describe("too much", () => {
     }
     expect(refusal("[".repeat(depth) + "]".repeat(depth))).toBe("taken");
     for (const open of ["[", '{"a":', "[{"]) expect(refusal(open.repeat(5e6))).toMatch(/32 deep/);
+  });
+
+  it("is what whoever takes the text says", () => {
+    const bounded = (text: string) => {
+      const reader = new JsonReader(text.length, { bounds: { values: 3, depth: 1 } });
+      reader.write(Buffer.from(text));
+      return reader.end();
+    };
+    expect(bounded('{"a":1}')).toEqual({ a: 1 });
+    expect(() => bounded("[1,2,3]")).toThrow(/may hold 3 items/);
+    expect(() => bounded("[[]]")).toThrow(/nested 1 deep/);
+    expect(unpack(encode([1, 2, 3]), { values: 3 })).toEqual([1, 2, 3]);
+    expect(() => unpack(encode([1, 2, 3, 4]), { values: 3 })).toThrow(/may hold 3 items/);
+    expect(() => unpack(encode([[]]), { depth: 1 })).toThrow(/nested 1 deep/);
   });
 
   it("of short texts, numbers or names is refused as well", () => {

@@ -14,10 +14,18 @@
 import { randomBytes } from "node:crypto";
 import type { Base64Text } from "../src/engine/base64-text.ts";
 import { LongText } from "./long-text.ts";
-import { MESSAGE_BOUNDS, MessageError, nameTooLong, tooDeep, tooManyValues } from "./message.ts";
+import {
+  MESSAGE_BOUNDS,
+  type MessageBounds,
+  MessageError,
+  NAME_BYTES,
+  nameTooLong,
+  tooDeep,
+  tooManyValues,
+} from "./message.ts";
 
 /** Bytes of a text that stays in the skeleton; a name always does. */
-const SHORT = MESSAGE_BOUNDS.name;
+const SHORT = NAME_BYTES;
 /** Bytes of a text that are decoded at once. */
 const PIECE = 64 * 1024;
 /** Bytes of the skeleton, at most. */
@@ -36,10 +44,21 @@ const MARKED = JSON.stringify(MARK);
 
 const notJson = () => new MessageError("The body is not valid JSON");
 
+export interface JsonOptions {
+  /**
+   * Whether pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text; of other texts of
+   * more than a megabyte the length alone is kept then.
+   */
+  readonly keepBase64?: boolean;
+  /** What the text may hold; left out: `MESSAGE_BOUNDS`. */
+  readonly bounds?: Partial<MessageBounds>;
+}
+
 export class JsonReader {
   /** Bytes of the whole text, or a guess; pictures are given room by it. */
   readonly #expected: number;
   readonly #keepBase64: boolean;
+  readonly #bounds: MessageBounds;
   #read = 0;
   #skeleton: Buffer = Buffer.allocUnsafe(1024);
   #length = 0;
@@ -62,14 +81,11 @@ export class JsonReader {
   /** The text that ended last was cut out: it may not be a name. */
   #lastWasLong = false;
 
-  /**
-   * @param expectedBytes bytes of the whole text, or a guess
-   * @param keepBase64 whether pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text;
-   * of other texts of more than a megabyte the length alone is kept then
-   */
-  constructor(expectedBytes: number = 0, keepBase64: boolean = false) {
+  /** @param expectedBytes bytes of the whole text, or a guess */
+  constructor(expectedBytes: number, { keepBase64 = false, bounds }: JsonOptions = {}) {
     this.#expected = expectedBytes;
     this.#keepBase64 = keepBase64;
+    this.#bounds = { ...MESSAGE_BOUNDS, ...bounds };
   }
 
   /**
@@ -107,7 +123,7 @@ export class JsonReader {
         case 0x7b: // {
         case 0x5b: // [
           this.#count();
-          if (++this.#depth > MESSAGE_BOUNDS.depth) throw tooDeep();
+          if (++this.#depth > this.#bounds.depth) throw tooDeep(this.#bounds);
           break;
         case 0x7d: // }
         case 0x5d: // ]
@@ -215,7 +231,7 @@ export class JsonReader {
   }
 
   #count(): void {
-    if (++this.#values > MESSAGE_BOUNDS.values) throw tooManyValues();
+    if (++this.#values > this.#bounds.values) throw tooManyValues(this.#bounds);
   }
 
   #put(byte: number): void {

@@ -31,6 +31,11 @@ export interface ConnectionLimits extends MountOptions {
 const IDLE_SWEEP_MS = 100;
 /** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
 const MAX_HEADER_BYTES = 16 * 1024;
+/**
+ * Connections that the system may hold until they are taken. Of Node's 511, a thousand that come at once leave somebody
+ * else's waiting for its next try, seconds later. Linux allows 4,096 where nothing else is set.
+ */
+const BACKLOG = 4_096;
 /** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */
 const SLOW_SWEEP_MS = 1_000;
 
@@ -66,7 +71,7 @@ export function listen(
   onServer?.(server, mounted.sockets);
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, hostname, () => {
+    server.listen({ port, host: hostname, backlog: BACKLOG }, () => {
       server.off("error", reject);
       // A connection that cannot be taken (no descriptor is left) is no reason to end.
       server.on("error", (error) => options.onError?.(error));

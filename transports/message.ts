@@ -5,14 +5,16 @@
  * some thirty values; a run of somebody's own may take long lists, and gets twenty thousand.
  */
 
-export const MESSAGE_BOUNDS = {
+export interface MessageBounds {
   /** Items and names: every element of a list, every name and every value of a map, at all levels. */
-  values: 20_000,
+  readonly values: number;
   /** Levels of lists and maps. */
-  depth: 32,
-  /** Bytes of a name: as a property of an object a long one takes long. */
-  name: 256,
-} as const;
+  readonly depth: number;
+}
+
+export const MESSAGE_BOUNDS: MessageBounds = { values: 20_000, depth: 32 };
+/** Bytes of a name: as a property of an object a long one takes long. */
+export const NAME_BYTES = 256;
 
 /** The message cannot be taken. The text may be shown. */
 export class MessageError extends Error {
@@ -26,14 +28,14 @@ export class MessageError extends Error {
   }
 }
 
-export function tooManyValues(): MessageError {
-  return new MessageError(`a message may hold ${MESSAGE_BOUNDS.values} items and names; this one holds more`, 413);
+export function tooManyValues({ values }: MessageBounds): MessageError {
+  return new MessageError(`a message may hold ${values} items and names; this one holds more`, 413);
 }
 
 export function nameTooLong(): MessageError {
-  return new MessageError(`a name may be ${MESSAGE_BOUNDS.name} bytes long; this one is longer`, 413);
+  return new MessageError(`a name may be ${NAME_BYTES} bytes long; this one is longer`, 413);
 }
 
-export function tooDeep(): MessageError {
-  return new MessageError(`values may be nested ${MESSAGE_BOUNDS.depth} deep; these are nested deeper`);
+export function tooDeep({ depth }: MessageBounds): MessageError {
+  return new MessageError(`values may be nested ${depth} deep; these are nested deeper`);
 }

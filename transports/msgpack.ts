@@ -7,7 +7,15 @@
  * before the stack does. Binary data are copies, since a view keeps its whole frame, unless they are most of it.
  */
 import { Packr, Unpackr } from "msgpackr";
-import { MESSAGE_BOUNDS, MessageError, nameTooLong, tooDeep, tooManyValues } from "./message.ts";
+import {
+  MESSAGE_BOUNDS,
+  type MessageBounds,
+  MessageError,
+  NAME_BYTES,
+  nameTooLong,
+  tooDeep,
+  tooManyValues,
+} from "./message.ts";
 
 /** Bytes before a text, at most: its kind and its length. */
 const HEAD_BYTES = 5;
@@ -24,10 +32,14 @@ export function pack(value: unknown): Uint8Array<ArrayBuffer> {
   return new Uint8Array(packr.pack(value));
 }
 
-/** @throws MessageError */
-export function unpack(frame: Uint8Array): unknown {
-  const walk = { view: new DataView(frame.buffer, frame.byteOffset, frame.byteLength), values: 0 };
-  const end = skip(walk, 0, MESSAGE_BOUNDS.depth);
+/**
+ * @param bounds what the frame may hold; left out: `MESSAGE_BOUNDS`
+ * @throws MessageError
+ */
+export function unpack(frame: Uint8Array, bounds?: Partial<MessageBounds>): unknown {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const walk: Walk = { view, values: 0, bounds: { ...MESSAGE_BOUNDS, ...bounds } };
+  const end = skip(walk, 0, walk.bounds.depth);
   if (end !== frame.byteLength) throw new MessageError("a frame holds one msgpack value; this one holds more");
   try {
     return withoutFrame(unpackr.unpack(frame), frame.byteLength);
@@ -55,28 +67,29 @@ function withoutFrame(value: unknown, frameBytes: number): unknown {
 /** A frame that is looked through, and the values seen so far. */
 interface Walk {
   readonly view: DataView;
+  readonly bounds: MessageBounds;
   values: number;
 }
 
 /** The offset after the value at `at`. */
 function skip(walk: Walk, at: number, depth: number): number {
-  const { view } = walk;
+  const { view, bounds } = walk;
   const size = view.byteLength;
   const need = (offset: number, bytes: number) => {
     if (offset + bytes > size) throw new MessageError("the frame ends in the middle of a value");
     return offset + bytes;
   };
   const items = (offset: number, count: number, map = false) => {
-    if (depth === 0) throw tooDeep();
+    if (depth === 0) throw tooDeep(bounds);
     // Every item takes a byte at least: a count that the frame cannot hold is a lie.
     need(offset, count);
     walk.values += count;
-    if (walk.values > MESSAGE_BOUNDS.values) throw tooManyValues();
+    if (walk.values > bounds.values) throw tooManyValues(bounds);
     let next = offset;
     for (let index = 0; index < count; index++) {
       const begin = next;
       next = skip(walk, begin, depth - 1);
-      if (map && index % 2 === 0 && next - begin > MESSAGE_BOUNDS.name + HEAD_BYTES) throw nameTooLong();
+      if (map && index % 2 === 0 && next - begin > NAME_BYTES + HEAD_BYTES) throw nameTooLong();
     }
     return next;
   };

@@ -544,7 +544,10 @@ const BY_HAND: Readonly<Record<string, Json>> = {
       { type: "string", pattern: "^\\d{1,20}$", description: `decimal, up to ${LIMITS.seed}` },
     ],
   },
-  image: { type: "string", description: "the picture to start from, as a data URI (data:image/png;base64,…), or its base64 alone" },
+  image: {
+    type: "string",
+    description: "the picture to start from, as a data URI (data:image/png;base64,…), or its base64 alone",
+  },
   image_url: { type: "string", description: "fal's name for image; addresses are not fetched" },
 };
 const PICTURE_FILE: Json = { type: "string", format: "binary", description: "JPEG, PNG or WebP" };

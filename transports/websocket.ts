@@ -27,7 +27,7 @@ import type { Failure } from "./failure.ts";
 import { UNCOUNTED_BODY_BYTES } from "./input.ts";
 import { JsonReader } from "./json-reader.ts";
 import { clientOf } from "./limits.ts";
-import { MessageError } from "./message.ts";
+import { type MessageBounds, MessageError } from "./message.ts";
 import { unpack } from "./msgpack.ts";
 import { UNCOUNTED_ANSWER_BYTES } from "./outflow.ts";
 import { BUFFERING, createSession, type Line, type Session, type SessionOptions } from "./realtime-session.ts";
@@ -46,6 +46,8 @@ export interface RealtimeOptions<Input>
   expiresAt?: (c: Context) => number | undefined;
   /** Milliseconds from then in which the session still takes requests. */
   expiryGraceMs?: number;
+  /** Items, names and levels of a frame, at most; left out: `MESSAGE_BOUNDS`. */
+  bounds?: Partial<MessageBounds>;
   /** `parse` takes base64 of 64 KiB and more, in JSON, as `Base64Text`. */
   keepBase64?: boolean;
   /** Milliseconds that a client has to come back after its connection broke. */
@@ -191,8 +193,8 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
 
   /** A frame as the value that it holds. */
   async function decoded(frame: Buffer, binary: boolean): Promise<unknown> {
-    if (binary) return unpack(frame);
-    const reader = new JsonReader(frame.length, options.keepBase64);
+    if (binary) return unpack(frame, options.bounds);
+    const reader = new JsonReader(frame.length, options);
     for (let at = 0; at < frame.length; at += SLICE_BYTES) {
       await slice();
       reader.write(frame.subarray(at, at + SLICE_BYTES));
