@@ -128,6 +128,35 @@ describe("bodies that arrive", () => {
   });
 });
 
+it("of a connection nothing is held when it is gone, whatever was under way on it", async () => {
+  const run = gradientRun();
+  const server = await serving({}, { run: (input, context) => run({ ...input, step_ms: 5, side: 512 }, context) });
+  const body = '{"prompt":"x","num_inference_steps":4,"output_format":"png"}';
+  const ask = (path: string) => `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  const broken = [];
+  for (const paths of [
+    ["/", "/", "/"],
+    ["/stream", "/", "/v1/images/generations"],
+    ["/v1/images/generations", "/stream"],
+  ]) {
+    const gets = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    broken.push(await sending(server, paths.map(ask).join("") + gets));
+  }
+  const { socket } = await session(server, "?mode=queue");
+  const frame = Buffer.concat([Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0x01, 0, 0, 0, 0, 0, 0, 0]), Buffer.alloc(MIB)]);
+  for (let n = 0; n < 5; n++) socket.send(encode({ prompt: "x", num_inference_steps: 4, output_format: "png" }));
+  (socket as unknown as { _socket: net.Socket })._socket.write(frame);
+  socket.pause();
+  await until(() => server.account.bytes("bodies") > MIB / 2);
+  await sleep(150);
+  for (const { socket } of broken) socket.destroy();
+  socket.terminate();
+  const held = () => (["bodies", "answers"] as const).map((kind) => server.account.bytes(kind));
+  await until(() => held().every((bytes) => bytes === 0), 10_000);
+  await sleep(300);
+  expect(held()).toEqual([0, 0]);
+});
+
 describe("sessions", () => {
   it("refuse a frame of more values than a message may hold, whatever its bytes", async () => {
     const server = await serving();

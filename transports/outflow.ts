@@ -51,10 +51,12 @@ export class Outflow {
     await slice();
     const next = this.#chunks?.next();
     if (next?.done === false) return next.value;
-    this.end();
+    this.#chunks = undefined;
+    this.#hold.resize(0);
     return undefined;
   }
 
+  /** There is nothing more to say. */
   end(): void {
     this.#chunks = undefined;
     this.#hold.release();
@@ -77,8 +79,12 @@ export function jsonAnswer(
     {
       async pull(controller) {
         const chunk = await outflow.next();
-        if (chunk === undefined) controller.close();
-        else controller.enqueue(chunk);
+        if (chunk !== undefined) {
+          controller.enqueue(chunk);
+          return;
+        }
+        outflow.end();
+        controller.close();
       },
       cancel: () => outflow.end(),
     },

@@ -37,11 +37,14 @@ export interface Hold {
   readonly bytes: number;
   /** Whether it was ended to make room; nothing more is counted on it then. */
   readonly ended: boolean;
-  /** Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. */
+  /**
+   * Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. Of one that has been
+   * ended or released nothing is counted any more, so that what comes late is not held for ever.
+   */
   resize(bytes: number): boolean;
   /** It moves, though its bytes are the same. */
   touch(): void;
-  /** Gives the bytes back. Harmless when repeated. */
+  /** Gives the bytes back, for good. Harmless when repeated. */
   release(): void;
 }
 
@@ -60,6 +63,7 @@ export interface Account {
 class Entry implements Hold {
   bytes = 0;
   ended = false;
+  #released = false;
   readonly since = performance.now();
   moved = this.since;
   readonly kind: Kind;
@@ -73,7 +77,7 @@ class Entry implements Hold {
   }
 
   resize(bytes: number): boolean {
-    if (this.ended) return false;
+    if (this.ended || this.#released) return false;
     this.moved = performance.now();
     if (bytes <= this.bytes || this.kind.admits(this, bytes - this.bytes)) {
       this.kind.set(this, bytes);
@@ -90,6 +94,7 @@ class Entry implements Hold {
   }
 
   release(): void {
+    this.#released = true;
     this.kind.set(this, 0);
   }
 
