@@ -22,22 +22,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createApp } from "../transports/app.ts";
 import type { GateOptions } from "../transports/gate.ts";
 import { type Listening, listen } from "../transports/listen.ts";
+import { CHROMIUM, CHROMIUM_FLAGS } from "./chromium.ts";
 import { gradientRun, until } from "./gradient-run.ts";
 
-const CHROMIUM = "/usr/bin/chromium";
 /** A name that is elsewhere first and here later has an address of its own. */
 const REBINDING = "127.0.0.2";
-const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
-  `--host-resolver-rules=MAP rebind.example ${REBINDING}, MAP *.example 127.0.0.1`,
-];
+const FLAGS = [...CHROMIUM_FLAGS, `--host-resolver-rules=MAP rebind.example ${REBINDING}, MAP *.example 127.0.0.1`];
 /** Milliseconds in which a request that was to come has come. */
 const QUIET_MS = 700;
 

@@ -25,19 +25,9 @@ import { createApp } from "../transports/app.ts";
 import { createAuthenticator } from "../transports/auth.ts";
 import { type Listening, listen } from "../transports/listen.ts";
 import { playground } from "../transports/playground.ts";
+import { CHROMIUM, CHROMIUM_FLAGS } from "./chromium.ts";
 import { gradient, until } from "./gradient-run.ts";
 
-const CHROMIUM = "/usr/bin/chromium";
-const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
-];
 /** A picture on a software GPU that something else is using too. */
 const PICTURE = { timeout: 90_000 };
 
@@ -109,7 +99,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
       .route("/", playground(built))
       .route("/", createApp({ run, health: () => ({ model: name, adapter: runtime.adapter, defaults, few_step }) }));
     server = await listen(app, 0, "127.0.0.1");
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
   }, 300_000);
 
   afterAll(async () => {

@@ -9,20 +9,13 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { type Browser, chromium } from "playwright-core";
+import { CHROMIUM, CHROMIUM_FLAGS } from "../chromium.ts";
 import { type Attack, SMALL } from "./attack.ts";
 import { ATTACKER, exchange, HONEST, request } from "./raw-http.ts";
 import { RealtimeClient } from "./realtime-client.ts";
 
-const CHROMIUM = "/usr/bin/chromium";
 const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
+  ...CHROMIUM_FLAGS,
   "--host-resolver-rules=MAP rebind.example 127.0.0.1,MAP evil.example 127.0.0.1,MAP *.evil.example 127.0.0.1",
 ];
 /** What a page's requests take to arrive. */
