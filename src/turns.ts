@@ -1,9 +1,9 @@
 /**
  * Long computations in short pieces, so that the event loop serves others between them.
  *
- * There are two sorts. What clients send and read is worked on in *slices* of some 64 KiB, each well under a millisecond:
- * sixteen of them are done in a turn, whoever they are for, and the others wait for the next. So do requests that begin. What the engine computes is
- * longer:
+ * There are two sorts. The bytes that clients send and read are worked on in *slices* of some 64 KiB, each well under a millisecond:
+ * sixteen of them are done in a turn, whoever they are for, and the others wait for the next. So do requests that begin. The engine's
+ * computations are longer:
  *
  * Such a computation is a generator: it yields where it may be interrupted, every millisecond or so, and returns its
  * result. Whoever needs that at once drains it (`atOnce`); a run of the engine has it done in turns (`inTurns`). All that

@@ -1,15 +1,15 @@
 /**
  * JSON (RFC 8259) of a stranger, as it arrives.
  *
- * `JSON.parse` is given what is left after two things were done to the bytes, slice by slice:
+ * Two things are done to the bytes, slice by slice, before `JSON.parse` gets the rest:
  *
  * - *Counting.* Values and levels are bounded (`MESSAGE_BOUNDS`) while the text goes by, so that a text of brackets ends at
  *   the first ones too many and not after ten seconds.
  * - *Cutting out.* Texts of more than 256 bytes do not go through `JSON.parse`. A picture, which is base64 with or without
  *   `data:…;base64,` before it, is decoded as it comes, so that it is in memory once, as bytes; other texts are decoded in
- *   pieces. What is left, the *skeleton*, is at most 4 MiB.
+ *   pieces. The rest, the *skeleton*, is at most 4 MiB.
  *
- * The grammar is `JSON.parse`'s business: what is not JSON leaves a skeleton that is not.
+ * The grammar is `JSON.parse`'s business: a text that is not JSON leaves a skeleton that is not.
  */
 import { randomBytes } from "node:crypto";
 import type { Base64Text } from "../src/engine/base64-text.ts";

@@ -15,7 +15,7 @@ export class LongText {
   #bytes: ByteCollector;
   #rest = "";
   #padding = 0;
-  // Text. What is too long to mean anything is counted and not kept.
+  // Text. Characters that are too many to mean anything are counted and not kept.
   readonly #onlyBase64: boolean;
   #text = "";
   #unkept = 0;

@@ -46,7 +46,7 @@ export function inTurn(request: IncomingMessage, response: ServerResponse, accou
     begin(answer);
     return;
   }
-  // Who has gone meanwhile wants nothing any more.
+  // A client that has gone meanwhile wants nothing any more.
   waiting.push(() => begin(() => !socket.destroyed && answer()));
   if (waiting.length > MAX_WAITING || !hold.resize(waiting.length * REQUEST_BYTES)) socket.destroy();
 }

@@ -1,6 +1,6 @@
 /**
- * Clients that ask and do not read. What was written to a connection stays in memory until it is taken, so a connection of
- * which nothing is taken for long is closed, whatever kind of answer it is.
+ * Clients that ask and do not read. Bytes that were written to a connection stay in memory until they are taken, so a
+ * connection of which nothing is taken for long is closed, whatever kind of answer it is.
  */
 import type { ServerResponse } from "node:http";
 

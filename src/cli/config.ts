@@ -495,7 +495,7 @@ the name that the proxy itself uses into \`hosts\`. The addresses that the queue
 
 ## Memory
 
-Whatever a client does, what it can make the server hold has a bound, and something happens at it. [security.md](security.md)
+Whatever a client does, the memory that it can take has a bound, and something happens at it. [security.md](security.md)
 has the table and the sum of them all, which \`/metrics\` shows as \`daguerre_memory_bound_bytes\`, beside what is held at the
 moment, \`daguerre_held_bytes\`, by kind.
 
@@ -504,8 +504,8 @@ moment, \`daguerre_held_bytes\`, by kind.
 - Requests that wait (\`limits.waiting\`, \`limits.waiting_bytes\`) and what sessions hold (\`limits.sessions_bytes\`) are refused with
   503. A client may have as many as are left free for others, and clients take turns.
 - Events are held once, in their job's log: \`limits.log_bytes\` a job, \`limits.retained_bytes\` for all that have ended, of the
-  client with the most first. At the bound replaced previews go first, then the oldest events; who still wanted those is cut
-  off, and told 410 when coming back.
+  client with the most first. At the bound replaced previews go first, then the oldest events; a client that still wanted those is cut
+  off, and told 410 when it comes back.
 - A client that reads slowly or not at all: over a stream, one encoded event beyond what its socket takes; over a WebSocket,
   one for each request under way, 256 KiB of previews, and 1 MiB of answers, above which nothing more is read from it.
   Newer previews take the place of those that it has not taken. After 2 minutes without a byte taken an answer is cut off;

@@ -106,7 +106,7 @@ withSettings(program.command("serve"))
       await runtime.close();
       throw error;
     });
-    // Whoever reads what is printed may leave.
+    // The reader of the terminal's output may leave.
     process.stdout.on("error", () => {});
     let closing = false;
     const end = (code = 0) => {
@@ -127,7 +127,7 @@ withSettings(program.command("serve"))
     };
     process.on("SIGINT", interrupt);
     process.on("SIGTERM", interrupt);
-    // What comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
+    // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
     let faults = 0;
     process.on("uncaughtException", (error, origin) => {
       server.failed(error, origin);

@@ -11,7 +11,7 @@
  * - A hold that cannot be ended is refused. A client may have as much as is left free for others after it, so that somebody
  *   who asks for little always finds room; one who holds nothing yet may take all that is free.
  *
- * What is held elsewhere under a bound of its own (the logs of jobs) is entered as a source, so that all of it is read in
+ * Bytes that are held elsewhere under a bound of their own (the logs of jobs) are entered as a source, so that all of it is read in
  * one place. A client is any text that tells clients apart.
  */
 
@@ -39,7 +39,7 @@ export interface Hold {
   readonly ended: boolean;
   /**
    * Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. Of one that has been
-   * ended or released nothing is counted any more, so that what comes late is not held for ever.
+   * ended or released nothing is counted any more, so that bytes that come late are not held for ever.
    */
   resize(bytes: number): boolean;
   /** It moves, though its bytes are the same. */
@@ -54,8 +54,6 @@ export interface Account {
   open(kind: HoldKind, client: string, end?: () => void): Hold;
   /** Bytes of a kind, of all clients or of one. */
   bytes(kind: HoldKind, client?: string): number;
-  /** Clients that hold anything of a kind. */
-  clients(kind: HoldKind): number;
   /** Enters bytes that are held, and bounded, elsewhere. */
   enter(kind: HoldKind, bytes: () => number): void;
 }
@@ -105,7 +103,7 @@ class Entry implements Hold {
   }
 }
 
-/** What is held of one kind. */
+/** The holds of one kind. */
 class Kind {
   total = 0;
   readonly bound: number;
@@ -168,7 +166,6 @@ export function createAccount(bounds: Partial<MemoryBounds> = {}): Account {
       if (client !== undefined) return clients.get(client)?.bytes ?? 0;
       return sources.reduce((sum, bytes) => sum + bytes(), total);
     },
-    clients: (kind) => kinds[kind].clients.size,
     enter(kind, bytes) {
       kinds[kind].sources.push(bytes);
     },
