@@ -7,11 +7,11 @@ const BUNDLED = ["commander", "zod"];
 
 export default defineConfig([
   {
-    entry: { index: "src/index.ts", cli: "src/cli/main.ts" },
+    entry: { index: "index.ts", cli: "cli/main.ts" },
     platform: "node",
     target: "node20",
     format: "esm",
-    dts: { entry: "src/index.ts" },
+    dts: { entry: "index.ts" },
     loader: { ".wgsl": "text" },
     clean: true,
     fixedExtension: false,

@@ -13,7 +13,7 @@ export default defineConfig({
     },
   ],
   test: {
-    include: ["{src,transports,shaders,test,examples}/**/*.test.ts"],
+    include: ["{src,transports,cli,shaders,test,examples}/**/*.test.ts"],
     // One software GPU already uses every core; test files take turns.
     fileParallelism: false,
     pool: "forks",

@@ -1,6 +1,6 @@
 /** Numbers that are the same on every machine: a seed's stream of normal deviates (mulberry32, Irwin–Hall of four). */
 
-import { float16BitsToFloat32, float32ToFloat16Bits } from "../src/weights/element-types.ts";
+import { float16BitsToFloat32, float32ToFloat16Bits } from "../src/platform/float16.ts";
 
 export interface RandomSpec {
   readonly deviation: number;

@@ -6,7 +6,7 @@
 import type { Gpu } from "../src/gpu/device.ts";
 import type { Recorder } from "../src/graph/recorder.ts";
 import type { ParameterPart, Storage } from "../src/graph/tensor.ts";
-import { type LoadedParameters, loadParameters } from "../src/models/load.ts";
+import { type LoadedParameters, loadParameters } from "../src/memory/load.ts";
 import type { TensorEntry } from "../src/weights/tensor-set.ts";
 
 /** Uniform numbers in (0, 1): a 32-bit linear congruential generator (Numerical Recipes, 3rd ed., 7.1), high bits. */

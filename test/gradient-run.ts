@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
-import type { RunContext } from "../src/engine/run.ts";
+import type { RunContext } from "../src/jobs/run.ts";
 
 export interface GradientInput {
   prompt: string;

@@ -47,7 +47,7 @@ async function serving() {
     process.execPath,
     [
       ...["./tooling/wgsl-loader.mjs", "tsx", preload].flatMap((module) => ["--import", module]),
-      ...["src/cli/main.ts", "serve", "--port", "0", "--adapter", "software", "--shutdown-seconds", "60"],
+      ...["cli/main.ts", "serve", "--port", "0", "--adapter", "software", "--shutdown-seconds", "60"],
     ],
     { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] },
   );

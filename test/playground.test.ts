@@ -18,8 +18,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { Runtime } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
-import type { Run } from "../src/engine/run.ts";
 import { createRuntime } from "../src/engine/runtime.ts";
+import type { Run } from "../src/jobs/run.ts";
 import { playgroundBuild } from "../tooling/playground-page.ts";
 import { createApp } from "../transports/app.ts";
 import { createAuthenticator } from "../transports/auth.ts";

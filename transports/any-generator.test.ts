@@ -8,14 +8,14 @@ import { decode } from "@msgpack/msgpack";
 import { Hono } from "hono";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { map } from "../src/engine/map.ts";
-import type { AnyRun } from "../src/engine/run.ts";
+import { worker } from "../src/hosts/thread.ts";
+import { map } from "../src/jobs/map.ts";
+import type { AnyRun } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { json } from "./json.ts";
 import { type Listening, listen } from "./listen.ts";
 import { type SseOptions, sse } from "./sse.ts";
 import { realtime } from "./websocket.ts";
-import { worker } from "./worker.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
 type Fields = any;

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
-import type { Run, RunContext } from "../src/engine/run.ts";
+import type { Run, RunContext } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
 import { type Listening, listen } from "./listen.ts";

@@ -2,12 +2,12 @@
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
 import { type Context, Hono } from "hono";
-import { type Account, createAccount } from "../src/engine/account.ts";
 import type { RunEvent } from "../src/engine/events.ts";
-import { JobError } from "../src/engine/job-errors.ts";
-import { createJobs, type JobsOptions } from "../src/engine/jobs.ts";
 import { type GenerationRequest, parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
-import type { Run } from "../src/engine/run.ts";
+import { type Account, createAccount } from "../src/jobs/account.ts";
+import { JobError } from "../src/jobs/job-errors.ts";
+import { createJobs, type JobsOptions } from "../src/jobs/jobs.ts";
+import type { Run } from "../src/jobs/run.ts";
 import { wholeAddress } from "./address.ts";
 import { createAuthenticator, ownerOf, principalOf } from "./auth.ts";
 import { docsPage } from "./docs.ts";

@@ -1,15 +1,15 @@
 /**
  * From an HTTP request to a run's input: a JSON body, a form, or the query of a GET.
  *
- * A body is taken apart as it comes, in slices (`src/turns.ts`), and what it holds is bounded before it is decoded
+ * A body is taken apart as it comes, in slices (`src/platform/turns.ts`), and what it holds is bounded before it is decoded
  * (`message.ts`). Beyond its first 64 KiB it is on its client's account (`account.ts`): where bodies take more memory
  * together than they may, the slowest is ended with 408.
  */
 import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
-import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
-import { slice } from "../src/turns.ts";
+import { type Account, PROCESS_ACCOUNT } from "../src/jobs/account.ts";
+import { slice } from "../src/platform/turns.ts";
 import { ByteCollector } from "./byte-collector.ts";
 import type { InputSource } from "./failure.ts";
 import { JsonReader } from "./json-reader.ts";

@@ -1,6 +1,6 @@
 /** What can be done to a job besides watching it: look at it, change it while it runs, cancel it. */
 import type { Context } from "hono";
-import type { Job, Jobs } from "../src/engine/jobs.ts";
+import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { type InputOptions, readInput } from "./input.ts";
 import { type OwnerOf, viewerOf } from "./source.ts";

@@ -5,8 +5,8 @@
  * other: it can be looked at and cancelled by its id, joined by its idempotency key, and ends when its client leaves.
  */
 import type { Context } from "hono";
-import { JobError } from "../src/engine/job-errors.ts";
-import type { LogReader } from "../src/engine/job-log.ts";
+import { JobError } from "../src/jobs/job-errors.ts";
+import type { LogReader } from "../src/jobs/job-log.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
 import { JsonText } from "./json-text.ts";

@@ -8,8 +8,8 @@ import type { Socket } from "node:net";
 import type { Context, MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import { type Account, HOLD_KINDS } from "../src/engine/account.ts";
-import type { Jobs } from "../src/engine/jobs.ts";
+import { type Account, HOLD_KINDS } from "../src/jobs/account.ts";
+import type { Jobs } from "../src/jobs/jobs.ts";
 import type { Observe } from "./observed-run.ts";
 
 /** What is read at the moment when somebody asks. */

@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer, getRequestListener } from "@hono/node-server";
 import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
-import { type Account, PROCESS_ACCOUNT } from "../src/engine/account.ts";
+import { type Account, PROCESS_ACCOUNT } from "../src/jobs/account.ts";
 import { begin, inTurn } from "./pipelining.ts";
 import { watchReaders } from "./unread.ts";
 import { isBusy } from "./websocket.ts";

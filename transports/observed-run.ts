@@ -4,7 +4,7 @@
  * Time is counted from the request for an event to its arrival, so that a slow client, which asks late, does not make the
  * model look slow.
  */
-import type { Run, RunContext } from "../src/engine/run.ts";
+import type { Run, RunContext } from "../src/jobs/run.ts";
 
 export type Outcome = "completed" | "cancelled" | "failed";
 

@@ -9,11 +9,11 @@
 import { type Context, Hono } from "hono";
 import { Base64Text } from "../src/engine/base64-text.ts";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
-import { JobError } from "../src/engine/job-errors.ts";
-import type { LogEntry, LogReader } from "../src/engine/job-log.ts";
-import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { encodePicture, PREVIEW_QUALITY } from "../src/image/encode.ts";
+import { JobError } from "../src/jobs/job-errors.ts";
+import type { LogEntry, LogReader } from "../src/jobs/job-log.ts";
+import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { ownerOf } from "./auth.ts";
 import { CANCELLED, type Failure, failureOf } from "./failure.ts";
 import { readForm } from "./form.ts";

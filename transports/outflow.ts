@@ -4,8 +4,8 @@
  * Where answers that nobody reads take all the memory that they may, the slowest of them are cut off (`account.ts`).
  */
 import type { Context } from "hono";
-import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/engine/account.ts";
-import { slice } from "../src/turns.ts";
+import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/jobs/account.ts";
+import { slice } from "../src/platform/turns.ts";
 import type { JsonText } from "./json-text.ts";
 import { clientOf } from "./limits.ts";
 

@@ -7,8 +7,8 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import type { Account, Hold } from "../src/engine/account.ts";
-import { beginning } from "../src/turns.ts";
+import type { Account, Hold } from "../src/jobs/account.ts";
+import { beginning } from "../src/platform/turns.ts";
 
 /** Requests that may wait on a connection; one that sends more is closed. */
 const MAX_WAITING = 4_096;

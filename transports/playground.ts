@@ -8,7 +8,9 @@
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
 import { Hono } from "hono";
+import { packagePath } from "../src/platform/package-files.ts";
 
 const POLICY = [
   "default-src 'none'",
@@ -45,10 +47,9 @@ interface Page {
   readonly files: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
-/** Beside this file in `dist`; in the checkout, where the build puts it. */
+/** Where the build puts it. */
 function builtPage(): URL {
-  const here = import.meta.url;
-  return new URL(here.includes("/transports/") ? "../dist/playground/" : "./playground/", here);
+  return pathToFileURL(`${packagePath("dist", "playground")}/`);
 }
 
 /** @param folder the built page; read once, at the first request for it */

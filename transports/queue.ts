@@ -11,11 +11,11 @@
  * repeated. A job that failed is COMPLETED too: its result is the failure. Jobs are gone when the process is.
  */
 import { type Context, Hono } from "hono";
-import { PROCESS_ACCOUNT } from "../src/engine/account.ts";
 import type { RunEvent } from "../src/engine/events.ts";
-import { JobError } from "../src/engine/job-errors.ts";
-import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
+import { PROCESS_ACCOUNT } from "../src/jobs/account.ts";
+import { JobError } from "../src/jobs/job-errors.ts";
+import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { wholeAddress } from "./address.ts";
 import { ownerOf } from "./auth.ts";
 import { failureOf, failureResponse, type InputSource } from "./failure.ts";

@@ -13,11 +13,11 @@
  * continue where the client says (`after`), or else behind the last one that was handed to the old line.
  */
 import { randomUUID } from "node:crypto";
-import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/engine/account.ts";
 import { RequestError } from "../src/engine/errors.ts";
-import { bytesOf, type LogEntry, type LogReader } from "../src/engine/job-log.ts";
-import type { Job, Jobs } from "../src/engine/jobs.ts";
 import type { EncodedPicture } from "../src/image/encode.ts";
+import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/jobs/account.ts";
+import { bytesOf, type LogEntry, type LogReader } from "../src/jobs/job-log.ts";
+import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { type Failure, failureOf } from "./failure.ts";
 import { pack } from "./msgpack.ts";
 import { type PreviewPace, previewPace } from "./preview-pace.ts";

@@ -4,8 +4,8 @@
  * for a handler of its own: `app.get("/thumbnails", (c) => sse(map(files, thumbnail))(c))`.
  */
 import type { Context } from "hono";
-import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/engine/jobs.ts";
-import type { AnyRun } from "../src/engine/run.ts";
+import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/jobs/jobs.ts";
+import type { AnyRun } from "../src/jobs/run.ts";
 import type { InputOptions } from "./input.ts";
 import { clientOf } from "./limits.ts";
 import type { AnswerOptions } from "./outflow.ts";

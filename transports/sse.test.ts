@@ -8,7 +8,7 @@ import { createParser, type EventSourceMessage } from "eventsource-parser";
 import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import { RequestError } from "../src/engine/errors.ts";
-import type { Run, RunContext } from "../src/engine/run.ts";
+import type { Run, RunContext } from "../src/jobs/run.ts";
 import { type GradientInput, gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { type Listening, listen } from "./listen.ts";
 import { type SseOptions, sse } from "./sse.ts";

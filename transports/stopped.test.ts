@@ -10,7 +10,7 @@ import { createParser } from "eventsource-parser";
 import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { createJobs } from "../src/engine/jobs.ts";
+import { createJobs } from "../src/jobs/jobs.ts";
 import { gradient, until } from "../test/gradient-run.ts";
 import { type Listening, listen } from "./listen.ts";
 import { resume, sse } from "./sse.ts";

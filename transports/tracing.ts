@@ -1,6 +1,6 @@
 /**
  * A request as OpenTelemetry spans: request → job → step, decode, encode. Only the API is used here, which does nothing
- * until somebody registers an SDK (`src/cli/telemetry.ts`).
+ * until somebody registers an SDK (`cli/telemetry.ts`).
  *
  * A picture is encoded when a client's socket has room, long after the code that made it has returned; so the job's span
  * is found by the job's id there, not by the call stack.
@@ -16,7 +16,7 @@ import {
 } from "@opentelemetry/api";
 import type { MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
-import type { Jobs } from "../src/engine/jobs.ts";
+import type { Jobs } from "../src/jobs/jobs.ts";
 import type { Observe } from "./observed-run.ts";
 
 const tracer = trace.getTracer("daguerre");

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { type ClientOptions, WebSocket } from "ws";
 import { RequestError } from "../src/engine/errors.ts";
 import type { RunEvent } from "../src/engine/events.ts";
-import type { Run } from "../src/engine/run.ts";
+import type { Run } from "../src/jobs/run.ts";
 import { type GradientInput, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { type Listening, listen } from "./listen.ts";
 import { type RealtimeOptions, realtime } from "./websocket.ts";

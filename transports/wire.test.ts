@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Base64Text } from "../src/engine/base64-text.ts";
-import { slotOf } from "../src/engine/jobs.ts";
+import { slotOf } from "../src/jobs/jobs.ts";
 import { gradient } from "../test/gradient-run.ts";
 import { asciiJson, JsonText } from "./json-text.ts";
 import { envelopeOf, wireEvent } from "./wire.ts";

@@ -10,7 +10,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ParameterPart } from "../../src/graph/tensor.ts";
-import { float32ToFloat16Bits } from "../../src/weights/element-types.ts";
+import { float32ToFloat16Bits } from "../../src/platform/float16.ts";
 import { type Component, openComponentFolder, openModelDirectory } from "../../src/weights/model-directory.ts";
 import { type TensorToWrite, writeSafetensors } from "../../src/weights/safetensors.ts";
 import { randomValues } from "../random.ts";

@@ -11,7 +11,7 @@ import { statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { parseBytes } from "../../src/cli/flags.ts";
+import { parseBytes } from "../../cli/flags.ts";
 import { type BandOptions, decodeInBands, isTooSliced } from "../../src/diffusion/bands.ts";
 import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "../../src/diffusion/denoiser.ts";
 import { compileDecoder, type LatentSize, latentBytes, recordDecoder } from "../../src/diffusion/latents.ts";
@@ -19,10 +19,10 @@ import { createSchedule } from "../../src/diffusion/schedulers/create-schedule.t
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { compile, footprint, type Plan } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
+import { activationStorage, loadComponent } from "../../src/memory/component.ts";
+import type { LoadedParameters } from "../../src/memory/load.ts";
 import { type Autoencoder, autoencoder } from "../../src/models/autoencoder.ts";
 import { parseClipTextConfig, poolingPosition } from "../../src/models/clip.ts";
-import { activationStorage, loadComponent } from "../../src/models/component.ts";
-import type { LoadedParameters } from "../../src/models/load.ts";
 import { parseUnetConfig, timestepSinusoids } from "../../src/models/unet.ts";
 import {
   type Component,

@@ -1,9 +1,9 @@
 /** `environment.mjs`: what the adapter has, and whether its matrix unit multiplies as it should, with Dawn's own words where not. */
 
-import { openAdapter } from "../../src/gpu/adapter.ts";
 import { BufferUsage, type Gpu, openGpu } from "../../src/gpu/device.ts";
+import { openAdapter } from "../../src/gpu/drivers/adapter.ts";
 import type { MatrixUnit, SubgroupMatrixConfig } from "../../src/gpu/matrix-unit.ts";
-import { float16BitsToFloat32, float32ToFloat16Bits } from "../../src/weights/element-types.ts";
+import { float16BitsToFloat32, float32ToFloat16Bits } from "../../src/platform/float16.ts";
 import { randomValues } from "../random.ts";
 
 const gpu = await openGpu();

@@ -8,8 +8,8 @@
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { DAWN_FLAGS } from "../../src/gpu/adapter.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
+import { DAWN_FLAGS } from "../../src/gpu/drivers/adapter.ts";
 import { isMatrixVariant, MATRIX_VARIANTS } from "../../src/graph/kernels/matrix.ts";
 import { type KernelTime, setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
@@ -22,7 +22,7 @@ import {
   GROUP_NORM_VARIANTS,
   type Variant,
 } from "../../src/graph/variants.ts";
-import type { LoadedParameters } from "../../src/models/load.ts";
+import type { LoadedParameters } from "../../src/memory/load.ts";
 import { type Contender, compare, type Entry, withScratch, writeTensor } from "../compare.ts";
 import { loadNetwork, prepareLoaded } from "../model/daguerre-network.ts";
 import { declareShape, generatedWeights, weightPool, windowOf } from "../model/generated-weights.ts";

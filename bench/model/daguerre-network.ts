@@ -4,7 +4,7 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import { compile, type Plan } from "../../src/graph/plan.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
-import { type LoadedParameters, loadParameters } from "../../src/models/load.ts";
+import { type LoadedParameters, loadParameters } from "../../src/memory/load.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";
 import { channelsFirst, channelsLast } from "../layout.ts";
 import { replay, storages } from "../peers/daguerre.ts";

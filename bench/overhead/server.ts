@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 
 const checkout = pathToFileURL(`${process.argv[2]}/`);
 // The checkout may be an older one: only what both have is used.
-const { createApp, createMetrics, listen } = await import(new URL("src/index.ts", checkout).href);
+const { createApp, createMetrics, listen } = await import(new URL("index.ts", checkout).href);
 
 const metrics = createMetrics();
 const app = createApp({

@@ -4,7 +4,7 @@ import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { compile, type Plan } from "../../src/graph/plan.ts";
 import { headPadding, Recorder } from "../../src/graph/recorder.ts";
 import type { Storage, Tensor } from "../../src/graph/tensor.ts";
-import { type LoadedParameters, loadParameters } from "../../src/models/load.ts";
+import { type LoadedParameters, loadParameters } from "../../src/memory/load.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";
 import { channelsFirst, channelsLast } from "../layout.ts";
 import { prepareNetwork } from "../model/daguerre-network.ts";

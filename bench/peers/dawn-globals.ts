@@ -1,7 +1,7 @@
 /** What a browser would give a WebGPU library: `navigator.gpu` and the constants, from the same Dawn that Daguerre uses. */
 
 import { globals } from "webgpu";
-import { openAdapter } from "../../src/gpu/adapter.ts";
+import { openAdapter } from "../../src/gpu/drivers/adapter.ts";
 import type { PeerOptions } from "./serve-peer.ts";
 
 export { settle } from "../../src/gpu/waiting.ts";

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { lavapipeDriver, swiftShaderDriver } from "../../src/gpu/software-driver.ts";
+import { lavapipeDriver, swiftShaderDriver } from "../../src/gpu/drivers/software-driver.ts";
 import type { Lap } from "../turns.ts";
 import { REPLY, type Reply, type Request, type Work } from "./peer.ts";
 import type { PeerOptions } from "./serve-peer.ts";

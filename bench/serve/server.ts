@@ -31,7 +31,7 @@ export async function startServer(): Promise<Served> {
   const begun = performance.now();
   const args = [
     ...["--import", path("../../tooling/wgsl-loader.mjs"), "--import", "tsx", "--import", path("probe.mjs")],
-    ...[path("../../src/cli/main.ts"), "serve", "--port", String(port)],
+    ...[path("../../cli/main.ts"), "serve", "--port", String(port)],
   ];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe", "ipc"] });
   let said = "";

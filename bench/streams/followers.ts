@@ -8,7 +8,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Hono } from "hono";
-import { createJobs } from "../../src/engine/jobs.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
 import { listen } from "../../transports/listen.ts";
 import { resume } from "../../transports/sse.ts";
 import { realtime } from "../../transports/websocket.ts";

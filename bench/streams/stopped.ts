@@ -6,7 +6,7 @@ import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createParser } from "eventsource-parser";
 import { Hono } from "hono";
-import { createJobs } from "../../src/engine/jobs.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
 import { listen } from "../../transports/listen.ts";
 import { resume } from "../../transports/sse.ts";
 import { realtime } from "../../transports/websocket.ts";

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateParameters, normals } from "../../test/generated-weights.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Recorder } from "../graph/recorder.ts";
+import type { LoadedParameters } from "../memory/load.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
-import type { LoadedParameters } from "../models/load.ts";
 import { type BandOptions, bandsOf, decodeInBands, encodeInBands } from "./bands.ts";
 import { compileDecoder, compileEncoder, encodePixels, type LatentSize, type Pixels } from "./latents.ts";
 

@@ -18,7 +18,7 @@ import { GraphError, type NormStatistics, Recorder } from "../graph/recorder.ts"
 import { channelsOf, quads, type Storage, tensorBytes } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
-import { inTurns } from "../turns.ts";
+import { inTurns } from "../platform/turns.ts";
 import {
   type Encoded,
   encodedOf,

@@ -6,13 +6,14 @@
 import { basename, join } from "node:path";
 import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
-import { createPlanCache, type PlanCache } from "../graph/plan-cache.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { Parameter, Storage } from "../graph/tensor.ts";
+import { activationStorage, loadComponent, type Precision } from "../memory/component.ts";
+import { createPlanCache, type PlanCache } from "../memory/plan-cache.ts";
+import { type ResidentComponent, withRoom } from "../memory/residency.ts";
+import type { StreamedWeights } from "../memory/streamed-weights.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
-import { activationStorage, loadComponent, type Precision } from "../models/component.ts";
 import { ModelConfigError } from "../models/config.ts";
-import type { StreamedWeights } from "../models/streamed-weights.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
 import { readOptionalJson } from "../weights/json-file.ts";
@@ -26,7 +27,6 @@ import { hasRegularFile } from "../weights/regular-file.ts";
 import { recordDenoiser } from "./denoiser.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import type { RunWeights } from "./lora.ts";
-import { type ResidentComponent, withRoom } from "./residency.ts";
 import { createSchedule } from "./schedulers/create-schedule.ts";
 import { loadTextEncoder, type TextConditioning, type TextEncoder } from "./text-conditioning.ts";
 

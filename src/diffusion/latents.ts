@@ -10,7 +10,7 @@ import { Recorder } from "../graph/recorder.ts";
 import { quads, type Storage, type Tensor } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
-import { inTurns } from "../turns.ts";
+import { inTurns } from "../platform/turns.ts";
 
 /** RGBA8 pixels, row by row from the top left. */
 export interface Pixels {

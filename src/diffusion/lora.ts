@@ -5,13 +5,13 @@
 
 import type { Parameter } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
-import type { LoadedParameters } from "../models/load.ts";
-import { mergeLoras } from "../models/lora.ts";
-import { ownTurn } from "../turns.ts";
+import type { LoadedParameters } from "../memory/load.ts";
+import { mergeLoras } from "../memory/merge-loras.ts";
+import { type Residency, withRoom } from "../memory/residency.ts";
+import { ownTurn } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "../weights/lora.ts";
 import type { DiffusionModel } from "./diffusion-model.ts";
-import { type Residency, withRoom } from "./residency.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {

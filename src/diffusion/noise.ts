@@ -11,7 +11,7 @@
 // Values agree with PyTorch to about 2·10⁻⁶: its vectorised logarithm, sine and cosine are its own. Integers are exact.
 // `philox.ts` is the other generator, that of `torch.Generator("cuda")`.
 
-import { atOnce } from "../turns.ts";
+import { atOnce } from "../platform/turns.ts";
 
 /** A stream of random numbers; each call continues where the last one stopped. */
 export interface NoiseGenerator {

@@ -22,7 +22,7 @@
 //
 // CUDA's fast sine and cosine (`__sincosf`) differ from these by up to about 10⁻⁶.
 
-import { atOnce } from "../turns.ts";
+import { atOnce } from "../platform/turns.ts";
 import { type NoiseGenerator, PIECE, seedBits } from "./noise.ts";
 
 const f32 = Math.fround;

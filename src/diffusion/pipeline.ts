@@ -9,13 +9,14 @@
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { footprint, type Plan, type Range } from "../graph/plan.ts";
-import type { PlanLoan } from "../graph/plan-cache.ts";
 import { GraphError } from "../graph/recorder.ts";
 import { quads, type Storage } from "../graph/tensor.ts";
-import type { StreamedWeights } from "../models/streamed-weights.ts";
+import type { PlanLoan } from "../memory/plan-cache.ts";
+import { withRoom } from "../memory/residency.ts";
+import type { StreamedWeights } from "../memory/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
+import { inTurns, ownTurn } from "../platform/turns.ts";
 import type { PromptWord } from "../text/clip-tokenizer.ts";
-import { inTurns, ownTurn } from "../turns.ts";
 import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";
@@ -38,7 +39,6 @@ import {
 import { type LoraRequest, type RunWeights, variantWeights, weightsOfRun } from "./lora.ts";
 import { cpuGenerator, type NoiseGenerator, PIECE } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
-import { withRoom } from "./residency.ts";
 import { createSchedule, img2imgStart } from "./schedulers/create-schedule.ts";
 import type { Schedule } from "./schedulers/schedule.ts";
 import { compileTextEncoder, encodePrompt, type TextConditioning, zeroConditioning } from "./text-conditioning.ts";

@@ -10,12 +10,12 @@ import { compile, type Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
+import { loadComponent, type Precision } from "../memory/component.ts";
+import type { StreamedWeights } from "../memory/streamed-weights.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
-import { loadComponent, type Precision } from "../models/component.ts";
 import { ModelConfigError } from "../models/config.ts";
-import type { StreamedWeights } from "../models/streamed-weights.ts";
+import { ownTurn } from "../platform/turns.ts";
 import type { ClipTokenizer } from "../text/clip-tokenizer.ts";
-import { ownTurn } from "../turns.ts";
 import type { Component } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */

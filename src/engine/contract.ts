@@ -2,7 +2,7 @@
  * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
  * Types only; `runtime.ts` is the implementation.
  */
-import type { AdapterChoice, AdapterFacts } from "../gpu/adapter.ts";
+import type { AdapterChoice, AdapterFacts } from "../gpu/drivers/adapter.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 

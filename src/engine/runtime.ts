@@ -6,13 +6,11 @@
  */
 
 import { randomInt } from "node:crypto";
-import { fileURLToPath } from "node:url";
 import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
 import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
-import { tuneMissing } from "../diffusion/tuning.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
-import { useTuning } from "../graph/tuning-cache.ts";
+import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
@@ -21,12 +19,12 @@ import { loraFiles } from "./lora-files.ts";
 import { type GenerationRequest, parseGeneration } from "./request.ts";
 import { createRunQueue } from "./run-queue.ts";
 import { schedulerClass } from "./scheduler-names.ts";
+import { tuneMissing } from "./tuning.ts";
+import { useTuning } from "./tuning-cache.ts";
 
-/** The model that comes with the package; two folders up from here, in `src` as in `dist`. */
+/** The folder of the model that comes with the package. */
 export function builtInModel(): string {
-  const here = import.meta.url;
-  const root = here.includes("/src/engine/") ? "../../" : "../";
-  return fileURLToPath(new URL(`${root}models/landscapes`, here));
+  return packagePath("models", "landscapes");
 }
 
 /**

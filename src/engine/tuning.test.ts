@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { keepMesaShaders } from "../gpu/software-driver.ts";
+import { keepMesaShaders } from "../gpu/drivers/software-driver.ts";
 import type { LoadProgress, Runtime, Tune } from "./contract.ts";
 import { createRuntime } from "./runtime.ts";
 

@@ -6,8 +6,8 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { atOnce, inTurns } from "../turns.ts";
-import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./adapter.ts";
+import { atOnce, inTurns } from "../platform/turns.ts";
+import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./drivers/adapter.ts";
 import { GpuOutOfMemoryError, MemoryLimitError, toGpuError } from "./errors.ts";
 import { watchDevice } from "./faults.ts";
 import { chooseMatrixUnit, type MatrixUnit, type SubgroupMatrixConfig } from "./matrix-unit.ts";
@@ -79,6 +79,10 @@ export interface Gpu {
    * will hardly be done before, in ms; until then the device is not asked, and the thread is free.
    */
   idle(likely?: number): Promise<void>;
+  /** Writes bytes to a buffer, after all that was submitted before. `offset` and the bytes' length are multiples of 4. */
+  write(buffer: GPUBuffer, offset: number, bytes: Uint8Array | ArrayBuffer): void;
+  /** Submits the commands that `encode` adds to an encoder; does not wait. `label` names them in errors. */
+  submit(label: string, encode: (encoder: GPUCommandEncoder) => void): void;
   /** A copy of a range of a buffer, in bytes; by way of `staging` where it is given (`stagingBuffer`) and not in use. */
   read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array>;
   /** A buffer that reads of up to `size` bytes go by way of. The owner destroys it. */
@@ -220,6 +224,12 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       if (slept > 0) await sleep(slept);
       await settle(doneOrLost(), slept);
       watch.check();
+    },
+    write: (buffer, offset, bytes) => device.queue.writeBuffer(buffer, offset, bytes),
+    submit(label, encode) {
+      const encoder = device.createCommandEncoder({ label });
+      encode(encoder);
+      device.queue.submit([encoder.finish({ label })]);
     },
     stagingBuffer: (label, size) => self.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST),
     async read(buffer, offset, size, given) {

@@ -4,7 +4,7 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { atOnce } from "../turns.ts";
+import { atOnce } from "../platform/turns.ts";
 import type { Binding, Dispatch, Scratch, Target } from "./dispatch.ts";
 import { fuse, joinGates, joinGroupNorms } from "./fuse.ts";
 import { lower } from "./lower.ts";

@@ -6,7 +6,7 @@
  * larger than a binding, so that every tensor can be bound wherever it lies.
  */
 
-import { GraphError } from "./recorder.ts";
+import { TensorTooLargeError } from "./recorder.ts";
 import { type Operation, readsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
 
 export interface Place {
@@ -58,7 +58,7 @@ export function planMemory(
     const reads = readsOf(operation);
     const size = align(tensorBytes(operation.output, limits.storage), limits.alignment);
     if (size > limits.maxArenaBytes) {
-      throw new GraphError(
+      throw new TensorTooLargeError(
         `${operation.name}: a tensor [${operation.output.shape}] of ${size} bytes is over this adapter's limit of ${limits.maxArenaBytes} for one binding; ask for a smaller picture`,
       );
     }

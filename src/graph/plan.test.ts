@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { DeviceLostError, type GpuError, GpuValidationError } from "../gpu/errors.ts";
-import { type LoadedParameters, loadParameters } from "../models/load.ts";
+import { type LoadedParameters, loadParameters } from "../memory/load.ts";
 import { compile, footprint, type Plan } from "./plan.ts";
 import { GraphError, Recorder } from "./recorder.ts";
 import type { Storage } from "./tensor.ts";

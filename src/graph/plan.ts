@@ -7,8 +7,9 @@
  */
 
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
-import { atOnce, inTurns, ownTurn } from "../turns.ts";
-import { float32ToFloat16Bits, toFloat32 } from "../weights/element-types.ts";
+import { float32ToFloat16Bits } from "../platform/float16.ts";
+import { atOnce, inTurns, ownTurn } from "../platform/turns.ts";
+import { toFloat32 } from "../weights/element-types.ts";
 import type { Binding, Dispatch, Target } from "./dispatch.ts";
 import {
   BLANK_BYTES,
@@ -60,6 +61,12 @@ export interface KernelTime {
   readonly milliseconds: number;
 }
 
+/** Commands that belong to a replay. */
+export interface Around {
+  readonly before?: (encoder: GPUCommandEncoder) => void;
+  readonly after?: (encoder: GPUCommandEncoder) => void;
+}
+
 export interface Plan {
   readonly label: string;
   /** Bytes that this plan owns: arenas, inputs, states, and a buffer for each result that was read. */
@@ -67,10 +74,14 @@ export interface Plan {
   readonly arenaBytes: number;
   /** Dispatches of a replay, the prologue's apart. */
   readonly dispatches: number;
-  /** Writes an input (or a state) from the host: f32 values `[…, channels]` without padding, or u32 for u32 inputs. */
-  write(name: string, values: Float32Array | Uint32Array): void;
+  /**
+   * Writes an input (or a state) from the host: f32 values `[…, channels]` without padding, or u32 for u32 inputs.
+   * @param first where `values` begin along the tensor's first dimension, if they are a part of it; else they are all of it
+   * @throws GraphError if there are more or fewer of them
+   */
+  write(name: string, values: Float32Array | Uint32Array, first?: number): void;
   /** The same, a piece in each turn of the event loop. What is written must not change until it resolves. */
-  writeInTurns(name: string, values: Float32Array | Uint32Array): Promise<void>;
+  writeInTurns(name: string, values: Float32Array | Uint32Array, first?: number): Promise<void>;
   /** Where an input, a state or an output lies, to copy from or to within the device. */
   range(name: string): Range;
   /** Tells that a constant input was changed by a copy, so that the prologue runs again. */
@@ -79,8 +90,11 @@ export interface Plan {
   encode(encoder: GPUCommandEncoder): void;
   /** Replays and submits; does not wait. */
   run(): void;
-  /** Replays, and resolves once the device is done. Throws what it reported. */
-  replay(): Promise<void>;
+  /**
+   * Replays, and resolves once the device is done. Throws what it reported.
+   * @param around copies that are submitted with it, before and after its kernels
+   */
+  replay(around?: Around): Promise<void>;
   /** Kernels in it, each compiled once. */
   readonly kernels: number;
   /**
@@ -278,15 +292,23 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
     let prologueDue = prologue.length > 0;
     let recent: readonly number[] = [];
 
-    function* writing(name: string, values: Float32Array | Uint32Array): Generator<void, void, void> {
+    function* writing(name: string, values: Float32Array | Uint32Array, first?: number): Generator<void, void, void> {
       const tensor = find(name);
       const range = rangeOf(tensor);
-      for (const { offset, bytes } of toDevice(tensor, values, storage)) {
+      for (const { offset, bytes } of toDevice(tensor, values, storage, first)) {
         gpu.device.queue.writeBuffer(range.buffer, range.offset + offset, bytes);
         yield;
       }
       if (tensor.constant) prologueDue = prologue.length > 0;
     }
+
+    const submit = ({ before, after }: Around = {}) => {
+      const encoder = gpu.device.createCommandEncoder({ label });
+      before?.(encoder);
+      plan.encode(encoder);
+      after?.(encoder);
+      gpu.device.queue.submit([encoder.finish({ label })]);
+    };
 
     const plan: Plan = {
       label,
@@ -296,8 +318,8 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
       },
       arenaBytes: memory.arenas.reduce((sum, size) => sum + size, 0),
       dispatches: replay.length,
-      write: (name, values) => atOnce(writing(name, values)),
-      writeInTurns: (name, values) => inTurns(writing(name, values)),
+      write: (name, values, first) => atOnce(writing(name, values, first)),
+      writeInTurns: (name, values, first) => inTurns(writing(name, values, first)),
       range: (name) => rangeOf(find(name)),
       touch() {
         prologueDue = prologue.length > 0;
@@ -309,14 +331,10 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
         encodeAll(pass, replay);
         pass.end();
       },
-      run() {
-        const encoder = gpu.device.createCommandEncoder({ label });
-        plan.encode(encoder);
-        gpu.device.queue.submit([encoder.finish({ label })]);
-      },
-      async replay() {
+      run: () => submit(),
+      async replay(around) {
         const begun = performance.now();
-        plan.run();
+        submit(around);
         const least = recent.length === 0 ? 0 : Math.min(...recent);
         await gpu.idle(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
         recent = [...recent.slice(1 - RECENT), performance.now() - begun];
@@ -453,21 +471,17 @@ function* toDevice(
   tensor: Tensor,
   values: Float32Array | Uint32Array,
   storage: Storage,
+  first?: number,
 ): Generator<{ readonly offset: number; readonly bytes: Uint8Array }, void, void> {
-  const count = tensor.shape.reduce((product, size) => product * size, 1);
-  const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;
-  if (!(values instanceof wanted) || values.length !== count) {
-    throw new GraphError(
-      `${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}`,
-    );
-  }
+  const begin = checkValues(tensor, values, first);
   if (values instanceof Uint32Array) {
-    yield { offset: 0, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+    yield { offset: begin * 4, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
     return;
   }
   const channels = channelsOf(tensor);
   const stride = quads(channels) * 4;
-  const rows = rowsOf(tensor);
+  const rows = values.length / channels;
+  const firstRow = begin / channels;
   const rowsAtOnce = Math.max(1, Math.floor(PIECE_VALUES / stride));
   const elementBytes = tensor.element === "f32" || storage === "f32" ? 4 : 2;
   for (let first = 0; first < rows; first += rowsAtOnce) {
@@ -479,7 +493,7 @@ function* toDevice(
       for (let row = first; row < end; row++)
         for (let c = 0; c < channels; c++) padded[(row - first) * stride + c] = values[row * channels + c]!;
     }
-    const offset = first * stride * elementBytes;
+    const offset = (firstRow + first) * stride * elementBytes;
     if (elementBytes === 4) {
       yield { offset, bytes: new Uint8Array(padded.buffer, padded.byteOffset, padded.byteLength) };
       continue;
@@ -489,6 +503,20 @@ function* toDevice(
     for (let i = 0; i < halves.length; i++) halves[i] = float32ToFloat16Bits(padded[i]!);
     yield { offset, bytes: new Uint8Array(halves.buffer) };
   }
+}
+
+/** Checks what is written to a tensor, and says at which of its numbers it begins. */
+function checkValues(tensor: Tensor, values: Float32Array | Uint32Array, first?: number): number {
+  const count = tensor.shape.reduce((product, size) => product * size, 1);
+  const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;
+  const each = count / tensor.shape[0]!;
+  const begin = (first ?? 0) * each;
+  const fits = first === undefined ? values.length === count : values.length % each === 0;
+  if (values instanceof wanted && fits && begin + values.length <= count) return begin;
+  const place = first === undefined ? "" : ` from ${first} on`;
+  throw new GraphError(
+    `${tensor.name}: wants ${wanted.name} of ${count} for [${tensor.shape}], got ${values.constructor.name} of ${values.length}${place}`,
+  );
 }
 
 function fromDevice(tensor: Tensor, bytes: Uint8Array, storage: Storage): Float32Array | Uint32Array {

@@ -8,7 +8,7 @@
  * not along rows of the picture, since a convolution would need the neighbouring rows of other slices.
  */
 
-import { GraphError } from "./recorder.ts";
+import { TensorTooLargeError } from "./recorder.ts";
 import {
   addsPerImage,
   channelsOf,
@@ -53,7 +53,7 @@ export function split(operations: readonly Operation[], outputs: Iterable<Tensor
   const tooLarge = (operation: Operation, tensor: Tensor) => {
     const bytes = tensorBytes(tensor, limits.storage);
     const rows = Math.floor((rowsOf(tensor) * limits.maxTensorBytes) / bytes);
-    return new GraphError(
+    return new TensorTooLargeError(
       `${operation.name}: ${operation.kind} needs [${tensor.shape}] in one piece of ${bytes} bytes, and this adapter binds at most ${limits.maxTensorBytes}; ` +
         `at most ${rows} of these ${rowsOf(tensor)} rows (pixels or tokens of the whole batch) fit: ask for a smaller picture or for fewer at a time`,
     );

@@ -4,16 +4,16 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, test } from "vitest";
-import type { AdapterFacts } from "../gpu/adapter.ts";
+import { readWinners, rememberWinners, tuningFile, useTuning } from "../engine/tuning-cache.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { loadParameters } from "../models/load.ts";
+import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
+import { loadParameters } from "../memory/load.ts";
 import { compile, setChoice } from "./plan.ts";
 import { headPadding, Recorder } from "./recorder.ts";
 import { closeAll, openAdapters } from "./testing/devices.ts";
 import { entriesOf, weightsFor } from "./testing/run.ts";
 import { normals, random } from "./testing/values.ts";
 import { chooserOf, type TunedShape, tune } from "./tuner.ts";
-import { readWinners, rememberWinners, tuningFile, useTuning } from "./tuning-cache.ts";
 import type { Variant } from "./variants.ts";
 
 const devices = await openAdapters();

@@ -1,5 +1,5 @@
 /**
- * Where parameters lie on the device, and in what form. Who fills the buffers is `src/models/load.ts`; who reads them
+ * Where parameters lie on the device, and in what form. Who fills the buffers is `src/memory/load.ts`; who reads them
  * are the kernels.
  */
 

@@ -5,7 +5,7 @@
  * It can shrink a picture on the way, as previews want; it knows nothing of data URIs: that is how one transport happens to carry bytes.
  */
 import sharp from "sharp";
-import { inTurns } from "../turns.ts";
+import { inTurns } from "../platform/turns.ts";
 
 /** Pixels as the encoder takes them: RGBA8, row by row, `width * height * 4` bytes, unchanged until encoded. */
 export interface Pixels {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { float16BitsToFloat32, float32ToFloat16Bits, toFloat32 } from "./element-types.ts";
+import { float16BitsToFloat32, float32ToFloat16Bits } from "../platform/float16.ts";
+import { toFloat32 } from "./element-types.ts";
 
 const bytesOf = (array: ArrayBufferView) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 

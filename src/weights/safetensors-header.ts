@@ -11,7 +11,7 @@
  * seconds of time before any of them is looked at.
  */
 
-import { atOnce } from "../turns.ts";
+import { atOnce } from "../platform/turns.ts";
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
 import { quoted, WeightsError } from "./errors.ts";
 

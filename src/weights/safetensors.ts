@@ -9,7 +9,7 @@
  */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename } from "node:path";
-import { inTurns } from "../turns.ts";
+import { inTurns } from "../platform/turns.ts";
 import { ELEMENT_BYTES, type ElementType } from "./element-types.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
 import { openRegularFile } from "./regular-file.ts";

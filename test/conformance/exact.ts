@@ -20,12 +20,8 @@ import {
   type VectorParameter,
 } from "../../src/graph/tensor.ts";
 import * as reference from "../../src/graph/testing/reference.ts";
-import {
-  type FloatType,
-  float16BitsToFloat32,
-  float32ToFloat16Bits,
-  toFloat32,
-} from "../../src/weights/element-types.ts";
+import { float16BitsToFloat32, float32ToFloat16Bits } from "../../src/platform/float16.ts";
+import { type FloatType, toFloat32 } from "../../src/weights/element-types.ts";
 import { checkTensors } from "../../src/weights/manifest.ts";
 import type { Component } from "../../src/weights/model-directory.ts";
 import type { TensorEntry } from "../../src/weights/tensor-set.ts";

@@ -4,13 +4,13 @@
  */
 
 import { Command, Option } from "commander";
-import { adapter } from "../../src/cli/flags.ts";
-import type { AdapterChoice } from "../../src/gpu/adapter.ts";
+import { adapter } from "../../cli/flags.ts";
 import { openGpu } from "../../src/gpu/device.ts";
+import type { AdapterChoice } from "../../src/gpu/drivers/adapter.ts";
 import { setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
-import { activationStorage } from "../../src/models/component.ts";
+import { activationStorage } from "../../src/memory/component.ts";
 import { findCases } from "./case-folder.ts";
 import { allPassed, caseTable, summary, tableHead } from "./report.ts";
 import { type CaseResult, runCase } from "./run-case.ts";

@@ -2,7 +2,7 @@
 
 import type { DiffusionModel } from "../../src/diffusion/diffusion-model.ts";
 import type { Plan } from "../../src/graph/plan.ts";
-import type { PlanCache } from "../../src/graph/plan-cache.ts";
+import type { PlanCache } from "../../src/memory/plan-cache.ts";
 
 export interface Watched {
   readonly model: DiffusionModel;

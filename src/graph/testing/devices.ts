@@ -5,8 +5,8 @@
  * subgroup kernels, where its subgroups have one size, and the workgroup-tiled ones.
  */
 
-import type { AdapterChoice } from "../../gpu/adapter.ts";
 import { type Gpu, openGpu } from "../../gpu/device.ts";
+import type { AdapterChoice } from "../../gpu/drivers/adapter.ts";
 import { AdapterError } from "../../gpu/errors.ts";
 
 export interface TestDevice {

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { openGpu } from "../../gpu/device.ts";
-import type { SoftwareDriver } from "../../gpu/software-driver.ts";
+import type { SoftwareDriver } from "../../gpu/drivers/software-driver.ts";
 import { compile } from "../plan.ts";
 import { Recorder } from "../recorder.ts";
 

@@ -1,7 +1,7 @@
 /** Runs what a recorder holds, from values on the host to values on the host. */
 
 import type { Gpu } from "../../gpu/device.ts";
-import { loadParameters } from "../../models/load.ts";
+import { loadParameters } from "../../memory/load.ts";
 import type { FloatType } from "../../weights/element-types.ts";
 import { compile } from "../plan.ts";
 import type { Recorder } from "../recorder.ts";

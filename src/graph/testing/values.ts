@@ -5,7 +5,8 @@
  * a reference and a kernel start from the same numbers, and only the arithmetic in between is judged.
  */
 
-import { type FloatType, float16BitsToFloat32, float32ToFloat16Bits } from "../../weights/element-types.ts";
+import { float16BitsToFloat32, float32ToFloat16Bits } from "../../platform/float16.ts";
+import type { FloatType } from "../../weights/element-types.ts";
 import type { Storage } from "../tensor.ts";
 
 export interface Random {

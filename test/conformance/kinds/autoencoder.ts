@@ -2,10 +2,10 @@
 
 import { compileDecoder } from "../../../src/diffusion/latents.ts";
 import { Recorder } from "../../../src/graph/recorder.ts";
+import { loadComponent } from "../../../src/memory/component.ts";
+import type { LoadedParameters } from "../../../src/memory/load.ts";
 import { type Autoencoder, autoencoder } from "../../../src/models/autoencoder.ts";
 import { parseAutoencoderTinyConfig } from "../../../src/models/autoencoder-tiny.ts";
-import { loadComponent } from "../../../src/models/component.ts";
-import type { LoadedParameters } from "../../../src/models/load.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { type ComponentFolder, groupsOf, prefixOf } from "../case-folder.ts";
 import { type WeightValues, weightValues } from "../exact.ts";

@@ -2,6 +2,8 @@
 
 import { Recorder } from "../../../src/graph/recorder.ts";
 import type { Tensor as GraphTensor } from "../../../src/graph/tensor.ts";
+import { loadComponent } from "../../../src/memory/component.ts";
+import type { LoadedParameters } from "../../../src/memory/load.ts";
 import {
   type ClipTextConfig,
   type ClipTextOutputs,
@@ -9,8 +11,6 @@ import {
   parseClipTextConfig,
   poolingPosition,
 } from "../../../src/models/clip.ts";
-import { loadComponent } from "../../../src/models/component.ts";
-import type { LoadedParameters } from "../../../src/models/load.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { type ComponentFolder, groupsOf, prefixOf } from "../case-folder.ts";
 import { weightValues } from "../exact.ts";

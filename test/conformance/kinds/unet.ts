@@ -1,8 +1,8 @@
 /** UNet2DConditionModel: single passes, with the plain weights and with saved variants of them. */
 
 import { Recorder } from "../../../src/graph/recorder.ts";
-import { loadComponent } from "../../../src/models/component.ts";
-import type { LoadedParameters } from "../../../src/models/load.ts";
+import { loadComponent } from "../../../src/memory/component.ts";
+import type { LoadedParameters } from "../../../src/memory/load.ts";
 import {
   parseUnetConfig,
   timeProjections,

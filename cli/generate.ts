@@ -1,0 +1,138 @@
+/** `daguerre generate`: a prompt becomes a file, with the step it is at on the screen meanwhile. */
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { Runtime } from "../src/engine/contract.ts";
+import type { RunEvent } from "../src/engine/events.ts";
+import type { TextToImageInput } from "../src/engine/request.ts";
+import type { PictureFormat } from "../src/image/encode.ts";
+import { progressBar } from "./progress-bar.ts";
+
+/** What one call of the command is to do. */
+export interface GenerateJob {
+  readonly input: TextToImageInput;
+  /** Where the picture goes; of several, the second is `name-2.png`. */
+  readonly output: { readonly file: string; readonly format: PictureFormat };
+  /** A picture to start from. */
+  readonly image?: { readonly file: string; readonly strength?: number };
+  /** A folder for the previews, as `preview-005.jpg`. */
+  readonly previewDir?: string;
+}
+
+/** Where the command shows what it is doing: a terminal gets a bar, anything else a line now and then. */
+export interface Screen {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
+}
+
+/**
+ * Runs `job` and writes its files. Folders that are missing are made, before anything is computed.
+ *
+ * @returns the names of the pictures written
+ * @throws what the runtime throws; the system's error when a file cannot be read or written
+ */
+export async function generate(
+  runtime: Pick<Runtime, "textToImage" | "imageToImage" | "adapter">,
+  job: GenerateJob,
+  screen: Screen & NodeJS.WritableStream,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const { input, output, image, previewDir } = job;
+  await mkdir(path.dirname(output.file), { recursive: true });
+  if (previewDir !== undefined) await mkdir(previewDir, { recursive: true });
+
+  const events =
+    image === undefined
+      ? runtime.textToImage(input, { signal })
+      : runtime.imageToImage(
+          { ...input, image: new Uint8Array(await readFile(image.file)), strength: image.strength },
+          { signal },
+        );
+  const files: string[] = [];
+  // Loading libvips takes a tenth of a second: done while the device is at the second step, it holds nothing up.
+  let encoding: Promise<typeof import("../src/image/encode.ts")> | undefined;
+  const encoder = () => (encoding ??= import("../src/image/encode.ts"));
+  const progress = screen.isTTY ? bar(screen) : lines(screen);
+  try {
+    for await (const event of events) {
+      progress.show(event);
+      encoder().catch(() => {}); // told where it is needed
+      if (event.type === "preview" && previewDir !== undefined) {
+        const { encodePicture, PREVIEW_QUALITY } = await encoder();
+        const { bytes } = await encodePicture(event.picture, { quality: PREVIEW_QUALITY });
+        await writeFile(path.join(previewDir, `preview-${String(event.step).padStart(3, "0")}.jpg`), bytes);
+      }
+      if (event.type === "result") {
+        progress.end();
+        const { encodePicture } = await encoder();
+        for (const [index, picture] of event.pictures.entries()) {
+          const file = numbered(output.file, index);
+          await writeFile(file, (await encodePicture(picture, { format: output.format })).bytes);
+          files.push(file);
+        }
+        screen.write(summary(event, files, runtime.adapter));
+      }
+    }
+  } finally {
+    progress.end();
+  }
+  return files;
+}
+
+/** `out.png`, `out-2.png`, `out-3.png` */
+function numbered(file: string, index: number): string {
+  if (index === 0) return file;
+  const { dir, name, ext } = path.parse(file);
+  return path.join(dir, `${name}-${index + 1}${ext}`);
+}
+
+function summary(
+  result: Extract<RunEvent, { type: "result" }>,
+  files: readonly string[],
+  adapter: Runtime["adapter"],
+): string {
+  const { width, height } = result.pictures[0] ?? { width: 0, height: 0 };
+  const { total } = result.timings;
+  const took = total === undefined ? "" : ` in ${(total / 1000).toFixed(1)} s`;
+  const where = `${adapter.name}${adapter.kind === "software" ? ", a software GPU" : ""}`;
+  const warnings = (result.warnings ?? []).map((warning) => `warning: ${warning}\n`);
+  return `${warnings.join("")}${files.join(", ")}: ${width}x${height}, seed ${result.seed}${took} (${where})\n`;
+}
+
+interface Progress {
+  show(event: RunEvent): void;
+  end(): void;
+}
+
+function bar(screen: NodeJS.WritableStream): Progress {
+  const single = progressBar(screen, "{bar} step {value}/{total}  {duration_formatted}");
+  let started = false;
+  return {
+    show(event) {
+      if (event.type !== "progress") return;
+      if (!started) single.start(event.steps, event.step);
+      started = true;
+      single.update(event.step);
+    },
+    end() {
+      if (started) single.stop();
+      started = false;
+    },
+  };
+}
+
+/** Lines enough to see that it moves, not so many that a log drowns. */
+const LINES = 10;
+
+function lines(screen: Screen): Progress {
+  let shown = 0;
+  return {
+    show(event) {
+      if (event.type !== "progress") return;
+      const due = Math.floor(event.progress * LINES);
+      if (due === shown && event.step < event.steps) return;
+      shown = due;
+      screen.write(`step ${event.step}/${event.steps}  ${(event.elapsed_ms / 1000).toFixed(1)} s\n`);
+    },
+    end() {},
+  };
+}

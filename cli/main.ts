@@ -1,0 +1,289 @@
+#!/usr/bin/env node
+/**
+ * The `daguerre` command. This file only reads the command line; each command is a file beside it, loaded when asked
+ * for, so that `--help` does not wait for a GPU driver.
+ */
+import process from "node:process";
+import { Command, Option } from "commander";
+import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
+import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
+import type { BenchOptions } from "./bench.ts";
+import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
+import * as flags from "./flags.ts";
+import type { GenerateJob } from "./generate.ts";
+import { version } from "./version.ts";
+
+/** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
+const LATEST_EXIT_MS = 15_000;
+/** Errors that nobody caught after which a server that is ending is ended at once. */
+const MAX_FAULTS = 100;
+/** 128 + SIGINT, as shells count. */
+const INTERRUPTED = 130;
+
+const TUNE = ["auto", "on", "off"] satisfies Tune[];
+
+interface RuntimeFlags {
+  model?: string;
+  adapter?: AdapterChoice;
+  precision?: Precision;
+  maxGpuMemory?: number;
+  tune?: Tune;
+  loraDir?: string;
+}
+
+/** The flags that say what computes, on every command that computes. */
+function withRuntimeFlags(command: Command): Command {
+  return command
+    .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .addOption(
+      new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
+        .argParser(flags.adapter)
+        .default({ prefer: "auto" }, "auto"),
+    )
+    .addOption(
+      new Option("--precision <type>", "how numbers are stored").choices(["auto", "f32", "f16"]).default("auto"),
+    );
+}
+
+type ServeFlags = { config?: string } & Record<string, string | undefined>;
+
+/** A flag for each setting of the server that is no secret. */
+function withSettings(command: Command): Command {
+  command.option(
+    "--config <file>",
+    `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`,
+  );
+  for (const { flag, kind, description, variables, choices, default: usual } of SETTINGS) {
+    if (flag === undefined) continue;
+    const shown =
+      usual === undefined || (Array.isArray(usual) && usual.length === 0) ? "" : `; default: ${String(usual)}`;
+    const value = choices === undefined ? VALUE_NAMES[kind] : choices.join("|");
+    command.option(`${flag} <${value}>`, `${description} (env: ${variables.join(", ")}${shown})`);
+  }
+  return command;
+}
+
+const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
+
+async function openRuntime(
+  { model, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  onProgress?: RuntimeOptions["onProgress"],
+): Promise<Runtime> {
+  const { createRuntime } = await import("../src/engine/runtime.ts");
+  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, tune, loraFolder: loraDir, onProgress };
+  return createRuntime(options);
+}
+
+const program = new Command("daguerre")
+  .description("A diffusion server: WebGPU on Node, pictures streamed while they form.")
+  .version(version)
+  .showHelpAfterError("(daguerre --help shows what can be said)");
+
+withSettings(program.command("serve"))
+  .description("serve the model over HTTP; docs/configuration.md tells of every setting")
+  .action(async ({ config: named, ...given }: ServeFlags) => {
+    const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
+    const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
+    const { startTelemetry } = await import("./telemetry.ts");
+    const stopTelemetry = await startTelemetry(process.env);
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stdout);
+    const runtime = await openRuntime(
+      {
+        model: config.model,
+        adapter: flags.adapter(config.adapter),
+        precision: config.precision,
+        maxGpuMemory: config.max_gpu_memory,
+        tune: config.tune,
+        loraDir: config.lora_dir,
+      },
+      loading.show,
+    );
+    const { serve } = await import("./serve.ts");
+    const write = (text: string) => process.stdout.write(text);
+    const server = await serve(runtime, config, write, loading.end).catch(async (error) => {
+      loading.end();
+      await runtime.close();
+      throw error;
+    });
+    // The reader of the terminal's output may leave.
+    process.stdout.on("error", () => {});
+    let closing = false;
+    const end = (code = 0) => {
+      closing = true;
+      process.exitCode = code;
+      setTimeout(() => process.exit(1), config.shutdown_seconds * 1000 + LATEST_EXIT_MS).unref();
+      server
+        .close(config.shutdown_seconds * 1000)
+        .then(() => runtime.close())
+        .then(() => stopTelemetry?.())
+        .then(() => process.exit()) // a collector that is not there would be tried again for seconds
+        .catch(fail);
+    };
+    const interrupt = () => {
+      if (closing) process.exit(INTERRUPTED);
+      process.stdout.write("\nfinishing what runs; once more to stop at once\n");
+      end();
+    };
+    process.on("SIGINT", interrupt);
+    process.on("SIGTERM", interrupt);
+    // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
+    let faults = 0;
+    process.on("uncaughtException", (error, origin) => {
+      server.failed(error, origin);
+      if (++faults > MAX_FAULTS) process.exit(1);
+      if (!closing) end(1);
+    });
+  });
+
+interface GenerateFlags extends RuntimeFlags {
+  output: GenerateJob["output"];
+  negative?: string;
+  steps?: number;
+  guidance?: number;
+  seed?: string;
+  size?: { width: number; height: number };
+  images?: number;
+  scheduler?: string;
+  image?: string;
+  strength?: number;
+  previewDir?: string;
+  previewEvery?: number;
+  lora?: { path: string; scale: number }[];
+  fewStep?: boolean;
+}
+
+withRuntimeFlags(program.command("generate"))
+  .description("make a picture from words")
+  .argument("<prompt>")
+  .addOption(
+    new Option("-o, --output <file>", "a .png, .jpg or .webp")
+      .argParser(flags.pictureFile)
+      .default({ file: "out.png", format: "png" }, "out.png"),
+  )
+  .option("--negative <prompt>", "what it should not be")
+  .option("--steps <number>", "denoising steps", flags.number)
+  .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
+  .option("--max-gpu-memory <bytes>", "device memory that may be used, as 6GiB", flags.bytes)
+  .addOption(
+    new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
+  )
+  .option("--seed <number>", "the same seed gives the same picture")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--images <number>", "how many", flags.number)
+  .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
+  .option("--image <file>", "a picture to start from")
+  .option("--strength <number>", "how much of it to draw anew, 0 to 1", flags.number)
+  .option("--preview-dir <dir>", "keep the previews there")
+  .option("--preview-every <steps>", "steps between two previews", flags.number)
+  .option("--few-step", "the model's few-step variant, where it has one: faster, a little less varied")
+  .option("--lora <file[:scale]>", "a LoRA file; may be given several times", flags.lora)
+  .action(async (prompt: string, options: GenerateFlags) => {
+    const { parseGeneration } = await import("../src/engine/request.ts");
+    const input = {
+      prompt,
+      negative_prompt: options.negative,
+      num_inference_steps: options.steps,
+      guidance_scale: options.guidance,
+      seed: options.seed,
+      ...options.size,
+      num_images: options.images,
+      scheduler: options.scheduler,
+      loras: options.lora,
+      few_step: options.fewStep,
+      preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
+    };
+    // What is wrong with the request is said before a model is loaded for it.
+    parseGeneration({ ...input, strength: options.strength });
+    const { generate } = await import("./generate.ts");
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const runtime = await openRuntime(options, loading.show);
+    const interrupt = new AbortController();
+    const end = () => {
+      if (interrupt.signal.aborted) process.exit(INTERRUPTED);
+      interrupt.abort();
+    };
+    process.on("SIGINT", end);
+    process.on("SIGTERM", end);
+    try {
+      // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
+      if (options.lora === undefined) {
+        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+      }
+      loading.end();
+      await generate(
+        runtime,
+        {
+          input,
+          output: options.output,
+          image: options.image === undefined ? undefined : { file: options.image, strength: options.strength },
+          previewDir: options.previewDir,
+        },
+        process.stderr,
+        interrupt.signal,
+      );
+    } catch (error) {
+      if (!interrupt.signal.aborted) throw error;
+      process.exitCode = INTERRUPTED;
+    } finally {
+      loading.end();
+      process.off("SIGINT", end);
+      process.off("SIGTERM", end);
+      await runtime.close();
+    }
+  });
+
+withRuntimeFlags(program.command("profile"))
+  .description("where a model's time goes on this GPU, per kernel and per layer")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--layers <number>", "rows of the table of layers", flags.number, 20)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
+    const { profile } = await import("./profile.ts");
+    await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+  });
+
+withRuntimeFlags(program.command("bench"))
+  .description("what a picture costs on this machine, phase by phase, and what would make it faster")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--steps <number>", "denoising steps", flags.number)
+  .option("--rounds <number>", "pictures of which the median counts", flags.number, 3)
+  .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
+    const { bench } = await import("./bench.ts");
+    const { loadingScreen } = await import("./loading.ts");
+    const loading = loadingScreen(process.stderr);
+    const { precision = "auto", ...rest } = options;
+    await bench({ ...rest, precision, onProgress: loading.show }, (line) => {
+      loading.end();
+      process.stdout.write(`${line}\n`);
+    }).finally(loading.end);
+  });
+
+withRuntimeFlags(program.command("tune"))
+  .description("time the kernels that could do each layer of a model on this GPU, and use the fastest from then on")
+  .option("--size <WxH>", "pixels", flags.size)
+  .option("--again", "time what is remembered, too", false)
+  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+    const { tuneModel } = await import("./tune.ts");
+    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
+      process.stdout.write(`${line}\n`),
+    );
+  });
+
+program
+  .command("doctor")
+  .description("what this machine offers to compute on, what is missing, and how to mend it")
+  .action(async () => {
+    const { doctor } = await import("./doctor.ts");
+    process.exitCode = await doctor((text: string) => process.stdout.write(text));
+  });
+
+/** One sentence for people; the stack for those who set DEBUG. */
+function fail(error: unknown): void {
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`daguerre: ${message}\n`);
+  if (process.env.DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  process.exitCode = 1;
+}
+
+await program.parseAsync().catch(fail);

@@ -1,0 +1,181 @@
+/** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
+import { isIP } from "node:net";
+import pino from "pino";
+import type { Runtime } from "../src/engine/contract.ts";
+import { createAccount } from "../src/jobs/account.ts";
+import { createApp } from "../transports/app.ts";
+import { createAuthenticator } from "../transports/auth.ts";
+import { parseHost } from "../transports/host.ts";
+import { type Listening, listen } from "../transports/listen.ts";
+import { createMetrics } from "../transports/metrics.ts";
+import { type Config, ConfigError } from "./config.ts";
+import { memoryBound, memoryBounds } from "./memory-bound.ts";
+import { version } from "./version.ts";
+
+/** A server, and what it says of itself when something was thrown that nobody caught. */
+export interface Server extends Listening {
+  failed(error: unknown, origin: string): void;
+}
+
+/** What must never be in a log, should an object that holds it ever be logged. */
+const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
+
+/**
+ * Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
+ * errors that clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
+ *
+ * @param onReady called before that is printed
+ * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
+ */
+export async function serve(
+  runtime: Runtime,
+  config: Config,
+  write: (text: string) => unknown,
+  onReady?: () => void,
+): Promise<Server> {
+  const { limits, auth, proxies } = config;
+  const stderr = pino.destination(2);
+  // A log that cannot be written (a full disk, a closed pipe) is no reason to end.
+  stderr.on("error", () => {});
+  const log = pino(
+    { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
+    stderr,
+  );
+  const { adapter, model, device, countTokens } = runtime;
+  const metrics = createMetrics({ device });
+  const account = createAccount(memoryBounds(config));
+  metrics.account(account, memoryBound(config));
+  const onError = (error: unknown, requestId?: string) =>
+    log.error({ err: error, request_id: requestId }, "request failed");
+  let warming = true;
+  const app = createApp({
+    run: ({ image, ...input }, { signal, takeUpdate }) =>
+      image === undefined
+        ? runtime.textToImage(input, { signal, takeUpdate })
+        : runtime.imageToImage({ ...input, image }, { signal, takeUpdate }),
+    health: () => ({
+      version,
+      adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
+      model: model.name,
+      defaults: {
+        width: model.defaultWidth,
+        height: model.defaultHeight,
+        num_inference_steps: model.defaultSteps,
+        guidance_scale: model.defaultGuidanceScale,
+      },
+      // Where the model has a variant for few steps: what a request with few_step gets.
+      ...(model.fewStep !== undefined && {
+        few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
+      }),
+    }),
+    model: { ...model, countTokens },
+    gate: {
+      authenticator: authenticatorOf(auth),
+      corsOrigins: config.cors_origins,
+      // The name that it listens on is one of its own; an address passes without being listed.
+      hosts: parseHost(config.host) === undefined ? config.hosts : [...config.hosts, config.host],
+      publicUrl: config.public_url,
+      getStream: config.get_stream,
+      requestsPerMinute: limits.requests_per_minute,
+      sessions: limits.sessions,
+      proxies,
+    },
+    limits: {
+      promptCharacters: limits.prompt_characters,
+      pixels: limits.pixels,
+      steps: limits.steps,
+      images: limits.images,
+      bodyBytes: limits.body_bytes,
+    },
+    jobs: {
+      maxQueued: limits.waiting,
+      maxQueuedBytes: limits.waiting_bytes,
+      deadlineMs: limits.deadline_seconds * 1000,
+      retentionMs: config.retention_seconds * 1000,
+      retainedJobs: limits.retained_jobs,
+      retainedBytes: limits.retained_bytes,
+      log: { bytes: limits.log_bytes },
+    },
+    resume: {
+      streamSeconds: limits.stream_resume_seconds,
+      sessionMs: limits.session_resume_seconds * 1000,
+    },
+    account,
+    webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
+    metrics,
+    unready: () => (device.lost ? "the device is lost" : warming ? "kernels are being compiled" : undefined),
+    onRequest: (entry) => log.info(entry, "request"),
+    onError,
+  });
+  const server = await listen(app, config.port, config.host, {
+    connections: limits.connections,
+    headersMs: limits.headers_seconds * 1000,
+    requestMs: limits.request_seconds * 1000,
+    frameBytes: limits.frame_bytes,
+    account,
+    onError,
+    onServer: metrics.watch,
+  });
+  // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
+  try {
+    await runtime.warmUp();
+  } catch (error) {
+    await server.close(0);
+    throw error;
+  }
+  warming = false;
+  onReady?.();
+  write(greeting(runtime, reachable(server.url)));
+  if (!isLoopback(config.host) && auth.keys.length === 0 && auth.token_secret === undefined) write(OPEN_TO_ALL);
+  return {
+    ...server,
+    failed: (error, origin) => log.fatal({ err: error, origin }, "an error that nobody expected: ending"),
+    async close(graceMs = 0) {
+      log.info("draining");
+      const until = performance.now() + graceMs;
+      // The port stays open meanwhile: probes are told, results are fetched, and what is refused is told when to ask again.
+      await app.drain(graceMs);
+      await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
+    },
+  };
+}
+
+/** Milliseconds that what jobs said last has to reach their clients. */
+const LAST_WORDS_MS = 1_000;
+
+const OPEN_TO_ALL = `
+Everybody who reaches this address may use it: set auth.keys (docs/configuration.md), or put a gateway before it.
+`;
+
+function authenticatorOf({ keys, token_secret, token_seconds }: Config["auth"]) {
+  try {
+    return createAuthenticator({ keys, tokenSecret: token_secret, tokenSeconds: token_seconds });
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError([`auth: ${error.message}`]);
+    throw error;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+/** An address that listens everywhere is not one to connect to. */
+function reachable(url: string): string {
+  return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
+}
+
+function greeting({ adapter, model }: Runtime, url: string): string {
+  const kind =
+    adapter.kind === "software"
+      ? "a software GPU: the CPU does the work, slowly; `daguerre doctor` says what would be faster"
+      : adapter.backend;
+  return `daguerre ${version}
+  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps
+  adapter  ${adapter.name} (${kind})
+  serving  ${url}
+
+Watch a picture develop:
+  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+`;
+}

@@ -1,0 +1,370 @@
+/**
+ * Choosing a GPU, and opening a device on it.
+ *
+ * An *adapter* is a GPU together with its driver, as Dawn (the WebGPU implementation behind npm's `webgpu`) offers it;
+ * a *device* is a connection to one. On Linux Dawn speaks Vulkan, and where no usable driver is installed
+ * `requestAdapter()` gives null: then a software driver is brought along (`software-driver.ts`) and said so in
+ * `AdapterFacts.note`. On macOS and Windows Dawn speaks Metal and D3D12, and nothing needs to be brought.
+ *
+ * Buffers, pipelines and read-back are not here but in `device.ts`.
+ */
+
+import { isMainThread } from "node:worker_threads";
+import { AdapterError, toGpuError } from "../errors.ts";
+import { settle } from "../waiting.ts";
+import {
+  chooseDriverFiles,
+  chosenDriverFiles,
+  ensureLoader,
+  keepMesaShaders,
+  lavapipeDriver,
+  type SoftwareDriver,
+  swiftShaderDriver,
+  swiftShaderPackage,
+} from "./software-driver.ts";
+
+export type AdapterPreference = "auto" | "hardware" | "software";
+
+export interface AdapterChoice {
+  /** `auto` (the default) takes a hardware GPU where there is one and a software one where there is none. */
+  readonly prefer?: AdapterPreference;
+  /** Part of the adapter's name, description, vendor, device or architecture, in any case. */
+  readonly name?: string;
+  /** Which software driver; only with `software` or `auto`. Without it lavapipe, then SwiftShader. */
+  readonly driver?: SoftwareDriver;
+}
+
+/** What is known of an adapter: plain data, for logs, `doctor` and `GET /`. */
+export interface AdapterFacts {
+  readonly kind: "hardware" | "software";
+  /** The driver's name for the GPU, for people: "NVIDIA H100", "llvmpipe (LLVM 15.0.6, 256 bits)". */
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly description: string;
+  /** `vulkan`, `metal`, `d3d12`, … */
+  readonly backend: string;
+  readonly driver?: SoftwareDriver;
+  /** Smallest and largest subgroup (warp, wave, vector register) in lanes, where the adapter has `subgroups`. */
+  readonly subgroupMinSize?: number;
+  readonly subgroupMaxSize?: number;
+  /** All features of the adapter, sorted. */
+  readonly features: readonly string[];
+  /** What a user should know about this choice, in a sentence: that it is a software GPU, what it lacks. */
+  readonly note?: string;
+}
+
+export interface OpenAdapter {
+  readonly adapter: GPUAdapter;
+  readonly gpu: GPU;
+  readonly facts: AdapterFacts;
+}
+
+/**
+ * Dawn's toggles (names from its Toggles.cpp; a misspelt one is ignored without a word). They are given to `create()`,
+ * which hands them on to every adapter and device made from it.
+ */
+export const DAWN_FLAGS: readonly string[] = [
+  // allow_unsafe_apis: `chromium-experimental-subgroup-matrix` (tensor cores) is offered only with it.
+  // vulkan_enable_f16_on_nvidia: Dawn hides `shader-f16` from NVIDIA's Vulkan driver otherwise.
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+  // Timestamps are rounded to 65 µs otherwise, against timing attacks by web pages. Kernels take less than that.
+  "disable-dawn-features=timestamp_quantization",
+];
+
+/** Features asked for where the adapter has them. None is required: each has a kernel that does without. */
+const FEATURES: readonly string[] = [
+  "shader-f16", // half-precision storage and arithmetic: half the memory
+  "subgroups", // lanes that exchange values without memory: the fast matmul and attention forms
+  "subgroup-size-control", // kernels written for one subgroup size can insist on it
+  "timestamp-query", // profiles
+  "chromium-experimental-subgroup-matrix", // tensor cores
+];
+
+/** Limits of which the adapter's own is asked for; WebGPU gives the (small) defaults otherwise. */
+const LIMITS: readonly string[] = [
+  "maxBufferSize", // an arena holds all activations of a plan: default 256 MiB
+  "maxStorageBufferBindingSize", // one weight may be 150 MB: default 128 MiB
+  "maxUniformBufferBindingSize", // step tables
+  "maxStorageBuffersPerShaderStage", // fused kernels bind inputs, weights, bias, residual and output: default 8
+  "maxBindingsPerBindGroup", // for the same reason
+  "maxDynamicStorageBuffersPerPipelineLayout", // arenas bound at an offset
+  "maxDynamicUniformBuffersPerPipelineLayout", // a row of the step table bound at an offset
+  "maxImmediateSize", // per-dispatch constants without a buffer
+  "maxComputeWorkgroupStorageSize", // tiles of the workgroup-tiled kernels: default 16 KiB
+  "maxComputeInvocationsPerWorkgroup", // workgroups of more than 256 threads
+  "maxComputeWorkgroupSizeX", // likewise
+  "maxComputeWorkgroupSizeY", // likewise
+  "maxComputeWorkgroupSizeZ", // likewise
+  "maxComputeWorkgroupsPerDimension", // large element-wise dispatches
+  "minStorageBufferOffsetAlignment", // denser arenas: default 256 bytes
+  "minUniformBufferOffsetAlignment", // likewise
+];
+
+// What `create()` returned must stay referenced: if it is collected, the process aborts. One is kept for each set of
+// flags and drivers, so opening again after a loss adds none.
+const kept = new Map<string, GPU>();
+
+/**
+ * An entry into Dawn with our flags and these. Dawn's library is loaded here and not by importing this file, so that a
+ * machine that cannot load it is told why, by `doctor` among others.
+ */
+async function dawn(flags: readonly string[]): Promise<GPU> {
+  let create: (options: string[]) => GPU;
+  try {
+    ({ create } = await import("webgpu"));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new AdapterError(`Dawn (npm package webgpu) cannot be loaded on this machine: ${reason}`, [], error);
+  }
+  const key = JSON.stringify([flags, process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES]);
+  let gpu = kept.get(key);
+  if (gpu === undefined) {
+    gpu = create([...DAWN_FLAGS, ...flags]);
+    kept.set(key, gpu);
+  }
+  return gpu;
+}
+
+/** An adapter as Dawn lists it. */
+export interface Listed {
+  readonly name: string;
+  readonly backend: string;
+}
+
+/** Asked for an adapter by a name that none has, dawn.node lists in its message those that it sees. */
+export const LISTING_FLAG = "adapter=?";
+
+/** Reads the message that {@link LISTING_FLAG} leads to. */
+export function parseListing(message: string): Listed[] {
+  const lines = message.matchAll(/backend: '([^']*)', name: '(.*)'$/gm);
+  return [...lines].map(([, backend = "", name = ""]) => ({ backend, name }));
+}
+
+/** The adapters that Dawn sees, the most powerful first. WebGPU has no call for it. */
+async function listAdapters(): Promise<Listed[]> {
+  const gpu = await dawn([LISTING_FLAG]);
+  try {
+    await settle(gpu.requestAdapter({ powerPreference: "high-performance" }));
+  } catch (error) {
+    return parseListing(error instanceof Error ? error.message : String(error));
+  }
+  return []; // null: no driver at all
+}
+
+function softwareDriverOf(info: Described["info"]): SoftwareDriver | undefined {
+  if (/swiftshader/i.test(`${info.architecture} ${info.device} ${info.description}`)) return "swiftshader";
+  if (/llvmpipe|lavapipe/i.test(`${info.device} ${info.description}`)) return "lavapipe";
+  return undefined;
+}
+
+/** What an adapter says of itself. Needs no live adapter, so that a child process can send one's description. */
+export interface Described {
+  readonly info: Omit<GPUAdapterInfo, "__brand" | "subgroupMinSize" | "subgroupMaxSize"> & {
+    readonly subgroupMinSize?: number;
+    readonly subgroupMaxSize?: number;
+  };
+  readonly features: Iterable<string>;
+}
+
+/** The facts of an adapter, from its own description and Dawn's listing of it. */
+export function factsOf(adapter: Described, listed: Listed): AdapterFacts {
+  const { info } = adapter;
+  const driver = softwareDriverOf(info);
+  // Dawn calls every adapter of Vulkan's type "CPU" a fallback adapter; D3D12's WARP as well.
+  const software = driver !== undefined || info.isFallbackAdapter;
+  const features = [...adapter.features].sort();
+  const { subgroupMinSize, subgroupMaxSize } = info;
+  const subgroups = features.includes("subgroups") ? { subgroupMinSize, subgroupMaxSize } : {};
+  return {
+    kind: software ? "software" : "hardware",
+    name: listed.name,
+    vendor: info.vendor,
+    architecture: info.architecture,
+    description: info.description,
+    backend: listed.backend,
+    ...(driver === undefined ? {} : { driver }),
+    ...subgroups,
+    features,
+  };
+}
+
+function isNamed(facts: AdapterFacts, adapter: GPUAdapter, part: string): boolean {
+  const { info } = adapter;
+  return [facts.name, info.description, info.vendor, info.device, info.architecture].some((text) =>
+    text.toLowerCase().includes(part.toLowerCase()),
+  );
+}
+
+/** Hardware before software, lavapipe (several times faster, and has f16) before the rest; else Dawn's own order. */
+function rank(facts: AdapterFacts): number {
+  if (facts.kind === "hardware") return 0;
+  return facts.driver === "lavapipe" ? 1 : facts.driver === "swiftshader" ? 3 : 2;
+}
+
+/** The adapters of the drivers that are in force now, best first. */
+async function offered(): Promise<OpenAdapter[]> {
+  const listed = await listAdapters();
+  const open: OpenAdapter[] = [];
+  const names = new Set<string>();
+  for (const entry of listed) {
+    if (names.has(entry.name)) continue; // Two equal GPUs have one name, and Dawn gives the first for it.
+    names.add(entry.name);
+    const gpu = await dawn([`adapter=${entry.name}`]);
+    const adapter = await settle(gpu.requestAdapter({ powerPreference: "high-performance" }));
+    if (adapter !== null) open.push({ adapter, gpu, facts: factsOf(adapter, entry) });
+  }
+  return open.sort((a, b) => rank(a.facts) - rank(b.facts));
+}
+
+function fits(choice: AdapterChoice, { facts, adapter }: OpenAdapter): boolean {
+  const prefer = choice.prefer ?? "auto";
+  if (prefer !== "auto" && facts.kind !== prefer) return false;
+  if (choice.driver !== undefined && facts.driver !== choice.driver) return false;
+  return choice.name === undefined || isNamed(facts, adapter, choice.name);
+}
+
+function describe(choice: AdapterChoice): string {
+  const prefer = choice.prefer ?? "auto";
+  const words = [prefer === "auto" ? "GPU" : `${prefer} GPU`];
+  if (choice.driver !== undefined) words.push(`with driver "${choice.driver}"`);
+  if (choice.name !== undefined) words.push(`named like "${choice.name}"`);
+  return words.join(" ");
+}
+
+/** What to tell a user of the adapter that was taken. */
+function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, asked: boolean): string | undefined {
+  const parts: string[] = [];
+  const called = facts.driver === "swiftshader" ? "SwiftShader" : facts.driver === "lavapipe" ? "lavapipe" : facts.name;
+  if (facts.kind === "software" && !asked) {
+    parts.push(
+      brought === undefined
+        ? `no hardware GPU was found: using ${called}, a software GPU`
+        : `no usable GPU driver was found: using ${called}, a software GPU`,
+    );
+  }
+  const lacking = [
+    facts.features.includes("shader-f16") ? "" : "f16",
+    facts.features.includes("subgroups") ? "" : "subgroups",
+  ].filter((word) => word !== "");
+  if (lacking.length > 0) parts.push(`it has no ${lacking.join(" and no ")}, so slower kernels are used`);
+  if (facts.driver === "swiftshader") parts.push("Mesa's lavapipe is several times faster (see: daguerre doctor)");
+  return parts.length === 0 ? undefined : parts.join("; ");
+}
+
+// Opening may change VK_DRIVER_FILES, which is the whole process's: one at a time.
+let queue: Promise<unknown> = Promise.resolve();
+
+/** The drivers that were in force when the process started; those that we chose later do not count as the user's. */
+const usersDriverFiles = chosenDriverFiles();
+
+/**
+ * Opens the adapter that fits `choice` best.
+ *
+ * Drivers are tried in this order: those of `VK_DRIVER_FILES` or of the machine; then, unless `hardware` is asked for,
+ * an installed lavapipe; then SwiftShader. If it is one of the latter two, `VK_DRIVER_FILES` stays set to it: a later
+ * worker thread, which cannot change the process's environment, then finds the same one.
+ *
+ * Each call gives a fresh adapter, of which one device can be made.
+ * @throws AdapterError where none fits: the message lists what was found.
+ */
+export function openAdapter(choice: AdapterChoice = {}): Promise<OpenAdapter> {
+  const opening = queue.then(() => open(choice));
+  queue = opening.catch(() => undefined);
+  return opening;
+}
+
+async function open(choice: AdapterChoice): Promise<OpenAdapter> {
+  const found = new Set<string>();
+  const problems: string[] = [];
+  const asked = choice.prefer === "software" || choice.driver !== undefined || choice.name !== undefined;
+
+  const attempt = async (brought?: SoftwareDriver): Promise<OpenAdapter | undefined> => {
+    const adapters = await offered();
+    if (adapters.length === 0 && brought !== undefined) problems.push(`${brought} was refused by Dawn`);
+    for (const { facts } of adapters) found.add(`${facts.name} (${facts.kind})`);
+    const fitting = adapters.find((a) => fits(choice, a));
+    if (fitting === undefined) return undefined;
+    const note = noteOn(fitting.facts, brought, asked);
+    return note === undefined ? fitting : { ...fitting, facts: { ...fitting.facts, note } };
+  };
+
+  if (process.platform !== "linux") {
+    const opened = await attempt();
+    if (opened !== undefined) return opened;
+    throw refusal(choice, found, problems);
+  }
+
+  keepMesaShaders();
+  const loader = await ensureLoader().catch((error: unknown) => {
+    problems.push(`unpacking SwiftShader failed: ${String(error)}`);
+    return undefined;
+  });
+  if (loader === undefined) problems.push("the Vulkan loader (libvulkan.so.1) is missing");
+
+  if (isMainThread) chooseDriverFiles(usersDriverFiles);
+  const opened = await attempt();
+  if (opened !== undefined) return opened;
+  if (choice.prefer === "hardware") throw refusal(choice, found, problems);
+
+  for (const driver of ["lavapipe", "swiftshader"] as const) {
+    if (choice.driver !== undefined && choice.driver !== driver) continue;
+    const file = await bring(driver, problems);
+    if (file === undefined) continue;
+    chooseDriverFiles([file]);
+    const software = await attempt(driver);
+    if (software !== undefined) return software;
+  }
+  chooseDriverFiles(usersDriverFiles);
+  if (!isMainThread) {
+    problems.push("a worker thread cannot change the Vulkan driver: open an adapter in the main thread first");
+  }
+  throw refusal(choice, found, problems);
+}
+
+async function bring(driver: SoftwareDriver, problems: string[]): Promise<string | undefined> {
+  if (driver === "lavapipe") {
+    const file = lavapipeDriver();
+    if (file === undefined) problems.push("lavapipe is not installed");
+    return file;
+  }
+  try {
+    const file = await swiftShaderDriver();
+    if (file === undefined) {
+      const reason = process.arch === "x64" || swiftShaderPackage() ? "is not installed" : "is made for x64 only";
+      problems.push(`the optional package @sparticuz/chromium (SwiftShader) ${reason}`);
+    }
+    return file;
+  } catch (error) {
+    problems.push(`unpacking SwiftShader failed: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  }
+}
+
+function refusal(choice: AdapterChoice, found: ReadonlySet<string>, problems: readonly string[]): AdapterError {
+  const list = found.size === 0 ? "no adapter at all" : [...found].join(", ");
+  const because = problems.length === 0 ? "" : ` (${[...new Set(problems)].join("; ")})`;
+  return new AdapterError(
+    `no ${describe(choice)} was found; there is ${list}${because}. Run "daguerre doctor": it says how to mend it.`,
+    [...found],
+  );
+}
+
+/**
+ * Opens a device with the adapter's own limits and every feature of ours that it has.
+ * @throws GpuError where the driver refuses.
+ */
+export async function requestDevice(adapter: GPUAdapter, label = "daguerre"): Promise<GPUDevice> {
+  const limits = adapter.limits as unknown as Record<string, number | undefined>;
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMITS) {
+    const value = limits[name];
+    if (value !== undefined) requiredLimits[name] = value; // An older Dawn may not know one.
+  }
+  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
+  try {
+    return await settle(adapter.requestDevice({ label, requiredFeatures, requiredLimits, defaultQueue: { label } }));
+  } catch (error) {
+    throw toGpuError(error, `opening a device on ${adapter.info.description || adapter.info.device}`);
+  }
+}
