@@ -24,7 +24,10 @@ export class BufferPool {
 
   giveBack(buffer: GPUBuffer): void {
     const free = this.#free.get(buffer.size) ?? [];
-    if (free.length >= MAX_FREE) return this.#gpu.destroyBuffer(buffer);
+    if (free.length >= MAX_FREE) {
+      this.#gpu.destroyBuffer(buffer);
+      return;
+    }
     this.#free.set(buffer.size, [...free, buffer]);
   }
 

@@ -3,7 +3,7 @@
  * latents (per step) or to its own (chained), on the CPU in float64 and by the kernel.
  */
 
-import { packRow } from "../../../src/diffusion/denoiser.ts";
+import { packRow } from "../../../src/diffusion/step.ts";
 import { cpuGenerator } from "../../../src/diffusion/noise.ts";
 import { readConfig } from "../../../src/diffusion/schedulers/config-reader.ts";
 import { createSchedule } from "../../../src/diffusion/schedulers/create-schedule.ts";
