@@ -96,5 +96,5 @@ export interface PipelineOptions {
   readonly wantsPreview?: () => boolean;
 }
 
-/** The part of a request that decides which plans it needs. */
-export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
+/** The part of a request that decides which plans it needs; a warm-up knows no more than sizes and guidance. */
+export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images"> & Partial<PipelineRequest>;

@@ -59,7 +59,7 @@ it.each([
       plan.write("latents", repeated(normals(shape.height * shape.width * shape.channels, 3), shape.slots));
       for (let at = 0; at <= index; at++) {
         for (let slot = 0; slot < shape.slots; slot++) {
-          writeStep(plan, step, shape, slot, { rows: from, index: at, guidanceScale: 3 });
+          writeStep(plan, step, shape, slot, { rows: from, index: at, joins: false, guidanceScale: 3 });
         }
       }
       plan.run();
