@@ -30,7 +30,8 @@ export function json<Input, Event>(
       const job = submit(c, jobs, input, options, { id: envelope.requestId });
       // The job of an idempotency key has the id of the request that came first.
       envelope = { ...envelopeOf(job.input), requestId: job.id };
-      const { type: _, ...answer } = await wireEvent(await resultOf(job.watch(), c.req.raw.signal), envelope);
+      const reader = job.watch({ wants: (slot) => slot !== "preview" });
+      const { type: _, ...answer } = await wireEvent(await resultOf(reader, c.req.raw.signal), envelope);
       return jsonAnswer(c, JsonText.of(answer), idHeaders(envelope), options);
     } catch (error) {
       const failure = failureOf(error, inputSource(c));

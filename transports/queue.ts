@@ -194,7 +194,7 @@ function statusStream(
 ): Response {
   const encoder = new TextEncoder();
   const block = (logs: QueueLog[]) => encoder.encode(`data: ${asciiJson(statusOf(job, withLogs ? logs : null))}\n\n`);
-  const reader = job.watch();
+  const reader = job.watch({ wants: (slot) => slot !== "preview" });
   let completed = false;
   const body = new ReadableStream<Uint8Array>(
     {
