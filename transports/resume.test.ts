@@ -286,14 +286,18 @@ describe("jobs over HTTP", () => {
 
   it("are changed while they wait or while their run reads changes; 409 for another run", async () => {
     const prompts: string[] = [];
-    const run: AnyRun<GradientInput, { type: string }> = async function* ({ prompt }, { updates, signal }) {
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const run: AnyRun<GradientInput, { type: string }> = async function* ({ prompt }, { updates }) {
       prompts.push(prompt);
       if (prompt === "reads") {
         for await (const change of updates!) {
           prompts.push(String(change.prompt));
           break;
         }
-      } else await sleep(200, undefined, { signal });
+      } else await released;
       yield { type: "result" };
     };
     const url = await serving(run, { concurrency: 1 });
@@ -312,6 +316,7 @@ describe("jobs over HTTP", () => {
     });
     expect(await change("waits", "changed")).toMatchObject({ status: 202, body: { status: "UPDATE_REQUESTED" } });
     expect(await change("reads", "reads")).toMatchObject({ status: 202 });
+    release();
     await until(() => prompts.includes("reads"));
     expect(await change("reads", "read")).toMatchObject({ status: 202 });
     for (const stream of streams) await stream.text();
