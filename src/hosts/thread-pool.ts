@@ -95,7 +95,6 @@ export class Thread {
   constructor({ module, name }: { readonly module: string; readonly name: string }, onEnded: () => void) {
     const workerData = { module, name, isNative: this.#isNative.buffer };
     this.#worker = new Worker(new URL("./thread-main.js", import.meta.url), { workerData });
-    this.#worker.unref();
     this.#worker.on("message", (message: RunReply | UpdatesRequest) => this.#heard(message));
     const died = (error: Error) => {
       this.#death ??= error;
@@ -104,6 +103,8 @@ export class Thread {
     };
     this.#worker.on("error", died);
     this.#worker.on("exit", (code) => died(new Error(`the worker thread ended with code ${code}`)));
+    // After its listeners: to listen to messages keeps the process alive again.
+    this.#worker.unref();
   }
 
   get hasEnded(): boolean {
