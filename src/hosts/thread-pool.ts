@@ -103,7 +103,7 @@ export class Thread {
     };
     this.#worker.on("error", died);
     this.#worker.on("exit", (code) => died(new Error(`the worker thread ended with code ${code}`)));
-    // After its listeners: to listen to messages keeps the process alive again.
+    // An idle thread does not keep the process alive. (After its listeners: one for messages would keep it alive again.)
     this.#worker.unref();
   }
 
@@ -121,13 +121,14 @@ export class Thread {
   }
 
   /**
-   * One at a time.
+   * One at a time. The process lives until the answer is there, unless the thread is abandoned.
    * @throws an error when the thread ends or is given up
    */
   ask(message: RunMessage): Promise<RunReply> {
     return new Promise((resolve, reject) => {
       if (this.#death !== undefined) return reject(this.#death);
       this.#answer = { resolve, reject };
+      if (!this.isAbandoned) this.#worker.ref();
       this.post(message);
     });
   }
@@ -139,6 +140,7 @@ export class Thread {
   /** Rejects what is asked, and settles when the thread has ended its run after all: true, or false if it died. */
   async abandon(): Promise<boolean> {
     this.isAbandoned = true;
+    this.#worker.unref();
     this.#answer?.reject(new Error("the worker thread does not answer"));
     try {
       const reply = await new Promise<RunReply>((resolve, reject) => {
@@ -157,6 +159,7 @@ export class Thread {
       case "event":
       case "done":
       case "error":
+        this.#worker.unref();
         this.#answer?.resolve(message);
         return;
       default:

@@ -1,10 +1,12 @@
 /** `worker()`: what crosses between threads, seen over HTTP, and what becomes of threads that hang. */
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { Hono } from "hono";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { until } from "../../test/gradient-run.ts";
@@ -193,4 +195,25 @@ describe("a thread that does not come to its next event in time", () => {
     await cancelled(run, { ms: 600 });
     expect(await all(run({}, context()))).toEqual([{ type: "item", threadId }]);
   });
+});
+
+it("a process lives while a thread of it runs, and ends when its threads are idle", async () => {
+  const [program, runs] = [join(folder, "program.mjs"), join(folder, "loaders.mjs")];
+  writeFileSync(runs, `import { register } from ${JSON.stringify(import.meta.resolve("tsx/esm/api"))}; register();`);
+  writeFileSync(
+    program,
+    `const { worker } = await import(${JSON.stringify(new URL("./thread.ts", import.meta.url).href)});
+    const context = { signal: new AbortController().signal, requestId: "x" };
+    const run = worker(${JSON.stringify(file)}, { name: "blocks" });
+    for await (const event of run({ ms: 300 }, context)) console.log(event.type);
+    console.log("end");`,
+  );
+  const { stdout } = await promisify(execFile)(process.execPath, ["--import", runs, program], { timeout: 60_000 });
+  expect(stdout).toBe("item\nend\n");
+});
+
+it("a thread too many leaves when its run is over", async () => {
+  const run = worker<Fields, Fields>(module, { name: "blocks", idle: 0 });
+  const ids = [await all(run({}, context())), await all(run({}, context()))].map(([{ threadId }]) => threadId);
+  expect(ids[0]).not.toBe(ids[1]);
 });
