@@ -11,7 +11,7 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError } from "../gpu/errors.ts";
-import { align } from "../graph/memory.ts";
+import { align } from "../graph/compile/memory.ts";
 import { compile, footprint, type Plan, type Range } from "../graph/plan.ts";
 import { receptiveRows } from "../graph/receptive-rows.ts";
 import { GraphError, type NormStatistics, Recorder } from "../graph/recorder.ts";

@@ -6,7 +6,7 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import { compile, type Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";

@@ -4,7 +4,7 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import { compile, type Plan, type Range } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { quads, type Storage, type Tensor } from "../graph/tensor.ts";

@@ -10,27 +10,21 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import type { Target } from "./dispatch.ts";
-import { isMatrixVariant } from "./kernels/matrix.ts";
-import { type Recorded, runnableOperations } from "./layout.ts";
-import { compile, type Plan, targetOf } from "./plan.ts";
-import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
-import {
-  attentionVariants,
-  type ChoiceTarget,
-  type Choose,
-  convolutionVariants,
-  groupNormVariants,
-  type Variant,
-  type Varied,
-} from "./variants.ts";
-import type { ParameterBuffers } from "./weights.ts";
+import type { ChoiceTarget, Choose, Varied } from "./choice.ts";
+import { compile } from "./compile/compile.ts";
+import { type Recorded, runnableOperations } from "./compile/layout.ts";
+import type { PlanParameters } from "./compile/parameters.ts";
+import type { Plan } from "./compile/plan.ts";
+import { targetFor, targetOf } from "./compile/target.ts";
+import { type Operation, readsOf } from "./ops/table.ts";
+import { channelsOf, partsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
+import { isOnMatrixUnit, isVaried, type Variant, variantsOf } from "./variants.ts";
 
 /** Part of a model: what it records, and how it is run. */
 export interface Tunable {
   readonly recorder: Recorded;
   readonly storage: Storage;
-  readonly parameters: ParameterBuffers;
+  readonly parameters: PlanParameters;
 }
 
 /** One shape of operation, and how long each variant takes. */
@@ -110,10 +104,11 @@ export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOpti
     const target = targetOf(gpu, part.storage, part.parameters, undefined);
     for (const operation of runnableOperations(gpu, part.recorder, target)) {
       if (!isVaried(operation)) continue;
-      const shape = shapeOf(operation, target);
+      const own = targetFor(operation, target);
+      const shape = shapeOf(operation, own);
       const seen = shapes.get(shape);
       if (seen) seen.layers++;
-      else shapes.set(shape, { part, operation, candidates: candidatesOf(operation, target), layers: 1 });
+      else shapes.set(shape, { part, operation, candidates: variantsOf(operation, own), layers: 1 });
     }
   }
   const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
@@ -133,23 +128,6 @@ export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOpti
 /** Takes the remembered winner of an operation's shape; the rule's choice where none is. */
 export function chooserOf(winners: ReadonlyMap<string, Variant>): Choose {
   return (operation, _, target) => winners.get(shapeOf(operation, target));
-}
-
-function isVaried(operation: Operation): operation is Varied {
-  return operation.kind === "convolution" || operation.kind === "attention" || operation.kind === "group-norm-apply";
-}
-
-function candidatesOf(operation: Varied, target: Target): readonly Variant[] {
-  switch (operation.kind) {
-    case "convolution":
-      return convolutionVariants(operation, target);
-    case "attention":
-      return attentionVariants(operation, target);
-    case "group-norm-apply":
-      return groupNormVariants(operation, target);
-    default:
-      return operation satisfies never;
-  }
 }
 
 /** What runs for an operation, before a variant is chosen for it. */
@@ -176,7 +154,7 @@ async function timeCandidates(
   const alone = recordedAlone(operation);
   const inputs = spreadInputs(alone);
   // The extension for matrix units is an experiment of Dawn's: what they answer is compared, not trusted.
-  const trusted = candidates.find((variant) => !isMatrixVariant(variant)) ?? candidates[0]!;
+  const trusted = candidates.find((variant) => !isOnMatrixUnit(variant)) ?? candidates[0]!;
   let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
@@ -255,9 +233,9 @@ function isClose(answer: Float32Array, expected: Float32Array, tolerance: number
 /** Milliseconds of one of so many runs. */
 async function time(gpu: Gpu, plan: Plan, runs: number): Promise<number> {
   const begun = performance.now();
-  const encoder = gpu.device.createCommandEncoder({ label: plan.label });
-  for (let run = 0; run < runs; run++) plan.encode(encoder);
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.submit(plan.label, (encoder) => {
+    for (let run = 0; run < runs; run++) plan.encode(encoder);
+  });
   await gpu.idle();
   return (performance.now() - begun) / runs;
 }

@@ -14,7 +14,7 @@ import {
   type Schedule,
   type StepRow,
 } from "../../../src/diffusion/schedulers/schedule.ts";
-import { ROW_QUADS } from "../../../src/graph/kernels/sampling.ts";
+import { ROW_QUADS } from "../../../src/graph/ops/diffusion/rows.ts";
 import { compile, type Plan } from "../../../src/graph/plan.ts";
 import { Recorder } from "../../../src/graph/recorder.ts";
 import type { CaseRun, Kind } from "../kind.ts";
