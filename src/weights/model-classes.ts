@@ -26,14 +26,13 @@ export const COMPONENTS: Readonly<Record<string, ComponentKind>> = {
   CLIPTextModelWithProjection: "text encoder",
   CLIPTokenizer: "tokenizer",
   CLIPTokenizerFast: "tokenizer",
-  DDIMScheduler: "scheduler",
-  DPMSolverMultistepScheduler: "scheduler",
-  EulerAncestralDiscreteScheduler: "scheduler",
-  EulerDiscreteScheduler: "scheduler",
-  FlowMatchEulerDiscreteScheduler: "scheduler",
-  LCMScheduler: "scheduler",
-  PNDMScheduler: "scheduler",
 };
+
+/** The kind of a class; undefined if it is not known. Which schedulers can be run is for whoever runs them to say. */
+export function kindOfClass(className: string): ComponentKind | undefined {
+  if (/^\w+Scheduler$/.test(className)) return "scheduler";
+  return Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className] : undefined;
+}
 
 /** What the usual places in a pipeline hold. */
 export const PLACES: Readonly<Record<string, ComponentKind>> = {

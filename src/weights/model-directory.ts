@@ -14,7 +14,7 @@ import { basename, join } from "node:path";
 import { z } from "zod";
 import { listed, quoted, WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
-import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
+import { COMPONENTS, type ComponentKind, IGNORED_PLACES, kindOfClass, PIPELINES, PLACES } from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
 import { openWeights } from "./weight-files.ts";
 
@@ -127,7 +127,7 @@ export async function openComponentFolder(path: string, options: ModelDirectoryO
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
-    const kind = Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className]! : undefined;
+    const kind = kindOfClass(className);
     if (kind === undefined) throw unknownComponent(className, file);
     return component(path, { name: basename(path), className, kind, prefix: "" }, config, options);
   }
@@ -151,9 +151,8 @@ function kindOf(name: string, library: string, className: string): ComponentKind
     throw new WeightsError("model-config", `component ${quoted(name)}: the name may have letters, digits, - and _`, {
       file,
     });
-  const known = (library === "diffusers" || library === "transformers") && Object.hasOwn(COMPONENTS, className);
-  if (!known) throw unknownComponent(className, file, name, library);
-  const kind = COMPONENTS[className]!;
+  const kind = library === "diffusers" || library === "transformers" ? kindOfClass(className) : undefined;
+  if (kind === undefined) throw unknownComponent(className, file, name, library);
   const wanted = Object.hasOwn(PLACES, name) ? PLACES[name]! : kind;
   if (kind !== wanted)
     throw new WeightsError(
