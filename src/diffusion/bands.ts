@@ -11,6 +11,7 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError } from "../gpu/errors.ts";
+import type { Choose } from "../graph/choice.ts";
 import { align } from "../graph/compile/memory.ts";
 import { compile, footprint, type Plan, type Range } from "../graph/plan.ts";
 import { receptiveRows } from "../graph/receptive-rows.ts";
@@ -45,6 +46,7 @@ export interface BandOptions {
   readonly storage: Storage;
   readonly parameters: ParameterBuffers;
   readonly transformed?: boolean;
+  readonly choose?: Choose;
   /** Into so many bands, for tests; else the fewest that fit. */
   readonly bands?: number;
   /** Told each time that all bands are done, with how far statistics still moved. */
@@ -154,7 +156,7 @@ export function decodeBandsBytes(
   gpu: Gpu,
   decoder: Autoencoder,
   size: LatentSize,
-  options: { readonly storage: Storage; readonly weights: Storage },
+  options: { readonly storage: Storage; readonly weights: Storage; readonly choose?: Choose },
 ): number {
   const form = { ...options, transformed: false };
   const inner = recordInnerDecoder(decoder, size);

@@ -22,7 +22,7 @@ import { type GenerationRequest, parseGeneration } from "./request.ts";
 import { toRunEvent } from "./run-events.ts";
 import { createRunQueue } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
-import { useTuning } from "./tuning-cache.ts";
+import { rememberedChoice } from "./tuning-cache.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -43,7 +43,8 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
       variant: options.variant,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
-    const [model] = await Promise.all([loading, useTuning(gpu)]);
+    const [model, choose] = await Promise.all([loading, rememberedChoice(gpu.facts)]);
+    if (choose) model.memory.useChoice(choose);
     return runtimeOf(gpu, model, options);
   } catch (error) {
     gpu.close();

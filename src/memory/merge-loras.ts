@@ -145,6 +145,24 @@ export function mergeKernel(storage: Storage): Kernel {
   return kernel("lora_merge", loraMerge, "f32", { weights: storage });
 }
 
+/** The parameters of `mergeKernel` for a part of a matrix, whose weights are stored as `before`. */
+export function mergeParams(
+  { taps, inputQuads, outputQuads, partChannels }: MatrixParameter,
+  part: number,
+  of: { readonly rank: number; readonly before: Storage; readonly gridWidth: number },
+): Params {
+  return {
+    taps,
+    rank: of.rank,
+    in_quads: inputQuads,
+    out_quads: outputQuads,
+    first_packed_quad: partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0),
+    packed_quads: quads(partChannels[part]!),
+    grid_width: of.gridWidth,
+    before_halves: of.before === "f16",
+  };
+}
+
 class Merger {
   readonly #gpu: Gpu;
   readonly #base: LoadedParameters;
@@ -199,9 +217,8 @@ class Merger {
     before: PackedWeights,
     target: GPUBuffer,
   ): Promise<void> {
-    const { taps, inputQuads, outputQuads, partChannels } = parameter;
-    const packedQuads = quads(partChannels[part]!);
-    const { workgroups, width } = grid(taps * inputQuads * packedQuads);
+    const packedQuads = quads(parameter.partChannels[part]!);
+    const { workgroups, width } = grid(parameter.taps * parameter.inputQuads * packedQuads);
     const owned: GPUBuffer[] = [];
     try {
       const uploads = [factors.down, factors.up].map((values) => {
@@ -210,15 +227,7 @@ class Merger {
         this.#gpu.write(buffer, 0, values.buffer as ArrayBuffer);
         return buffer;
       });
-      const params: Params = {
-        ...{ taps, rank: factors.rank },
-        in_quads: inputQuads,
-        out_quads: outputQuads,
-        first_packed_quad: partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0),
-        packed_quads: packedQuads,
-        grid_width: width,
-        before_halves: before.storage === "f16",
-      };
+      const params = mergeParams(parameter, part, { rank: factors.rank, before: before.storage, gridWidth: width });
       await this.#dispatch(`${this.#label}: ${parameter.key}`, params, [...uploads, before.buffer, target], workgroups);
     } finally {
       for (const buffer of owned) this.#gpu.destroyBuffer(buffer); // the queue keeps what it still has to read

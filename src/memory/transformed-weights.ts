@@ -7,7 +7,7 @@ import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" }
 import subpixelWeights from "../../shaders/subpixel_weights.wgsl" with { type: "text" };
 import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
-import { grid, type Kernel, kernel, packParams } from "../graph/dispatch.ts";
+import { grid, type Kernel, kernel, type Params, packParams } from "../graph/dispatch.ts";
 import type { MatrixParameter, Storage } from "../graph/tensor.ts";
 import {
   copyTiles,
@@ -95,6 +95,11 @@ export function transformKernel(form: TransformedForm, storage: Storage): Kernel
   return kernel(name, source, "f32", { weights: storage, preludes });
 }
 
+/** The parameters of either kernel. */
+export function transformParams({ inputQuads, outputQuads }: MatrixParameter, gridWidth: number): Params {
+  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth };
+}
+
 async function transform(
   gpu: Gpu,
   label: string,
@@ -106,7 +111,7 @@ async function transform(
   const { name, code } = transformKernel(form, parameters.storage);
   const pipeline = await gpu.pipeline(name, code);
   const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
-  const block = packParams({ in_quads: matrix.inputQuads, out_quads: matrix.outputQuads, grid_width: width });
+  const block = packParams(transformParams(matrix, width));
   const source = tilesInBuffer(gpu, label, parameters, matrix);
   const owned = [
     gpu.createBuffer(label, block.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST),

@@ -61,6 +61,54 @@ export function packingKernels(storage: Storage): { readonly matrix: Kernel; rea
   };
 }
 
+/** Rows of one of a matrix's tensors, and the channels and quads of the packed matrix that they become. */
+interface WeightsRun {
+  readonly outputs: number;
+  readonly format: FloatType;
+  readonly firstRow: number;
+  readonly firstChannel: number;
+  readonly firstQuad: number;
+  readonly packedQuads: number;
+}
+
+/** The parameters of `shaders/pack_weights.wgsl`. */
+export function weightsParams(parameter: MatrixParameter, run: WeightsRun, gridWidth: number): Params {
+  const { taps, inputs, inputQuads, outputQuads, outputHead, inputHead } = parameter;
+  return {
+    outputs: run.outputs,
+    inputs,
+    taps,
+    format: FORMAT[run.format],
+    out_quads: outputQuads,
+    in_quads: inputQuads,
+    first_packed_quad: run.firstQuad,
+    packed_quads: run.packedQuads,
+    first_channel: run.firstChannel,
+    first_source_row: run.firstRow,
+    out_head: outputHead?.width ?? 0,
+    out_head_padded: outputHead?.padded ?? 0,
+    in_head: inputHead?.width ?? 0,
+    in_head_padded: inputHead?.padded ?? 0,
+    grid_width: gridWidth,
+  };
+}
+
+/** The parameters of `shaders/pack_table.wgsl`; `firstRow` counts from the beginning of the piece. */
+export function tableParams(
+  { channels }: TableParameter,
+  run: { readonly rows: number; readonly format: FloatType; readonly firstRow: number },
+  gridWidth: number,
+): Params {
+  return {
+    rows: run.rows,
+    channels,
+    quads: quads(channels),
+    format: FORMAT[run.format],
+    first_row: run.firstRow,
+    grid_width: gridWidth,
+  };
+}
+
 export class Uploader {
   readonly #gpu: Gpu;
   readonly #options: UploaderOptions;
@@ -92,7 +140,7 @@ export class Uploader {
 
   /** Packs one of a matrix's tensors to the output quads from `firstQuad` on. */
   async #part(parameter: MatrixParameter, tensor: TensorEntry, firstQuad: number, target: GPUBuffer): Promise<void> {
-    const { outputHead, inputHead, taps, inputs, inputQuads, outputQuads } = parameter;
+    const { outputHead, taps, inputs, inputQuads } = parameter;
     const format = tensor.dtype as FloatType;
     const outputs = tensor.shape[0]!;
     const rowBytes = inputs * taps * ELEMENT_BYTES[format];
@@ -106,20 +154,8 @@ export class Uploader {
       const packedQuads = outputHead ? ((rows / unit) * padded) / 4 : quads(rows);
       const staged = await this.#stage(tensor, first * rowBytes, rows * rowBytes);
       const { workgroups, width } = grid(taps * inputQuads * packedQuads * 4);
-      const params = {
-        ...{ outputs, inputs, taps, format: FORMAT[format] },
-        out_quads: outputQuads,
-        in_quads: inputQuads,
-        first_packed_quad: firstQuad + firstChannel / 4,
-        packed_quads: packedQuads,
-        first_channel: firstChannel,
-        first_source_row: first,
-        out_head: outputHead?.width ?? 0,
-        out_head_padded: outputHead?.padded ?? 0,
-        in_head: inputHead?.width ?? 0,
-        in_head_padded: inputHead?.padded ?? 0,
-        grid_width: width,
-      };
+      const run = { outputs, format, firstRow: first, firstChannel, packedQuads };
+      const params = weightsParams(parameter, { ...run, firstQuad: firstQuad + firstChannel / 4 }, width);
       this.#packings.push({ packer: this.#kernels.matrix, params, staged, target, workgroups });
     }
   }
@@ -152,11 +188,7 @@ export class Uploader {
         const rows = Math.min(rowsARun, endRow - first);
         const staged = await this.#stage(tensor, first * rowBytes, rows * rowBytes);
         const { workgroups, width } = grid(rows * quads(channels));
-        const params = {
-          ...{ rows, channels, quads: quads(channels), format: FORMAT[format] },
-          first_row: first - firstRow,
-          grid_width: width,
-        };
+        const params = tableParams(parameter, { rows, format, firstRow: first - firstRow }, width);
         this.#packings.push({ packer: this.#kernels.table, params, staged, target: buffers[piece]!, workgroups });
       }
     }
@@ -209,7 +241,8 @@ export class Uploader {
     const name = `${this.#options.label}: packing`;
     const stride = align(BLOCK_BYTES, gpu.uniformAlignment);
     const blocks = new Uint8Array(Math.max(1, packings.length) * stride);
-    for (const [index, { params }] of packings.entries()) blocks.set(new Uint8Array(packParams(params)), index * stride);
+    for (const [index, { params }] of packings.entries())
+      blocks.set(new Uint8Array(packParams(params)), index * stride);
     const uniforms = gpu.createBuffer(name, blocks.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
     const done = [uniforms];
     try {

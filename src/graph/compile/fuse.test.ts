@@ -1,14 +1,17 @@
 /** Fusion: what is fused and what must not be, by name; and that no network's result changes. */
 
 import { describe, expect, test } from "vitest";
-import { fuse, joinGates } from "./fuse.ts";
+import type { Convolution } from "../ops/convolution.ts";
+import type { GroupNormApply } from "../ops/group-norm.ts";
+import type { Operation } from "../ops/table.ts";
 import { Recorder } from "../recorder.ts";
-import type { Convolution, GroupNormApply, Operation, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import { relativeDifference } from "../testing/closeness.ts";
 import { randomNetwork } from "../testing/graphs.ts";
 import { interpret } from "../testing/interpreter.ts";
 import { weightsFor } from "../testing/run.ts";
 import { normals, random } from "../testing/values.ts";
+import { fuse, joinGates } from "./fuse.ts";
 
 const SHAPE = [2, 4, 5, 8];
 

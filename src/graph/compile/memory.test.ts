@@ -1,11 +1,12 @@
 /** Memory plans: whatever the network, no tensor is overwritten while it is needed. */
 
 import { describe, expect, test } from "vitest";
+import { type Operation, readsOf } from "../ops/table.ts";
+import { GraphError, Recorder } from "../recorder.ts";
+import { tensorBytes } from "../tensor.ts";
+import { randomNetwork } from "../testing/graphs.ts";
 import { fuse } from "./fuse.ts";
 import { align, type MemoryLimits, type MemoryPlan, planMemory } from "./memory.ts";
-import { GraphError, Recorder } from "../recorder.ts";
-import { type Operation, readsOf, tensorBytes } from "../tensor.ts";
-import { randomNetwork } from "../testing/graphs.ts";
 
 const limits: MemoryLimits = { storage: "f32", alignment: 256, maxArenaBytes: 2 ** 20 };
 

@@ -208,8 +208,8 @@ describe.each(devices)("$name", ({ gpu }) => {
   test("three thousand runs leak nothing", async () => {
     // A process of its own: the heap of a test runner moves by more than a leak would.
     const loaders = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx"];
-    const program = fileURLToPath(new URL("testing/many-runs.ts", import.meta.url));
-    const cwd = fileURLToPath(new URL("../..", import.meta.url));
+    const program = fileURLToPath(new URL("../testing/many-runs.ts", import.meta.url));
+    const cwd = fileURLToPath(new URL("../../..", import.meta.url));
     const driver = gpu.facts.driver ? [gpu.facts.driver] : [];
     const { stdout } = await execFileAsync(process.execPath, ["--expose-gc", ...loaders, program, ...driver], { cwd });
     const { before, after } = JSON.parse(stdout) as { before: MemoryRecord; after: MemoryRecord };

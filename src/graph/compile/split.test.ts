@@ -3,8 +3,8 @@ import { generateParameters, normals } from "../../../test/generated-weights.ts"
 import { type Gpu, openGpu } from "../../gpu/device.ts";
 import { compile } from "../plan.ts";
 import { GraphError, headPadding, Recorder } from "../recorder.ts";
-import { split } from "./split.ts";
 import { type Storage, type Tensor, tensorBytes } from "../tensor.ts";
+import { split } from "./split.ts";
 
 type Build = (g: Recorder, x: Tensor, y: Tensor) => Tensor;
 

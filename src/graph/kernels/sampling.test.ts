@@ -1,6 +1,7 @@
 /** Noise, the model's input and the scheduler's step against their definitions, on every adapter. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { ROW_QUADS } from "../ops/diffusion/rows.ts";
 import { Recorder } from "../recorder.ts";
 import type { Storage } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
@@ -8,7 +9,6 @@ import { closeAll, openAdapters } from "../testing/devices.ts";
 import { elementwise, type SchedulerRow, schedulerStep } from "../testing/reference.ts";
 import { run } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
-import { ROW_QUADS } from "./sampling.ts";
 
 const devices = await openAdapters();
 afterAll(() => closeAll(devices));

@@ -4,7 +4,16 @@ import source from "../../../shaders/elementwise.wgsl" with { type: "text" };
 import { grid, kernel } from "../dispatch.ts";
 import type { Graph } from "../graph.ts";
 import type { OperationBase } from "../operation.ts";
-import { type Activation, activationCode, channelsOf, partsOf, quads, rowsOf, type Tensor, type View } from "../tensor.ts";
+import {
+  type Activation,
+  activationCode,
+  channelsOf,
+  partsOf,
+  quads,
+  rowsOf,
+  type Tensor,
+  type View,
+} from "../tensor.ts";
 import { type OperationKind, present } from "./kind.ts";
 
 /** `out = activation(x · inputScale) · scale + shift + addend` */

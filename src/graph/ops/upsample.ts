@@ -14,12 +14,7 @@ export interface Upsample extends OperationBase {
 }
 
 /** Nearest-neighbour resize of `[n, h, w, c]`. */
-export function upsampleNearest(
-  g: Graph,
-  x: Tensor,
-  name: string,
-  size: { height: number; width: number },
-): Tensor {
+export function upsampleNearest(g: Graph, x: Tensor, name: string, size: { height: number; width: number }): Tensor {
   const [n, , , c] = g.picture(x, name);
   const output = g.tensor(g.path(name), [n, size.height, size.width, c]);
   return g.push<Upsample>({ kind: "upsample-nearest", name: g.path(name), input: x, firstQuad: 0, output }).output;

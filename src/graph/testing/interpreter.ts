@@ -4,7 +4,9 @@
  * Operations that work on integers or states, and those that splitting makes, are left out; they have tests of their own.
  */
 
-import { addsPerImage, channelsOf, type Operation, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
+import { addsPerImage } from "../ops/elementwise.ts";
+import type { Operation } from "../ops/table.ts";
+import { channelsOf, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
 import { attention, convolution, elementwise, geglu, groupNorm, softmax, upsampleNearest } from "./reference.ts";
 import type { Weights } from "./run.ts";
 

@@ -3,10 +3,10 @@
 import type { Gpu } from "../../gpu/device.ts";
 import { loadParameters } from "../../memory/load.ts";
 import type { FloatType } from "../../weights/element-types.ts";
+import type { Choose } from "../choice.ts";
 import { compile } from "../plan.ts";
 import type { Recorder } from "../recorder.ts";
 import type { Parameter, Storage } from "../tensor.ts";
-import type { Choose } from "../variants.ts";
 import { tensorEntry } from "./checkpoint.ts";
 import { checkpointed, type Distribution, normals, type Random, stored } from "./values.ts";
 

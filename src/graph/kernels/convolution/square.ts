@@ -14,7 +14,9 @@ export function isSquare({ kernel }: Convolution): boolean {
 /** Whether the weights can be had in this form, and kernels for it run here. */
 export function canTransform({ weight, gated }: Convolution, form: TransformedForm, target: Target): boolean {
   const { lanes, transformed } = target;
-  return !gated && lanes !== undefined && transformed === true && transformedTexture(weight, form, target) !== undefined;
+  return (
+    !gated && lanes !== undefined && transformed === true && transformedTexture(weight, form, target) !== undefined
+  );
 }
 
 // Costs in products of the direct form: of Winograd's products and, for each channel of a pixel, of its transforms, and of a

@@ -18,7 +18,8 @@ const TAPS = 4;
 
 export const subpixel = {
   name: "subpixel",
-  can: (operation, target) => isSquare(operation) && isDoubled(operation) && canTransform(operation, "subpixel", target),
+  can: (operation, target) =>
+    isSquare(operation) && isDoubled(operation) && canTransform(operation, "subpixel", target),
   cost(operation, target) {
     const { weight, picture } = operation;
     const pixels = picture.images * picture.outHeight * picture.outWidth;
@@ -45,6 +46,10 @@ function lowerSubpixel(operation: Convolution, target: Target): Dispatch[] {
       virtual: { height, width },
       kernel: { height: 2, width: 2, stride: 1, top: 1 - y, left: 1 - x },
     };
-    return lowerDirect((shape) => subgroupKernel(shape, target.lanes!), phase, target, { y, x, firstTap: index * TAPS });
+    return lowerDirect((shape) => subgroupKernel(shape, target.lanes!), phase, target, {
+      y,
+      x,
+      firstTap: index * TAPS,
+    });
   });
 }
