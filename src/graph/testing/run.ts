@@ -21,7 +21,7 @@ export type Weights = ReadonlyMap<string, Weight>;
 
 /** Values for every parameter that was recorded; `adjust` may change them by name. */
 export function weightsFor(
-  recorder: Recorder,
+  recorder: Pick<Recorder, "parameters">,
   source: Random,
   options: Distribution & { type?: FloatType; adjust?: (name: string, values: Float32Array) => Float32Array } = {},
 ): Weights {
