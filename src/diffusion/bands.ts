@@ -13,6 +13,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
 import { align } from "../graph/compile/memory.ts";
+import { packPicture } from "../graph/ops/diffusion/pack-picture.ts";
 import { compile, footprint, type Plan, type Range } from "../graph/plan.ts";
 import { receptiveRows } from "../graph/receptive-rows.ts";
 import { type NormStatistics, Recorder, TensorTooLargeError } from "../graph/recorder.ts";
@@ -310,7 +311,7 @@ function decoderBands(decoder: Autoencoder, size: LatentSize): BandWork {
   return {
     record(rows, statistics) {
       const { g, picture } = build(rows, statistics);
-      g.output("rgba", g.packPicture(picture, "pack"));
+      g.output("rgba", packPicture(g, picture, "pack"));
       return g;
     },
     get reach() {

@@ -7,11 +7,6 @@ import { Graph } from "./graph.ts";
 import { type AttentionOptions, attention } from "./ops/attention.ts";
 import { concat } from "./ops/concatenate.ts";
 import { type ConvolutionOptions, conv2d, type LinearOptions, linear } from "./ops/convolution.ts";
-import { latentToRgb } from "./ops/diffusion/latent-to-rgb.ts";
-import { modelInput } from "./ops/diffusion/model-input.ts";
-import { packPicture } from "./ops/diffusion/pack-picture.ts";
-import { philoxNormals } from "./ops/diffusion/philox-normals.ts";
-import { type SchedulerStepOperands, schedulerStep } from "./ops/diffusion/scheduler-step.ts";
 import { type AffineOptions, add, affine } from "./ops/elementwise.ts";
 import { type EmbeddingSizes, embedding } from "./ops/embedding.ts";
 import { gatherRows } from "./ops/gather-rows.ts";
@@ -109,25 +104,5 @@ export class Recorder extends Graph {
   /** Two tensors as one along the channels; only group norm and convolutions read such a tensor. */
   concat(x: Tensor, y: Tensor): Tensor {
     return concat(this, x, y);
-  }
-
-  packPicture(x: Tensor, name: string): Tensor {
-    return packPicture(this, x, name);
-  }
-
-  latentToRgb(latents: Tensor, matrix: Tensor, name: string): Tensor {
-    return latentToRgb(this, latents, matrix, name);
-  }
-
-  modelInput(latents: Tensor, rows: Tensor, branches: number, name: string): Tensor {
-    return modelInput(this, latents, rows, branches, name);
-  }
-
-  philoxNormals(draws: Tensor, shape: readonly [number, number, number, number], name: string): Tensor {
-    return philoxNormals(this, draws, shape, name);
-  }
-
-  schedulerStep(operands: SchedulerStepOperands, name: string): Tensor {
-    return schedulerStep(this, operands, name);
   }
 }

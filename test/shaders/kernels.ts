@@ -57,9 +57,15 @@ export function recordAll(): Recorder {
   g.output("resized", g.upsampleNearest(x, "upsample", { height: 64, width: 64 }));
   g.output("narrow", g.conv2d(x, "narrow", { outputs: 4, padding: 1 }));
   g.output("strided", g.conv2d(x, "strided", { outputs: 320, kernel: 3, stride: 2, padding: 1, bias: false }));
-  g.output("affine", g.affine(g.concat(g.input("odd", [1, 4, 3]), g.input("other", [1, 4, 3])), "affine", { scale: 2 }));
+  g.output(
+    "affine",
+    g.affine(g.concat(g.input("odd", [1, 4, 3]), g.input("other", [1, 4, 3])), "affine", { scale: 2 }),
+  );
   const tokens = g.input("tokens", [1, 256, 64]);
-  g.output("gated", g.geglu(g.linear(g.layerNorm(tokens, "layer norm", { eps: 1e-5 }), "gated", { outputs: 512 }), "gate"));
+  g.output(
+    "gated",
+    g.geglu(g.linear(g.layerNorm(tokens, "layer norm", { eps: 1e-5 }), "gated", { outputs: 512 }), "gate"),
+  );
   g.output("gate apart", g.geglu(g.input("halves", [1, 4, 32]), "gate apart"));
   g.output("softmax", g.softmax(tokens, "softmax"));
   for (const width of [40, 64, 512]) {
