@@ -82,7 +82,7 @@ test("an invalid module is reported, with the line", async () => {
 test("all modules are written to a folder, and are valid", async () => {
   const folder = await mkdtemp(join(tmpdir(), "daguerre-shaders-"));
   try {
-    const { files, faults } = await writeModules(join(folder, "modules"));
+    const { files, faults } = await writeModules(join(folder, "modules"), kernels);
     expect([...faults]).toEqual([]);
     expect((await readdir(join(folder, "modules"))).sort()).toEqual([...files].sort());
     expect(files.length).toBe(new Set(kernels.map(({ kernel }) => kernel.code)).size);

@@ -2,6 +2,9 @@
 
 import { create } from "webgpu";
 
+// Kept: collected while a device of it lives, it would take the process with it.
+const gpu = create(["enable-dawn-features=allow_unsafe_apis", "backend=null"]);
+
 const FEATURES = ["chromium-experimental-subgroup-matrix", "subgroups", "shader-f16"] as GPUFeatureName[];
 
 export class Validator {
@@ -12,7 +15,6 @@ export class Validator {
   }
 
   static async open(): Promise<Validator> {
-    const gpu = create(["enable-dawn-features=allow_unsafe_apis", "backend=null"]);
     const adapter = (await gpu.requestAdapter())!;
     return new Validator(await adapter.requestDevice({ requiredFeatures: FEATURES }));
   }

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { assembledKernels } from "./kernels.ts";
+import type { AssembledKernel } from "./kernels.ts";
 import { Validator } from "./validate.ts";
 
 export interface WrittenModules {
@@ -12,11 +12,11 @@ export interface WrittenModules {
   readonly faults: ReadonlyMap<string, readonly string[]>;
 }
 
-/** Writes every module that the product can assemble to `folder`, in place of what is there, and validates each. */
-export async function writeModules(folder: string): Promise<WrittenModules> {
+/** Writes the modules of `kernels` to `folder`, in place of what is there, and validates each. */
+export async function writeModules(folder: string, kernels: readonly AssembledKernel[]): Promise<WrittenModules> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
-  const modules = new Map(assembledKernels().map(({ kernel }) => [fileName(kernel), kernel.code]));
+  const modules = new Map(kernels.map(({ kernel }) => [fileName(kernel), kernel.code]));
   const faults = new Map<string, readonly string[]>();
   const validator = await Validator.open();
   try {

@@ -1,13 +1,13 @@
 /** What is foretold of a plan's memory is what the device is asked for, counted where it is asked. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { generateParameters } from "../../../test/generated-weights.ts";
-import { type Gpu, openGpu } from "../../gpu/device.ts";
-import { MemoryLimitError } from "../../gpu/errors.ts";
-import { autoencoder } from "../../models/autoencoder.ts";
-import { parseUnetConfig, timeProjections, unet } from "../../models/unet.ts";
-import { compile, footprint } from "../plan.ts";
-import { Recorder } from "../recorder.ts";
+import { type Gpu, openGpu } from "../src/gpu/device.ts";
+import { MemoryLimitError } from "../src/gpu/errors.ts";
+import { compile, footprint } from "../src/graph/plan.ts";
+import { Recorder } from "../src/graph/recorder.ts";
+import { autoencoder } from "../src/models/autoencoder.ts";
+import { parseUnetConfig, timeProjections, unet } from "../src/models/unet.ts";
+import { generateParameters } from "./generated-weights.ts";
 
 /** Bytes of the device's buffers and textures, counted at the device and not by `Gpu`. */
 function countBytes(gpu: Gpu) {
