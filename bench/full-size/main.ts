@@ -226,7 +226,7 @@ async function denoise(
         plan.write("added", joined(used.flatMap((prompt) => [prompt.pooled!, numbers])));
       }
       plan.write("latents", startLatents(size, schedule.initNoiseSigma));
-      writeStep(plan, step, shape, 0, { rows: schedule.rows, index: 0, guidanceScale: guidance });
+      writeStep(plan, step, shape, 0, { rows: schedule.rows, index: 0, joins: true, guidanceScale: guidance });
       await replay(gpu, plan, what(), settings.repeat);
       say("", `prediction ${spread("unet", (await plan.read("model")) as Float32Array)}`);
       say("", `latents ${spread("scheduler", (await plan.read("latents")) as Float32Array)}`);

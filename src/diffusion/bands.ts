@@ -169,6 +169,7 @@ export function decodeBandsBytes(
   const outer = Math.max(
     ...STAGES.map((statistics) => {
       const recorder = work.record(rows, statistics);
+      checkSlices(gpu, recorder, options, rows);
       const reads = readsOf(recorder);
       return footprint(gpu, recorder, { ...form, reads }).peak + readBackBytes(size, decoder.downscale, rows);
     }),
@@ -243,11 +244,7 @@ async function throughBands(
   let merged: ReadonlyMap<string, Statistics> | undefined;
   for (const stage of STAGES) {
     const recorder = work.record(rows, stage);
-    if (isTooSliced(gpu, recorder, options.storage)) {
-      throw new TensorTooLargeError(
-        `${options.label}: a band of ${rows} rows of latents is more than this adapter binds well`,
-      );
-    }
+    checkSlices(gpu, recorder, options, rows);
     const plan = await compile(gpu, recorder, {
       ...options,
       label: `${options.label}, a band of ${rows}`,
@@ -288,6 +285,12 @@ async function throughBands(
       plan.destroy();
     }
   }
+}
+
+/** @throws TensorTooLargeError for a band that would be cut into too many slices */
+function checkSlices(gpu: Gpu, recorder: Recorder, { storage }: { readonly storage: Storage }, rows: number): void {
+  if (!isTooSliced(gpu, recorder, storage)) return;
+  throw new TensorTooLargeError(`a band of ${rows} rows of latents is more than this adapter binds well`);
 }
 
 function readsOf(recorder: Recorder): string[] {

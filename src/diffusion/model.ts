@@ -23,13 +23,21 @@ export interface StepShape extends LatentSize {
   readonly [part: string]: number | string | boolean;
 }
 
+/** A step of a slot's schedule. */
+export interface StepPlace {
+  readonly rows: readonly StepRow[];
+  readonly index: number;
+  /** Whether it is the slot's first in this plan. */
+  readonly joins: boolean;
+}
+
 /** The network that predicts, in each step, the noise, the clean latents or the velocity. */
 export interface StepModel<Conditioning = unknown> {
   /** Names its plans: `unet`. */
   readonly part: string;
   /** Components whose weights it reads. */
   needs(shape: StepShape): readonly ComponentId[];
-  /** What its plans depend on beside the latents' size. */
+  /** What its plans depend on beside the latents' size: guidance, chunks of text, further networks. */
   shape(request: RunShape): { readonly branches: 1 | 2; readonly [part: string]: number | string | boolean };
   /**
    * Records the network. Row `branch · slots + slot` of the batch is a branch of a slot.
@@ -39,8 +47,8 @@ export interface StepModel<Conditioning = unknown> {
   predict(g: Recorder, shape: StepShape, sample: Tensor): Tensor;
   /** Writes what a slot's picture is to show. */
   writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: Conditioning): Promise<void>;
-  /** Writes what the network is told of step `index` of a slot's schedule. From 0 on, one after the other. */
-  writeTimestep(plan: Plan, shape: StepShape, slot: number, rows: readonly StepRow[], index: number): void;
+  /** Writes what the network reads of a slot's step. Steps come one after the other, the first of a slot in a plan `joins`. */
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
 }
 
 /** An autoencoder, and the component that its weights are. */
@@ -114,7 +122,7 @@ export interface FamilyModel<Conditioning = unknown> {
   /** @throws SchedulerError naming the option that has no schedule */
   schedule(request: PipelineRequest): Schedule;
   /** Words, sizes, guidance: all that conditions the steps of a request. */
-  encode(request: PipelineRequest, branches: number, encoders: Encoders): Promise<Conditioning>;
+  encode(request: PipelineRequest, shape: StepShape, encoders: Encoders): Promise<Conditioning>;
   /** Tokens of a prompt, begin and end marks included. */
   countTokens(prompt: string): number;
   /** What the caller should know of a prompt, such as words that do not fit. */

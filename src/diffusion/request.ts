@@ -11,8 +11,8 @@ export class PipelineError extends Error {
   /** The message without the field. */
   readonly reason: string;
 
-  constructor(field: string, reason: string) {
-    super(`${field}: ${reason}`);
+  constructor(field: string, reason: string, options?: ErrorOptions) {
+    super(`${field}: ${reason}`, options);
     this.field = field;
     this.reason = reason;
   }
@@ -96,5 +96,6 @@ export interface PipelineOptions {
   readonly wantsPreview?: () => boolean;
 }
 
-/** The part of a request that decides which plans it needs. */
-export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images">;
+/** The part of a request that decides which plans it needs; a warm-up knows no more than sizes and guidance. */
+export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images"> &
+  Partial<PipelineRequest>;

@@ -39,7 +39,8 @@ export async function tooLarge(
   const fits = await largestThatFits(model, set, request, limited ? error.limit : Number.MAX_VALUE);
   const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
   const where = limited ? limitOf(error) : "what this device binds at once";
-  return new PipelineError("width", `${several} of ${width}x${height} does not fit into ${where}${hope}`);
+  const reason = `${several} of ${width}x${height} does not fit into ${where}${hope}`;
+  return new PipelineError("width", reason, { cause: error });
 }
 
 /** By halves of what is left in question: a larger picture never takes less. */

@@ -20,7 +20,7 @@ import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
-import { stepShape } from "./shape.ts";
+import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
 import { stepSpec, writeStep } from "./step.ts";
@@ -54,12 +54,16 @@ class Run {
   readonly #leases: Leases;
   readonly #pictures: Pictures;
   readonly #previews: Previews;
-  readonly #shape: StepShape;
   readonly #schedule: Schedule;
   readonly #noise: NoiseGenerator;
   readonly #warnings: string[];
   readonly #clock: Stopwatch;
   #request: PipelineRequest;
+  /** What the plan of the steps is made for; words may change it on the way. */
+  #shape: StepShape;
+  #plan: Plan | undefined;
+  /** Whether the slots are yet to take their first step in this plan. */
+  #joins = true;
   #slots: Slot[] = [];
 
   private constructor(
@@ -113,11 +117,10 @@ class Run {
     this.#lap("prompt");
     await this.#start();
     this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
-    const plan = await this.#leases.plan(stepSpec(this.#family.step, this.#shape));
-    await this.#writeConditioning(plan, conditioning);
+    await this.#prepare(this.#shape, conditioning);
     await this.#previews.findRoom(this.#warnings);
     this.#lap("start");
-    yield* this.#steps(plan);
+    yield* this.#steps();
     this.#checkSignal();
     this.#leases.giveBack();
     const pictures = [];
@@ -135,12 +138,13 @@ class Run {
     this.#lease.release();
   }
 
-  async *#steps(plan: Plan): AsyncGenerator<PipelineEvent, void, undefined> {
+  async *#steps(): AsyncGenerator<PipelineEvent, void, undefined> {
     const { rows } = this.#schedule;
     const steps = rows.length;
     for (const [index, row] of rows.entries()) {
       this.#checkSignal();
-      await this.#takeUpdate(plan);
+      await this.#takeUpdate();
+      const plan = this.#plan!;
       await this.#write(plan, index, row);
       const replay = this.#replay(plan, row);
       const preview = await this.#previews.taken();
@@ -164,10 +168,9 @@ class Run {
   /** Writes what a step takes besides the latents. */
   async #write(plan: Plan, index: number, row: StepRow): Promise<void> {
     const { rows } = this.#schedule;
-    const { guidanceScale } = this.#request;
-    for (const slot of this.#slots.keys()) {
-      writeStep(plan, this.#family.step, this.#shape, slot, { rows, index, guidanceScale });
-    }
+    const step = { rows, index, joins: this.#joins, guidanceScale: this.#request.guidanceScale };
+    for (const slot of this.#slots.keys()) writeStep(plan, this.#family.step, this.#shape, slot, step);
+    this.#joins = false;
     if (!row.drawsNoise) return;
     const { slots, channels, height, width } = this.#shape;
     const drawn = await draw(this.#noise, this.#shape, slots);
@@ -205,21 +208,15 @@ class Run {
     }
   }
 
-  /** Words that have changed are read anew, and the latents stay. */
-  async #takeUpdate(plan: Plan): Promise<void> {
+  /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
+  async #takeUpdate(): Promise<void> {
     const update = this.#options.takeUpdate?.();
     if (update === undefined) return;
-    let changed: PipelineRequest = { ...this.#request, ...update };
-    // Whether there is guidance at all is in the plan's shape, and stays.
-    const isUnguided = this.#shape.branches === 1 && this.#request.guidanceScale <= 1;
-    if (isUnguided && changed.guidanceScale > 1) {
-      this.#warnings.push("A run that began without guidance goes on without it; guidance_scale was left as it was.");
-      changed = { ...changed, guidanceScale: this.#request.guidanceScale };
-    }
+    const changed: PipelineRequest = { ...this.#request, ...update };
     try {
-      const conditioning = await this.#encode(changed);
+      const shape = stepShape(this.#family, changed);
+      await this.#prepare(shape, await this.#encode(changed));
       this.#request = changed;
-      await this.#writeConditioning(plan, conditioning);
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
       this.#warnings.push(
@@ -232,7 +229,7 @@ class Run {
   #encode(request: PipelineRequest): Promise<unknown> {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
-    return this.#family.encode(request, this.#shape.branches, {
+    return this.#family.encode(request, stepShape(this.#family, request), {
       plans: () => this.#leases.plans(encoders),
       async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
         const name = JSON.stringify(key);
@@ -245,9 +242,15 @@ class Run {
     });
   }
 
-  async #writeConditioning(plan: Plan, conditioning: unknown): Promise<void> {
+  /** Brings the plan of steps of this shape and writes what its pictures are to show. */
+  async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
+    if (this.#plan === undefined || !isSameShape(shape, this.#shape)) {
+      this.#plan = await this.#leases.plan(stepSpec(this.#family.step, shape));
+      this.#shape = shape;
+      this.#joins = true;
+    }
     for (const slot of this.#slots.keys()) {
-      await this.#family.step.writeConditioning(plan, this.#shape, slot, conditioning);
+      await this.#family.step.writeConditioning(this.#plan, shape, slot, conditioning);
     }
   }
 
@@ -280,11 +283,11 @@ export async function leaseWeights(
   const files: LoraRequest[] = [...loras];
   if (fewStep) {
     if (family.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
-    files.unshift({ path: family.fewStep.path, scale: 1 });
+    files.unshift({ path: family.fewStep.path, scale: 1, isModels: true });
   }
   if (family.large && width * height >= family.large.fromPixels) {
     // Merged, it holds a second UNet: where memory is limited there is seldom room for that.
-    if (memory.gpu.maxBytes === undefined) files.unshift({ path: family.large.path, scale: 1 });
+    if (memory.gpu.maxBytes === undefined) files.unshift({ path: family.large.path, scale: 1, isModels: true });
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {

@@ -10,7 +10,7 @@ import { schedulerStep } from "../graph/ops/diffusion/scheduler-step.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
-import type { StepModel, StepShape } from "./model.ts";
+import type { StepModel, StepPlace, StepShape } from "./model.ts";
 import { MAX_HISTORY_SLOTS, type StepRow } from "./schedulers/schedule.ts";
 
 /** The plan of a step. */
@@ -44,16 +44,16 @@ export function recordStep(model: StepModel, shape: StepShape): Recorder {
   return g;
 }
 
-/** Writes what step `index` of a slot's schedule needs. From 0 on, one after the other. */
+/** Writes what a slot's step needs. */
 export function writeStep(
   plan: Plan,
   model: StepModel,
   shape: StepShape,
   slot: number,
-  { rows, index, guidanceScale }: { rows: readonly StepRow[]; index: number; guidanceScale: number },
+  step: StepPlace & { readonly guidanceScale: number },
 ): void {
-  plan.write("rows", packRow(rows[index]!, guidanceScale), slot * ROW_QUADS);
-  model.writeTimestep(plan, shape, slot, rows, index);
+  plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale), slot * ROW_QUADS);
+  model.writeTimestep(plan, shape, slot, step);
 }
 
 // Larger than any latent, and finite in f32.

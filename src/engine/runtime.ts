@@ -41,6 +41,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
+      families: options.families,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const [model, choose] = await Promise.all([loading, rememberedChoice(gpu.facts)]);

@@ -4,6 +4,7 @@
  */
 
 import type { FamilyModel } from "../diffusion/model.ts";
+import type { KnownClasses } from "../weights/model-classes.ts";
 import type { ModelDirectory } from "../weights/model-directory.ts";
 
 export interface OpenOptions {
@@ -16,6 +17,8 @@ export interface OpenOptions {
 export interface Family {
   /** As it stands in facts and messages: `stable-diffusion-xl`. */
   readonly name: string;
+  /** Classes of pipelines and components that it knows beside those of `weights/model-classes.ts`. */
+  readonly classes?: KnownClasses;
   recognises(directory: ModelDirectory): boolean;
   /**
    * Reads and checks configurations; nothing is on a device yet. A folder is untrusted, and each error names file and reason.

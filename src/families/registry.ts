@@ -19,7 +19,11 @@ export async function openFamily(
   options: Omit<OpenOptions, "folder"> & { readonly variant?: string } = {},
   families: readonly Family[] = FAMILIES,
 ): Promise<FamilyModel> {
-  const directory = await openModelDirectory(folder, { variant: options.variant });
+  const known = {
+    pipelines: Object.assign({}, ...families.map(({ classes }) => classes?.pipelines)),
+    components: Object.assign({}, ...families.map(({ classes }) => classes?.components)),
+  };
+  const directory = await openModelDirectory(folder, { variant: options.variant, known });
   const family = families.find((one) => one.recognises(directory));
   if (!family) throw new Error(`no family recognises a ${directory.pipelineClass}`);
   return family.open(directory, { ...options, folder });

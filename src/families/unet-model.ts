@@ -69,7 +69,7 @@ export async function openUnetModel(
     encoders: text.plans,
     resolve: { layersPerBlock: config.layers_per_block },
     schedule: (request) => schedule(request, downscale),
-    async encode(request, branches, encoders) {
+    async encode(request, { branches }, encoders) {
       const read = (prompt: string): Promise<TextConditioning> =>
         encoders.remember([prompt], async () => text.encode(prompt, await encoders.plans()));
       const positive = await read(request.prompt);

@@ -31,7 +31,7 @@ const rows = shape.slots * shape.branches;
 
 it.each([
   { name: "without conditions", conditions: {}, inputs: {} },
-  { name: "with a guidance embedding", conditions: { time_cond_proj_dim: 12 }, inputs: { guidance: 2 * 12 } },
+  { name: "with a guidance embedding", conditions: { time_cond_proj_dim: 12 }, inputs: { guidance: 12 } },
   {
     name: "with conditions of each row's own",
     conditions: {
@@ -51,12 +51,15 @@ it.each([
     const schedule = createSchedule("DDIMScheduler", {}, { steps: 50 }).rows;
     // All rows are alike, but for the conditions of their own.
     plan.write("text", repeated(normals(shape.tokens * plain.cross_attention_dim, 1), rows));
-    for (const [name, count] of Object.entries(inputs)) plan.write(name, normals(count, 2));
+    for (const [name, count] of Object.entries(inputs)) {
+      const values = normals(count, 2);
+      plan.write(name, name === "guidance" ? repeated(values, shape.slots) : values);
+    }
     const predict = async (from: typeof schedule, index: number): Promise<Float32Array> => {
       plan.write("latents", repeated(normals(shape.height * shape.width * shape.channels, 3), shape.slots));
       for (let at = 0; at <= index; at++) {
         for (let slot = 0; slot < shape.slots; slot++) {
-          writeStep(plan, step, shape, slot, { rows: from, index: at, guidanceScale: 3 });
+          writeStep(plan, step, shape, slot, { rows: from, index: at, joins: false, guidanceScale: 3 });
         }
       }
       plan.run();

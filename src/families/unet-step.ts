@@ -4,7 +4,7 @@
  * What the UNet adds for the timestep is computed for many steps at once, in the plan's prologue; a step takes its row.
  */
 
-import type { StepModel, StepShape } from "../diffusion/model.ts";
+import type { StepModel, StepPlace, StepShape } from "../diffusion/model.ts";
 import type { PipelineRequest, RunShape } from "../diffusion/request.ts";
 import type { StepRow } from "../diffusion/schedulers/schedule.ts";
 import type { Plan } from "../graph/plan.ts";
@@ -98,9 +98,10 @@ export class UnetStep implements StepModel<UnetConditioning> {
     for (const row of this.#timeRowsOf(shape, slot)) plan.write("guidance", guidance, row);
   }
 
-  writeTimestep(plan: Plan, shape: StepShape, slot: number, rows: readonly StepRow[], index: number): void {
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, { rows, index, joins }: StepPlace): void {
     const at = index % PROJECTED_STEPS;
-    if (at === 0) this.#writeTimesteps(plan, shape, slot, rows.slice(index, index + PROJECTED_STEPS));
+    const first = index - at;
+    if (at === 0 || joins) this.#writeTimesteps(plan, shape, slot, rows.slice(first, first + PROJECTED_STEPS));
     const timeRows = this.#timeRowsOf(shape, slot);
     for (let branch = 0; branch < shape.branches; branch++) {
       const timeRow = timeRows[branch] ?? timeRows[0]!;

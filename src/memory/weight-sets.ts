@@ -29,6 +29,8 @@ import type { PlanCache } from "./plan-cache.ts";
 export interface LoraRequest {
   readonly path: string;
   readonly scale: number;
+  /** It is part of the model's folder, and does not change while the model is loaded. */
+  readonly isModels?: boolean;
 }
 
 /** Prompts whose conditioning a set keeps; a few hundred KB each, on the host. */
@@ -186,9 +188,9 @@ export class WeightSets {
 
 /** A text that is equal for the same files, as they are now, at the same scales. */
 async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
-  const parts = loras.map(async ({ path, scale }) => {
-    // A file that is not there is told by opening it.
-    const version = await fileVersion(path).catch(() => undefined);
+  const parts = loras.map(async ({ path, scale, isModels }) => {
+    // A file that is not there is an error when it is opened.
+    const version = isModels ? undefined : await fileVersion(path).catch(() => undefined);
     return [path, version?.bytes, version?.writtenAt, scale];
   });
   return JSON.stringify(await Promise.all(parts));
