@@ -1,5 +1,5 @@
 /**
- * What a lowered operation is: dispatches of kernels over tensors and parameters. Pipelines and buffers come later, in
+ * A lowered operation: dispatches of kernels over tensors and parameters. Pipelines and buffers come later, in
  * `compile/`.
  */
 
@@ -15,9 +15,9 @@ import type { TransformedForm } from "./weights.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
-  /** Whether the adapter is a real GPU, not a software driver; that is taken for one where not given. */
+  /** Whether the adapter is a real GPU. Default: a software driver. */
   readonly hardware?: boolean;
-  /** Subgroup size, where it is known; without it the workgroup-tiled variants run. */
+  /** Subgroup size, if it is known; without it the workgroup-tiled variants run. */
   readonly lanes: number | undefined;
   /** The adapter's matrix unit, if it has one that takes halves and adds in f32. */
   readonly matrixUnit?: MatrixUnit;
@@ -31,7 +31,7 @@ export interface Target {
   readonly maxWorkgroupBytes?: number;
   /** Whether weights can be had in other forms than the one they are held in. */
   readonly transformed?: boolean;
-  /** Whether a matrix is held as a texture; buffers only, where not given. */
+  /** Whether a matrix lies in a texture. Default: all lie in buffers. */
   readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
   readonly choose?: Choose;

@@ -1,5 +1,5 @@
-/** The entry to `compile/`: plans, and what they are made with. */
+/** The entry to `compile/`. */
 
 export { type CompileOptions, compile, type FootprintOptions, footprint } from "./compile/compile.ts";
-export type { PlanParameters } from "./compile/parameters.ts";
+export { type PlanParameters, storageOf } from "./compile/parameters.ts";
 export type { Around, KernelTime, Plan, Range } from "./compile/plan.ts";

@@ -1,4 +1,4 @@
-/** Which rows of a picture decide some rows of what a network makes of it. Group norms' statistics, of all rows, apart. */
+/** Which rows of a picture decide some rows of a network's result, apart from the statistics of group norms, which follow from all rows. */
 
 import { GraphError } from "./errors.ts";
 import type { Convolution } from "./ops/convolution.ts";

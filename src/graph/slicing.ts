@@ -1,6 +1,6 @@
 /**
- * How tensors are sliced while the operations of a graph are split: which are cut along the channels, into what, and how
- * an operation finds the slices of what it reads.
+ * How tensors are sliced while the operations of a graph are split: which are cut along the channels, into which parts, and
+ * how an operation finds the slices that it reads.
  */
 
 import { TensorTooLargeError } from "./errors.ts";

@@ -10,7 +10,7 @@
 /** How activations or weights are stored. Arithmetic is f32 always. */
 export type Storage = "f32" | "f16";
 
-/** What a tensor's elements are: the plan's storage, or a type that does not follow it. */
+/** The type of a tensor's elements: the plan's storage, or a type that does not follow it. */
 export type Element = "stored" | "f32" | "u32";
 
 export type Role = "input" | "state" | "computed";
@@ -23,7 +23,7 @@ export interface Tensor {
   readonly role: Role;
   /** The model's own name of the layer that makes it, or of the input. */
   readonly name: string;
-  /** Inputs that change with the prompt rather than with the step; what follows from them alone is computed once. */
+  /** Inputs that change with the prompt rather than with the step; the operations that follow from them alone run once. */
   readonly constant: boolean;
   /**
    * Tensors one after the other along the channels, never stored as one: a skip connection, or the slices of a tensor that
@@ -99,7 +99,7 @@ export const activationCode: Record<Activation, number> = {
   tanh: 5,
 };
 
-/** Channels of a tensor, counted from `offset`: what attention, gates and additions of one row an image read. */
+/** Channels of a tensor, counted from `offset`, as attention, gates and additions of one row an image read. */
 export interface View {
   readonly tensor: Tensor;
   readonly offset: number;

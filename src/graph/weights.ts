@@ -1,6 +1,5 @@
 /**
- * Where parameters lie on the device, and in what form. Who fills the buffers is `src/memory/load.ts`; who reads them
- * are the kernels.
+ * Where parameters lie on the device, and in which form. `src/memory/load.ts` fills the buffers; the kernels read them.
  */
 
 import type { Gpu } from "../gpu/device.ts";

@@ -21,9 +21,9 @@ export interface LoadedParameters extends ParameterBuffers {
   readonly bytes: number;
   /** The most that they took while they were loaded. */
   readonly loadingBytes: number;
-  /** Reads a parameter once more, in f32; absent where the file has nothing finer than what is stored here. */
+  /** Reads a parameter once more, in f32; absent if the file has nothing finer than these. */
   readonly finer?: (parameter: MatrixParameter) => Promise<LoadedParameters>;
-  /** Destroys what is in `transformed`, which no plan may use any more; whether there was anything. */
+  /** Destroys the transformed weights, which no plan may use any more; whether there were any. */
   dropTransformed(): boolean;
   destroy(): void;
 }
@@ -91,8 +91,8 @@ export async function loadParameters(
       options.onProgress?.(done, total);
     }
     await uploader.flush();
-    // Where memory is limited, what was uploaded is done with before anything else finds room. Else there is no waiting: the
-    // device packs while the next component is read, and what it reports is told to whoever runs something first.
+    // Where memory is limited, staging is done with before anything else finds room. Else there is no waiting: the device
+    // packs while the next component is read, and whoever runs something first meets its errors.
     if (oneByOne) await gpu.idle();
     else gpu.check();
   } catch (error) {
@@ -101,14 +101,14 @@ export async function loadParameters(
   } finally {
     uploader.close();
   }
-  const held = {
+  const parameterBuffers = {
     storage: options.storage,
     get: (parameter: Parameter) => buffers.get(parameter.key)!,
     texture: (matrix: MatrixParameter) => textures.get(matrix.key),
   };
-  const transformed = createTransformedWeights(gpu, options.label, held);
+  const transformed = createTransformedWeights(gpu, options.label, parameterBuffers);
   return {
-    ...held,
+    ...parameterBuffers,
     bytes,
     loadingBytes: loadingBytes(gpu, all, tensors, options.storage),
     transformed,

@@ -58,7 +58,7 @@ export async function stackFactors(
         yield;
       }
     }
-    // In turns: what is read comes from blocks already there, and a file has hundreds of modules.
+    // In turns: reads are served from blocks already there, and a file has hundreds of modules.
     await inTurns(stack());
     first += rank;
   }

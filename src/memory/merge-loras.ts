@@ -33,7 +33,7 @@ interface Place {
  * `base` with `deltas` added: W + Σ scale · delta.scale · up · down. Deltas may come from several files and name a module
  * several times. The sum is rounded once where the file can be read again (`finer`). `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
  * Throws `WeightsError` "lora-module" for a module that no matrix among `parameters` has, before anything is allocated,
- * and what reading the files throws; GPU errors as typed errors.
+ * and the errors of reading the files; GPU errors as typed errors.
  */
 export async function mergeLoras(
   gpu: Gpu,
@@ -75,7 +75,7 @@ export async function mergeLoras(
   } finally {
     merger.close();
   }
-  const held = {
+  const merged = {
     storage: base.storage,
     get(parameter: Parameter) {
       const copy = copies.get(parameter.key);
@@ -83,11 +83,11 @@ export async function mergeLoras(
     },
     texture: (matrix: MatrixParameter) => textures.get(matrix.key) ?? base.texture?.(matrix),
   };
-  const own = createTransformedWeights(gpu, options.label, held);
+  const own = createTransformedWeights(gpu, options.label, merged);
   const changed = new Set([...changes.keys()].map(({ key }) => key)); // a plan's parameters are objects of their own
   const transformedOf = (matrix: MatrixParameter) => (changed.has(matrix.key) ? own : base.transformed!);
   return {
-    ...held,
+    ...merged,
     bytes,
     loadingBytes: bytes,
     ...(base.transformed && {

@@ -11,7 +11,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
-import { compile, footprint, type Plan } from "../graph/plan.ts";
+import { compile, footprint, type Plan, type PlanParameters, storageOf } from "../graph/plan.ts";
 import type { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
@@ -148,7 +148,7 @@ export class ModelMemory {
   /** The most device memory that a plan takes at a time, in bytes, beside its weights. Nothing is made. */
   footprint(spec: PlanSpec, set: WeightSet): number {
     const storage = spec.upcast ? "f32" : this.activations;
-    const weights = this.parameters(spec, set).storage;
+    const weights = storageOf(this.parameters(spec, set));
     const options = { storage, weights, transformed: false, reads: spec.reads, choose: this.#choose };
     return footprint(this.gpu, spec.record(), options).peak;
   }
@@ -186,9 +186,10 @@ export class ModelMemory {
     for (const weights of this.#components.values()) weights.destroy();
   }
 
-  /** The weights of `set` that a plan reads. */
-  parameters({ components }: PlanSpec, set: WeightSet): ParameterBuffers {
+  /** The weights of `set` that a plan reads; by component, if it reads those of several. */
+  parameters({ components }: PlanSpec, set: WeightSet): PlanParameters {
     const [component] = components;
+    if (components.length > 1) return new Map(components.map((id) => [id, set.weights(id)]));
     return component === undefined ? NO_PARAMETERS : set.weights(component);
   }
 }

@@ -29,16 +29,17 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
   return new Transformed(gpu, label, parameters);
 }
 
+function byForm<T>(): Readonly<Record<TransformedForm, Map<string, T>>> {
+  return { winograd: new Map(), subpixel: new Map() };
+}
+
 class Transformed implements OwnTransformedWeights {
   readonly #gpu: Gpu;
   readonly #label: string;
   readonly #parameters: ParameterBuffers;
   /** By form, then by the matrix's key: the parameters are those of one component. */
-  readonly #made = { winograd: new Map<string, GPUTexture>(), subpixel: new Map<string, GPUTexture>() };
-  readonly #making = {
-    winograd: new Map<string, Promise<GPUTexture>>(),
-    subpixel: new Map<string, Promise<GPUTexture>>(),
-  };
+  readonly #made = byForm<GPUTexture>();
+  readonly #making = byForm<Promise<GPUTexture>>();
   #destroyed = false;
 
   constructor(gpu: Gpu, label: string, parameters: ParameterBuffers) {

@@ -194,7 +194,7 @@ export class Uploader {
     }
   }
 
-  /** Encodes what comes after the packing of all so far; the buffer that `encode` gives is done with then. */
+  /** Encodes commands that come after the packing of all so far; the buffer that `encode` gives is done with then. */
   afterwards(encode: (encoder: GPUCommandEncoder) => GPUBuffer): void {
     this.#endings.push(encode);
   }

@@ -16,7 +16,7 @@ export async function pipelinesOf(gpu: Gpu, dispatches: readonly Dispatch[]): Pr
   const compiling: Promise<readonly [string, GPUComputePipeline]>[] = [];
   function* begin(): Generator<void, void, void> {
     for (const [code, name] of names) {
-      const pipeline = gpu.pipeline(name, code).then((made) => [code, made] as const);
+      const pipeline = gpu.pipeline(name, code).then((compiled) => [code, compiled] as const);
       pipeline.catch(() => {}); // told below
       compiling.push(pipeline);
       yield; // Dawn reads the code in this thread
@@ -33,7 +33,7 @@ export class Binder {
   readonly #pipelines: Pipelines;
   readonly #buffers: PlanBuffers;
   readonly #parameters: ParameterSet;
-  /** Of each texture one: Dawn makes a new view whenever it is asked for one. */
+  /** One view of each texture: Dawn makes a new one whenever it is asked. */
   readonly #views = new Map<GPUTexture, GPUTextureView>();
 
   constructor(gpu: Gpu, label: string, pipelines: Pipelines, buffers: PlanBuffers, parameters: ParameterSet) {
@@ -64,9 +64,9 @@ export class Binder {
     }
     if ("parameter" in binding) {
       const { parameter, piece = 0 } = binding;
-      const held = this.#parameters.of(parameter);
-      const texture = parameter.kind === "matrix" ? held.texture?.(parameter) : undefined;
-      return texture ? this.#view(texture) : { buffer: held.get(parameter)[piece]! };
+      const buffers = this.#parameters.of(parameter);
+      const texture = parameter.kind === "matrix" ? buffers.texture?.(parameter) : undefined;
+      return texture ? this.#view(texture) : { buffer: buffers.get(parameter)[piece]! };
     }
     const range = this.#buffers.range(binding.tensor);
     const offset = binding.offset ?? 0;

@@ -1,4 +1,4 @@
-/** A dispatch with its pipeline and bind group: what a replay goes through. */
+/** A dispatch with its pipeline and bind group: a step of a replay. */
 
 import type { Dispatch } from "../dispatch.ts";
 

@@ -43,7 +43,7 @@ export interface FootprintOptions extends FormOptions {
 }
 
 /**
- * What a plan of the recorded model would take, without making it, nor having the weights at hand.
+ * The memory that a plan of the recorded model would take. Nothing is made, and the weights need not be at hand.
  * @throws TensorTooLargeError if a tensor does not fit
  */
 export function footprint(gpu: Gpu, recorder: Recorded, options: FootprintOptions): Footprint {
@@ -60,13 +60,13 @@ export function footprint(gpu: Gpu, recorder: Recorded, options: FootprintOption
 export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage, choose } = options;
   const parameters = options.transformed === false ? untransformed(options.parameters) : options.parameters;
-  const held = new ParameterSet(parameters, recorder.operations);
+  const parameterSet = new ParameterSet(parameters, recorder.operations);
   const target = targetOf(gpu, storage, parameters, choose);
   const layout = await inTurns(layOutInPieces(gpu, recorder, target, options));
-  gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => held.hasTransformed(matrix, form)).peak);
+  gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameterSet.hasTransformed(matrix, form)).peak);
   const buffers = new PlanBuffers(gpu, label, storage, layout);
   try {
-    const bound = await bind(gpu, label, layout, buffers, held);
+    const bound = await bind(gpu, label, layout, buffers, parameterSet);
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
     return new CompiledPlan(gpu, { label, storage, buffers, named, ...bound });
   } catch (error) {
@@ -82,7 +82,7 @@ async function bind(
   buffers: PlanBuffers,
   parameters: ParameterSet,
 ): Promise<{ readonly prologue: readonly Bound[]; readonly replay: readonly Bound[] }> {
-  // Begun first: kernels are compiled beside what follows.
+  // Begun first: kernels are compiled beside the rest.
   const compiling = pipelinesOf(
     gpu,
     layout.lowered.flatMap((entry) => entry.dispatches),

@@ -13,7 +13,7 @@ import type { GroupNormApply } from "../ops/group-norm.ts";
 import { kindOf, type Operation, readsOf } from "../ops/table.ts";
 import { channelsOf, partsOf, type Tensor } from "../tensor.ts";
 
-/** The operations with what can be fused fused, and what nobody reads left out. `outputs` are read from outside. */
+/** The operations fused, without those that nobody reads. `outputs` are read from outside. */
 export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>): Operation[] {
   const list: (Operation | undefined)[] = [...operations];
   const results = [...outputs]; // gone through twice

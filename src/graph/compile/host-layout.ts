@@ -46,7 +46,7 @@ export function* toDevice(
   }
 }
 
-/** Checks what is written to a tensor, and says at which of its numbers it begins. */
+/** Checks values for a tensor, and says at which of its numbers they begin. */
 function checkValues(tensor: Tensor, values: Float32Array | Uint32Array, first?: number): number {
   const count = tensor.shape.reduce((product, size) => product * size, 1);
   const wanted = tensor.element === "u32" ? Uint32Array : Float32Array;

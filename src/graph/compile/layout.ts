@@ -22,16 +22,16 @@ import { align, type MemoryPlan, planMemory } from "./memory.ts";
 import { split } from "./split.ts";
 import { type PlanTarget, targetFor } from "./target.ts";
 
-/** What a recorder has recorded. */
+/** A recording. */
 export type Recorded = Readonly<
   Pick<Recorder, "inputs" | "states" | "outputs"> & { readonly operations: readonly Operation[] }
 >;
 
-/** What of a GPU decides how tensors lie in memory. */
+/** The facts of a GPU that decide how tensors lie in memory. */
 export type MemoryFacts = Pick<Gpu, "maxBindingBytes" | "storageAlignment" | "lanes">;
 
 export interface LayoutOptions {
-  /** Tensors over this many bytes are split; what the adapter binds at once where not given. */
+  /** Tensors over this many bytes are split. Default: as many as the adapter binds at once. */
   readonly maxTensorBytes?: number;
   /** Outputs and states that the host will read, each by way of a buffer of the plan's own. */
   readonly reads?: readonly string[];
@@ -58,9 +58,9 @@ export interface TransformedMatrix {
   readonly texture: MatrixTexture;
 }
 
-/** What a plan takes on the device, in bytes. */
+/** Device memory of a plan, in bytes. */
 export interface Footprint {
-  /** What it owns: arenas, inputs, states, parameter blocks, scratch, read-back. */
+  /** The part that it owns: arenas, inputs, states, parameter blocks, scratch, read-back. */
   readonly bytes: number;
   /** Of these, activations. */
   readonly arenas: number;
@@ -113,7 +113,7 @@ export function* layOutInPieces(
 
 /**
  * The bytes of a layout with weights stored as `target` says. `has`: those whose transformed form is there already.
- * What is foretold here is what `compile` takes.
+ * `compile` takes exactly as many.
  */
 export function footprintOf(
   layout: Layout,

@@ -6,7 +6,7 @@ import { type Operation, parametersOf } from "../ops/table.ts";
 import type { MatrixParameter, Parameter } from "../tensor.ts";
 import { type ParameterBuffers, type TransformedForm, withoutTransformed } from "../weights.ts";
 import type { TransformedMatrix } from "./layout.ts";
-import { componentOf } from "./target.ts";
+import { componentOf, type PlanWeights } from "./target.ts";
 
 /** Buffers of all parameters of a plan: of one component, or of several by their names. */
 export type PlanParameters = ParameterBuffers | ReadonlyMap<string, ParameterBuffers>;
@@ -51,6 +51,12 @@ export class ParameterSet {
 
 function isByComponent(parameters: PlanParameters): parameters is ReadonlyMap<string, ParameterBuffers> {
   return parameters instanceof Map;
+}
+
+/** How the parameters are stored. */
+export function storageOf(parameters: PlanParameters): PlanWeights {
+  if (!isByComponent(parameters)) return parameters.storage;
+  return new Map([...parameters].map(([name, { storage }]) => [name, storage]));
 }
 
 /** The same parameters without transformed forms. */

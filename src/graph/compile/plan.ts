@@ -22,8 +22,8 @@ export interface Around {
  * A plan: a recorded model, fused, laid out in memory, and bound to buffers. Replaying it is a flat list of pipeline,
  * bind group and workgroup counts; nothing is allocated, compiled or looked up.
  *
- * What follows from constant inputs alone (the prompt's keys and values, size embeddings) is the plan's **prologue**: it
- * runs when such an input was written, and its results are kept until the next time.
+ * The operations that follow from constant inputs alone (the prompt's keys and values, size embeddings) are the plan's
+ * **prologue**: it runs after such an input was written, and its results stay until the next time.
  */
 export interface Plan {
   readonly label: string;
@@ -40,7 +40,7 @@ export interface Plan {
    * @throws GraphError if there are more or fewer of them
    */
   write(name: string, values: Float32Array | Uint32Array, first?: number): void;
-  /** The same, a piece in each turn of the event loop. What is written must not change until it resolves. */
+  /** The same, a piece in each turn of the event loop. `values` must not change until it resolves. */
   writeInTurns(name: string, values: Float32Array | Uint32Array, first?: number): Promise<void>;
   /** Where an input, a state or an output lies, to copy from or to within the device. */
   range(name: string): Range;
@@ -51,7 +51,8 @@ export interface Plan {
   /** Replays and submits; does not wait. */
   run(): void;
   /**
-   * Replays, and resolves once the device is done. Throws what it reported.
+   * Replays, and resolves once the device is done.
+   * @throws the errors that the device reported
    * @param around copies that are submitted with it, before and after its kernels
    */
   replay(around?: Around): Promise<void>;

@@ -1,7 +1,7 @@
 /**
  * A kernel variant: one of several ways to compute an operation, all with the same result within the rounding of f32.
  *
- * A variant states by itself when it can run and what it costs. The rule is the cheapest of those that can; whoever has
+ * A variant states by itself when it can run, and its cost. The rule is the cheapest of those that can; whoever has
  * timed them on this adapter overrules it with `Target.choose`.
  */
 

@@ -37,7 +37,7 @@ export interface LinearOptions {
   outputHead?: HeadPadding;
   /** The inputs are heads of this width, stored padded. */
   inputHead?: HeadPadding;
-  /** What the operation is called, if the names of all layers together would be too long. */
+  /** The name of the operation, if the names of all layers together would be too long. */
   name?: string;
   /** Other names that old files give the layer, and the layer as a 1 × 1 convolution if the file has it so. */
   aliases?: readonly string[];

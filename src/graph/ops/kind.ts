@@ -1,5 +1,5 @@
 /**
- * What the graph knows of a kind of operation. A file of this folder holds one: the data of the operation, the function
+ * A kind of operation, as the graph knows it. A file of this folder holds one: the data of the operation, the function
  * that records it (and checks shapes, so that a mistake names the layer and not a buffer), and its kind.
  */
 

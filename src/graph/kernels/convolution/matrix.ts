@@ -15,7 +15,7 @@ import { type DirectKernel, lowerDirect } from "./direct.ts";
 import type { Convolution } from "./operation.ts";
 
 export interface MatrixForm {
-  /** What a subgroup owns: pixels × output channels. */
+  /** The part that a subgroup owns: pixels × output channels. */
   readonly rows: number;
   readonly channels: number;
   /** Subgroups of a workgroup: down × across. */
@@ -23,7 +23,7 @@ export interface MatrixForm {
   readonly across: number;
   /** Input channels at a time. */
   readonly step: number;
-  /** Of workgroup memory: 2, so that a step needs one barrier; 1, so that more workgroups fit. */
+  /** Buffers in workgroup memory: 2, so that a step needs one barrier; 1, so that more workgroups fit. */
   readonly buffers: 1 | 2;
   /** Time of an element of the output where workgroups are many and full, beside the first form's. */
   readonly cost: number;

@@ -25,7 +25,7 @@ export function canTransform({ weight, gated }: Convolution, form: TransformedFo
 const COSTS = { product: 1, transform: 90, dispatch: 1.4e6 };
 const COSTS_OF_QUADS = { product: 1.85, transform: 210, dispatch: 0.3e6 };
 
-/** What the parts of such an algorithm cost on subgroups of so many lanes, in products of the direct form. */
+/** Costs of the parts of such an algorithm on subgroups of so many lanes, in products of the direct form. */
 export function partCosts(lanes: number | undefined) {
   return lanes === QUAD_LANES ? COSTS_OF_QUADS : COSTS;
 }

@@ -1,5 +1,5 @@
 /**
- * A row of pixels for each subgroup, whose lanes share what they load: `shaders/conv2d_subgroup.wgsl`, and
+ * A row of pixels for each subgroup, whose lanes share their loads: `shaders/conv2d_subgroup.wgsl`, and
  * `shaders/conv2d_subgroup_quad.wgsl` for subgroups of four.
  */
 
@@ -48,7 +48,7 @@ function canGate({ weight }: Convolution, target: Target): boolean {
 /** The kernel whose tile costs least for a convolution of this shape, on subgroups of so many lanes. */
 export function subgroupKernel({ rows, outQuads, held, gated }: DirectShape, lanes: number): DirectKernel {
   const inFours = lanes === QUAD_LANES;
-  // A lane has both halves of what a gate multiplies.
+  // A lane has both factors of a gate.
   const tiles = (inFours ? QUAD_TILES : TILES[held]).filter(({ quads }) => !gated || quads > 1);
   const tile = cheapestTile(tiles, rows, outQuads, lanes);
   return {

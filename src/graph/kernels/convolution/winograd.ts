@@ -2,7 +2,7 @@
  * 3 × 3 convolutions by Winograd's minimal filtering (Lavin & Gray 2015, arXiv 1509.09308): `shaders/winograd_*.wgsl`.
  *
  * Three steps: tiles of the input are transformed, multiplied with transformed weights frequency by frequency, and
- * transformed back. What lies between them are textures that all such convolutions of a plan share; a large picture goes
+ * transformed back. Between them lie textures that all such convolutions of a plan share; a large picture goes
  * through them in parts.
  */
 
