@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { WgslReflect } from "wgsl_reflect/wgsl_reflect.module.js";
 import { type Params, packParams } from "../../src/graph/dispatch.ts";
-import { VARIANTS } from "../../src/graph/variants.ts";
 import { assembledKernels } from "./kernels.ts";
 import { Validator } from "./validate.ts";
 import { writeModules } from "./write.ts";
@@ -91,8 +90,4 @@ test("all modules are written to a folder, and are valid", async () => {
   } finally {
     await rm(folder, { recursive: true });
   }
-});
-
-test("names of variants are one a kernel in their families", () => {
-  expect(VARIANTS).toEqual([...new Set(VARIANTS)]);
 });
