@@ -38,16 +38,3 @@ export class PendingUpdate<Change extends object> {
     }
   }
 }
-
-/** A run that is given the changes that come meanwhile; they are read from its beginning to its end. */
-export async function* withUpdates<Change extends object, Event>(
-  updates: AsyncIterable<Change> | undefined,
-  run: (pending: PendingUpdate<Change>) => AsyncGenerator<Event, void, undefined>,
-): AsyncGenerator<Event, void, undefined> {
-  const pending = new PendingUpdate(updates);
-  try {
-    yield* run(pending);
-  } finally {
-    pending.stop();
-  }
-}
