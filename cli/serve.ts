@@ -41,7 +41,7 @@ export async function serve(
     { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
     stderr,
   );
-  const { adapter, model, device, countTokens } = runtime;
+  const { adapter, model, device } = runtime;
   const metrics = createMetrics({ device });
   const account = createAccount(memoryBounds(config));
   metrics.account(account, memoryBound(config));
@@ -66,7 +66,7 @@ export async function serve(
         few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
       }),
     }),
-    model: { ...model, countTokens },
+    model: { ...model, countTokens: (text) => runtime.countTokens(text) },
     gate: {
       authenticator: authenticatorOf(auth),
       corsOrigins: config.cors_origins,

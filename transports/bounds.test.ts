@@ -344,7 +344,10 @@ it("limits hold for changes to what runs as for requests", async () => {
     {},
     {
       limits: { promptCharacters: 50 },
-      run: (input, context) => run({ ...input, step_ms: 50, num_inference_steps: 100 }, context),
+      run: (input, context) => {
+        context.updates?.[Symbol.asyncIterator](); // it takes changes
+        return run({ ...input, step_ms: 50, num_inference_steps: 100 }, context);
+      },
     },
   );
   const job = fetch(`${server.url}/queue/a/b`, { method: "POST", body: '{"prompt":"x","request_id":"job"}' });
