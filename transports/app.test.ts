@@ -8,7 +8,7 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import type { Run, RunContext } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
-import { type Listening, listen } from "./listen.ts";
+import { type Listening, listen } from "./http/listen.ts";
 
 const open: Listening[] = [];
 afterEach(async () => {

@@ -8,11 +8,11 @@ import type { Context } from "hono";
 import { JobError } from "../src/jobs/job-errors.ts";
 import type { LogReader } from "../src/jobs/job-log.ts";
 import { failureOf, failureResponse } from "./failure.ts";
-import { inputSource, readInput } from "./input.ts";
-import { JsonText } from "./json-text.ts";
-import { jsonAnswer } from "./outflow.ts";
+import { inputSource, readInput } from "./http/input.ts";
 import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
-import { envelopeOf, idHeaders, wireEvent } from "./wire.ts";
+import { jsonAnswer } from "./stream/outflow.ts";
+import { JsonText } from "./wire/json-text.ts";
+import { envelopeOf, idHeaders, wireEvent } from "./wire/wire.ts";
 
 /** Milliseconds; how long a silence lasts makes no difference here. */
 const QUIET_MS = 60_000;
