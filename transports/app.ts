@@ -8,7 +8,7 @@ import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type JobsOptions } from "../src/jobs/jobs.ts";
 import type { Run } from "../src/jobs/run.ts";
-import { failureOf, failureResponse, type InputSource } from "./failure.ts";
+import { failureOf, failureResponse, type InputSource, isServerFault } from "./failure.ts";
 import { queue } from "./fal/fal-queue.ts";
 import type { WebhookPolicy } from "./fal/webhook.ts";
 import { createAuthenticator, ownerOf, principalOf } from "./gate/auth.ts";
@@ -178,7 +178,7 @@ export function createApp(options: AppOptions): App {
   app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {
     const failure = failureOf(error);
-    if (failure.status >= 500) onError?.(error);
+    if (isServerFault(error)) onError?.(error);
     return refusal(c, failure);
   });
   return Object.assign(app, {

@@ -7,7 +7,7 @@
 import type { Context } from "hono";
 import { JobError } from "../src/jobs/job-errors.ts";
 import type { LogReader } from "../src/jobs/job-log.ts";
-import { failureOf, failureResponse } from "./failure.ts";
+import { failureOf, failureResponse, isServerFault } from "./failure.ts";
 import { inputSource, readInput } from "./http/input.ts";
 import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
 import { jsonAnswer } from "./stream/outflow.ts";
@@ -34,7 +34,7 @@ export function json<Input, Event>(
       return jsonAnswer(c, JsonText.of(answer), idHeaders(envelope), options);
     } catch (error) {
       const failure = failureOf(error, inputSource(c));
-      if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
+      if (isServerFault(error)) options.onError?.(error, envelope.requestId);
       return failureResponse(failure, idHeaders(envelope));
     }
   };

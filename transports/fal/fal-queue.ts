@@ -16,7 +16,7 @@ import type { GenerationRequest } from "../../src/engine/request.ts";
 import { PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { JobError } from "../../src/jobs/job-errors.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
-import { failureOf, failureResponse, type InputSource } from "../failure.ts";
+import { failureOf, failureResponse, type InputSource, isServerFault } from "../failure.ts";
 import { ownerOf } from "../gate/auth.ts";
 import { clientOf } from "../gate/limits.ts";
 import { wholeAddress } from "../http/address.ts";
@@ -51,7 +51,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return await work(c);
     } catch (error) {
       const failure = failureOf(error);
-      if (failure.status >= 500 && !(error instanceof JobError)) onError?.(error, "");
+      if (isServerFault(error)) onError?.(error, "");
       return failureResponse(failure);
     }
   };
@@ -102,13 +102,8 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
     }),
   );
   const cancel = (c: Context) => {
-    let job: ImageJob;
-    try {
-      job = jobOf(c);
-    } catch (error) {
-      if (error instanceof JobError) return c.json({ status: "NOT_FOUND" }, 404);
-      throw error;
-    }
+    const job = jobs.get(c.req.param("id") ?? "", viewerOf(c, ownerOf));
+    if (job === undefined) return c.json({ status: "NOT_FOUND" }, 404);
     return job.cancel()
       ? c.json({ status: "CANCELLATION_REQUESTED" }, 202)
       : c.json({ status: "ALREADY_COMPLETED" }, 400);

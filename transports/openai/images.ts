@@ -14,7 +14,7 @@ import { encodePicture, PREVIEW_QUALITY } from "../../src/image/encode.ts";
 import { JobError } from "../../src/jobs/job-errors.ts";
 import type { LogEntry, LogReader } from "../../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
-import { CANCELLED, type Failure, failureOf } from "../failure.ts";
+import { CANCELLED, type Failure, failureOf, isServerFault } from "../failure.ts";
 import { ownerOf } from "../gate/auth.ts";
 import { readForm } from "../http/form.ts";
 import { type BodyOptions, readJson } from "../http/input.ts";
@@ -77,7 +77,7 @@ async function answer(
   let envelope = envelopeOf(undefined);
   const fail = (error: unknown): Failure => {
     const failure = failureOf(error);
-    if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
+    if (isServerFault(error)) options.onError?.(error, envelope.requestId);
     return failure;
   };
   try {

@@ -18,7 +18,7 @@ import type { EncodedPicture } from "../../src/image/encode.ts";
 import { type Account, type Hold, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { bytesOf, type LogEntry, type LogReader } from "../../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
-import { type Failure, failureOf } from "../failure.ts";
+import { type Failure, failureOf, isServerFault } from "../failure.ts";
 import { type PreviewPace, previewPace } from "../stream/preview-pace.ts";
 import { pack } from "../wire/msgpack.ts";
 import { type Envelope, envelopeOf, errorEvent, wireEvent } from "../wire/wire.ts";
@@ -312,7 +312,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     let failure: Failure | undefined;
     const failed = (error: unknown) => {
       failure = failureOf(error);
-      if (failure.status >= 500) onError?.(error, entry.requestId);
+      if (isServerFault(error)) onError?.(error, entry.requestId);
       return errorEvent(failure, envelope);
     };
     if ("error" in read) {
