@@ -282,7 +282,7 @@ export type Access = "open" | "any" | Scope;
 export interface GuardOptions {
   readonly authenticator: Authenticator;
   /** What a path needs. What is not known should need something. */
-  readonly scopeOf: (path: string, method: string) => Access;
+  readonly scopeOf: (path: string, method: string, c: Context) => Access;
   /** The model that would answer. */
   readonly model: string;
   /** How a refusal is put into words for this path. */
@@ -292,7 +292,7 @@ export interface GuardOptions {
 /** Lets only those pass who may: 401 without a valid credential, 403 without the scope or the model. */
 export function guard({ authenticator, scopeOf, model, refuse }: GuardOptions): MiddlewareHandler {
   return async (c, next) => {
-    const scope = scopeOf(c.req.path, c.req.method);
+    const scope = scopeOf(c.req.path, c.req.method, c);
     if (scope === "open") return next();
     const who = await authenticator.authenticate(credentialOf(c));
     if (!("name" in who)) {

@@ -6,14 +6,16 @@
 import type { Context, MiddlewareHandler } from "hono";
 import { every } from "hono/combine";
 import { secureHeaders } from "hono/secure-headers";
-import { type Failure, failureResponse } from "../failure.ts";
-import { openaiFailure } from "../openai/images.ts";
-import { type Access, type Authenticator, guard } from "./auth.ts";
+import type { Failure } from "../failure.ts";
+import type { RouteRules } from "../route.ts";
+import { type Authenticator, guard } from "./auth.ts";
 import { hostCheck, hosts, hostsOf } from "./host.ts";
 import { type Rate, rateLimit, sessionLimit } from "./limits.ts";
 import { origins } from "./origin.ts";
 
 export interface GateOptions {
+  /** The routes behind it: what each needs, and in which words its clients are refused. */
+  readonly routes: RouteRules;
   readonly authenticator: Authenticator;
   /** The model that answers; what a credential may be bound to. */
   readonly model: string;
@@ -46,8 +48,8 @@ export interface GateOptions {
 
 /** @throws RangeError for one of `hosts` that is no host; TypeError for a `publicUrl` that is no address */
 export function gate(options: GateOptions): MiddlewareHandler {
-  const { authenticator, model, corsOrigins, requestsPerMinute, sessions, proxies, draining } = options;
-  const refuse = refusal;
+  const { routes, authenticator, model, corsOrigins, requestsPerMinute, sessions, proxies, draining } = options;
+  const refuse = (c: Context, failure: Failure) => routes.refuse(c, failure);
   const publicUrl = options.publicUrl === undefined ? undefined : new URL(options.publicUrl);
   const check =
     options.hosts === undefined
@@ -67,16 +69,18 @@ export function gate(options: GateOptions): MiddlewareHandler {
       publicUrl,
       proxies,
       isOwnHost: check === undefined ? undefined : isOwnHost,
-      startsWork: startsByGet,
+      startsWork: (c) => startsByGet(c, routes),
       trustsPlainGet: options.getStream === true || options.hosts === undefined || authenticator.required,
       refuse,
     }),
-    guard({ authenticator, scopeOf, model, refuse }),
-    bodyless,
+    guard({ authenticator, scopeOf: (_, __, c) => routes.scopeOf(c), model, refuse }),
+    bodyless(routes),
   ];
-  if (draining !== undefined) steps.push(admission(draining));
+  if (draining !== undefined) steps.push(admission(draining, routes));
   if (requestsPerMinute !== undefined) {
-    steps.push(rateLimit({ requestsPerMinute, rate: options.rate, proxies, counts: isWork, refuse }));
+    steps.push(
+      rateLimit({ requestsPerMinute, rate: options.rate, proxies, counts: (_, __, c) => isWork(c, routes), refuse }),
+    );
   }
   if (sessions !== undefined) steps.push(sessionLimit({ sessions, proxies, refuse }));
   return every(...steps);
@@ -86,61 +90,44 @@ export function gate(options: GateOptions): MiddlewareHandler {
 const RESTART_SECONDS = 5;
 
 /** Refuses work with 503 while the server is about to end. */
-function admission(draining: () => boolean): MiddlewareHandler {
+function admission(draining: () => boolean, routes: RouteRules): MiddlewareHandler {
   return async (c, next) => {
-    if (!draining() || !isWork(c.req.path, c.req.method)) return next();
-    return refusal(c, { status: 503, detail: "The server is restarting", retryAfter: RESTART_SECONDS });
+    if (!draining() || !isWork(c, routes)) return next();
+    return routes.refuse(c, { status: 503, detail: "The server is restarting", retryAfter: RESTART_SECONDS });
   };
 }
 
-/** A failure in the words that clients of this path understand. */
-export function refusal(c: Context, failure: Failure): Response {
-  return c.req.path.startsWith("/v1/") ? openaiFailure(failure) : failureResponse(failure);
+/** HEAD is routed as GET is, and starts nothing. */
+function isWork(c: Context, routes: RouteRules): boolean {
+  return c.req.method !== "HEAD" && routes.startsWork(c);
 }
 
-/** What anybody may read: it says nothing that is not in the documentation, and probes send no credentials. */
-const OPEN = /^\/(health|ready|openapi\.json|docs|playground\/.*|favicon\.ico)?$/;
-
-/** The scope that a path needs. A path that nobody has thought of needs `run`. */
-export function scopeOf(path: string, method: string): Access {
-  if (method === "OPTIONS") return "open";
-  if (path === "/auth/token") return "any";
-  if (path === "/metrics") return "metrics";
-  if (path === "/realtime") return "realtime";
-  if (path.startsWith("/v1/")) return "openai";
-  if (path.startsWith("/queue/")) return "queue";
-  return (method === "GET" || method === "HEAD") && OPEN.test(path) ? "open" : "run";
-}
-
-/** Requests that start something. Watching, cancelling and asking for a status are free. */
-function isWork(path: string, method: string): boolean {
-  if (method === "POST") return scopeOf(path, method) !== "metrics" && !QUEUE_CANCEL.test(path);
-  return method === "GET" && (path === "/stream" || path === "/realtime");
-}
-
-/** fal's clients PUT, others POST; the queue answers both. */
-const QUEUE_CANCEL = /^\/queue\/.+\/requests\/[^/]+\/cancel$/;
-
-/** Without an upgrade `/realtime` only says that it is a WebSocket. */
-function startsByGet(c: Context): boolean {
-  const { path, method } = c.req;
-  return isWork(path, method) && method === "GET" && (path !== "/realtime" || c.req.header("upgrade") !== undefined);
+/** Without an upgrade the route of a WebSocket only says what it is. */
+function startsByGet(c: Context, routes: RouteRules): boolean {
+  if (c.req.method !== "GET" || !routes.startsWork(c)) return false;
+  return !routes.isWebSocket(c) || c.req.header("upgrade") !== undefined;
 }
 
 /**
  * HEAD and an upgrade are routed as GET is, but nobody gets the body of the answer. So they start nothing, and the body is
  * let go, with the watcher of a job that it may hold.
  */
-const bodyless: MiddlewareHandler = async (c, next) => {
-  const upgrade = c.req.header("upgrade")?.toLowerCase() === "websocket";
-  if (c.req.method !== "HEAD" && (!upgrade || c.req.path === "/realtime")) return next();
-  if (c.req.path === "/stream") {
-    if (!upgrade) return c.body(null, 200, { "Content-Type": "text/event-stream" });
-    return refusal(c, { status: 400, detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime" });
-  }
-  await next();
-  await c.res.body?.cancel();
-};
+function bodyless(routes: RouteRules): MiddlewareHandler {
+  return async (c, next) => {
+    const webSocket = routes.isWebSocket(c);
+    const upgrade = c.req.header("upgrade")?.toLowerCase() === "websocket";
+    if (c.req.method !== "HEAD" && (!upgrade || webSocket)) return next();
+    if (routes.startsWork(c) && !webSocket) {
+      if (!upgrade) return c.body(null, 200, { "Content-Type": routes.contentTypeOf(c) ?? "text/plain" });
+      return routes.refuse(c, {
+        status: 400,
+        detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime",
+      });
+    }
+    await next();
+    await c.res.body?.cancel();
+  };
+}
 
 function browserHeaders(otherOrigins: boolean): MiddlewareHandler {
   return secureHeaders({

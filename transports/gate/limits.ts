@@ -127,7 +127,7 @@ export interface RateOptions {
   readonly rate?: Rate;
   readonly proxies: TrustedProxies;
   /** Which requests count. */
-  readonly counts: (path: string, method: string) => boolean;
+  readonly counts: (path: string, method: string, c: Context) => boolean;
   readonly refuse: (c: Context, failure: Failure) => Response;
 }
 
@@ -156,7 +156,7 @@ export function createRate(requestsPerMinute: number): Rate {
 export function rateLimit({ requestsPerMinute, proxies, counts, refuse, ...given }: RateOptions): MiddlewareHandler {
   const { rate = createRate(requestsPerMinute) } = given;
   return async (c, next) => {
-    if (!counts(c.req.path, c.req.method)) return next();
+    if (!counts(c.req.path, c.req.method, c)) return next();
     const { headers, failure } = await rate(clientOf(c, proxies));
     if (failure === undefined) await next();
     const response = failure === undefined ? c.res : refuse(c, failure);

@@ -3,6 +3,8 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { z } from "zod";
 import { parseJson, readBytes } from "../http/input.ts";
+import { COMMON, failure } from "../openapi/describe.ts";
+import type { Route } from "../route.ts";
 import { type Authenticator, principalOf, SCOPES } from "./auth.ts";
 
 /** The body of `POST /auth/token`: what the token is to be allowed less than the key. */
@@ -35,6 +37,36 @@ export function tokenRoute(authenticator: Authenticator): (c: Context) => Promis
     const wanted = tokenRequestSchema.parse(await readTokenRequest(c), { reportInput: true });
     return c.json(await authenticator.issueToken(principal, wanted), 200, { "Cache-Control": "no-store" });
   };
+}
+
+const answered = z.object({
+  token: z.string(),
+  expires_in: z.int().describe("seconds"),
+  subject: z.string().describe("pass it on when you ask for the next token: that one then owns what this one starts"),
+});
+
+export function tokenRoutes(authenticator: Authenticator): Route[] {
+  return [
+    {
+      method: "POST",
+      path: "/auth/token",
+      scope: "any",
+      about: {
+        tag: "server",
+        summary: "A short-lived token for a browser, for a key",
+        body: { schema: { name: "TokenRequest", schema: tokenRequestSchema }, optional: true },
+        answers: {
+          200: { description: "the token", schema: { name: "Token", schema: answered } },
+          400: failure("not JSON"),
+          404: failure("no tokens are made here"),
+          413: failure("too long"),
+          422: failure("fields at fault"),
+          ...COMMON,
+        },
+      },
+      handlers: [tokenRoute(authenticator)],
+    },
+  ];
 }
 
 /** The body may be left out. */

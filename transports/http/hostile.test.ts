@@ -11,8 +11,11 @@ import { WebSocket } from "ws";
 import { z } from "zod";
 import { gradientRun } from "../../test/gradient-run.ts";
 import { createApp } from "../app.ts";
+import { DONE } from "../job-api.ts";
 import { createMetrics } from "../observe/metrics.ts";
-import { ANSWERS } from "../openapi/document.ts";
+import { openaiErrorSchema } from "../openai/openai-error.ts";
+import { FAILURE } from "../openapi/describe.ts";
+import { resultSchema } from "../wire/events.ts";
 import { type Listening, listen } from "./listen.ts";
 
 const MODEL = { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 4, countTokens: () => 3 };
@@ -211,7 +214,7 @@ const CONTENT_TYPES = [
 
 async function works(): Promise<void> {
   const answer = await fetch(server.url, { method: "POST", body: '{"prompt":"x"}' });
-  expect(ANSWERS.Result.safeParse(await answer.json()).error).toBeUndefined();
+  expect(resultSchema.safeParse(await answer.json()).error).toBeUndefined();
 }
 
 describe("hostile requests", () => {
@@ -244,10 +247,10 @@ describe("hostile requests", () => {
           expect(answer, where).not.toMatch(INSIDE);
           if (response.status < 400 || response.status === 204) return;
           const form = path.startsWith("/v1/")
-            ? ANSWERS.OpenAiError
+            ? openaiErrorSchema
             : path.endsWith("/cancel")
-              ? ANSWERS.Done
-              : ANSWERS.Failure;
+              ? DONE.schema
+              : FAILURE.schema;
           expect(form.safeParse(JSON.parse(text)).error, where).toBeUndefined();
         }),
       );

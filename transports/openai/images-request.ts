@@ -10,6 +10,7 @@ import { z } from "zod";
 import { Base64Text } from "../../src/engine/base64-text.ts";
 import { RequestError } from "../../src/engine/errors.ts";
 import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../../src/engine/request.ts";
+import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
 import type { FormField } from "../http/form.ts";
 
 /** What mapping needs to know of the model that serves. Pixels and steps. */
@@ -155,14 +156,7 @@ export function sizeOf(size: string, served: ServedModel): { width: number; heig
   return { width: onGrid(width), height: onGrid(height) };
 }
 
-const NUMBERS = new Set([
-  "n",
-  "partial_images",
-  "output_compression",
-  "num_inference_steps",
-  "guidance_scale",
-  "strength",
-]);
+const KINDS = fieldsOf(imageEditSchema);
 
 /**
  * A form's fields with the types that JSON would have given them: a form holds only strings and files.
@@ -177,10 +171,7 @@ export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown
       if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
       else if (name === "mask")
         throw new RequestError("mask", "masks are not supported; leave it out to redraw the whole");
-    } else if (name === "stream") fields[name] = value === "true" ? true : value === "false" ? false : value;
-    else if (NUMBERS.has(name))
-      fields[name] = value.trim() === "" || Number.isNaN(Number(value)) ? value : Number(value);
-    else if (name !== "__proto__") fields[name] = value;
+    } else if (name !== "__proto__") fields[name] = fromText(value, KINDS.get(name));
   }
   if (pictures.length > 1) throw new RequestError("image", "must be one picture; several cannot be combined here");
   if (pictures[0] !== undefined) fields.image = pictures[0];

@@ -9,8 +9,9 @@ import { createJobs } from "../../src/jobs/jobs.ts";
 import type { Run } from "../../src/jobs/run.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
 import { type Listening, listen } from "../http/listen.ts";
-import { openaiFailure, openaiImages } from "./images.ts";
+import { openaiImages } from "./images.ts";
 import { sizeOf } from "./images-request.ts";
+import { openaiFailure } from "./openai-error.ts";
 
 const MODEL = { name: "gradient", defaultWidth: 512, defaultHeight: 512, defaultSteps: 12 };
 

@@ -11,18 +11,27 @@ import { Base64Text } from "../../src/engine/base64-text.ts";
 import type { Picture, RunEvent } from "../../src/engine/events.ts";
 import type { GenerationRequest } from "../../src/engine/request.ts";
 import { encodePicture, PREVIEW_QUALITY } from "../../src/image/encode.ts";
-import { JobError } from "../../src/jobs/job-errors.ts";
-import type { LogEntry, LogReader } from "../../src/jobs/job-log.ts";
+import type { LogEntry } from "../../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
-import { CANCELLED, type Failure, failureOf, isServerFault } from "../failure.ts";
+import { type Failure, failureOf, isServerFault } from "../failure.ts";
 import { ownerOf } from "../gate/auth.ts";
 import { readForm } from "../http/form.ts";
 import { type BodyOptions, readJson } from "../http/input.ts";
-import { tracedEncode } from "../observe/tracing.ts";
+import { addRoutes, type RouteGroup } from "../route.ts";
 import { submit } from "../source.ts";
-import { type AnswerOptions, jsonAnswer, Outflow, type Said } from "../stream/outflow.ts";
+import {
+  EVENT_STREAM,
+  PING,
+  type StreamOptions,
+  type StreamProtocol,
+  streamResponse,
+  type Verdict,
+} from "../stream/job-stream.ts";
+import { jsonAnswer, type Said } from "../stream/outflow.ts";
+import { earlyFailure, resultOf, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
-import { type Envelope, envelopeOf, idHeaders } from "../wire/wire.ts";
+import { type Envelope, envelopeOf, envelopeOfJob, idHeaders } from "../wire/wire.ts";
+import { EDIT, EDITS, GENERATIONS } from "./images-answers.ts";
 import {
   fieldsOfForm,
   type ImagesRequest,
@@ -31,8 +40,9 @@ import {
   parseImagesRequest,
   type ServedModel,
 } from "./images-request.ts";
+import { openaiError, openaiFailure } from "./openai-error.ts";
 
-export interface OpenAiOptions extends BodyOptions, AnswerOptions {
+export interface OpenAiOptions extends BodyOptions, StreamOptions {
   model: ServedModel;
   /** Tokens of a prompt, as the model's text encoder counts them. */
   countTokens: (text: string) => number;
@@ -42,29 +52,48 @@ export interface OpenAiOptions extends BodyOptions, AnswerOptions {
   onError?: (error: unknown, requestId: string) => void;
 }
 
-const HEARTBEAT_MS = 15_000;
 /** As in `sse.ts`: a run that fails within them is answered with a status. */
 const HEADERS_WITHIN_MS = 100;
-const HEARTBEAT = new TextEncoder().encode(": ping\n");
 
 type Kind = "image_generation" | "image_edit";
 type ImageJobs = Jobs<GenerationRequest, RunEvent>;
 
 /** `POST /images/generations` and `POST /images/edits`. */
 export function openaiImages(jobs: ImageJobs, options: OpenAiOptions): Hono {
+  return addRoutes(new Hono(), openaiRoutes(jobs, options));
+}
+
+export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGroup {
   const { model } = options;
-  const app = new Hono();
-  app.post("/images/generations", (c) =>
-    answer(c, "image_generation", jobs, options, async () =>
-      parseImagesRequest(await readJson(c, options, true), imageGenerationSchema, model),
-    ),
-  );
-  app.post("/images/edits", (c) =>
-    answer(c, "image_edit", jobs, options, async () =>
-      parseImagesRequest(fieldsOfForm(await readForm(c, options)), imageEditSchema, model),
-    ),
-  );
-  return app;
+  return {
+    base: "/v1",
+    scope: "openai",
+    refuse: openaiFailure,
+    routes: [
+      {
+        method: "POST",
+        path: "/images/generations",
+        about: { ...GENERATIONS, body: { schema: { name: "ImageGeneration", schema: imageGenerationSchema } } },
+        handlers: [
+          (c) =>
+            answer(c, "image_generation", jobs, options, async () =>
+              parseImagesRequest(await readJson(c, options, true), imageGenerationSchema, model),
+            ),
+        ],
+      },
+      {
+        method: "POST",
+        path: "/images/edits",
+        about: { ...EDITS, body: { schema: EDIT, type: "multipart/form-data" } },
+        handlers: [
+          (c) =>
+            answer(c, "image_edit", jobs, options, async () =>
+              parseImagesRequest(fieldsOfForm(await readForm(c, options)), imageEditSchema, model),
+            ),
+        ],
+      },
+    ],
+  };
 }
 
 async function answer(
@@ -87,7 +116,8 @@ async function answer(
     const { prompt, negative_prompt } = request.generation;
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
     const job = submit(c, jobs, request.generation, { ...options, ownerOf }, { id: envelope.requestId });
-    const answered = { c, kind, request, envelope, tokens, reader: readerOf(c, job), options, fail };
+    envelope = envelopeOfJob(job, options.tracing);
+    const answered = { c, kind, request, envelope, tokens, job, options, fail };
     return request.stream ? await stream(answered) : await whole(answered);
   } catch (error) {
     return openaiFailure(fail(error), idHeaders(envelope));
@@ -101,35 +131,17 @@ interface Answered {
   readonly request: ImagesRequest;
   readonly envelope: Envelope;
   readonly tokens: number;
-  readonly reader: LogReader<RunEvent>;
-  readonly options: AnswerOptions;
+  readonly job: Job<GenerationRequest, RunEvent>;
+  readonly options: OpenAiOptions;
   readonly fail: (error: unknown) => Failure;
 }
 
-/** A reader of the job that leaves when the client does; the job is cancelled then, since nothing here resumes. */
-function readerOf(c: Context, job: Job<GenerationRequest, RunEvent>): LogReader<RunEvent> {
-  const reader = job.watch({ graceMs: 0 });
-  const client = c.req.raw.signal;
-  if (client.aborted) reader.close();
-  else client.addEventListener("abort", reader.close, { once: true });
-  return reader;
-}
+/** The job is cancelled when its client leaves, since nothing here resumes. */
+const GRACE = { graceMs: 0 };
 
-/** @throws what the run has thrown, or a `JobError` */
-function eventOf(entry: LogEntry<RunEvent>): RunEvent {
-  if ("error" in entry) throw entry.error;
-  return entry.event;
-}
-
-async function whole({ c, request, envelope, tokens, reader, options }: Answered): Promise<Response> {
-  let pictures: readonly Picture[] = [];
-  for (;;) {
-    const read = await reader.next(HEARTBEAT_MS);
-    if (read === "quiet") continue;
-    if (typeof read === "string") break;
-    const event = eventOf(read);
-    if (event.type === "result") pictures = event.pictures;
-  }
+async function whole({ c, request, envelope, tokens, job, options }: Answered): Promise<Response> {
+  const result = await resultOf(watchFor(c, job, GRACE));
+  const pictures = result?.type === "result" ? result.pictures : [];
   const [first] = pictures;
   if (first === undefined) throw new DOMException("The client has gone", "AbortError");
   const data: object[] = [];
@@ -150,31 +162,59 @@ async function whole({ c, request, envelope, tokens, reader, options }: Answered
   return jsonAnswer(c, JsonText.of(body), idHeaders(envelope), options);
 }
 
-/** The first entry that says more than that the job waits, if it comes soon. */
-async function firstWord(reader: LogReader<RunEvent>): Promise<LogEntry<RunEvent> | undefined> {
-  const until = performance.now() + HEADERS_WITHIN_MS;
-  for (;;) {
-    const read = await reader.next(Math.max(0, until - performance.now()));
-    if (typeof read === "string") return undefined;
-    if ("error" in read || read.event.type !== "queued") return read;
+async function stream(answered: Answered): Promise<Response> {
+  const { c, envelope, job, options } = answered;
+  const reader = watchFor(c, job, GRACE);
+  // Nothing was sent yet, so a failure still has its status.
+  const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued");
+  if (early !== undefined) {
+    reader.close();
+    throw early.error;
   }
+  return streamResponse(c, reader, new ImagesStream(answered), options, idHeaders(envelope));
 }
 
-async function stream({ c, kind, request, envelope, tokens, reader, options, fail }: Answered): Promise<Response> {
-  let waiting = await firstWord(reader);
-  // Nothing was sent yet, so a failure still has its status.
-  if (waiting !== undefined && "error" in waiting) throw waiting.error;
+/** A failure in mid-stream is the last event; its client does not expect the connection to break. */
+class ImagesStream implements StreamProtocol<RunEvent> {
+  readonly contentType = EVENT_STREAM;
+  readonly heartbeat = PING;
+  readonly #answered: Answered;
+  /** Partial images that were sent. */
+  #partials = 0;
 
-  let partials = 0;
+  constructor(answered: Answered) {
+    this.#answered = answered;
+  }
+
+  async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Said, Verdict | undefined, undefined> {
+    if ("error" in entry) return yield* this.#failed(entry.error);
+    try {
+      yield* this.#blocks(entry.event);
+    } catch (error) {
+      this.#answered.job.cancel(error);
+      return yield* this.#failed(error);
+    }
+    return undefined;
+  }
+
+  async *conclude(how: "ended" | "lost"): AsyncGenerator<Said, Verdict, undefined> {
+    return how === "ended" ? "end" : yield* this.#failed(new Error("the stream fell behind its job"));
+  }
+
+  async *#failed(error: unknown): AsyncGenerator<Said, Verdict, undefined> {
+    yield block("error", openaiError(this.#answered.fail(error)));
+    return "end";
+  }
+
   /** An event's blocks; none for a step, and for a partial image too many. */
-  async function* blocks(entry: LogEntry<RunEvent>): AsyncGenerator<Said> {
-    const event = eventOf(entry);
+  async *#blocks(event: RunEvent): AsyncGenerator<Said, void, undefined> {
+    const { kind, request, envelope, tokens } = this.#answered;
     if (event.type === "preview") {
-      if (partials >= request.partialImages) return;
+      if (this.#partials >= request.partialImages) return;
       const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);
       const type = `${kind}.partial_image`;
       const look = lookOf(request, event.picture);
-      yield block(type, { type, b64_json: base64Of(bytes), partial_image_index: partials++, ...look });
+      yield block(type, { type, b64_json: base64Of(bytes), partial_image_index: this.#partials++, ...look });
     }
     if (event.type !== "result") return;
     const type = `${kind}.completed`;
@@ -186,68 +226,12 @@ async function stream({ c, kind, request, envelope, tokens, reader, options, fai
       yield block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
     }
   }
-
-  let unsaid: AsyncGenerator<Said> | undefined;
-  let cancelled = false;
-  const outflow = new Outflow(c, options, reader.close);
-  /** The next chunk to send; undefined: there is none, and the stream is over. */
-  async function next(): Promise<Uint8Array | undefined> {
-    for (;;) {
-      const chunk = await outflow.next();
-      if (chunk !== undefined) return chunk;
-      try {
-        const said = await unsaid?.next();
-        if (said?.done === false) {
-          if (!outflow.say(said.value)) return undefined;
-          continue;
-        }
-        unsaid = undefined;
-        const read = waiting ?? (await reader.next(HEARTBEAT_MS));
-        waiting = undefined;
-        if (read === "ended" || cancelled) return undefined;
-        if (read === "quiet") return HEARTBEAT;
-        if (read === "lost") throw new Error("the stream fell behind its job");
-        unsaid = blocks(read);
-      } catch (error) {
-        unsaid = undefined;
-        reader.close();
-        outflow.say(block("error", openaiError(fail(error))));
-      }
-    }
-  }
-  const body = new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const chunk = await next();
-        if (cancelled) return;
-        if (chunk === undefined) controller.close();
-        else controller.enqueue(chunk);
-      },
-      cancel() {
-        cancelled = true;
-        reader.close();
-        outflow.end();
-      },
-    },
-    { highWaterMark: 0 },
-  );
-  const headers = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    ...idHeaders(envelope),
-  };
-  return new Response(body, { headers });
 }
 
-function encode(
-  picture: Picture,
-  request: ImagesRequest,
-  { requestId }: Envelope,
-  quality: number = request.compression,
-) {
+function encode(picture: Picture, request: ImagesRequest, { traced }: Envelope, quality: number = request.compression) {
   const { output_format: format } = request.generation;
-  return tracedEncode(requestId, () => encodePicture(picture, { format, quality }));
+  const encoded = () => encodePicture(picture, { format, quality });
+  return traced === undefined ? encoded() : traced(encoded);
 }
 
 function base64Of(bytes: Uint8Array): Base64Text {
@@ -276,62 +260,4 @@ function usageOf(tokens: number) {
 
 function block(event: string, data: unknown): JsonText {
   return JsonText.of(data, [`event: ${event}\ndata: `, "\n\n"]);
-}
-
-/** The error body of OpenAI's API. */
-export interface OpenAiError {
-  readonly error: {
-    readonly message: string;
-    readonly type: string;
-    readonly param: string | null;
-    readonly code: string | null;
-  };
-}
-
-/** A failure in OpenAI's words. */
-export function openaiError({ status, detail }: Failure): OpenAiError {
-  const [first] = typeof detail === "string" ? [] : detail;
-  const message =
-    typeof detail === "string"
-      ? detail
-      : detail.map(({ loc, msg }) => (loc.length > 1 ? `${loc.slice(1).join(".")}: ${msg}` : msg)).join("; ");
-  return {
-    error: {
-      message,
-      type: errorType(status),
-      param: first === undefined || first.loc.length < 2 ? null : first.loc.slice(1).join("."),
-      code: first?.type ?? ERROR_CODES[status] ?? null,
-    },
-  };
-}
-
-function errorType(status: number): string {
-  if (status === 401) return "authentication_error";
-  if (status === 403) return "permission_error";
-  if (status === 429) return "rate_limit_error";
-  return status >= 500 ? "server_error" : "invalid_request_error";
-}
-
-const ERROR_CODES: Readonly<Record<number, string>> = {
-  401: "invalid_api_key",
-  429: "rate_limit_exceeded",
-  [CANCELLED]: "cancelled",
-  500: "server_error",
-  503: "server_busy",
-  504: "timeout",
-};
-
-/** A failure before anything was sent, as a response. What FastAPI calls 422 is 400 here, and an unknown model 404. */
-export function openaiFailure(failure: Failure, headers: Record<string, string> = {}): Response {
-  const body = openaiError(failure);
-  const status = failure.status !== 422 ? failure.status : body.error.code === "model_not_found" ? 404 : 400;
-  const again = status === 429 || status === 503;
-  return Response.json(body, {
-    status,
-    headers: {
-      ...headers,
-      "x-should-retry": String(again),
-      ...(failure.retryAfter !== undefined && { "Retry-After": String(failure.retryAfter) }),
-    },
-  });
 }

@@ -21,7 +21,7 @@ import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { type Failure, failureOf, isServerFault } from "../failure.ts";
 import { type PreviewPace, previewPace } from "../stream/preview-pace.ts";
 import { pack } from "../wire/msgpack.ts";
-import { type Envelope, envelopeOf, errorEvent, wireEvent } from "../wire/wire.ts";
+import { type EncodeTracing, type Envelope, envelopeOf, envelopeOfJob, errorEvent, wireEvent } from "../wire/wire.ts";
 
 /** A connection as a session sees it. */
 export interface Line {
@@ -54,6 +54,8 @@ export interface SessionOptions<Input> {
   /** Whom its jobs and its memory count against. */
   readonly client?: string;
   readonly account?: Account;
+  /** Where the encoding of pictures is traced. */
+  readonly tracing?: EncodeTracing;
   readonly onError?: (error: unknown, requestId: string) => void;
 }
 
@@ -272,7 +274,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
   /** Hands what a job says to `over`, until it has ended or the line is another. */
   async function follow(entry: Active<Input, Event>, over: Line): Promise<void> {
     const { job, pace, requestId } = entry;
-    const envelope: Envelope = { ...envelopeOf(entry.input), requestId, jobId: job.id };
+    const envelope: Envelope = { ...envelopeOfJob(job, options.tracing), requestId };
     let reader: LogReader<Event>;
     try {
       reader = job.watch({

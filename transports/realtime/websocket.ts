@@ -34,7 +34,7 @@ import { unpack } from "../wire/msgpack.ts";
 import { BUFFERING, createSession, type Line, type Session, type SessionOptions } from "./session.ts";
 
 export interface RealtimeOptions<Input>
-  extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "parseDefaults" | "onError" | "account"> {
+  extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "parseDefaults" | "onError" | "account" | "tracing"> {
   ownerOf?: OwnerOf;
   /** Whom a session counts against. Default: the credential's name, or the address of the connection. */
   clientOf?: (c: Context) => string;

@@ -8,12 +8,16 @@ import { type Account, type Hold, PROCESS_ACCOUNT } from "../../src/jobs/account
 import { slice } from "../../src/platform/turns.ts";
 import { clientOf } from "../gate/limits.ts";
 import type { JsonText } from "../wire/json-text.ts";
+import type { EncodeTracing } from "../wire/wire.ts";
+import { pulledBody } from "./body.ts";
 
 export interface AnswerOptions {
   /** What answers that wait to be read are counted on. */
   account?: Account;
   /** Whose account it is. Default: the credential's, or the address of the connection. */
   clientOf?: (c: Context) => string;
+  /** Where the encoding of pictures is traced. */
+  tracing?: EncodeTracing;
 }
 
 /** Chunks of bytes, made while they leave. */
@@ -75,21 +79,7 @@ export function jsonAnswer(
   if (byteLength <= UNCOUNTED_ANSWER_BYTES) return new Response(text.toBuffer(), { headers: described });
   const outflow = new Outflow(c, options, () => {});
   outflow.say(text);
-  const body = new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const chunk = await outflow.next();
-        if (chunk !== undefined) {
-          controller.enqueue(chunk);
-          return;
-        }
-        outflow.end();
-        controller.close();
-      },
-      cancel: () => outflow.end(),
-    },
-    { highWaterMark: 0 },
-  );
+  const body = pulledBody(c, { next: async () => (await outflow.next()) ?? "end", leave: () => outflow.end() });
   return new Response(body, { headers: { ...described, "Content-Length": String(byteLength) } });
 }
 

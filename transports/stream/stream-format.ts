@@ -10,6 +10,7 @@
  */
 import { JsonText } from "../wire/json-text.ts";
 import { type Envelope, type WireEvent, wireEvent } from "../wire/wire.ts";
+import { EVENT_STREAM, PING } from "./job-stream.ts";
 import type { Said } from "./outflow.ts";
 
 export interface StreamFormat {
@@ -26,7 +27,7 @@ const encoder = new TextEncoder();
 const eventStream: StreamFormat = {
   event: async (id, event, envelope) => eventStream.error(id, await wireEvent(event, envelope))!,
   error: (id, event) => JsonText.of(event, [`id: ${id}\ndata: `, "\n\n"]),
-  heartbeat: encoder.encode(": ping\n"),
+  heartbeat: PING,
 };
 
 const ndjson: StreamFormat = {
@@ -59,8 +60,6 @@ const binary: StreamFormat = {
 function asOne(bytes: Uint8Array<ArrayBuffer>): Said {
   return { heldBytes: bytes.byteLength, [Symbol.iterator]: () => [bytes].filter((one) => one.byteLength > 0).values() };
 }
-
-export const EVENT_STREAM = "text/event-stream";
 
 export function streamFormat(contentType: string): StreamFormat {
   const [type = ""] = contentType.split(";");

@@ -6,7 +6,7 @@
  * pictures passes as it is.
  */
 import { Base64Text } from "../../src/engine/base64-text.ts";
-import type { Picture } from "../../src/engine/events.ts";
+import { isPicture, type Picture } from "../../src/engine/events.ts";
 import {
   type EncodedPicture,
   encodePicture,
@@ -15,13 +15,12 @@ import {
   RESULT_QUALITY,
 } from "../../src/image/encode.ts";
 import type { Failure } from "../failure.ts";
-import { tracedEncode } from "../observe/tracing.ts";
 
 /** What every event of one request shares. */
 export interface Envelope {
   readonly requestId: string;
-  /** The job in whose trace its pictures are encoded; left out: it has the request's id. */
-  readonly jobId?: string;
+  /** Encodes a picture as a part of its job's trace. */
+  readonly traced?: <T>(work: () => Promise<T>) => Promise<T>;
   readonly inputId: string | undefined;
   /** The format of result pictures. */
   readonly format: PictureFormat;
@@ -85,6 +84,22 @@ export function envelopeOf(input: unknown): Envelope {
   };
 }
 
+const untraced = <T>(work: () => Promise<T>) => work();
+
+/** Where the encoding of a job's pictures is traced; see `Tracing`. */
+export interface EncodeTracing {
+  encode<T>(job: object, work: () => Promise<T>): Promise<T>;
+}
+
+/** The ids of the job, not those of the request that asks for it. */
+export function envelopeOfJob<Input>(
+  job: { readonly id: string; readonly input: Input },
+  tracing: EncodeTracing | undefined,
+): Envelope {
+  const traced = tracing && (<T>(work: () => Promise<T>) => tracing.encode(job, work));
+  return { ...envelopeOf(job.input), requestId: job.id, traced };
+}
+
 function formatOf(value: unknown): PictureFormat | undefined {
   return value === "png" || value === "webp" || value === "jpeg" ? value : undefined;
 }
@@ -104,13 +119,14 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
     return { type: "output", output: event, ...ids };
   }
   const { picture, pictures, ...rest } = event as WireEvent;
+  const { traced = untraced } = envelope;
   const encode = async (one: Picture) => {
     const { format, quality = PREVIEW_QUALITY, size } = envelope.previews;
     const options =
       rest.type === "preview"
         ? { format, quality, maxSide: size }
         : { format: envelope.format, quality: RESULT_QUALITY };
-    return carry(await tracedEncode(envelope.jobId ?? envelope.requestId, () => encodePicture(one, options)));
+    return carry(await traced(() => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };
   if (isPicture(picture)) wire.image = await encode(picture);
@@ -135,9 +151,4 @@ export function errorEvent(failure: Failure, envelope: Envelope): WireEvent {
     request_id: envelope.requestId,
     ...(envelope.inputId && { input_id: envelope.inputId }),
   };
-}
-
-function isPicture(value: unknown): value is Picture {
-  const { width, height, rgba } = (value ?? {}) as Partial<Picture>;
-  return typeof width === "number" && typeof height === "number" && rgba instanceof Uint8Array;
 }
