@@ -114,6 +114,16 @@ describe("fal's client", () => {
     await fal.queue.cancel(app, { requestId: second.request_id });
   });
 
+  it("cancels by POST, too, which is no new request", async () => {
+    const { url, store } = await serving({ run: slow(20) });
+    const { request_id, cancel_url } = await json(await submit(url, { prompt: "x", num_inference_steps: 200 }));
+    const cancelled = await fetch(cancel_url, { method: "POST" });
+    expect([cancelled.status, await json(cancelled)]).toEqual([202, { status: "CANCELLATION_REQUESTED" }]);
+    expect(store.list().map(({ id, state }) => [id, state])).toEqual([[request_id, "cancelled"]]);
+    expect((await fetch(`${url}/requests/none/cancel`, { method: "POST" })).status).toBe(404);
+    expect((await fetch(`${url}/requests/none/else`, { method: "POST", body: "{}" })).status).toBe(405);
+  });
+
   it("gets a failed run's error from the result, and 422 at once for a bad request", async () => {
     const { fal, reported } = await serving({
       run: async function* () {

@@ -66,6 +66,14 @@ describe("GET /openapi.json", () => {
     expect([...there].sort()).toEqual([...described].sort());
   });
 
+  it("says where the server is, if it was told", async () => {
+    const servers = async (publicUrl?: string) =>
+      ((await (await appOf({ gate: { publicUrl } }).request("/openapi.json")).json()) as { servers?: unknown }).servers;
+    expect(await servers("https://pictures.example/base/")).toEqual([{ url: "https://pictures.example/base" }]);
+    expect(await servers("https://pictures.example")).toEqual([{ url: "https://pictures.example" }]);
+    expect(await servers()).toBeUndefined();
+  });
+
   it("leaves out what a server does not have", async () => {
     const url = await serving({ model: undefined, metrics: undefined });
     const { paths } = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: object };
