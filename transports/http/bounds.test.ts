@@ -1,9 +1,10 @@
 /** What clients can make a server hold: each way has a bound, and something happens at it. */
+import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { decode, encode } from "@msgpack/msgpack";
 import { afterEach, describe, expect, it } from "vitest";
-import { WebSocket } from "ws";
+import { WebSocket, type WebSocketServer } from "ws";
 import type { GenerationRequest } from "../../src/engine/request.ts";
 import { type Account, createAccount, type MemoryBounds } from "../../src/jobs/account.ts";
 import { gradientRun, until } from "../../test/gradient-run.ts";
@@ -357,4 +358,47 @@ it("limits hold for changes to what runs as for requests", async () => {
   socket.send(encode({ type: "update", request_id: "mine", negative_prompt: "n".repeat(51) }));
   await until(() => messages.some(({ type }) => type === "x-fal-error"));
   expect(messages.find(({ type }) => type === "x-fal-error")).toMatchObject({ error: "HTTP_422" });
+});
+
+describe("pings", () => {
+  /** A masked ping, as clients send it. */
+  const ping = (payload: string) =>
+    Buffer.concat([Buffer.from([0x89, 0x80 | payload.length, 0, 0, 0, 0]), Buffer.from(payload)]);
+
+  it("of a client that reads are answered", async () => {
+    const { url } = await serving();
+    const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`);
+    await once(socket, "open");
+    const ponged = once(socket, "pong");
+    socket.ping("one");
+    expect(String((await ponged)[0])).toBe("one");
+    socket.close();
+  });
+
+  it("of a client that does not read end its connection before their answers grow", async () => {
+    let most = 0;
+    let sockets: WebSocketServer | undefined;
+    const server = await listen(createApp({ run: gradientRun(), health: () => ({}) }), 0, "127.0.0.1", {
+      onServer: (_, webSockets) => {
+        sockets = webSockets;
+      },
+    });
+    open.push(server);
+    const key = Buffer.alloc(16).toString("base64");
+    const upgrade = `GET /realtime HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`;
+    const client = await sending(server, upgrade);
+    await until(() => sockets!.clients.size === 1);
+    client.socket.pause();
+    const [socket] = sockets!.clients;
+    socket!.on("ping", () => {
+      most = Math.max(most, socket!.bufferedAmount);
+    });
+    const flood = Buffer.concat(Array.from({ length: 1_000 }, () => ping("x".repeat(125))));
+    for (let n = 0; n < 200 && socket!.readyState === socket!.OPEN; n++) {
+      client.socket.write(flood);
+      await sleep(2);
+    }
+    await until(() => socket!.readyState === socket!.CLOSED);
+    expect(most).toBeLessThan(64 * 1024);
+  });
 });
