@@ -42,14 +42,8 @@ export {
   principalOf,
 } from "./transports/gate/auth.ts";
 export { type GateOptions, gate } from "./transports/gate/gate.ts";
-export {
-  createRate,
-  type Rate,
-  type RateOptions,
-  rateLimit,
-  type SessionOptions,
-  sessionLimit,
-} from "./transports/gate/limits.ts";
+export { createRate, type Rate, type RateOptions, rateLimit } from "./transports/gate/rate.ts";
+export { type SessionOptions, sessionLimit } from "./transports/gate/session-limit.ts";
 export { tokenRoute } from "./transports/gate/token-route.ts";
 export { type ConnectionLimits, type Listening, listen } from "./transports/http/listen.ts";
 export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./transports/http/message.ts";

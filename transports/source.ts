@@ -6,7 +6,7 @@
 import type { Context } from "hono";
 import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/jobs/jobs.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
-import { clientOf } from "./gate/limits.ts";
+import { clientOf } from "./http/client.ts";
 import type { InputOptions } from "./http/input.ts";
 import type { AnswerOptions } from "./stream/outflow.ts";
 

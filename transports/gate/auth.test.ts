@@ -6,10 +6,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { gradientRun } from "../../test/gradient-run.ts";
 import { createApp } from "../app.ts";
 import { type Failure, failureResponse } from "../failure.ts";
+import { clientOf } from "../http/client.ts";
 import { type Listening, listen } from "../http/listen.ts";
 import { type ApiKey, createAuthenticator, guard, ownerOf, principalOf, SCOPES } from "./auth.ts";
 import type { GateOptions } from "./gate.ts";
-import { clientOf, rateLimit } from "./limits.ts";
+import { rateLimit } from "./rate.ts";
 
 const open: Listening[] = [];
 afterEach(() => Promise.all(open.splice(0).map((server) => server.close())));

@@ -11,7 +11,7 @@ import { type Listening, listen } from "../http/listen.ts";
 import { createMetrics } from "../observe/metrics.ts";
 import { type ApiKey, createAuthenticator, guard, principalOf } from "./auth.ts";
 import type { GateOptions } from "./gate.ts";
-import { rateLimit } from "./limits.ts";
+import { rateLimit } from "./rate.ts";
 
 const open: Listening[] = [];
 afterEach(async () => {

@@ -10,8 +10,9 @@ import type { Failure } from "../failure.ts";
 import type { RouteRules } from "../route.ts";
 import { type Authenticator, guard } from "./auth.ts";
 import { hostCheck, hosts, hostsOf } from "./host.ts";
-import { type Rate, rateLimit, sessionLimit } from "./limits.ts";
 import { origins } from "./origin.ts";
+import { type Rate, rateLimit } from "./rate.ts";
+import { sessionLimit } from "./session-limit.ts";
 
 export interface GateOptions {
   /** The routes behind it: what each needs, and in which words its clients are refused. */

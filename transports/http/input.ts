@@ -11,8 +11,8 @@ import { HTTPException } from "hono/http-exception";
 import { type Account, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { slice } from "../../src/platform/turns.ts";
 import type { InputSource } from "../failure.ts";
-import { clientOf } from "../gate/limits.ts";
 import { ByteCollector } from "./byte-collector.ts";
+import { clientOf } from "./client.ts";
 import { JsonReader } from "./json-reader.ts";
 import type { MessageBounds } from "./message.ts";
 

@@ -65,40 +65,125 @@ interface Handled extends IncomingMessage {
 /** @param base a path without a slash at its end; empty: the whole server */
 export function mount(app: Pick<Hono, "fetch">, base: string = "", options: MountOptions = {}): Mounted {
   if (!/^(\/[^/?#]+)*$/.test(base)) throw new TypeError(`'${base}' is not a path such as /pictures`);
-  const { frameBytes = FRAME_BYTES, unreadMs = UNREAD_MS, account = PROCESS_ACCOUNT, onError } = options;
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes, maxFragments: MAX_FRAGMENTS });
-  const answer = getRequestListener(app.fetch, {
-    // Of a request without one, as probes of HTTP/1.0 are.
-    hostname: "localhost",
-    // A request that is none (a Host that is no host) has not come as far as the app.
-    errorHandler: (error) => {
-      const malformed = (error as Error | undefined)?.name === "RequestError";
-      if (!malformed) report(error);
-      return Response.json(
-        { detail: malformed ? "The request is malformed" : INTERNAL },
-        { status: malformed ? 400 : 500 },
-      );
-    },
-  });
-  // It never listens: it is where @hono/node-server finds upgrades, and its own listener is the only one there.
-  const upgrades = createAdaptorServer({ fetch: app.fetch, websocket: { server: sockets } });
-  const [upgrade] = upgrades.listeners("upgrade") as [Mounted["upgrade"]];
-  const readers = watchReaders(unreadMs);
-  /** Upgrades that became sessions. */
-  const upgraded = new WeakSet<IncomingMessage>();
-  sockets.on("connection", (_, request: IncomingMessage) => upgraded.add(request));
+  return new Mount(app, base, options);
+}
 
-  function report(error: unknown): void {
-    try {
-      onError?.(error);
-    } catch (failed) {
-      // Nobody is left to be told; it must not end the process.
-      process.emitWarning(failed instanceof Error ? failed : String(failed));
-    }
+class Mount implements Mounted {
+  readonly sockets: WebSocketServer;
+  readonly #base: string;
+  readonly #account: Account;
+  readonly #onError: MountOptions["onError"];
+  readonly #readers: ReturnType<typeof watchReaders>;
+  readonly #answer: ReturnType<typeof getRequestListener>;
+  readonly #upgrade: Mounted["upgrade"];
+  /** Upgrades that became sessions. */
+  readonly #upgraded = new WeakSet<IncomingMessage>();
+
+  constructor(app: Pick<Hono, "fetch">, base: string, options: MountOptions) {
+    const { frameBytes = FRAME_BYTES, unreadMs = UNREAD_MS, account = PROCESS_ACCOUNT, onError } = options;
+    this.sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytes, maxFragments: MAX_FRAGMENTS });
+    this.#base = base;
+    this.#account = account;
+    this.#onError = onError;
+    this.#readers = watchReaders(unreadMs);
+    this.#answer = getRequestListener(app.fetch, {
+      // Of a request without one, as probes of HTTP/1.0 are.
+      hostname: "localhost",
+      // A request that is none (a Host that is no host) has not come as far as the app.
+      errorHandler: (error) => {
+        const malformed = (error as Error | undefined)?.name === "RequestError";
+        if (!malformed) this.#report(error);
+        return Response.json(
+          { detail: malformed ? "The request is malformed" : INTERNAL },
+          { status: malformed ? 400 : 500 },
+        );
+      },
+    });
+    // It never listens: it is where @hono/node-server finds upgrades, and its own listener is the only one there.
+    const upgrades = createAdaptorServer({ fetch: app.fetch, websocket: { server: this.sockets } });
+    [this.#upgrade] = upgrades.listeners("upgrade") as [Mounted["upgrade"]];
+    this.sockets.on("connection", (_, request: IncomingMessage) => this.#upgraded.add(request));
   }
 
-  /** Takes `base` away from the request's target: whose request is it? */
-  function enter(request: Handled): "ours" | "others" | "malformed" {
+  readonly request = (request: Handled, response: ServerResponse, next?: () => void): boolean => {
+    const whose = this.#enter(request);
+    if (whose === "others") {
+      next?.();
+      return false;
+    }
+    const failed = (error: unknown) => {
+      this.#report(error);
+      refuse(response, 500, INTERNAL);
+    };
+    try {
+      if (whose === "malformed") {
+        refuse(response, 400, "The request's target must be a path, or an address of this server");
+        return true;
+      }
+      const base = this.#base;
+      const [path, query] = request.originalUrl!.split("?");
+      if (base !== "" && path === base) {
+        // What the page refers to lies beside it, so its own address must end with the slash.
+        response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
+        return true;
+      }
+      restoreBody(request);
+      this.#readers.watch(response);
+      inTurn(request, response, this.#account, () => called(() => this.#answer(request, response), failed));
+    } catch (error) {
+      failed(error);
+    }
+    return true;
+  };
+
+  readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    const whose = this.#enter(request);
+    if (whose === "others") return;
+    socket.on("error", () => {});
+    const close = (status: string) => {
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+    };
+    try {
+      const sound = URL.canParse(`http://${request.headers.host ?? "localhost"}${request.url}`);
+      // Nobody would answer it, and Node no longer times it.
+      if (whose === "malformed" || !sound || request.headers.upgrade?.toLowerCase() !== "websocket") {
+        close("400 Bad Request");
+        return;
+      }
+      // A refused one is ended by the listener; its client may keep its half open for ever.
+      socket.once("finish", () => {
+        if (!this.#upgraded.has(request)) setTimeout(() => socket.destroy(), CLOSE_MS).unref();
+      });
+      const failed = (error: unknown) => {
+        this.#report(error);
+        socket.destroy();
+      };
+      begin(() => called(() => this.#upgrade(request, socket, head), failed));
+    } catch (error) {
+      this.#report(error);
+      close("500 Internal Server Error");
+    }
+  };
+
+  readonly close = async (graceMs: number = 0): Promise<void> => {
+    const { clients } = this.sockets;
+    const until = performance.now() + graceMs;
+    const open = () => [...clients].filter(({ readyState, OPEN }) => readyState === OPEN);
+    for (;;) {
+      const over = performance.now() >= until;
+      for (const socket of open()) if (over || !isBusy(socket)) socket.close(RESTARTING, "restarting");
+      if (clients.size === 0) return;
+      if (over) break;
+      await sleep(Math.min(IDLE_SWEEP_MS, until - performance.now()));
+    }
+    const answered = performance.now() + CLOSE_MS;
+    while (clients.size > 0 && performance.now() < answered) await sleep(IDLE_SWEEP_MS / 5);
+    for (const socket of clients) socket.terminate();
+  };
+
+  /** Takes the base away from the request's target: whose request is it? */
+  #enter(request: Handled): "ours" | "others" | "malformed" {
+    const base = this.#base;
     const target = originForm(request.originalUrl ?? request.url ?? "");
     if (target === undefined) return base === "" ? "malformed" : "others";
     const { whole, host } = target;
@@ -110,93 +195,23 @@ export function mount(app: Pick<Hono, "fetch">, base: string = "", options: Moun
     return "ours";
   }
 
-  return {
-    sockets,
-    request(request: Handled, response, next) {
-      const whose = enter(request);
-      if (whose === "others") {
-        next?.();
-        return false;
-      }
-      try {
-        if (whose === "malformed") {
-          refuse(response, 400, "The request's target must be a path, or an address of this server");
-          return true;
-        }
-        const [path, query] = request.originalUrl!.split("?");
-        if (base !== "" && path === base) {
-          // What the page refers to lies beside it, so its own address must end with the slash.
-          response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
-          return true;
-        }
-        restoreBody(request);
-        const failed = (error: unknown) => {
-          report(error);
-          refuse(response, 500, INTERNAL);
-        };
-        readers.watch(response);
-        inTurn(request, response, account, () => {
-          try {
-            Promise.resolve(answer(request, response)).catch(failed);
-          } catch (error) {
-            failed(error);
-          }
-        });
-      } catch (error) {
-        report(error);
-        refuse(response, 500, INTERNAL);
-      }
-      return true;
-    },
-    upgrade(request, socket, head) {
-      const whose = enter(request);
-      if (whose === "others") return;
-      socket.on("error", () => {});
-      const close = (status: string) => {
-        socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
-      };
-      try {
-        const sound = URL.canParse(`http://${request.headers.host ?? "localhost"}${request.url}`);
-        // Nobody would answer it, and Node no longer times it.
-        if (whose === "malformed" || !sound || request.headers.upgrade?.toLowerCase() !== "websocket") {
-          close("400 Bad Request");
-          return;
-        }
-        // A refused one is ended by the listener; its client may keep its half open for ever.
-        socket.once("finish", () => {
-          if (!upgraded.has(request)) setTimeout(() => socket.destroy(), CLOSE_MS).unref();
-        });
-        const failed = (error: unknown) => {
-          report(error);
-          socket.destroy();
-        };
-        begin(() => {
-          try {
-            Promise.resolve(upgrade(request, socket, head)).catch(failed);
-          } catch (error) {
-            failed(error);
-          }
-        });
-      } catch (error) {
-        report(error);
-        close("500 Internal Server Error");
-      }
-    },
-    async close(graceMs = 0) {
-      const until = performance.now() + graceMs;
-      const open = () => [...sockets.clients].filter(({ readyState, OPEN }) => readyState === OPEN);
-      for (;;) {
-        const over = performance.now() >= until;
-        for (const socket of open()) if (over || !isBusy(socket)) socket.close(RESTARTING, "restarting");
-        if (sockets.clients.size === 0) return;
-        if (over) break;
-        await sleep(Math.min(IDLE_SWEEP_MS, until - performance.now()));
-      }
-      const answered = performance.now() + CLOSE_MS;
-      while (sockets.clients.size > 0 && performance.now() < answered) await sleep(IDLE_SWEEP_MS / 5);
-      for (const socket of sockets.clients) socket.terminate();
-    },
-  };
+  #report(error: unknown): void {
+    try {
+      this.#onError?.(error);
+    } catch (failed) {
+      // Nobody is left to be told; it must not end the process.
+      process.emitWarning(failed instanceof Error ? failed : String(failed));
+    }
+  }
+}
+
+/** Calls a listener whose errors, thrown or of its promise, are for `failed`. */
+function called(listener: () => unknown, failed: (error: unknown) => void): void {
+  try {
+    Promise.resolve(listener()).catch(failed);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { MiddlewareHandler } from "hono";
 import { principalOf } from "../gate/auth.ts";
-import { addressOf } from "../gate/limits.ts";
+import { addressOf } from "../http/client.ts";
 
 export interface RequestEntry {
   readonly request_id: string | undefined;

@@ -24,7 +24,7 @@ import { PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import type { Jobs } from "../../src/jobs/jobs.ts";
 import { slice } from "../../src/platform/turns.ts";
 import type { Failure } from "../failure.ts";
-import { clientOf } from "../gate/limits.ts";
+import { clientOf } from "../http/client.ts";
 import { JsonReader } from "../http/json-reader.ts";
 import { type MessageBounds, MessageError } from "../http/message.ts";
 import { jobsOf, type OwnerOf, RESUME, type Source } from "../source.ts";

@@ -6,7 +6,7 @@
 import type { Context } from "hono";
 import { type Account, type Hold, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { slice } from "../../src/platform/turns.ts";
-import { clientOf } from "../gate/limits.ts";
+import { clientOf } from "../http/client.ts";
 import type { JsonText } from "../wire/json-text.ts";
 import type { EncodeTracing } from "../wire/wire.ts";
 import { pulledBody } from "./body.ts";
