@@ -200,6 +200,7 @@ describe("traces", () => {
       const url = await serving();
       await overHttp(url);
       await overSocket(url);
+      await sameIds();
       await sleep(50);
     } finally {
       await stop?.();
@@ -212,6 +213,22 @@ describe("traces", () => {
     const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const body = JSON.stringify({ prompt: "x", num_inference_steps: 12, request_id: "traced-1" });
     await (await fetch(`${url}/stream`, { method: "POST", headers: { traceparent }, body })).text();
+  }
+
+  const traceOf = (n: number) => `${"0".repeat(31)}${n}`;
+
+  /** The same id at the same time: in two apps, and of two owners in one of them. */
+  async function sameIds(): Promise<void> {
+    const keys = ["k-0", "k-1"].map((key) => ({ name: key, key }));
+    const run: Run<GenerationRequest, RunEvent> = (input, context) => gradientRun()({ ...input, step_ms: 20 }, context);
+    const two = await serving({ gate: { authenticator: createAuthenticator({ keys }) } }, run);
+    const other = await serving({}, run);
+    const body = JSON.stringify({ prompt: "x", num_inference_steps: 6, request_id: "same" });
+    const ask = async (url: string, key: string, n: number) => {
+      const headers = { authorization: `Bearer ${key}`, traceparent: `00-${traceOf(n)}-b7ad6b7169203331-01` };
+      await (await fetch(`${url}/stream`, { method: "POST", headers, body })).text();
+    };
+    await Promise.all([ask(two, "k-0", 1), ask(two, "k-1", 2), ask(other, "", 3)]);
   }
 
   async function overSocket(url: string): Promise<void> {
@@ -241,6 +258,15 @@ describe("traces", () => {
       expect(BigInt(span.endTimeUnixNano) >= BigInt(span.startTimeUnixNano)).toBe(true);
     }
     expect(job!.attributes).toContainEqual({ key: "daguerre.request_id", value: { stringValue: "traced-1" } });
+  });
+
+  it("of jobs of the same id, in two apps or of two owners, stay apart", () => {
+    for (const n of [1, 2, 3]) {
+      const [job, ...others] = named("job").filter(({ traceId }) => traceId === traceOf(n));
+      expect(others).toEqual([]);
+      expect(["step", "decode", "encode"].map((name) => named(name, job).length)).toEqual([6, 2, 2]);
+      expect(named("encode", job).every(({ traceId }) => traceId === traceOf(n))).toBe(true);
+    }
   });
 
   it("of a WebSocket session lie in its upgrade, a job for each request", () => {
