@@ -24,7 +24,7 @@ const STATUS: NamedSchema = {
 export const DONE: NamedSchema = {
   name: "Done",
   schema: z.object({
-    status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]),
+    status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_UPDATABLE", "NOT_FOUND"]),
     detail: z.string().optional(),
   }),
 };
@@ -57,7 +57,13 @@ export function jobRoutes<Input, Event>(
         summary: "Change a running job from its next step on",
         parameters: [JOB],
         body: { schema: { name: "Update", schema: updateSchema } },
-        answers: { ...DONE_ANSWERS, 422: failure("fields at fault"), ...COMMON, ...GONE },
+        answers: {
+          ...DONE_ANSWERS,
+          409: { description: "the run takes no changes", schema: DONE },
+          422: failure("fields at fault"),
+          ...COMMON,
+          ...GONE,
+        },
       },
       handlers: [updateJob(jobs, options)],
     },

@@ -11,7 +11,7 @@ import { GENERATION, IDEMPOTENCY, RESULT, STARTS } from "./openapi/describe.ts";
 import type { Route } from "./route.ts";
 import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
 import { jsonAnswer } from "./stream/outflow.ts";
-import { resultOf, watchFor } from "./stream/reading.ts";
+import { NO_PREVIEWS, resultOf, watchFor } from "./stream/reading.ts";
 import { JsonText } from "./wire/json-text.ts";
 import { envelopeOf, envelopeOfJob, idHeaders, wireEvent } from "./wire/wire.ts";
 
@@ -28,7 +28,7 @@ export function json<Input, Event>(
       const job = submit(c, jobs, input, options, { id: envelope.requestId });
       // The job of an idempotency key has the id of the request that came first.
       envelope = envelopeOfJob(job, options.tracing);
-      const result = await resultOf(watchFor(c, job));
+      const result = await resultOf(watchFor(c, job, NO_PREVIEWS));
       c.req.raw.signal.throwIfAborted();
       if (result === undefined) throw new Error("the run ended without an event");
       const { type: _, ...answer } = await wireEvent(result, envelope);

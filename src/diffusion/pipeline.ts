@@ -123,6 +123,8 @@ export interface PipelineOptions {
   readonly signal?: AbortSignal;
   /** Asked before each step for what has changed since; the latents stay, so the picture turns towards the new words. */
   readonly takeUpdate?: () => PipelineUpdate | undefined;
+  /** Asked when a preview is due; false: it is not decoded. */
+  readonly wantsPreview?: () => boolean;
 }
 
 /** Prompts whose conditioning is kept; a few hundred KB each. */
@@ -135,7 +137,7 @@ const MAX_PROMPTS = 64;
 export async function* generate(
   model: DiffusionModel,
   asked: PipelineRequest,
-  { signal, takeUpdate }: PipelineOptions = {},
+  { signal, takeUpdate, wantsPreview = () => true }: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
   const { gpu, unet } = model;
   let request = asked;
@@ -204,7 +206,7 @@ export async function* generate(
       await replay;
       clock.lap("denoise");
       yield { type: "step", step, steps, latents: () => readLatents(plan, shape) };
-      if (preview && every > 0 && step % every === 0 && step < steps) {
+      if (preview && every > 0 && step % every === 0 && step < steps && wantsPreview()) {
         signal?.throwIfAborted();
         shown = await startDecoding(model, plans, weights, preview, plan.range("denoised"), shape);
         clock.lap("preview");

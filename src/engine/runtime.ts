@@ -16,7 +16,8 @@ import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./c
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loraFiles } from "./lora-files.ts";
-import { type GenerationRequest, parseGeneration } from "./request.ts";
+import { PendingUpdate } from "./pending-update.ts";
+import { type GenerationRequest, type GenerationUpdate, parseGeneration } from "./request.ts";
 import { createRunQueue } from "./run-queue.ts";
 import { schedulerClass } from "./scheduler-names.ts";
 import { tuneMissing } from "./tuning.ts";
@@ -65,13 +66,29 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
   const closing = new AbortController();
   const { defaults } = model;
 
-  async function* run(input: unknown, { signal, takeUpdate }: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
+  async function* run(
+    input: unknown,
+    { signal, updates, wants }: RunOptions,
+  ): AsyncGenerator<RunEvent, void, undefined> {
+    const pending = new PendingUpdate(updates);
+    try {
+      yield* eventsOf(pending, input, { signal, wants });
+    } finally {
+      pending.stop();
+    }
+  }
+
+  async function* eventsOf(
+    pending: PendingUpdate<GenerationUpdate>,
+    input: unknown,
+    { signal, wants }: RunOptions,
+  ): AsyncGenerator<RunEvent, void, undefined> {
     let request = parseGeneration(input);
     const pipelineRequest = await toPipelineRequest(model, request, options);
     const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
     stop.throwIfAborted();
     const change = () => {
-      const update = takeUpdate?.();
+      const update = pending.take();
       if (update === undefined) return undefined;
       const { prompt = request.prompt, negative_prompt = request.negative_prompt } = update;
       request = { ...request, prompt, negative_prompt };
@@ -81,11 +98,12 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
     const begun = performance.now();
     const turn = queue.join();
     try {
-      for (let position = turn.position; position > 0; position = turn.position) {
+      for (let position = turn.position; position !== undefined; position = turn.position) {
         yield { type: "queued", position };
         await turn.moved(position, stop);
       }
-      for await (const event of generate(model, pipelineRequest, { signal: stop, takeUpdate: change })) {
+      const wantsPreview = () => wants?.("preview") ?? true;
+      for await (const event of generate(model, pipelineRequest, { signal: stop, takeUpdate: change, wantsPreview })) {
         yield toRunEvent(event, request, pipelineRequest, begun);
       }
     } catch (error) {
@@ -98,7 +116,7 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
   async function warm({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
     const turn = queue.join();
     try {
-      for (let position = turn.position; position > 0; position = turn.position) {
+      for (let position = turn.position; position !== undefined; position = turn.position) {
         await turn.moved(position, closing.signal);
       }
       const shape = {

@@ -33,7 +33,7 @@ import {
   type Verdict,
 } from "../stream/job-stream.ts";
 import { jsonAnswer, type Said } from "../stream/outflow.ts";
-import { watchFor } from "../stream/reading.ts";
+import { NO_PREVIEWS, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { envelopeOfJob, idHeaders, wireEvent } from "../wire/wire.ts";
 import { CANCEL, RESULT, STATUS, STATUS_STREAM, SUBMIT } from "./fal-answers.ts";
@@ -151,7 +151,7 @@ class FalQueue {
     const logs = wantsLogs(c);
     const block = (lines: readonly QueueLog[]) =>
       JsonText.of(this.#statusOf(c, job, logs ? lines : null), ["data: ", "\n\n"]);
-    return streamResponse(c, watchFor(c, job), new StatusStream(job, block), this.#options);
+    return streamResponse(c, watchFor(c, job, NO_PREVIEWS), new StatusStream(job, block), this.#options);
   }
 
   async result(c: Context): Promise<Response> {

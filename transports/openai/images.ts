@@ -28,7 +28,7 @@ import {
   type Verdict,
 } from "../stream/job-stream.ts";
 import { jsonAnswer, type Said } from "../stream/outflow.ts";
-import { earlyFailure, resultOf, watchFor } from "../stream/reading.ts";
+import { earlyFailure, NO_PREVIEWS, resultOf, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { type Envelope, envelopeOf, envelopeOfJob, idHeaders } from "../wire/wire.ts";
 import { EDIT, EDITS, GENERATIONS } from "./images-answers.ts";
@@ -140,7 +140,7 @@ interface Answered {
 const GRACE = { graceMs: 0 };
 
 async function whole({ c, request, envelope, tokens, job, options }: Answered): Promise<Response> {
-  const result = await resultOf(watchFor(c, job, GRACE));
+  const result = await resultOf(watchFor(c, job, { ...NO_PREVIEWS, ...GRACE }));
   const pictures = result?.type === "result" ? result.pictures : [];
   const [first] = pictures;
   if (first === undefined) throw new DOMException("The client has gone", "AbortError");
@@ -163,8 +163,8 @@ async function whole({ c, request, envelope, tokens, job, options }: Answered): 
 }
 
 async function stream(answered: Answered): Promise<Response> {
-  const { c, envelope, job, options } = answered;
-  const reader = watchFor(c, job, GRACE);
+  const { c, request, envelope, job, options } = answered;
+  const reader = watchFor(c, job, { ...(request.partialImages === 0 && NO_PREVIEWS), ...GRACE });
   // Nothing was sent yet, so a failure still has its status.
   const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued");
   if (early !== undefined) {

@@ -15,7 +15,7 @@
 import { randomUUID } from "node:crypto";
 import { RequestError } from "../../src/engine/errors.ts";
 import { type Account, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
-import { bytesOf } from "../../src/jobs/job-log.ts";
+import { bytesOf } from "../../src/jobs/bytes-of.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { type Failure, failureOf } from "../failure.ts";
 import { pack } from "../wire/msgpack.ts";

@@ -9,6 +9,9 @@ const QUIET_MS = 60_000;
 
 type WatchOptions = Parameters<Job<unknown, unknown>["watch"]>[0];
 
+/** How a job is watched by a client that is shown no previews: they need not be made for it. */
+export const NO_PREVIEWS: WatchOptions = { wants: (slot) => slot !== "preview" };
+
 /** A reader that leaves when the client does. Close it when done. */
 export function watchFor<Event>(c: Context, job: Job<unknown, Event>, options?: WatchOptions): LogReader<Event> {
   const client = c.req.raw.signal;
