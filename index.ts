@@ -53,5 +53,6 @@ export { json } from "./transports/json.ts";
 export { createMetrics, type Metrics } from "./transports/observe/metrics.ts";
 export { type OpenAiOptions, openaiImages } from "./transports/openai/images.ts";
 export { type RealtimeOptions, realtime } from "./transports/realtime/websocket.ts";
+export { addRoutes, type Route, type RouteGroup, type RouteRules, RouteTable } from "./transports/route.ts";
 export type { JobRequestOptions, Source } from "./transports/source.ts";
 export { resume, type SseOptions, sse } from "./transports/stream/sse.ts";

@@ -102,12 +102,12 @@ export function createApp(options: AppOptions): App {
   tracing.jobs(jobs);
   metrics?.jobs(jobs);
 
-  const { authenticator = createAuthenticator({ keys: [] }), ...given } = gateOptions ?? {};
-  const proxies = given.proxies ?? 0;
+  const { authenticator = createAuthenticator({ keys: [] }), ...gateSettings } = gateOptions ?? {};
+  const proxies = gateSettings.proxies ?? 0;
   let ending = false;
-  const draining = () => ending || (given.draining?.() ?? false);
-  const rate = given.requestsPerMinute === undefined ? undefined : createRate(given.requestsPerMinute);
-  const publicUrl = given.publicUrl === undefined ? undefined : new URL(given.publicUrl);
+  const draining = () => ending || (gateSettings.draining?.() ?? false);
+  const rate = gateSettings.requestsPerMinute === undefined ? undefined : createRate(gateSettings.requestsPerMinute);
+  const publicUrl = gateSettings.publicUrl === undefined ? undefined : new URL(gateSettings.publicUrl);
   const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies });
   const input = {
     ...inputOptions(options),
@@ -129,7 +129,7 @@ export function createApp(options: AppOptions): App {
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,
-          described: () => table.described,
+          descriptions: () => table.descriptions,
           publicUrl,
           addressOf,
         }),
@@ -142,7 +142,7 @@ export function createApp(options: AppOptions): App {
   if (metrics !== undefined) app.use(metrics.requests);
   if (onRequest !== undefined) app.use(requestLog(onRequest, proxies));
   const model = options.model?.name ?? "";
-  app.use(gate({ corsOrigins: [], model, ...given, proxies, routes: table, rate, authenticator, draining }));
+  app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
   table.addTo(app);
   app.notFound((c) => table.refuse(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {

@@ -42,7 +42,7 @@ export interface RouteGroup {
   readonly routes: readonly Route[];
 }
 
-export interface DescribedRoute {
+export interface RouteDescription {
   readonly method: Method;
   /** In OpenAPI's form: `/jobs/{job}`. */
   readonly path: string;
@@ -88,7 +88,7 @@ export class RouteTable implements RouteRules {
   }
 
   /** The routes that say something of themselves. */
-  get described(): readonly DescribedRoute[] {
+  get descriptions(): readonly RouteDescription[] {
     return this.#groups.flatMap(({ base, scope: usual, routes }) =>
       routes.flatMap(({ method, path, scope = usual, about }) =>
         about === undefined ? [] : [{ method, path: openapiPath(base + path), scope, about }],

@@ -6,7 +6,7 @@ import { CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
 import { openapiDocument } from "./openapi/document.ts";
 import { docsPage } from "./openapi/page.ts";
 import { playgroundHandlers } from "./playground.ts";
-import type { DescribedRoute, Route } from "./route.ts";
+import type { Route, RouteDescription } from "./route.ts";
 
 export interface ServerRoutesOptions {
   readonly health: () => Record<string, unknown>;
@@ -16,7 +16,7 @@ export interface ServerRoutesOptions {
   /** Whether credentials are asked for. */
   readonly secured: boolean;
   /** Every route of the app; asked when there are all of them. */
-  readonly described: () => readonly DescribedRoute[];
+  readonly descriptions: () => readonly RouteDescription[];
   readonly publicUrl?: URL;
   /** The address that a client has asked for. */
   readonly addressOf: (c: Context) => URL;
@@ -33,7 +33,7 @@ export function serverRoutes(options: ServerRoutesOptions): Route[] {
 }
 
 /** Browsers get the page, where it is built; curl gets words. */
-function pageRoutes({ addressOf, described }: ServerRoutesOptions): Route[] {
+function pageRoutes({ addressOf, descriptions }: ServerRoutesOptions): Route[] {
   const { page, asset } = playgroundHandlers();
   return [
     {
@@ -45,7 +45,7 @@ function pageRoutes({ addressOf, described }: ServerRoutesOptions): Route[] {
         summary: "The playground for browsers, a few words for others",
         answers: { 200: { description: "a page, or text", type: "text/html" } },
       },
-      handlers: [page, (c) => c.text(hello(addressOf(c), described()))],
+      handlers: [page, (c) => c.text(hello(addressOf(c), descriptions()))],
     },
     { method: "GET", path: "/playground/:file", scope: "open", handlers: [asset] },
     // Every browser asks for it.
@@ -101,10 +101,10 @@ function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[]
   ];
 }
 
-function documentRoutes({ health, secured, described, publicUrl }: ServerRoutesOptions): Route[] {
+function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRoutesOptions): Route[] {
   const document = () => {
     const version = String(health().version ?? "0.0.0");
-    return openapiDocument({ version, secured, routes: described(), publicUrl });
+    return openapiDocument({ version, secured, routes: descriptions(), publicUrl });
   };
   let text: string | undefined;
   const page = docsPage(document);
@@ -136,7 +136,7 @@ function documentRoutes({ health, secured, described, publicUrl }: ServerRoutesO
 }
 
 /** @param address where the app is, whatever it is mounted below */
-function hello(address: URL, routes: readonly DescribedRoute[]): string {
+function hello(address: URL, routes: readonly RouteDescription[]): string {
   const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
   const lines = routes
     .filter(({ about }) => about.tag === "pictures" || about.tag === "jobs")

@@ -37,7 +37,7 @@ const STEP_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 const JOB_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
 /** What a job has said so far. */
-interface Heard {
+interface EventCounts {
   events: number;
   previews: number;
 }
@@ -82,7 +82,7 @@ class ServerMetrics implements Metrics {
   readonly requests: MiddlewareHandler = async (c, next) => {
     const began = performance.now();
     await next();
-    this.#http.answered(c, performance.now() - began);
+    this.#http.count(c, performance.now() - began);
   };
 
   account(account: Account, boundBytes?: number): void {
@@ -121,7 +121,7 @@ function gauge(registers: Registers, name: string, help: string, value: () => nu
 /** Jobs, the events of their runs, and their previews. */
 class JobMetrics {
   #store: Jobs<unknown, unknown> | undefined;
-  readonly #heard = new WeakMap<object, Heard>();
+  readonly #counts = new WeakMap<object, EventCounts>();
   readonly #ended: Counter;
   readonly #previews: Counter;
   readonly #firstEvent: Histogram;
@@ -130,17 +130,17 @@ class JobMetrics {
   readonly #stepTime: Histogram;
 
   constructor(registers: Registers) {
-    const counts = () => this.#store?.counts();
+    const states = () => this.#store?.counts();
     new Gauge({
       name: "daguerre_jobs",
       help: "Jobs that are held, by state",
       labelNames: ["state"],
       ...registers,
       collect() {
-        for (const [state, count] of Object.entries(counts() ?? {})) this.set({ state }, count);
+        for (const [state, count] of Object.entries(states() ?? {})) this.set({ state }, count);
       },
     });
-    gauge(registers, "daguerre_queue_depth", "Jobs that wait for their turn", () => counts()?.queued ?? 0);
+    gauge(registers, "daguerre_queue_depth", "Jobs that wait for their turn", () => states()?.queued ?? 0);
     gauge(registers, "daguerre_job_log_bytes", "Bytes held by the logs of jobs", () => this.#store?.bytes ?? 0);
     const counter = (name: string, help: string, outcomes: readonly string[]) => {
       const made = new Counter({ name, help, labelNames: ["outcome"], ...registers });
@@ -177,7 +177,7 @@ class JobMetrics {
       const since = () => (Date.now() - job.submittedAt) / 1000;
       switch (change) {
         case "submitted":
-          this.#heard.set(job, { events: 0, previews: 0 });
+          this.#counts.set(job, { events: 0, previews: 0 });
           break;
         case "event":
           this.#said(job, event, since);
@@ -197,11 +197,11 @@ class JobMetrics {
   }
 
   #said(job: object, event: unknown, since: () => number): void {
-    const heard = this.#heard.get(job);
-    if (heard === undefined) return;
-    if (++heard.events === 1) this.#firstEvent.observe(since());
+    const counts = this.#counts.get(job);
+    if (counts === undefined) return;
+    if (++counts.events === 1) this.#firstEvent.observe(since());
     if (typeOf(event) !== "preview") return;
-    if (++heard.previews === 1) this.#firstPreview.observe(since());
+    if (++counts.previews === 1) this.#firstPreview.observe(since());
     this.#previews.inc({ outcome: "made" });
   }
 }
@@ -227,7 +227,7 @@ class HttpMetrics {
     });
   }
 
-  answered(c: Context, ms: number): void {
+  count(c: Context, ms: number): void {
     const route = routeOf(c);
     this.#requests.inc({ method: methodOf(c), route, status: c.res.status });
     this.#requestTime.observe({ route }, ms / 1000);
@@ -239,7 +239,7 @@ class NetworkMetrics {
   readonly #sockets = new Set<Socket>();
   #sessions = () => 0;
   /** Bytes of connections that are closed. */
-  readonly #closed = { received: 0, sent: 0 };
+  readonly #closedBytes = { received: 0, sent: 0 };
 
   constructor(registers: Registers) {
     gauge(registers, "daguerre_connections", "Open connections", () => this.#sockets.size);
@@ -265,14 +265,14 @@ class NetworkMetrics {
       this.#sockets.add(socket);
       socket.once("close", () => {
         this.#sockets.delete(socket);
-        this.#closed.received += socket.bytesRead;
-        this.#closed.sent += socket.bytesWritten;
+        this.#closedBytes.received += socket.bytesRead;
+        this.#closedBytes.sent += socket.bytesWritten;
       });
     });
   }
 
   #bytes() {
-    let { received, sent } = this.#closed;
+    let { received, sent } = this.#closedBytes;
     for (const socket of this.#sockets) {
       received += socket.bytesRead;
       sent += socket.bytesWritten;

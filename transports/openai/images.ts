@@ -52,7 +52,7 @@ export interface OpenAiOptions extends BodyOptions, StreamOptions {
   onError?: (error: unknown, requestId: string) => void;
 }
 
-/** As in `sse.ts`: a run that fails within them is answered with a status. */
+/** As in `sse.ts`: a run that fails within them is exchange with a status. */
 const HEADERS_WITHIN_MS = 100;
 
 type Kind = "image_generation" | "image_edit";
@@ -117,15 +117,15 @@ async function answer(
     const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
     const job = submit(c, jobs, request.generation, { ...options, ownerOf }, { id: envelope.requestId });
     envelope = envelopeOfJob(job, options.tracing);
-    const answered = { c, kind, request, envelope, tokens, job, options, fail };
-    return request.stream ? await stream(answered) : await whole(answered);
+    const exchange = { c, kind, request, envelope, tokens, job, options, fail };
+    return request.stream ? await stream(exchange) : await whole(exchange);
   } catch (error) {
     return openaiFailure(fail(error), idHeaders(envelope));
   }
 }
 
 /** One request and all that its answer is made of. */
-interface Answered {
+interface Exchange {
   readonly c: Context;
   readonly kind: Kind;
   readonly request: ImagesRequest;
@@ -139,7 +139,7 @@ interface Answered {
 /** The job is cancelled when its client leaves, since nothing here resumes. */
 const GRACE = { graceMs: 0 };
 
-async function whole({ c, request, envelope, tokens, job, options }: Answered): Promise<Response> {
+async function whole({ c, request, envelope, tokens, job, options }: Exchange): Promise<Response> {
   const result = await resultOf(watchFor(c, job, { ...NO_PREVIEWS, ...GRACE }));
   const pictures = result?.type === "result" ? result.pictures : [];
   const [first] = pictures;
@@ -162,8 +162,8 @@ async function whole({ c, request, envelope, tokens, job, options }: Answered): 
   return jsonAnswer(c, JsonText.of(body), idHeaders(envelope), options);
 }
 
-async function stream(answered: Answered): Promise<Response> {
-  const { c, request, envelope, job, options } = answered;
+async function stream(exchange: Exchange): Promise<Response> {
+  const { c, request, envelope, job, options } = exchange;
   const reader = watchFor(c, job, { ...(request.partialImages === 0 && NO_PREVIEWS), ...GRACE });
   // Nothing was sent yet, so a failure still has its status.
   const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued");
@@ -171,19 +171,19 @@ async function stream(answered: Answered): Promise<Response> {
     reader.close();
     throw early.error;
   }
-  return streamResponse(c, reader, new ImagesStream(answered), options, idHeaders(envelope));
+  return streamResponse(c, reader, new ImagesStream(exchange), options, idHeaders(envelope));
 }
 
 /** A failure in mid-stream is the last event; its client does not expect the connection to break. */
 class ImagesStream implements StreamProtocol<RunEvent> {
   readonly contentType = EVENT_STREAM;
   readonly heartbeat = PING;
-  readonly #answered: Answered;
+  readonly #exchange: Exchange;
   /** Partial images that were sent. */
   #partials = 0;
 
-  constructor(answered: Answered) {
-    this.#answered = answered;
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
   }
 
   async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Said, Verdict | undefined, undefined> {
@@ -191,7 +191,7 @@ class ImagesStream implements StreamProtocol<RunEvent> {
     try {
       yield* this.#blocks(entry.event);
     } catch (error) {
-      this.#answered.job.cancel(error);
+      this.#exchange.job.cancel(error);
       return yield* this.#failed(error);
     }
     return undefined;
@@ -202,13 +202,13 @@ class ImagesStream implements StreamProtocol<RunEvent> {
   }
 
   async *#failed(error: unknown): AsyncGenerator<Said, Verdict, undefined> {
-    yield block("error", openaiError(this.#answered.fail(error)));
+    yield block("error", openaiError(this.#exchange.fail(error)));
     return "end";
   }
 
   /** An event's blocks; none for a step, and for a partial image too many. */
   async *#blocks(event: RunEvent): AsyncGenerator<Said, void, undefined> {
-    const { kind, request, envelope, tokens } = this.#answered;
+    const { kind, request, envelope, tokens } = this.#exchange;
     if (event.type === "preview") {
       if (this.#partials >= request.partialImages) return;
       const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);

@@ -62,7 +62,7 @@ describe("GET /openapi.json", () => {
         .filter(({ path }) => path !== "/favicon.ico")
         .map(({ method, path }) => `${method} ${path.replace(/\{[^}]*\}/g, "").replace(/:(\w+)/g, "{$1}")}`),
     );
-    const described = new Set(app.routeTable.described.map(({ method, path }) => `${method} ${path}`));
+    const described = new Set(app.routeTable.descriptions.map(({ method, path }) => `${method} ${path}`));
     expect([...there].sort()).toEqual([...described].sort());
   });
 
@@ -100,7 +100,7 @@ describe("every route that is described", () => {
       ImageGeneration: '{"prompt":"x"}',
       ImageEdit: form,
     };
-    for (const { method, path, about } of appOf().routeTable.described) {
+    for (const { method, path, about } of appOf().routeTable.descriptions) {
       const { answers, body } = about;
       const where = `${method} ${path}`;
       const address = path.replace("{job}", "known").replace("{id}", "known").replace("{app}", "a/b");
@@ -130,7 +130,7 @@ describe("every route that is described", () => {
 
   it("asks for a credential where it says so, and only there", async () => {
     const url = await serving({ gate: secured() });
-    for (const { method, path, scope } of appOf().routeTable.described) {
+    for (const { method, path, scope } of appOf().routeTable.descriptions) {
       const address = path.replace(/\{\w+\}/g, "x");
       const response = await fetch(url + address, { method });
       await response.body?.cancel();
@@ -144,7 +144,7 @@ describe("GET /docs", () => {
     const url = await serving();
     const response = await fetch(`${url}/docs`);
     const page = await response.text();
-    for (const { path } of appOf().routeTable.described) expect(page).toContain(path);
+    for (const { path } of appOf().routeTable.descriptions) expect(page).toContain(path);
     expect(page).toContain("num_inference_steps");
     expect(page).not.toMatch(/<script|src=|https?:\/\//);
     const policy = response.headers.get("content-security-policy");

@@ -4,14 +4,14 @@
  */
 import { z } from "zod";
 import { LIMITS } from "../../src/engine/request.ts";
-import type { DescribedRoute } from "../route.ts";
+import type { RouteDescription } from "../route.ts";
 import type { Json, NamedSchema } from "./describe.ts";
 
 export interface DocumentOptions {
   readonly version: string;
   /** Whether credentials are asked for. */
   readonly secured: boolean;
-  readonly routes: readonly DescribedRoute[];
+  readonly routes: readonly RouteDescription[];
   /** Where browsers find the server; left out: where they have found the document. */
   readonly publicUrl?: URL;
 }
@@ -41,7 +41,7 @@ export function openapiDocument({ version, secured, routes, publicUrl }: Documen
   };
 }
 
-function operation({ about, scope }: DescribedRoute, secured: boolean): Json {
+function operation({ about, scope }: RouteDescription, secured: boolean): Json {
   const { tag, summary, parameters, body, answers } = about;
   return {
     tags: [tag],
@@ -73,7 +73,7 @@ function mapValues<T extends object>(object: T, change: (value: T[keyof T]) => u
 }
 
 /** Every schema that a route refers to: bodies first, then answers. */
-function schemasOf(routes: readonly DescribedRoute[]): Json {
+function schemasOf(routes: readonly RouteDescription[]): Json {
   const schemas: Json = {};
   for (const { about } of routes)
     if (about.body !== undefined) schemas[about.body.schema.name] ??= bodyOf(about.body.schema);

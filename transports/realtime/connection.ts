@@ -37,7 +37,7 @@ const CHUNK_BYTES = 256;
 /** Bytes of a control frame besides its payload: two of header, four of mask. */
 const CONTROL_BYTES = 6;
 /** Previews on their way to a client that has not taken them. */
-const PREVIEWS_UNTAKEN = 2;
+const MAX_PREVIEWS_UNDER_WAY = 2;
 /** The payload of a ping that follows a preview. */
 const AFTER_PREVIEW = "preview";
 /** WebSocket close code: no room at the moment. */
@@ -51,18 +51,18 @@ export class Connection implements Line {
   readonly #incoming: Hold;
   readonly #ping: NodeJS.Timeout;
   /** Bytes that have come of a frame that is not complete. */
-  #arrived = 0;
+  #partialBytes = 0;
   /** Frames that wait for the one before them, and their bytes. */
-  #queued = 0;
-  #queuedBytes = 0;
+  #waitingFrames = 0;
+  #waitingBytes = 0;
   /** Settles when the frames that have come are taken. */
   #tail = Promise.resolve();
   /** Within a large frame: the rest of it is read in turns with what others send. */
-  #paced = false;
+  #waitsForTurn = false;
   /** The last ping was answered. */
-  #answered = true;
+  #alive = true;
   /** Previews that the client has not said to have taken. */
-  #untaken = 0;
+  #previewsUnderWay = 0;
 
   constructor(socket: WebSocket, options: ConnectionOptions) {
     const { account, client, raw, pingMs } = options;
@@ -79,14 +79,14 @@ export class Connection implements Line {
     socket.on("ping", (data) => this.#forget(data));
     socket.on("message", (data: Buffer, binary: boolean) => this.#onMessage(data, binary));
     this.#ping = setInterval(() => {
-      if (this.#answered) socket.ping();
+      if (this.#alive) socket.ping();
       else socket.terminate();
-      this.#answered = false;
+      this.#alive = false;
     }, pingMs);
   }
 
   get clear(): boolean {
-    return this.#untaken < PREVIEWS_UNTAKEN && this.#socket.bufferedAmount < this.#options.bufferedBytes;
+    return this.#previewsUnderWay < MAX_PREVIEWS_UNDER_WAY && this.#socket.bufferedAmount < this.#options.bufferedBytes;
   }
 
   send(frame: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -109,7 +109,7 @@ export class Connection implements Line {
 
   previewSent(): void {
     const socket = this.#socket;
-    this.#untaken++;
+    this.#previewsUnderWay++;
     // After the preview itself, which is sent in this turn.
     setImmediate(() => socket.readyState === socket.OPEN && socket.ping(AFTER_PREVIEW, undefined, () => {}));
   }
@@ -131,11 +131,11 @@ export class Connection implements Line {
   }
 
   #countIn(): void {
-    this.#incoming.resize(Math.max(0, this.#arrived + this.#queuedBytes - UNCOUNTED_BODY_BYTES));
+    this.#incoming.resize(Math.max(0, this.#partialBytes + this.#waitingBytes - UNCOUNTED_BODY_BYTES));
   }
 
   #mayRead(): boolean {
-    return this.#socket.bufferedAmount < UNREAD_BYTES && this.#queued < MESSAGES_AHEAD && !this.#paced;
+    return this.#socket.bufferedAmount < UNREAD_BYTES && this.#waitingFrames < MESSAGES_AHEAD && !this.#waitsForTurn;
   }
 
   #readOn(): void {
@@ -144,44 +144,44 @@ export class Connection implements Line {
 
   readonly #onBytes = (bytes: Buffer): void => {
     // A large frame in many chunks takes more than its bytes.
-    this.#arrived += bytes.length + (this.#arrived > UNCOUNTED_BODY_BYTES ? CHUNK_BYTES : 0);
+    this.#partialBytes += bytes.length + (this.#partialBytes > UNCOUNTED_BODY_BYTES ? CHUNK_BYTES : 0);
     this.#countIn();
-    if (this.#arrived <= PACED_BYTES || this.#paced) return;
+    if (this.#partialBytes <= PACED_BYTES || this.#waitsForTurn) return;
     const turn = slice();
     if (turn === undefined) return;
-    this.#paced = true;
+    this.#waitsForTurn = true;
     this.#socket.pause();
     void turn.then(() => {
-      this.#paced = false;
+      this.#waitsForTurn = false;
       this.#readOn();
     });
   };
 
   /** Bytes of a control frame are no part of the frame that it may have come within. */
   #forget(data: Buffer): void {
-    this.#arrived = Math.max(0, this.#arrived - data.length - CONTROL_BYTES);
+    this.#partialBytes = Math.max(0, this.#partialBytes - data.length - CONTROL_BYTES);
   }
 
   #onPong(data: Buffer): void {
     this.#forget(data);
-    this.#answered = true;
+    this.#alive = true;
     if (data.toString() !== AFTER_PREVIEW) return;
-    this.#untaken = Math.max(0, this.#untaken - 1);
+    this.#previewsUnderWay = Math.max(0, this.#previewsUnderWay - 1);
     this.#options.onRoom();
   }
 
   #onMessage(data: Buffer, binary: boolean): void {
-    this.#arrived = 0;
-    this.#queuedBytes += data.length;
-    this.#queued++;
+    this.#partialBytes = 0;
+    this.#waitingBytes += data.length;
+    this.#waitingFrames++;
     this.#countIn();
     if (!this.#mayRead()) this.#socket.pause();
     this.#tail = this.#tail
       .then(() => slice())
       .then(() => this.#options.receive(data, binary))
       .finally(() => {
-        this.#queued--;
-        this.#queuedBytes -= data.length;
+        this.#waitingFrames--;
+        this.#waitingBytes -= data.length;
         this.#countIn();
         this.#readOn();
       });

@@ -167,8 +167,8 @@ export class Session<Input, Event> {
     return [...this.#active.values()].filter(({ running }) => running);
   }
 
-  async #request({ mode, interrupt, ...given }: Fields): Promise<void> {
-    const fields: Fields = { ...this.#defaults, ...given };
+  async #request({ mode, interrupt, ...own }: Fields): Promise<void> {
+    const fields: Fields = { ...this.#defaults, ...own };
     const requestId = idOf(fields.request_id) ?? randomUUID();
     let input: Input;
     try {
@@ -245,9 +245,9 @@ export class Session<Input, Event> {
     this.#submit(this.#waiting.shift()!);
   }
 
-  #setDefaults({ request_id: _, input_id: __, mode: ___, interrupt: ____, ...given }: Fields): void {
+  #setDefaults({ request_id: _, input_id: __, mode: ___, interrupt: ____, ...own }: Fields): void {
     try {
-      const defaults = this.#options.parseDefaults === undefined ? given : this.#options.parseDefaults(given);
+      const defaults = this.#options.parseDefaults === undefined ? own : this.#options.parseDefaults(own);
       if (!this.#waiting.keepDefaults(bytesOf(defaults))) {
         const detail = "sessions hold as much as they may; send fewer bytes, or try again later";
         throw asError({ status: 503, detail, retryAfter: 1 });
@@ -310,7 +310,7 @@ function asError({ detail, ...failure }: Failure): Error {
   return Object.assign(new Error(String(detail)), failure);
 }
 
-/** What a frame about a request calls it; an id that nobody may have is not given back. */
+/** What a frame about a request calls it; an id that nobody may have is not repeated. */
 function named(fields: Fields): { readonly request_id?: string } {
   const id = idOf(fields.request_id);
   return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };

@@ -77,7 +77,7 @@ export class Sessions {
   }
 
   /** Its connection has closed with this code. */
-  closed(open: OpenSession, code: number): void {
+  connectionClosed(open: OpenSession, code: number): void {
     open.socket = undefined;
     const { graceMs, maxDetached } = this.#options;
     if (ON_PURPOSE.has(code) || graceMs <= 0) {

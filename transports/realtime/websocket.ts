@@ -85,16 +85,16 @@ export function realtime<Input, Event>(source: Source<Input, Event>, options: Re
   } = options;
   const sessions = new Sessions({ graceMs, maxSessions, maxDetached });
   return upgradeWebSocket((c) => {
-    const visit = new Visit(c, jobs, sessions, { ...options, graceMs });
+    const attachment = new Attachment(c, jobs, sessions, { ...options, graceMs });
     return {
-      onOpen: (_, ws) => visit.open(ws.raw as unknown as WebSocket),
-      onClose: ({ code }) => visit.closed(code),
+      onOpen: (_, ws) => attachment.onOpen(ws.raw as unknown as WebSocket),
+      onClose: ({ code }) => attachment.onClose(code),
     };
   });
 }
 
 /** One connection of a client to its session. */
-class Visit<Input, Event> {
+class Attachment<Input, Event> {
   readonly #c: Context;
   readonly #jobs: Jobs<Input, Event>;
   readonly #sessions: Sessions;
@@ -118,7 +118,7 @@ class Visit<Input, Event> {
     this.#options = options;
   }
 
-  open(socket: WebSocket): void {
+  onOpen(socket: WebSocket): void {
     const { pingMs = PING_MS, bufferedBytes = BUFFERED_BYTES, account = PROCESS_ACCOUNT, graceMs } = this.#options;
     const { open, resumed } = this.#enter();
     const { session, client } = open;
@@ -153,11 +153,11 @@ class Visit<Input, Event> {
     session.attach(connection, resumed ? afterOf(this.#c.req.query("after") ?? "") : undefined);
   }
 
-  closed(code: number): void {
+  onClose(code: number): void {
     this.#expiry?.stop();
     this.#connection?.release();
     const open = this.#session;
-    if (open !== undefined && this.#sessions.isOf(open, this.#socket!)) this.#sessions.closed(open, code);
+    if (open !== undefined && this.#sessions.isOf(open, this.#socket!)) this.#sessions.connectionClosed(open, code);
   }
 
   /** The session that the client asks for, or a new one. */

@@ -31,16 +31,16 @@ const READ_MS = 150;
 export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8Array> {
   const { stalledAfterMs = STALLED_AFTER_MS } = source;
   let over = false;
-  let stalled: NodeJS.Timeout | undefined;
+  let stallTimer: NodeJS.Timeout | undefined;
   const leave = () => {
     over = true;
-    clearTimeout(stalled);
+    clearTimeout(stallTimer);
     source.leave();
   };
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        clearTimeout(stalled);
+        clearTimeout(stallTimer);
         let next: Next;
         try {
           next = await source.next();
@@ -52,7 +52,7 @@ export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8
         if (over) return;
         if (typeof next !== "string") {
           controller.enqueue(next);
-          stalled = setTimeout(() => {
+          stallTimer = setTimeout(() => {
             leave();
             void breakOff(c, controller, 0);
           }, stalledAfterMs);

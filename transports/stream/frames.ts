@@ -14,13 +14,13 @@ export interface Frame {
   readonly failed: boolean;
 }
 
-/** Forms of one entry that are kept. */
+/** Forms of one entry that are shared. */
 const MAX_FORMS = 4;
-/** Milliseconds for which a form is kept that nobody asks for: those who follow a job live ask at about the same time. */
+/** Milliseconds for which a form is shared that nobody asks for: those who follow a job live ask at about the same time. */
 const FORM_MS = 2_000;
 /** The forms of each entry. */
 const frames = new WeakMap<object, Map<string, Promise<Frame>>>();
-/** The forms that are kept, by when they were last asked for, each with the function that forgets it. */
+/** The forms that are shared, by when they were last asked for, each with the function that forgets it. */
 const forms = new LRUCache<Frame, () => void>({
   maxSize: MEMORY_BOUNDS.encoded,
   sizeCalculation: (_, { said }) => Math.max(said?.heldBytes ?? 0, 1),
@@ -58,14 +58,14 @@ export class Frames<Input, Event> {
   }
 
   async of(entry: LogEntry<Event>): Promise<Frame> {
-    const kept = frames.get(entry) ?? new Map<string, Promise<Frame>>();
-    const known = kept.get(this.#form);
+    const shared = frames.get(entry) ?? new Map<string, Promise<Frame>>();
+    const known = shared.get(this.#form);
     const making = known ?? this.#make(entry);
-    // Where nobody else follows the job it is not kept.
-    const keep = known === undefined && this.#job.log.readers > 1 && kept.size < MAX_FORMS;
-    if (keep) frames.set(entry, kept.set(this.#form, making));
+    // Where nobody else follows the job it is not shared.
+    const keep = known === undefined && this.#job.log.readers > 1 && shared.size < MAX_FORMS;
+    if (keep) frames.set(entry, shared.set(this.#form, making));
     const frame = await making;
-    if (keep) forms.set(frame, () => kept.delete(this.#form));
+    if (keep) forms.set(frame, () => shared.delete(this.#form));
     else forms.get(frame);
     return frame;
   }

@@ -4,7 +4,7 @@ import { JobError } from "../../src/jobs/job-errors.ts";
 import type { JobLog, LogReader } from "../../src/jobs/job-log.ts";
 import type { Job } from "../../src/jobs/jobs.ts";
 
-/** Milliseconds; how long a silence lasts makes no difference to who waits for the end. */
+/** Milliseconds; how long a silence lasts makes no difference here. */
 const QUIET_MS = 60_000;
 
 type WatchOptions = Parameters<Job<unknown, unknown>["watch"]>[0];
