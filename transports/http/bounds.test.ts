@@ -345,7 +345,11 @@ it("limits hold for changes to what runs as for requests", async () => {
     {},
     {
       limits: { promptCharacters: 50 },
-      run: (input, context) => run({ ...input, step_ms: 50, num_inference_steps: 100 }, context),
+      run: (input, context) => {
+        // One that takes changes.
+        void context.updates?.[Symbol.asyncIterator]().next();
+        return run({ ...input, step_ms: 50, num_inference_steps: 100 }, context);
+      },
     },
   );
   const job = fetch(`${server.url}/queue/a/b`, { method: "POST", body: '{"prompt":"x","request_id":"job"}' });
