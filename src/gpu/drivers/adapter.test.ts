@@ -52,7 +52,7 @@ it("opens a device with the adapter's own limits and features, which computes", 
   expect(facts.features).toEqual([...adapter.features].sort());
   const device = await requestDevice(adapter, "a label");
   expect(device.label).toBe("a label");
-  for (const limit of ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeInvocationsPerWorkgroup"] as const) {
+  for (const limit of ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkgroupStorageSize"] as const) {
     expect(device.limits[limit]).toBe(adapter.limits[limit]);
   }
   for (const feature of ["shader-f16", "subgroups", "timestamp-query"] as const) {
@@ -131,6 +131,14 @@ describe.each<[SoftwareDriver, string | undefined]>([
     expect(facts).toMatchObject({ kind: "software", driver });
   });
 
+  // Dawn writes these two lines for every Vulkan adapter that it sees, before anything is asked of it, and has no switch
+  // for them. Whatever else is written would be about what we asked for.
+  it.runIf(file)("is opened without a warning of our making", async () => {
+    const { stderr } = await openElsewhere({}, { VK_DRIVER_FILES: file });
+    const discovery = /^Warning: maxDynamic(Uniform|Storage)BuffersPerPipelineLayout artificially reduced from .+$/;
+    expect(stderr.split("\n").filter((line) => line !== "" && !discovery.test(line))).toEqual([]);
+  });
+
   it.runIf(file)("is no hardware", async () => {
     const { error } = await openElsewhere({ prefer: "hardware" }, { VK_DRIVER_FILES: file });
     expect(error).toMatchObject({ name: "AdapterError", code: "gpu-adapter" });
@@ -143,7 +151,12 @@ async function openElsewhere(
   choice: AdapterChoice,
   env: NodeJS.ProcessEnv,
   inside: readonly string[] = [],
-): Promise<{ facts?: AdapterFacts; sum?: number; error?: { name: string; code: string; message: string } }> {
+): Promise<{
+  facts?: AdapterFacts;
+  sum?: number;
+  error?: { name: string; code: string; message: string };
+  stderr: string;
+}> {
   const adapterModule = fileURLToPath(new URL("./adapter.ts", import.meta.url));
   const script = join(folder, "open.mts");
   writeFileSync(
@@ -159,8 +172,8 @@ async function openElsewhere(
   );
   const [command = "", ...args] = [...inside, process.execPath, "--import", import.meta.resolve("tsx"), script];
   const { VK_DRIVER_FILES, VK_ICD_FILENAMES, ...rest } = process.env;
-  const { stdout } = await promisify(execFile)(command, args, { env: { ...rest, ...env } });
-  return JSON.parse(stdout);
+  const { stdout, stderr } = await promisify(execFile)(command, args, { env: { ...rest, ...env } });
+  return { ...JSON.parse(stdout), stderr };
 }
 
 describe.runIf(lavapipe && swiftShader)("with several software drivers", () => {

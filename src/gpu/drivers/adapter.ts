@@ -72,33 +72,24 @@ export const DAWN_FLAGS: readonly string[] = [
   "disable-dawn-features=timestamp_quantization",
 ];
 
-/** Features asked for where the adapter has them. None is required: each has a kernel that does without. */
+/** Features asked for if the adapter has them. None is required: each has a kernel that does without. */
 const FEATURES: readonly string[] = [
   "shader-f16", // half-precision storage and arithmetic: half the memory
-  "subgroups", // lanes that exchange values without memory: the fast matmul and attention forms
-  "subgroup-size-control", // kernels written for one subgroup size can insist on it
-  "timestamp-query", // profiles
+  "subgroups", // lanes that exchange values without memory: the fast convolution, attention and normalisation kernels
+  "timestamp-query", // `daguerre profile`, and the tuner's times
   "chromium-experimental-subgroup-matrix", // tensor cores
 ];
 
-/** Limits of which the adapter's own is asked for; WebGPU gives the (small) defaults otherwise. */
+/**
+ * Limits for which the adapter's own value is asked; WebGPU gives the (small) defaults otherwise, and those are enough for
+ * the rest: no kernel binds more than eight storage buffers, or has more than 256 invocations in a workgroup.
+ */
 const LIMITS: readonly string[] = [
   "maxBufferSize", // an arena holds all activations of a plan: default 256 MiB
   "maxStorageBufferBindingSize", // one weight may be 150 MB: default 128 MiB
-  "maxUniformBufferBindingSize", // step tables
-  "maxStorageBuffersPerShaderStage", // fused kernels bind inputs, weights, bias, residual and output: default 8
-  "maxBindingsPerBindGroup", // for the same reason
-  "maxDynamicStorageBuffersPerPipelineLayout", // arenas bound at an offset
-  "maxDynamicUniformBuffersPerPipelineLayout", // a row of the step table bound at an offset
-  "maxImmediateSize", // per-dispatch constants without a buffer
-  "maxComputeWorkgroupStorageSize", // tiles of the workgroup-tiled kernels: default 16 KiB
-  "maxComputeInvocationsPerWorkgroup", // workgroups of more than 256 threads
-  "maxComputeWorkgroupSizeX", // likewise
-  "maxComputeWorkgroupSizeY", // likewise
-  "maxComputeWorkgroupSizeZ", // likewise
-  "maxComputeWorkgroupsPerDimension", // large element-wise dispatches
+  "maxComputeWorkgroupStorageSize", // tiles of the matrix kernels: default 16 KiB
   "minStorageBufferOffsetAlignment", // denser arenas: default 256 bytes
-  "minUniformBufferOffsetAlignment", // likewise
+  "minUniformBufferOffsetAlignment", // denser parameters of a plan's dispatches: likewise
 ];
 
 // What `create()` returned must stay referenced: if it is collected, the process aborts. One is kept for each set of
