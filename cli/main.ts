@@ -275,7 +275,7 @@ program
   .description("what this machine offers to compute on, what is missing, and how to mend it")
   .action(async () => {
     const { doctor } = await import("./doctor.ts");
-    process.exitCode = await doctor((text: string) => process.stdout.write(text));
+    process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));
   });
 
 /** One sentence for people; the stack for those who set DEBUG. */

@@ -9,7 +9,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { z } from "zod";
 import type { Gpu } from "../gpu/device.ts";
-import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { setChoice } from "../graph/plan.ts";
 import { chooserOf } from "../graph/tuner.ts";
 import { VARIANTS, type Variant } from "../graph/variants.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, test } from "vitest";
 import { readWinners, rememberWinners, tuningFile, useTuning } from "../engine/tuning-cache.ts";
 import type { Gpu } from "../gpu/device.ts";
-import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { loadParameters } from "../memory/load.ts";
 import { compile, setChoice } from "./plan.ts";
 import { headPadding, Recorder } from "./recorder.ts";

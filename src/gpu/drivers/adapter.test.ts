@@ -5,10 +5,12 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
+import type { AdapterFacts, SoftwareDriver } from "../adapter-facts.ts";
+import { requestDevice } from "../device-request.ts";
 import { AdapterError } from "../errors.ts";
 import { settle } from "../waiting.ts";
-import { type AdapterChoice, type AdapterFacts, openAdapter, parseListing, requestDevice } from "./adapter.ts";
-import { lavapipeDriver, type SoftwareDriver, swiftShaderDriver, swiftShaderPackage } from "./software-driver.ts";
+import { type AdapterChoice, openAdapter, parseListing } from "./adapter.ts";
+import { lavapipeDriver, swiftShaderDriver, swiftShaderPackage } from "./software-driver.ts";
 
 const linux = process.platform === "linux";
 const lavapipe = linux ? lavapipeDriver() : undefined;
@@ -157,11 +159,12 @@ async function openElsewhere(
   error?: { name: string; code: string; message: string };
   stderr: string;
 }> {
-  const adapterModule = fileURLToPath(new URL("./adapter.ts", import.meta.url));
+  const moduleOf = (name: string) => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)));
   const script = join(folder, "open.mts");
   writeFileSync(
     script,
-    `import { openAdapter, requestDevice } from ${JSON.stringify(adapterModule)};
+    `import { openAdapter } from ${moduleOf("./adapter.ts")};
+     import { requestDevice } from ${moduleOf("../device-request.ts")};
      try {
        const { adapter, facts } = await openAdapter(${JSON.stringify(choice)});
        (await requestDevice(adapter)).destroy();
