@@ -8,7 +8,8 @@ import { createAuthenticator } from "../transports/auth.ts";
 import { parseHost } from "../transports/host.ts";
 import { type Listening, listen } from "../transports/listen.ts";
 import { createMetrics } from "../transports/metrics.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { ConfigError } from "./config.ts";
+import type { Config } from "./config-schema.ts";
 import { memoryBound, memoryBounds } from "./memory-bound.ts";
 import { version } from "./version.ts";
 
