@@ -5,6 +5,7 @@
  *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
  */
 
+export { appOfRuntime, type RuntimeAppOptions } from "./runtime-app.ts";
 export type {
   LoadProgress,
   ModelFacts,

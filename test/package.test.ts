@@ -79,7 +79,7 @@ describe("the installed package", () => {
       join(project, "routes.ts"),
       `import { createServer } from "node:http";
        import { Hono } from "hono";
-       import { cancelJob, createApp, createJobs, createRuntime, json, map, mount, realtime, resume, type RunContext, sse } from "daguerre";
+       import { appOfRuntime, cancelJob, createJobs, createRuntime, json, map, mount, realtime, resume, type RunContext, sse } from "daguerre";
        async function* generate({ words }: { words: string[] }, { signal }: RunContext) {
          yield* map(words, async (word) => ({ type: "word", word: word.toUpperCase() }), { signal });
        }
@@ -91,7 +91,7 @@ describe("the installed package", () => {
        const jobs = createJobs(generate, { concurrency: 2 });
        app.post("/jobs", sse(jobs)).get("/stream/:job", resume(jobs)).delete("/jobs/:job", cancelJob(jobs));
        const runtime = await createRuntime();
-       const whole = createApp({ run: (input, { signal }) => runtime.textToImage(input, { signal }), health: () => ({}) });
+       const whole = appOfRuntime(runtime, { limits: { steps: 20 } });
        const mounted = mount(whole, "/pictures");
        createServer(mounted.request).on("upgrade", mounted.upgrade);
        await whole.drain(1_000);
