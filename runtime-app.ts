@@ -1,6 +1,7 @@
 /** The server's routes over a runtime: the adapter that every program with a runtime of its own would write. */
 
 import type { Runtime } from "./src/engine/contract.ts";
+import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
@@ -17,6 +18,8 @@ export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "h
  */
 export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}): App {
   const { model, device } = runtime;
+  // There will be pictures, and the first should not wait for it.
+  pictureCodec().catch(() => {}); // thrown where it is needed
   return createApp({
     ...options,
     run: ({ image, ...input }, context) =>
