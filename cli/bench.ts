@@ -10,8 +10,9 @@ import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { rememberedChoice } from "../src/engine/tuning-cache.ts";
+import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { openGpu } from "../src/gpu/device.ts";
-import type { AdapterChoice, AdapterFacts } from "../src/gpu/drivers/adapter.ts";
+import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
 
 export interface BenchOptions {

@@ -3,7 +3,8 @@
  * Types only; `runtime.ts` is the implementation.
  */
 import type { Family } from "../families/family.ts";
-import type { AdapterChoice, AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
+import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
@@ -12,6 +13,8 @@ export interface RuntimeOptions {
   /** A diffusers folder; left out: the built-in model. */
   readonly model?: string;
   readonly adapter?: AdapterChoice;
+  /** The embedding program's own `GPU` or `GPUDevice` (see `deviceDescriptor`); `adapter` is not looked at then. */
+  readonly gpu?: GPU | GPUDevice;
   /** How weights, and on a hardware GPU activations, are stored; `auto` is f16 where the adapter computes with it. */
   readonly precision?: Precision;
   /**

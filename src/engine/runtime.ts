@@ -10,8 +10,8 @@ import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
-import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
@@ -44,7 +44,7 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
+  const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),

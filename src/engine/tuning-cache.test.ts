@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { Convolution } from "../graph/ops/convolution.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { shapeOf } from "../graph/tuner.ts";

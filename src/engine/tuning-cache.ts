@@ -8,7 +8,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { Choose } from "../graph/choice.ts";
 import { chooserOf } from "../graph/tuner.ts";
 import { VARIANTS, type Variant } from "../graph/variants.ts";

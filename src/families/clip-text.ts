@@ -10,7 +10,8 @@ import type { PlanSpec } from "../memory/model-memory.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { ModelConfigError } from "../models/config.ts";
 import { ownTurn } from "../platform/turns.ts";
-import { type ClipTokenizer, loadClipTokenizer, type PromptWord } from "../text/clip-tokenizer.ts";
+import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import type { PromptWord, Tokenizer } from "../text/tokenizer.ts";
 import type { Component, ModelDirectory } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */
@@ -30,7 +31,7 @@ export type HiddenState = "last" | "last-but-one";
 interface ClipEncoder {
   readonly files: Component;
   readonly config: ClipTextConfig;
-  readonly tokenizer: ClipTokenizer;
+  readonly tokenizer: Tokenizer;
   readonly recorder: Recorder;
 }
 
@@ -55,7 +56,7 @@ export class ClipText {
   ): Promise<ClipText> {
     const encoders: ClipEncoder[] = [];
     for (const name of names) {
-      const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).folder);
+      const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).files);
       const files = required(directory, name);
       const config = parseClipTextConfig(name, files.config);
       const { modelMaxLength } = tokenizer;

@@ -4,13 +4,13 @@ import { mkdtemp, rm, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import type { LoadedModel } from "../diffusion/model.ts";
 import type { PipelineEvent, PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { loadModel } from "../engine/load-model.ts";
 import { builtInModel } from "../engine/runtime.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
-import { writeSafetensors } from "../weights/safetensors.ts";
 import * as merging from "./merge-loras.ts";
 
 vi.mock("./merge-loras.ts", { spy: true });

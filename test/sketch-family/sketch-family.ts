@@ -111,7 +111,7 @@ export const sketch: Family = {
   async open(directory): Promise<FamilyModel<Conditioning>> {
     const component = (name: string) => directory.component(name)!; // `classes` says that they are there
     const [transformer, vae, encoder] = [component("transformer"), component("vae"), component("text_encoder")];
-    const tokenizer = await loadClipTokenizer(component("tokenizer").folder);
+    const tokenizer = await loadClipTokenizer(component("tokenizer").files);
     const windows = (prompt: string) => windowsOf(tokenizer, prompt).length;
     const step = new SketchStep(windows);
     const text = recordWindow(parseClipTextConfig("text_encoder", encoder.config));

@@ -2,7 +2,7 @@
 import { cp, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { openFamily } from "../../src/families/registry.ts";
-import { writeSafetensors } from "../../src/weights/safetensors.ts";
+import { writeSafetensors } from "../fixtures/safetensors-writer.ts";
 import { normals } from "../generated-weights.ts";
 import { sketch, WINDOW } from "./sketch-family.ts";
 

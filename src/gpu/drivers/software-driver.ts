@@ -21,8 +21,7 @@ import { delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createBrotliDecompress } from "node:zlib";
 import { cacheDirectory } from "../../platform/cache-directory.ts";
-
-export type SoftwareDriver = "lavapipe" | "swiftshader";
+import type { SoftwareDriver } from "../adapter-facts.ts";
 
 /** One ICD file. */
 export interface VulkanDriver {
@@ -218,7 +217,7 @@ let unpacked: Promise<string | undefined> | undefined;
  * Unpacks SwiftShader and its loader into the cache directory, unless they are there already.
  * @returns the ICD file; undefined where the package is not installed.
  */
-export function unpackSwiftShader(): Promise<string | undefined> {
+function unpackSwiftShader(): Promise<string | undefined> {
   unpacked ??= unpackOnce().catch((error: unknown) => {
     unpacked = undefined; // A full disk may be empty the next time.
     throw error;
