@@ -26,6 +26,7 @@ const UNIT = [
   "src/graph/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
   "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "playground/**/*.test.ts",
 ];
 
 /**
@@ -71,7 +72,7 @@ export default defineConfig({
       serial(
         "device",
         3,
-        ["{src,transports,cli,shaders,test,examples}/**/*.test.ts"],
+        ["{src,transports,cli,shaders,playground,test,examples}/**/*.test.ts"],
         [...UNIT, ...SERVER, ...BROWSER, ...TIMING],
       ),
       serial("browser", 4, BROWSER, []),
