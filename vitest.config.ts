@@ -7,23 +7,27 @@ const CORES = availableParallelism();
 
 /** Tests that measure the clock or the memory of a process: one at a time, while nothing else runs. */
 const TIMING = [
-  "transports/{bounds,operations,stopped}.test.ts",
+  "transports/**/{bounds,operations,stopped}.test.ts",
   "test/turn-meter.test.ts",
   "test/security/**/*.test.ts",
   "src/platform/turns.test.ts",
 ];
 /** Tests that drive Chromium. */
-const BROWSER = ["test/{playground,foreign-pages}.test.ts", "transports/event-source.test.ts", "examples/**/*.test.ts"];
+const BROWSER = [
+  "test/{playground,foreign-pages}.test.ts",
+  "transports/**/event-source.test.ts",
+  "examples/**/*.test.ts",
+];
 /** Transports and jobs. They speak to sockets and open no device. */
 const SERVER = ["{transports,src/jobs}/**/*.test.ts"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
-  "src/{image,platform,text,weights}/**/*.test.ts",
+  "src/{faults,image,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox}.test.ts",
   "src/engine/request.test.ts",
   "src/gpu/errors.test.ts",
-  "src/graph/{memory,recorder}.test.ts",
+  "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
   "cli/{config,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
