@@ -1,4 +1,4 @@
-// Makes the pictures of the playground in this folder. `npm run docs:pictures` runs it, after `npm run build`.
+// Makes docs/playground-paint.webp, the picture of the page in the README. `npm run docs:pictures` runs it, after `npm run build`.
 // It needs Debian's Chromium. It starts a server, unless it gets the address of one: `node docs/playground.mjs ADDRESS`.
 import { spawn } from "node:child_process";
 import { chromium } from "playwright-core";
@@ -48,14 +48,6 @@ async function picture(page, name) {
 }
 
 {
-  const page = await open({ colorScheme: "light" });
-  await page.fill("#prompt", "a hot air balloon over rolling hills, golden sunset");
-  await page.fill("#seed", "3");
-  await page.press("#prompt", "Enter");
-  await picture(page, "playground");
-}
-
-{
   const page = await open({ colorScheme: "dark" });
   await page.check("input[value=canvas]");
   await page.check("input[value=realtime]");
@@ -98,15 +90,6 @@ async function picture(page, name) {
   await paint("Pine", 18, leaf(0.1, 0.32), leaf(0.12, 0.22), leaf(0.38, 0.2), leaf(0.42, 0.33));
   await page.waitForTimeout(500);
   await picture(page, "playground-paint");
-}
-
-{
-  const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
-  const page = await open({ colorScheme: "dark", ...phone });
-  await page.fill("#prompt", "a city skyline at night, starry sky");
-  await page.fill("#seed", "3");
-  await page.press("#prompt", "Enter");
-  await picture(page, "playground-phone");
 }
 
 await browser.close();
