@@ -5,6 +5,7 @@
  *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
  */
 
+export { appOfRuntime, type RuntimeAppOptions } from "./runtime-app.ts";
 export type {
   LoadProgress,
   ModelFacts,
@@ -18,46 +19,12 @@ export type * from "./src/engine/events.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./src/engine/request.ts";
 export { parseRemoteGeneration, parseUpdate } from "./src/engine/request.ts";
 export { createRuntime } from "./src/engine/runtime.ts";
-export type { AdapterChoice, AdapterFacts } from "./src/gpu/drivers/adapter.ts";
+export type { AdapterFacts } from "./src/gpu/adapter-facts.ts";
+export { deviceDescriptor } from "./src/gpu/device-request.ts";
+export type { AdapterChoice } from "./src/gpu/drivers/adapter.ts";
 export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./src/gpu/errors.ts";
-export { type WorkerOptions, worker } from "./src/hosts/thread.ts";
+export * from "./src/hosts/index.ts";
 export { encodePicture } from "./src/image/encode.ts";
-export { type Account, createAccount, type MemoryBounds } from "./src/jobs/account.ts";
-export { JobError } from "./src/jobs/job-errors.ts";
-export { createJobs, type Job, type Jobs, type JobsOptions, throughJobs } from "./src/jobs/jobs.ts";
-export { type MapOptions, map } from "./src/jobs/map.ts";
-export type { AnyRun, Run, RunContext } from "./src/jobs/run.ts";
+export * from "./src/jobs/index.ts";
 export { WeightsError } from "./src/weights/errors.ts";
-export { type App, type AppOptions, createApp } from "./transports/app.ts";
-export {
-  type ApiKey,
-  type Authenticator,
-  createAuthenticator,
-  type GuardOptions,
-  guard,
-  ownerOf,
-  type Principal,
-  principalOf,
-} from "./transports/auth.ts";
-export { type Failure, failureResponse } from "./transports/failure.ts";
-export { type GateOptions, gate } from "./transports/gate.ts";
-export { cancelJob, jobStatus, updateJob } from "./transports/job-routes.ts";
-export { json } from "./transports/json.ts";
-export {
-  createRate,
-  type Rate,
-  type RateOptions,
-  rateLimit,
-  type SessionOptions,
-  sessionLimit,
-} from "./transports/limits.ts";
-export { type ConnectionLimits, type Listening, listen } from "./transports/listen.ts";
-export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./transports/message.ts";
-export { createMetrics, type Metrics } from "./transports/metrics.ts";
-export { type Mounted, type MountOptions, mount } from "./transports/mount.ts";
-export { type OpenAiOptions, openaiImages } from "./transports/openai.ts";
-export { type QueueOptions, queue } from "./transports/queue.ts";
-export type { JobRequestOptions, Source } from "./transports/source.ts";
-export { resume, type SseOptions, sse } from "./transports/sse.ts";
-export { tokenRoute } from "./transports/token-route.ts";
-export { type RealtimeOptions, realtime } from "./transports/websocket.ts";
+export * from "./transports/index.ts";

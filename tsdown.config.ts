@@ -5,13 +5,21 @@ import { playgroundBuild } from "./tooling/playground-page.ts";
 // Most of the time that these take to load is spent finding their many files: as part of ours they take a quarter of it.
 const BUNDLED = ["commander", "zod"];
 
+/** Each is an entry point of the package (`exports` in package.json). */
+const ENTRIES = {
+  index: "index.ts",
+  transports: "transports/index.ts",
+  jobs: "src/jobs/index.ts",
+  hosts: "src/hosts/index.ts",
+};
+
 export default defineConfig([
   {
-    entry: { index: "index.ts", cli: "cli/main.ts" },
+    entry: { ...ENTRIES, cli: "cli/main.ts" },
     platform: "node",
     target: "node20",
     format: "esm",
-    dts: { entry: "index.ts" },
+    dts: { entry: Object.values(ENTRIES) },
     loader: { ".wgsl": "text" },
     clean: true,
     fixedExtension: false,

@@ -5,8 +5,9 @@ import { generate, type PipelineEvent, warmUp } from "../src/diffusion/pipeline.
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { useTuning } from "../src/engine/tuning-cache.ts";
+import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { openGpu } from "../src/gpu/device.ts";
-import type { AdapterChoice, AdapterFacts } from "../src/gpu/drivers/adapter.ts";
+import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
 
 export interface BenchOptions {

@@ -10,7 +10,7 @@ import { parseGeneration } from "../src/engine/request.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
-import { configSchema } from "./config.ts";
+import { configSchema } from "./config-schema.ts";
 import * as flags from "./flags.ts";
 import { generate } from "./generate.ts";
 import { loadingScreen } from "./loading.ts";

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import type { AdapterFacts } from "../src/gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { lavapipeDriver, swiftShaderDriver } from "../src/gpu/drivers/software-driver.ts";
-import { advise, doctor, type Findings } from "./doctor.ts";
+import { advise, type Findings } from "./advise.ts";
+import { doctor } from "./doctor.ts";
 import { readDistribution } from "./mending.ts";
 
 const linux = process.platform === "linux";
@@ -24,6 +25,16 @@ it("finds this machine usable, with a computation that came out right", async ()
   expect(text).toContain("1024 squares came out right");
   expect(lines.at(-1)).toMatch(/^Ready/);
   for (const line of lines) expect(line).not.toContain("\n");
+});
+
+it("writes each line by itself as a command", () => {
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const args = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx", "cli/main.ts", "doctor"];
+  const { stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+  const lines = stdout.trimEnd().split("\n");
+  expect(lines[0]).toBe("Machine");
+  expect(lines).toContain("Trial");
+  expect(lines.at(-1)).toMatch(/^Ready/);
 });
 
 /** The report of a process whose Vulkan is restricted to these drivers. */

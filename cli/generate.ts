@@ -4,7 +4,8 @@ import path from "node:path";
 import type { Runtime } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { TextToImageInput } from "../src/engine/request.ts";
-import type { PictureFormat } from "../src/image/encode.ts";
+import { encodePicture, type PictureFormat, PREVIEW_QUALITY } from "../src/image/encode.ts";
+import { pictureCodec } from "../src/platform/picture-codec.ts";
 import { progressBar } from "./progress-bar.ts";
 
 /** What one call of the command is to do. */
@@ -48,22 +49,18 @@ export async function generate(
           { signal },
         );
   const files: string[] = [];
-  // Loading libvips takes a tenth of a second: done while the device is at the second step, it holds nothing up.
-  let encoding: Promise<typeof import("../src/image/encode.ts")> | undefined;
-  const encoder = () => (encoding ??= import("../src/image/encode.ts"));
   const progress = screen.isTTY ? bar(screen) : lines(screen);
   try {
     for await (const event of events) {
       progress.show(event);
-      encoder().catch(() => {}); // told where it is needed
+      // Loaded while the device is at the second step, libvips holds nothing up.
+      pictureCodec().catch(() => {}); // thrown where it is needed
       if (event.type === "preview" && previewDir !== undefined) {
-        const { encodePicture, PREVIEW_QUALITY } = await encoder();
         const { bytes } = await encodePicture(event.picture, { quality: PREVIEW_QUALITY });
         await writeFile(path.join(previewDir, `preview-${String(event.step).padStart(3, "0")}.jpg`), bytes);
       }
       if (event.type === "result") {
         progress.end();
-        const { encodePicture } = await encoder();
         for (const [index, picture] of event.pictures.entries()) {
           const file = numbered(output.file, index);
           await writeFile(file, (await encodePicture(picture, { format: output.format })).bytes);

@@ -8,9 +8,10 @@ import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { BenchOptions } from "./bench.ts";
-import { CONFIG_FILE, configFile, flagName, loadConfig, SETTINGS } from "./config.ts";
+import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
+import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
 /** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
@@ -275,7 +276,7 @@ program
   .description("what this machine offers to compute on, what is missing, and how to mend it")
   .action(async () => {
     const { doctor } = await import("./doctor.ts");
-    process.exitCode = await doctor((text: string) => process.stdout.write(text));
+    process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));
   });
 
 /** One sentence for people; the stack for those who set DEBUG. */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { HOLD_KINDS } from "../src/jobs/account.ts";
-import { configSchema } from "./config.ts";
+import { configSchema } from "./config-schema.ts";
 import { memoryBound, memoryBounds, memoryTable } from "./memory-bound.ts";
 
 it("is the sum of its parts, follows the settings, and is documented as it is", async () => {

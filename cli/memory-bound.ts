@@ -1,6 +1,6 @@
 /** The memory that clients can make a server hold, as its settings bound it. */
 import { HOLD_KINDS, type HoldKind, MEMORY_BOUNDS, type MemoryBounds } from "../src/jobs/account.ts";
-import type { Config } from "./config.ts";
+import type { Config } from "./config-schema.ts";
 
 /**
  * Bytes of one connection that are on nobody's account: 64 KiB of a body and of an answer each, what was read of the next

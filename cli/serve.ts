@@ -1,14 +1,15 @@
 /** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
 import { isIP } from "node:net";
 import pino from "pino";
+import { appOfRuntime, type RuntimeAppOptions } from "../runtime-app.ts";
 import type { Runtime } from "../src/engine/contract.ts";
 import { createAccount } from "../src/jobs/account.ts";
-import { createApp } from "../transports/app.ts";
 import { createAuthenticator } from "../transports/auth.ts";
 import { parseHost } from "../transports/host.ts";
 import { type Listening, listen } from "../transports/listen.ts";
 import { createMetrics } from "../transports/metrics.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { ConfigError } from "./config.ts";
+import type { Config } from "./config-schema.ts";
 import { memoryBound, memoryBounds } from "./memory-bound.ts";
 import { version } from "./version.ts";
 
@@ -33,77 +34,20 @@ export async function serve(
   write: (text: string) => unknown,
   onReady?: () => void,
 ): Promise<Server> {
-  const { limits, auth, proxies } = config;
-  const stderr = pino.destination(2);
-  // A log that cannot be written (a full disk, a closed pipe) is no reason to end.
-  stderr.on("error", () => {});
-  const log = pino(
-    { name: "daguerre", level: config.log_level, redact: [...REDACTED, ...REDACTED.map((name) => `*.${name}`)] },
-    stderr,
-  );
-  const { adapter, model, device, countTokens } = runtime;
-  const metrics = createMetrics({ device });
+  const { limits, auth } = config;
+  const log = openLog(config);
+  const metrics = createMetrics({ device: runtime.device });
   const account = createAccount(memoryBounds(config));
   metrics.account(account, memoryBound(config));
   const onError = (error: unknown, requestId?: string) =>
     log.error({ err: error, request_id: requestId }, "request failed");
   let warming = true;
-  const app = createApp({
-    run: ({ image, ...input }, { signal, takeUpdate }) =>
-      image === undefined
-        ? runtime.textToImage(input, { signal, takeUpdate })
-        : runtime.imageToImage({ ...input, image }, { signal, takeUpdate }),
-    health: () => ({
-      version,
-      adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
-      model: model.name,
-      defaults: {
-        width: model.defaultWidth,
-        height: model.defaultHeight,
-        num_inference_steps: model.defaultSteps,
-        guidance_scale: model.defaultGuidanceScale,
-      },
-      // Where the model has a variant for few steps: what a request with few_step gets.
-      ...(model.fewStep !== undefined && {
-        few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
-      }),
-    }),
-    model: { ...model, countTokens },
-    gate: {
-      authenticator: authenticatorOf(auth),
-      corsOrigins: config.cors_origins,
-      // The name that it listens on is one of its own; an address passes without being listed.
-      hosts: parseHost(config.host) === undefined ? config.hosts : [...config.hosts, config.host],
-      publicUrl: config.public_url,
-      getStream: config.get_stream,
-      requestsPerMinute: limits.requests_per_minute,
-      sessions: limits.sessions,
-      proxies,
-    },
-    limits: {
-      promptCharacters: limits.prompt_characters,
-      pixels: limits.pixels,
-      steps: limits.steps,
-      images: limits.images,
-      bodyBytes: limits.body_bytes,
-    },
-    jobs: {
-      maxQueued: limits.waiting,
-      maxQueuedBytes: limits.waiting_bytes,
-      deadlineMs: limits.deadline_seconds * 1000,
-      retentionMs: config.retention_seconds * 1000,
-      retainedJobs: limits.retained_jobs,
-      retainedBytes: limits.retained_bytes,
-      log: { bytes: limits.log_bytes },
-    },
-    resume: {
-      streamSeconds: limits.stream_resume_seconds,
-      sessionMs: limits.session_resume_seconds * 1000,
-    },
+  const app = appOfRuntime(runtime, {
+    ...settingsOf(config),
+    health: () => ({ version }),
     account,
-    webhooks: { hosts: config.webhooks.hosts, allowPrivate: config.webhooks.allow_private },
     metrics,
-    unready: () => (device.lost ? "the device is lost" : warming ? "kernels are being compiled" : undefined),
+    unready: () => (warming ? "kernels are being compiled" : undefined),
     onRequest: (entry) => log.info(entry, "request"),
     onError,
   });
@@ -137,6 +81,52 @@ export async function serve(
       await app.drain(graceMs);
       await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
     },
+  };
+}
+
+function openLog(config: Config): pino.Logger {
+  const stderr = pino.destination(2);
+  // A log that cannot be written (a full disk, a closed pipe) is no reason to end.
+  stderr.on("error", () => {});
+  const redact = [...REDACTED, ...REDACTED.map((name) => `*.${name}`)];
+  return pino({ name: "daguerre", level: config.log_level, redact }, stderr);
+}
+
+/** The configuration in the app's own terms. */
+function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions {
+  return {
+    gate: {
+      authenticator: authenticatorOf(config.auth),
+      corsOrigins: config.cors_origins,
+      // The name that it listens on is one of its own; an address passes without being listed.
+      hosts: parseHost(config.host) === undefined ? config.hosts : [...config.hosts, config.host],
+      publicUrl: config.public_url,
+      getStream: config.get_stream,
+      requestsPerMinute: limits.requests_per_minute,
+      sessions: limits.sessions,
+      proxies: config.proxies,
+    },
+    limits: {
+      promptCharacters: limits.prompt_characters,
+      pixels: limits.pixels,
+      steps: limits.steps,
+      images: limits.images,
+      bodyBytes: limits.body_bytes,
+    },
+    jobs: {
+      maxQueued: limits.waiting,
+      maxQueuedBytes: limits.waiting_bytes,
+      deadlineMs: limits.deadline_seconds * 1000,
+      retentionMs: config.retention_seconds * 1000,
+      retainedJobs: limits.retained_jobs,
+      retainedBytes: limits.retained_bytes,
+      log: { bytes: limits.log_bytes },
+    },
+    resume: {
+      streamSeconds: limits.stream_resume_seconds,
+      sessionMs: limits.session_resume_seconds * 1000,
+    },
+    webhooks: { hosts: webhooks.hosts, allowPrivate: webhooks.allow_private },
   };
 }
 

@@ -38,6 +38,9 @@ describe("the installed package", () => {
     for (const wanted of [
       "dist/index.js",
       "dist/index.d.ts",
+      "dist/transports.d.ts",
+      "dist/jobs.js",
+      "dist/hosts.js",
       "dist/cli.js",
       "shaders/conv2d_subgroup.wgsl",
       "LICENSE",
@@ -79,7 +82,9 @@ describe("the installed package", () => {
       join(project, "routes.ts"),
       `import { createServer } from "node:http";
        import { Hono } from "hono";
-       import { cancelJob, createApp, createJobs, createRuntime, json, map, mount, realtime, resume, type RunContext, sse } from "daguerre";
+       import { appOfRuntime, createRuntime } from "daguerre";
+       import { createJobs, map, type RunContext } from "daguerre/jobs";
+       import { cancelJob, json, mount, realtime, resume, sse } from "daguerre/transports";
        async function* generate({ words }: { words: string[] }, { signal }: RunContext) {
          yield* map(words, async (word) => ({ type: "word", word: word.toUpperCase() }), { signal });
        }
@@ -91,7 +96,7 @@ describe("the installed package", () => {
        const jobs = createJobs(generate, { concurrency: 2 });
        app.post("/jobs", sse(jobs)).get("/stream/:job", resume(jobs)).delete("/jobs/:job", cancelJob(jobs));
        const runtime = await createRuntime();
-       const whole = createApp({ run: (input, { signal }) => runtime.textToImage(input, { signal }), health: () => ({}) });
+       const whole = appOfRuntime(runtime, { limits: { steps: 20 } });
        const mounted = mount(whole, "/pictures");
        createServer(mounted.request).on("upgrade", mounted.upgrade);
        await whole.drain(1_000);
@@ -111,6 +116,23 @@ describe("the installed package", () => {
     ];
     const tsc = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node", ...options];
     await run(join(root, "node_modules/.bin/tsc"), tsc, { cwd: project });
+  });
+
+  it("loads neither a GPU nor libvips for its transports, jobs and hosts", { timeout: MINUTES }, async () => {
+    await writeFile(
+      join(project, "loads.js"),
+      `const loaded = () => process.report.getReport().sharedObjects.filter((path) => /dawn|vips/.test(path)).length;
+       const { sse } = await import("daguerre/transports");
+       const { createJobs, map } = await import("daguerre/jobs");
+       const { worker } = await import("daguerre/hosts");
+       const before = [typeof sse, typeof createJobs, typeof map, typeof worker, loaded()];
+       const { encodePicture } = await import("daguerre");
+       await encodePicture({ width: 1, height: 1, rgba: new Uint8Array(4) });
+       console.log(JSON.stringify([...before, loaded() > 0]));
+       process.exit(0);`,
+    );
+    const { stdout } = await run("node", ["loads.js"], { cwd: project });
+    expect(JSON.parse(stdout)).toEqual(["function", "function", "function", "function", 0, true]);
   });
 
   it("serves, prints a curl line that works, and stops when told", { timeout: 2 * MINUTES }, async () => {

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import type { ParameterPart } from "../../src/graph/tensor.ts";
 import { float32ToFloat16Bits } from "../../src/platform/float16.ts";
 import { type Component, openComponentFolder, openModelDirectory } from "../../src/weights/model-directory.ts";
-import { type TensorToWrite, writeSafetensors } from "../../src/weights/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { randomValues } from "../random.ts";
 import type { Architecture, ComponentSpec } from "./architectures.ts";
 import { wantedParameters } from "./wanted-parameters.ts";
@@ -49,7 +49,9 @@ export async function writeModelFolder(path: string, architecture: Architecture)
 
   const directory = await openModelDirectory(path);
   const counts = new Map<string, number>();
-  for (const name of Object.keys(components)) counts.set(name, await writeWeights(directory.component(name)!));
+  for (const name of Object.keys(components)) {
+    counts.set(name, await writeWeights(directory.component(name)!, join(path, name)));
+  }
   return counts;
 }
 
@@ -57,10 +59,10 @@ export async function writeModelFolder(path: string, architecture: Architecture)
 export async function writeComponentFolder(path: string, { config }: ComponentSpec): Promise<number> {
   await mkdir(path);
   await writeFile(join(path, "config.json"), JSON.stringify(config));
-  return writeWeights(await openComponentFolder(path));
+  return writeWeights(await openComponentFolder(path), path);
 }
 
-async function writeWeights(component: Component): Promise<number> {
+async function writeWeights(component: Component, folder: string): Promise<number> {
   const parts = wantedParameters(component).flatMap((parameter) => parameter.parts);
   const stem = component.kind === "text encoder" ? "model" : "diffusion_pytorch_model";
   const noise = randomValues(component.name, BLOCK, { deviation: 1 });
@@ -73,7 +75,7 @@ async function writeWeights(component: Component): Promise<number> {
     return block;
   };
   const tensors = parts.map((part, index) => tensor(part, index, blockOf));
-  await writeSafetensors(join(component.folder, `${stem}.safetensors`), tensors, { metadata: { format: "pt" } });
+  await writeSafetensors(join(folder, `${stem}.safetensors`), tensors, { metadata: { format: "pt" } });
   return parts.reduce((sum, part) => sum + countOf(part), 0);
 }
 

@@ -1,16 +1,12 @@
 // A page of one's own beside Daguerre's routes.
 import { readFile } from "node:fs/promises";
 import { serve } from "@hono/node-server";
-import { createApp, createRuntime } from "daguerre";
+import { appOfRuntime, createRuntime } from "daguerre";
 import { Hono } from "hono";
 
 const runtime = await createRuntime();
 const page = await readFile(new URL("page.html", import.meta.url), "utf8");
-const daguerre = createApp({
-  run: (input, { signal }) => runtime.textToImage(input, { signal }),
-  health: () => ({ model: runtime.model.name }),
-  onError: console.error,
-});
+const daguerre = appOfRuntime(runtime, { onError: console.error });
 
 const app = new Hono().get("/", (c) => c.html(page)).mount("/", daguerre.fetch);
 const server = serve(

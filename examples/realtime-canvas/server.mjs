@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { serve } from "@hono/node-server";
-import { createApp, createRuntime } from "daguerre";
+import { appOfRuntime, createRuntime } from "daguerre";
 import { Hono } from "hono";
 import { WebSocketServer } from "ws";
 
@@ -10,14 +10,7 @@ const runtime = await createRuntime();
 const page = await readFile(new URL("page.html", import.meta.url), "utf8");
 const msgpack = await readFile(createRequire(import.meta.url).resolve("@msgpack/msgpack/dist.umd/msgpack.min.js"));
 
-const daguerre = createApp({
-  run: ({ image, ...input }, { signal }) =>
-    image === undefined
-      ? runtime.textToImage(input, { signal })
-      : runtime.imageToImage({ ...input, image }, { signal }),
-  health: () => ({ model: runtime.model.name }),
-  onError: console.error,
-});
+const daguerre = appOfRuntime(runtime, { onError: console.error });
 
 const app = new Hono()
   .get("/", (c) => c.html(page))

@@ -264,7 +264,7 @@ async function loadEncoders(
   for (const name of names) {
     const component = directory.component(name);
     if (!component && name === "text_encoder" && xl) continue; // the refiner has only the second
-    const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).folder);
+    const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).files);
     const hidden = xl ? "last-but-one" : "last";
     const load = () =>
       loadTextEncoder(gpu, component ?? required(directory, name), tokenizer, {

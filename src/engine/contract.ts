@@ -2,7 +2,8 @@
  * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
  * Types only; `runtime.ts` is the implementation.
  */
-import type { AdapterChoice, AdapterFacts } from "../gpu/drivers/adapter.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
+import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
@@ -11,6 +12,8 @@ export interface RuntimeOptions {
   /** A diffusers folder; left out: the built-in model. */
   readonly model?: string;
   readonly adapter?: AdapterChoice;
+  /** The embedding program's own `GPU` or `GPUDevice` (see `deviceDescriptor`); `adapter` is not looked at then. */
+  readonly gpu?: GPU | GPUDevice;
   /** How weights, and on a hardware GPU activations, are stored; `auto` is f16 where the adapter computes with it. */
   readonly precision?: Precision;
   /**

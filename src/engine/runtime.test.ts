@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { encodePicture } from "../image/encode.ts";
-import { writeSafetensors } from "../weights/safetensors.ts";
 import type { Runtime } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { Picture, PreviewEvent, ResultEvent, RunEvent } from "./events.ts";

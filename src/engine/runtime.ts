@@ -33,7 +33,7 @@ export function builtInModel(): string {
  * `SchedulerError` for a folder that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
+  const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadDiffusionModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),

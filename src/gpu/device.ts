@@ -5,12 +5,15 @@
  * WebGPU reports late come out of `submit`'s promise and `read` as typed errors (`errors.ts`).
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
+import { sleep } from "../platform/sleep.ts";
 import { atOnce, inTurns } from "../platform/turns.ts";
-import { type AdapterChoice, type AdapterFacts, openAdapter, requestDevice } from "./drivers/adapter.ts";
-import { GpuOutOfMemoryError, MemoryLimitError, toGpuError } from "./errors.ts";
-import { watchDevice } from "./faults.ts";
+import type { AdapterFacts } from "./adapter-facts.ts";
+import { type BroughtDevice, bringDevice, requestDevice } from "./device-request.ts";
+import type { AdapterChoice } from "./drivers/adapter.ts";
+import { GpuOutOfMemoryError, toGpuError } from "./errors.ts";
+import { type DeviceWatch, watchDevice } from "./faults.ts";
 import { chooseMatrixUnit, type MatrixUnit, type SubgroupMatrixConfig } from "./matrix-unit.ts";
+import { type GpuMemory, MemoryAccount } from "./memory-account.ts";
 import { settle } from "./waiting.ts";
 
 // Fixed by the WebGPU specification; dawn.node's own constants live in an object that not every module has at hand.
@@ -29,16 +32,6 @@ export interface TextureShape {
   readonly width: number;
   readonly height: number;
   readonly format: "rgba32float" | "rgba32uint";
-}
-
-/** Bytes on the device, of buffers and textures. */
-export interface GpuMemory {
-  readonly bytes: number;
-  readonly peakBytes: number;
-  /** How many there are, textures among them. */
-  readonly buffers: number;
-  /** Of the largest there has been. */
-  readonly largestBytes: number;
 }
 
 export interface Gpu {
@@ -94,6 +87,11 @@ export interface Gpu {
 
 export interface OpenOptions {
   adapter?: AdapterChoice;
+  /**
+   * The embedding program's own: a `GPU`, of which an adapter and a device are then asked for, or a `GPUDevice`, which should
+   * have what `deviceDescriptor` says and is not destroyed by `close()`. `adapter` is not looked at then.
+   */
+  gpu?: GPU | GPUDevice;
   /** Most bytes that buffers and textures may take together. */
   maxBytes?: number;
   /** Pretends that subgroups are absent, so that the workgroup-tiled kernels run (tests, comparisons). */
@@ -103,167 +101,212 @@ export interface OpenOptions {
 const KNOWN_LANES = [4, 8, 16, 32, 64];
 const DEFAULT_USAGE = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
 
-/** Opens an adapter and its device. Throws `AdapterError` where there is none that fits. */
+/**
+ * Opens an adapter and its device, or takes the embedding program's (`gpu`).
+ * @throws AdapterError if there is none that fits.
+ */
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
+  if (options.gpu !== undefined) return new OpenDevice(await bringDevice(options.gpu), options, options.gpu);
+  // Drivers are Node's business, and not looked for in a program that brings its own GPU.
+  const { openAdapter } = await import("./drivers/adapter.ts");
   const { adapter, gpu, facts } = await openAdapter(options.adapter);
   const device = await requestDevice(adapter, "daguerre");
-  const watch = watchDevice(device);
-  const pipelines = new Map<string, Promise<GPUComputePipeline>>();
-  let bytes = 0;
-  let peakBytes = 0;
-  let largestBytes = 0;
-  const live = new Map<GPUBuffer | GPUTexture, number>();
-  const { maxBytes } = options;
-  const admit = (label: string, size: number) => {
-    if (maxBytes === undefined || bytes + size <= maxBytes) return;
-    const reason = `${size} bytes beside the ${bytes} in use are over the limit of ${maxBytes}`;
-    throw new MemoryLimitError(`${label}: ${reason}`, size, maxBytes);
-  };
-  const account = (made: GPUBuffer | GPUTexture, size: number) => {
-    live.set(made, size);
-    bytes += size;
-    peakBytes = Math.max(peakBytes, bytes);
-    largestBytes = Math.max(largestBytes, size);
-  };
-  const release = (made: GPUBuffer | GPUTexture) => {
-    const size = live.get(made);
-    if (size === undefined) return;
-    live.delete(made);
-    bytes -= size;
-    made.destroy();
-  };
+  return new OpenDevice({ device, info: adapter.info, facts, shared: false }, options, gpu);
+}
 
-  const fixed = facts.subgroupMinSize !== undefined && facts.subgroupMinSize === facts.subgroupMaxSize;
-  const usable = !options.withoutSubgroups && device.features.has("subgroups") && fixed;
-  const lanes = usable && KNOWN_LANES.includes(facts.subgroupMinSize ?? 0) ? facts.subgroupMinSize : undefined;
+/** Lanes of a subgroup that kernels may count on. */
+function usableLanes({ device, facts }: BroughtDevice, withoutSubgroups = false): number | undefined {
+  const { subgroupMinSize: least, subgroupMaxSize: most } = facts;
+  if (withoutSubgroups || !device.features.has("subgroups") || least === undefined || least !== most) return undefined;
+  return KNOWN_LANES.includes(least) ? least : undefined;
+}
 
+function usableMatrixUnit({ device, info }: BroughtDevice): MatrixUnit | undefined {
+  const needed = ["chromium-experimental-subgroup-matrix", "shader-f16"];
+  if (!needed.every((name) => device.features.has(name))) return undefined;
   // Not in @webgpu/types yet.
-  const info = adapter.info as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
-  const hasMatrices = ["chromium-experimental-subgroup-matrix", "shader-f16"].every((name) =>
-    device.features.has(name),
-  );
+  const { subgroupMatrixConfigs } = info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  return chooseMatrixUnit(subgroupMatrixConfigs ?? []);
+}
 
-  // Not a race with `watch.lost`: each race would leave a reaction on that promise for as long as the device lives.
-  const awaitingLoss = new Set<() => void>();
-  void watch.lost.then(() => {
-    for (const release of awaitingLoss) release();
-  });
-  const doneOrLost = async (): Promise<void> => {
+// Every field is readonly and state is in objects, so that a test may stand an object with other facts before this one.
+class OpenDevice implements Gpu {
+  readonly device: GPUDevice;
+  readonly facts: AdapterFacts;
+  readonly lanes: number | undefined;
+  readonly matrixUnit: MatrixUnit | undefined;
+  readonly hasTimestamps: boolean;
+  readonly maxBindingBytes: number;
+  readonly storageAlignment: number;
+  readonly uniformAlignment: number;
+  /** What `create()` gave: collected, it would take the process with it. */
+  readonly entry: unknown;
+  private readonly shared: boolean;
+  /** `maxBindingBytes` as the device has it. */
+  private readonly bindable: number;
+  private readonly account: MemoryAccount;
+  private readonly watch: DeviceWatch;
+  private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  /** Waits for work to be done, to be ended if the device is lost. */
+  private readonly awaitingLoss = new Set<() => void>();
+
+  constructor(brought: BroughtDevice, options: Pick<OpenOptions, "maxBytes" | "withoutSubgroups">, entry: unknown) {
+    const { device, facts, shared } = brought;
+    const { limits } = device;
+    this.device = device;
+    this.facts = facts;
+    this.shared = shared;
+    this.entry = entry;
+    this.lanes = usableLanes(brought, options.withoutSubgroups);
+    this.matrixUnit = this.lanes === undefined ? undefined : usableMatrixUnit(brought);
+    this.hasTimestamps = device.features.has("timestamp-query");
+    this.bindable = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+    this.maxBindingBytes = this.bindable;
+    this.storageAlignment = limits.minStorageBufferOffsetAlignment;
+    this.uniformAlignment = limits.minUniformBufferOffsetAlignment;
+    this.account = new MemoryAccount(options.maxBytes);
+    this.watch = watchDevice(device);
+    // Not a race with `watch.lost`: each race would leave a reaction on that promise for as long as the device lives.
+    void this.watch.lost.then(() => {
+      for (const release of this.awaitingLoss) release();
+    });
+  }
+
+  get memory(): GpuMemory {
+    return this.account.state;
+  }
+
+  get maxBytes(): number | undefined {
+    return this.account.maxBytes;
+  }
+
+  get lost(): boolean {
+    return this.watch.loss !== undefined;
+  }
+
+  checkRoom(label: string, size: number): void {
+    this.account.checkRoom(label, size);
+  }
+
+  createBuffer(label: string, size: number, usage = DEFAULT_USAGE): GPUBuffer {
+    const { limits } = this.device;
+    const padded = Math.max(16, Math.ceil(size / 16) * 16);
+    if (padded > limits.maxBufferSize) {
+      throw new GpuOutOfMemoryError(
+        `${label}: a buffer of ${padded} bytes is over this adapter's limit of ${limits.maxBufferSize}`,
+      );
+    }
+    // A kernel could see only a part of it: whoever makes it has to split what it is for.
+    if (usage & BufferUsage.STORAGE && padded > this.bindable) {
+      throw new GpuOutOfMemoryError(
+        `${label}: a storage buffer of ${padded} bytes is over the ${this.bindable} that this adapter binds at once`,
+      );
+    }
+    this.account.checkRoom(label, padded);
+    const buffer = this.device.createBuffer({ label, size: padded, usage });
+    this.account.add(buffer, padded);
+    return buffer;
+  }
+
+  destroyBuffer(buffer: GPUBuffer): void {
+    this.account.destroy(buffer);
+  }
+
+  createTexture(label: string, { width, height, format }: TextureShape): GPUTexture {
+    const usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.STORAGE_BINDING;
+    const bytes = width * height * 16;
+    this.account.checkRoom(label, bytes);
+    const texture = this.device.createTexture({ label, size: { width, height }, format, usage });
+    this.account.add(texture, bytes);
+    return texture;
+  }
+
+  destroyTexture(texture: GPUTexture): void {
+    this.account.destroy(texture);
+  }
+
+  pipeline(label: string, code: string): Promise<GPUComputePipeline> {
+    const known = this.pipelines.get(code);
+    if (known) return known;
+    const compiling = settle(compilePipeline(this.device, label, code)).catch((error: unknown) => {
+      this.pipelines.delete(code); // asked for again, it has to fail again
+      this.watch.check(); // a lost device compiles nothing
+      throw error;
+    });
+    compiling.catch(() => {}); // told to whoever waits for it
+    this.pipelines.set(code, compiling);
+    return compiling;
+  }
+
+  async idle(likely = 0): Promise<void> {
+    this.watch.check();
+    const slept = likely > 1 ? likely : 0;
+    if (slept > 0) await sleep(slept);
+    await settle(this.doneOrLost(), slept);
+    this.watch.check();
+  }
+
+  private async doneOrLost(): Promise<void> {
     let release = () => {};
     const lost = new Promise<void>((resolve) => {
       release = resolve;
     });
-    awaitingLoss.add(release);
+    this.awaitingLoss.add(release);
     try {
-      await Promise.race([device.queue.onSubmittedWorkDone(), lost]);
+      await Promise.race([this.device.queue.onSubmittedWorkDone(), lost]);
     } finally {
-      awaitingLoss.delete(release);
+      this.awaitingLoss.delete(release);
     }
-  };
+  }
 
-  const self: Gpu & { readonly keptAlive: unknown } = {
-    keptAlive: gpu, // collected, it would take the process with it
-    device,
-    facts,
-    lanes,
-    matrixUnit: lanes && hasMatrices ? chooseMatrixUnit(info.subgroupMatrixConfigs ?? []) : undefined,
-    hasTimestamps: device.features.has("timestamp-query"),
-    maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
-    storageAlignment: device.limits.minStorageBufferOffsetAlignment,
-    uniformAlignment: device.limits.minUniformBufferOffsetAlignment,
-    get memory() {
-      return { bytes, peakBytes, buffers: live.size, largestBytes };
-    },
-    maxBytes,
-    checkRoom: admit,
-    get lost() {
-      return watch.loss !== undefined;
-    },
-    createBuffer(label, size, usage = DEFAULT_USAGE) {
-      const padded = Math.max(16, Math.ceil(size / 16) * 16);
-      if (padded > device.limits.maxBufferSize) {
-        throw new GpuOutOfMemoryError(
-          `${label}: a buffer of ${padded} bytes is over this adapter's limit of ${device.limits.maxBufferSize}`,
-        );
-      }
-      // A kernel could see only a part of it: whoever makes it has to split what it is for.
-      if (usage & BufferUsage.STORAGE && padded > self.maxBindingBytes) {
-        throw new GpuOutOfMemoryError(
-          `${label}: a storage buffer of ${padded} bytes is over the ${self.maxBindingBytes} that this adapter binds at once`,
-        );
-      }
-      admit(label, padded);
-      const buffer = device.createBuffer({ label, size: padded, usage });
-      account(buffer, padded);
-      return buffer;
-    },
-    destroyBuffer: release,
-    createTexture(label, { width, height, format }) {
-      const usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.STORAGE_BINDING;
-      admit(label, width * height * 16);
-      const texture = device.createTexture({ label, size: { width, height }, format, usage });
-      account(texture, width * height * 16);
-      return texture;
-    },
-    destroyTexture: release,
-    pipeline(label, code) {
-      const known = pipelines.get(code);
-      if (known) return known;
-      const compiling = settle(compilePipeline(device, label, code)).catch((error: unknown) => {
-        pipelines.delete(code); // asked for again, it has to fail again
-        watch.check(); // a lost device compiles nothing
-        throw error;
-      });
-      compiling.catch(() => {}); // told to whoever waits for it
-      pipelines.set(code, compiling);
-      return compiling;
-    },
-    async idle(likely = 0) {
-      watch.check();
-      const slept = likely > 1 ? likely : 0;
-      if (slept > 0) await sleep(slept);
-      await settle(doneOrLost(), slept);
-      watch.check();
-    },
-    write: (buffer, offset, bytes) => device.queue.writeBuffer(buffer, offset, bytes),
-    submit(label, encode) {
-      const encoder = device.createCommandEncoder({ label });
-      encode(encoder);
-      device.queue.submit([encoder.finish({ label })]);
-    },
-    stagingBuffer: (label, size) => self.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST),
-    async read(buffer, offset, size, given) {
-      const isFree = given?.mapState === "unmapped";
-      const staging = isFree ? given : self.stagingBuffer("read-back", size);
+  write(buffer: GPUBuffer, offset: number, bytes: Uint8Array | ArrayBuffer): void {
+    this.device.queue.writeBuffer(buffer, offset, bytes);
+  }
+
+  submit(label: string, encode: (encoder: GPUCommandEncoder) => void): void {
+    const encoder = this.device.createCommandEncoder({ label });
+    encode(encoder);
+    this.device.queue.submit([encoder.finish({ label })]);
+  }
+
+  stagingBuffer(label: string, size: number): GPUBuffer {
+    return this.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST);
+  }
+
+  async read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array> {
+    const isFree = staging?.mapState === "unmapped";
+    const way = isFree ? staging : this.stagingBuffer("read-back", size);
+    try {
+      this.submit("read-back", (encoder) =>
+        encoder.copyBufferToBuffer(buffer, offset, way, 0, Math.ceil(size / 4) * 4),
+      );
       try {
-        const encoder = device.createCommandEncoder({ label: "read-back" });
-        encoder.copyBufferToBuffer(buffer, offset, staging, 0, Math.ceil(size / 4) * 4);
-        device.queue.submit([encoder.finish()]);
-        try {
-          await settle(staging.mapAsync(MAP_MODE_READ, 0, Math.ceil(size / 4) * 4));
-        } catch (error) {
-          watch.check();
-          throw toGpuError(error, "read-back");
-        }
-        watch.check();
-        try {
-          const copying = copyMapped(staging, size);
-          return await (size > PIECE_BYTES ? inTurns(copying) : atOnce(copying));
-        } finally {
-          staging.unmap();
-        }
-      } finally {
-        if (!isFree) self.destroyBuffer(staging);
+        await settle(way.mapAsync(MAP_MODE_READ, 0, Math.ceil(size / 4) * 4));
+      } catch (error) {
+        this.watch.check();
+        throw toGpuError(error, "read-back");
       }
-    },
-    check: () => watch.check(),
-    close() {
-      for (const made of [...live.keys()]) release(made);
-      pipelines.clear();
-      device.destroy();
-    },
-  };
-  return self;
+      this.watch.check();
+      try {
+        const copying = copyMapped(way, size);
+        return await (size > PIECE_BYTES ? inTurns(copying) : atOnce(copying));
+      } finally {
+        way.unmap();
+      }
+    } finally {
+      if (!isFree) this.destroyBuffer(way);
+    }
+  }
+
+  check(): void {
+    this.watch.check();
+  }
+
+  close(): void {
+    this.account.destroyAll();
+    this.pipelines.clear();
+    if (!this.shared) this.device.destroy();
+  }
 }
 
 /** Throws a typed error with the compiler's lines. */

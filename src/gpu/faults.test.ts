@@ -1,6 +1,7 @@
 import { afterEach, expect, it } from "vitest";
 import { globals } from "webgpu";
-import { openAdapter, requestDevice } from "./drivers/adapter.ts";
+import { requestDevice } from "./device-request.ts";
+import { openAdapter } from "./drivers/adapter.ts";
 import { DeviceLostError, GpuOutOfMemoryError, GpuValidationError, toGpuError } from "./errors.ts";
 import { type DeviceWatch, watchDevice } from "./faults.ts";
 import { settle } from "./waiting.ts";

@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { globals } from "webgpu";
-import { openAdapter, requestDevice } from "./drivers/adapter.ts";
+import { requestDevice } from "./device-request.ts";
+import { openAdapter } from "./drivers/adapter.ts";
 import { settle } from "./waiting.ts";
 
 const { GPUBufferUsage } = globals as unknown as { GPUBufferUsage: GPUBufferUsage };

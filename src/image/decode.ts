@@ -4,7 +4,7 @@
  * Only the three formats we write are read, told by their first bytes: libvips would also open SVG, PDF and others,
  * each of them a larger thing to be attacked through. The pixel limit is checked on the header, before pixels exist.
  */
-import sharp from "sharp";
+import { pictureCodec } from "../platform/picture-codec.ts";
 import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
@@ -29,6 +29,7 @@ export interface DecodeOptions {
 export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Pixels> {
   const { maxPixels = DEFAULT_MAX_PIXELS, width, height } = options;
   if (pictureFormat(bytes) === undefined) throw new ImageError("image-format", "is not a JPEG, PNG or WebP picture");
+  const sharp = await pictureCodec();
   try {
     // The limit is checked by hand, so that the error can say by how much.
     const header = await sharp(bytes, { limitInputPixels: false }).metadata();

@@ -4,7 +4,7 @@
  * libvips does the work on its own threads (sharp), so the event loop goes on serving while a picture is packed.
  * It can shrink a picture on the way, as previews want; it knows nothing of data URIs: that is how one transport happens to carry bytes.
  */
-import sharp from "sharp";
+import { pictureCodec } from "../platform/picture-codec.ts";
 import { inTurns } from "../platform/turns.ts";
 
 /** Pixels as the encoder takes them: RGBA8, row by row, `width * height * 4` bytes, unchanged until encoded. */
@@ -51,6 +51,7 @@ export async function encodePicture(
   if (rgba.byteLength !== width * height * 4) {
     throw new RangeError(`a picture of ${width}x${height} has ${width * height * 4} bytes, not ${rgba.byteLength}`);
   }
+  const sharp = await pictureCodec();
   let image = sharp(rgba, { raw: { width, height, channels: 4 } });
   if (await inTurns(isOpaque(rgba))) image = image.removeAlpha();
   else if (format === "jpeg") image = image.flatten({ background: "white" });

@@ -4,6 +4,7 @@
 //
 // Not here: prompt weighting, textual inversion, prompts longer than the context (they are cut, and that is reported).
 
+import type { ModelFiles } from "../platform/model-files.ts";
 import { BytePairs } from "./byte-pairs.ts";
 import { promptWords } from "./prompt-words.ts";
 import { type ClipTokenizerFiles, readClipTokenizerFiles, type SpecialToken } from "./tokenizer-files.ts";
@@ -45,7 +46,7 @@ export interface ClipTokenizer {
  * `tokenizer_config.json` and `special_tokens_map.json` where present.
  * @throws TokenizerError naming the file that is missing or wrong.
  */
-export async function loadClipTokenizer(folder: string): Promise<ClipTokenizer> {
+export async function loadClipTokenizer(folder: ModelFiles | string): Promise<ClipTokenizer> {
   return createClipTokenizer(await readClipTokenizerFiles(folder));
 }
 

@@ -2,9 +2,9 @@
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
 // `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
 
-import { join } from "node:path";
-import { quoted, WeightsError } from "../weights/errors.ts";
-import { readOptionalFile } from "../weights/regular-file.ts";
+import { filesOf } from "../platform/folder-files.ts";
+import { FileError, fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
+import { quoted } from "../platform/quoted.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
 
 /** A token that is looked for in the raw text before anything else is done to it. */
@@ -61,10 +61,11 @@ type Json = Readonly<Record<string, unknown>>;
  * Reads the tokenizer in `folder`.
  * @throws TokenizerError naming the file that is missing or wrong.
  */
-export async function readClipTokenizerFiles(folder: string): Promise<ClipTokenizerFiles> {
+export async function readClipTokenizerFiles(folder: ModelFiles | string): Promise<ClipTokenizerFiles> {
+  const files = filesOf(folder);
   const [vocabText, mergesText, fastText, configText, mapText] = await Promise.all(
     ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map((file) =>
-      readOptional(folder, file),
+      readOptional(files, file),
     ),
   );
   const config = configText === undefined ? {} : parseObject("tokenizer_config.json", configText);
@@ -79,12 +80,13 @@ export async function readClipTokenizerFiles(folder: string): Promise<ClipTokeni
   throw new TokenizerError(missing, "is missing, and there is no tokenizer.json in its place");
 }
 
-async function readOptional(folder: string, file: string): Promise<string | undefined> {
+async function readOptional(files: ModelFiles, file: string): Promise<string | undefined> {
   try {
-    return (await readOptionalFile(join(folder, file), file, LARGEST_FILE))?.toString("utf8");
+    return textOf(await readFile(fileAt(files, file), LARGEST_FILE));
   } catch (error) {
-    if (error instanceof WeightsError) throw new TokenizerError(file, error.reason, { cause: error });
-    throw error;
+    if (!(error instanceof FileError)) throw error;
+    if (error.code === "absent") return undefined;
+    throw new TokenizerError(file, error.message, { cause: error });
   }
 }
 

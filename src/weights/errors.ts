@@ -6,6 +6,9 @@
  * this machine, and whatever text came out of the file is quoted and cut short.
  */
 
+import { FileError, type FileErrorCode } from "../platform/model-files.ts";
+import { quoted } from "../platform/quoted.ts";
+
 /** Stable, one for each thing a caller might treat differently. */
 export type WeightsErrorCode =
   /** A file or folder that must be there is not, or is not of the kind it must be. */
@@ -68,37 +71,20 @@ export class WeightsError extends Error {
   }
 }
 
-/** Longest piece of a file's own text in a message. Real tensor names stay under 120 characters. */
-const LONGEST_QUOTE = 160;
-
-/** Text out of an untrusted file, fit for a message: quoted, without characters that act on a terminal, cut short. */
-export function quoted(text: string): string {
-  const cut = text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
-  // JSON escapes the first 32 control characters; the others, and marks that turn the direction of text, follow.
-  return JSON.stringify(cut).replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`,
-  );
-}
-
 function printable(name: string): string {
   return quoted(name).slice(1, -1);
 }
 
-/** `a, b, c and 4 more`: at most `limit` of them. */
-export function listed(items: readonly string[], limit = 10): string {
-  const shown = items.slice(0, limit).join(", ");
-  return items.length > limit ? `${shown} and ${items.length - limit} more` : shown;
-}
+const CODES: Readonly<Record<FileErrorCode, WeightsErrorCode>> = {
+  absent: "weights-not-found",
+  irregular: "weights-not-found",
+  "too-long": "model-config",
+  unreadable: "weights-io",
+};
 
-/** An error of node:fs as ours. The path in its message stays in `cause`, for the log. */
+/** An error of opening or reading a file as ours. A path in its own message stays in `cause`, for the log. */
 export function toWeightsError(error: unknown, file: string): WeightsError {
   if (error instanceof WeightsError) return error;
-  const code = (error as { code?: unknown } | null)?.code;
-  if (code === "ENOENT" || code === "ENOTDIR")
-    return new WeightsError("weights-not-found", "no such file", { file, cause: error });
-  return new WeightsError("weights-io", `cannot be read or written (${typeof code === "string" ? code : "unknown"})`, {
-    file,
-    cause: error,
-  });
+  if (error instanceof FileError) return new WeightsError(CODES[error.code], error.message, { file, cause: error });
+  return new WeightsError("weights-io", "cannot be read", { file, cause: error });
 }

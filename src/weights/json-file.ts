@@ -1,8 +1,9 @@
 /**
  * JSON files of a model folder: bounded in length, an object at the top, and errors that do not show where they lie.
  */
+import { textOf } from "../platform/model-files.ts";
 import { WeightsError } from "./errors.ts";
-import { readOptionalFile, readRegularFile } from "./regular-file.ts";
+import { type FileSource, readOptionalFile, readRegularFile } from "./regular-file.ts";
 
 /** Config files are a few kilobytes. */
 export const LONGEST_CONFIG = 2 ** 20;
@@ -12,24 +13,28 @@ export const LONGEST_CONFIG = 2 ** 20;
  * @param name the file's name in messages.
  * @throws WeightsError "weights-not-found" where it is missing, "model-config" where it is too long or no JSON object.
  */
-export async function readJson(path: string, name: string, longest = LONGEST_CONFIG): Promise<Record<string, unknown>> {
-  return parseJsonObject(await readRegularFile(path, name, longest), name);
+export async function readJson(
+  file: FileSource,
+  name: string,
+  longest = LONGEST_CONFIG,
+): Promise<Record<string, unknown>> {
+  return parseJsonObject(await readRegularFile(file, name, longest), name);
 }
 
 /** The same, or undefined where there is no such file. */
 export async function readOptionalJson(
-  path: string,
+  file: FileSource,
   name: string,
   longest = LONGEST_CONFIG,
 ): Promise<Record<string, unknown> | undefined> {
-  const content = await readOptionalFile(path, name, longest);
+  const content = await readOptionalFile(file, name, longest);
   return content && parseJsonObject(content, name);
 }
 
-function parseJsonObject(content: Buffer, name: string): Record<string, unknown> {
+function parseJsonObject(content: Uint8Array, name: string): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(content.toString("utf8"));
+    value = JSON.parse(textOf(content));
   } catch (cause) {
     throw new WeightsError("model-config", "is not JSON", { file: name, cause });
   }

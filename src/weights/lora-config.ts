@@ -7,7 +7,8 @@
  * from the tensors.
  */
 import { z } from "zod";
-import { quoted, WeightsError } from "./errors.ts";
+import { quoted } from "../platform/quoted.ts";
+import { WeightsError } from "./errors.ts";
 import { LONGEST_CONFIG } from "./json-file.ts";
 import type { LoraComponent } from "./lora-names.ts";
 

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fixturePath, readFixtureJson, readFixtureTensors } from "../../test/fixtures/read-fixture.ts";
 import { zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
+import { type TensorToWrite, writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { toFloat32 } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
 import { type LoraComponent, type LoraDelta, type LoraFile, type ModuleShapes, openLora } from "./lora.ts";
-import { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 
 let folder: string;
 beforeAll(async () => {

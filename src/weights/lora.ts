@@ -14,11 +14,14 @@
  * This file finds and checks the tensors, in any of the namings of `lora-names.ts`; multiplying them is the GPU's work.
  * Other kinds of adapter (DoRA, LoHa, LoKr, whole differences) compute something else and are refused.
  */
+
+import { listed, quoted } from "../platform/quoted.ts";
 import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
-import { listed, quoted, WeightsError } from "./errors.ts";
+import { WeightsError } from "./errors.ts";
 import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
 import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
 import { sameWeight } from "./manifest.ts";
+import type { FileSource } from "./regular-file.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { TensorEntry } from "./tensor-set.ts";
 
@@ -81,8 +84,8 @@ interface Group {
  * Opens a LoRA file: reads its header and the alphas. The caller closes it.
  * @throws WeightsError where it is not a sound safetensors file, or has a tensor that is not LoRA's.
  */
-export async function openLora(path: string, options: { name?: string } = {}): Promise<LoraFile> {
-  const set = await openSafetensors(path, { ...options, longestHeader: LONGEST_HEADER });
+export async function openLora(source: FileSource, options: { name?: string } = {}): Promise<LoraFile> {
+  const set = await openSafetensors(source, { ...options, longestHeader: LONGEST_HEADER });
   const file = set.source;
   try {
     const count = [...set.names()].length;

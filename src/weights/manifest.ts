@@ -4,8 +4,10 @@
  * A model says what it needs (its manifest: names and shapes); this finds each of them under its name or an older one,
  * and reports everything that does not fit at once, so that a wrong file is understood at one look.
  */
+
+import { listed, quoted } from "../platform/quoted.ts";
 import { isFloatType } from "./element-types.ts";
-import { listed, quoted, WeightsError } from "./errors.ts";
+import { WeightsError } from "./errors.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
 export interface ExpectedTensor {

@@ -74,8 +74,8 @@ describe("a model folder", () => {
       className: "UNet2DConditionModel",
       kind: "denoiser",
       config: { in_channels: 4 },
-      folder: join(path, "unet"),
     });
+    expect(await model.component("unet")!.files.list()).toContain("config.json");
     expect(model.component("scheduler")).toMatchObject({ className: "DDIMScheduler", config: { beta_start: 0.00085 } });
     const weights = await model.component("unet")!.weights();
     expect(weights.source).toBe("unet/diffusion_pytorch_model.safetensors");

@@ -10,9 +10,11 @@
  * Opening reads and checks the JSON; weights are opened when asked for (`weight-files.ts`). Everything in the folder is
  * untrusted. Nothing here knows what a UNet is: configs are handed on as they were found.
  */
-import { basename, join } from "node:path";
 import { z } from "zod";
-import { listed, quoted, WeightsError } from "./errors.ts";
+import { filesOf } from "../platform/folder-files.ts";
+import { fileAt, type ModelFiles, subfolder } from "../platform/model-files.ts";
+import { listed, quoted } from "../platform/quoted.ts";
+import { WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
 import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
@@ -28,13 +30,15 @@ export interface Component {
   readonly kind: ComponentKind;
   /** Its config file's content, unchecked. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Path of its folder. Not for messages. */
-  readonly folder: string;
+  /** The files of its folder. */
+  readonly files: ModelFiles;
   /** Opens its weights; the caller closes them. Throws WeightsError. */
   weights(): Promise<TensorSet>;
 }
 
 export interface ModelDirectory {
+  /** All its files. */
+  readonly files: ModelFiles;
   /** One of the known pipelines (`model-classes.ts`). */
   readonly pipelineClass: string;
   /** What `model_index.json` says besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
@@ -64,11 +68,16 @@ const componentSchema = z.union([
 const indexSchema = z.looseObject({ _class_name: z.string() });
 
 /**
- * Opens a model folder: reads `model_index.json` and the config of each component.
+ * Opens a model: reads `model_index.json` and the config of each component.
+ * @param model its files; as a text, the path of a folder on this machine.
  * @throws WeightsError where the index or a config is missing or not sound, or names a class that is not known.
  */
-export async function openModelDirectory(path: string, options: ModelDirectoryOptions = {}): Promise<ModelDirectory> {
-  const index = indexSchema.safeParse(await readJson(join(path, INDEX_FILE), INDEX_FILE));
+export async function openModelDirectory(
+  model: ModelFiles | string,
+  options: ModelDirectoryOptions = {},
+): Promise<ModelDirectory> {
+  const files = filesOf(model);
+  const index = indexSchema.safeParse(await readJson(fileAt(files, INDEX_FILE), INDEX_FILE));
   if (!index.success) throw new WeightsError("model-config", "has no _class_name", { file: INDEX_FILE });
   const pipelineClass = index.data._class_name;
   const required = Object.hasOwn(PIPELINES, pipelineClass) ? PIPELINES[pipelineClass]! : undefined;
@@ -106,30 +115,37 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
     }
     const [library, className] = entry.data;
     const kind = kindOf(name, library, className);
-    components.set(name, await readComponent(join(path, name), { name, className, kind, prefix: `${name}/` }, options));
+    components.set(
+      name,
+      await readComponent(subfolder(files, name), { name, className, kind, prefix: `${name}/` }, options),
+    );
   }
   for (const name of required)
     if (!components.has(name))
       throw new WeightsError("model-config", `a ${pipelineClass} needs a component "${name}", and none is named`, {
         file: INDEX_FILE,
       });
-  return { pipelineClass, flags, components, ignored, component: (name) => components.get(name) };
+  return { files, pipelineClass, flags, components, ignored, component: (name) => components.get(name) };
 }
 
 /**
  * Opens a folder that holds one component by itself, such as a VAE: its class is what its config says.
  * @throws WeightsError where the config is missing or not sound, or names a class that is not known.
  */
-export async function openComponentFolder(path: string, options: ModelDirectoryOptions = {}): Promise<Component> {
+export async function openComponentFolder(
+  source: ModelFiles | string,
+  options: ModelDirectoryOptions = {},
+): Promise<Component> {
+  const files = filesOf(source);
   for (const file of ["config.json", "scheduler_config.json", "tokenizer_config.json"]) {
-    const config = await readOptionalJson(join(path, file), file);
+    const config = await readOptionalJson(fileAt(files, file), file);
     if (config === undefined) continue;
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
     const kind = Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className]! : undefined;
     if (kind === undefined) throw unknownComponent(className, file);
-    return component(path, { name: basename(path), className, kind, prefix: "" }, config, options);
+    return component(files, { name: files.name, className, kind, prefix: "" }, config, options);
   }
   throw new WeightsError("weights-not-found", "no such file; a component's folder must have one", {
     file: "config.json",
@@ -185,16 +201,16 @@ const CONFIG_FILES: Readonly<Record<ComponentKind, string>> = {
 };
 
 async function readComponent(
-  folder: string,
+  files: ModelFiles,
   place: ComponentPlace,
   options: ModelDirectoryOptions,
 ): Promise<Component> {
   const file = CONFIG_FILES[place.kind];
-  return component(folder, place, await readJson(join(folder, file), `${place.prefix}${file}`), options);
+  return component(files, place, await readJson(fileAt(files, file), `${place.prefix}${file}`), options);
 }
 
 function component(
-  folder: string,
+  files: ModelFiles,
   { name, className, kind, prefix }: ComponentPlace,
   config: Record<string, unknown>,
   options: ModelDirectoryOptions,
@@ -204,11 +220,11 @@ function component(
     className,
     kind,
     config,
-    folder,
+    files,
     async weights() {
       if (kind === "tokenizer" || kind === "scheduler")
         throw new WeightsError("weights-not-found", `a ${kind} has no weights`, { file: name });
-      return openWeights(folder, { name: prefix === "" ? "" : name, variant: options.variant });
+      return openWeights(files, { name: prefix === "" ? "" : name, variant: options.variant });
     },
   };
 }

@@ -11,9 +11,10 @@
  * seconds of time before any of them is looked at.
  */
 
+import { quoted } from "../platform/quoted.ts";
 import { atOnce } from "../platform/turns.ts";
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
-import { quoted, WeightsError } from "./errors.ts";
+import { WeightsError } from "./errors.ts";
 
 /** `MAX_HEADER_SIZE` of the reference implementation. */
 export const LONGEST_HEADER = 100_000_000;

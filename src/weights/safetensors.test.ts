@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { safetensorsBytes, zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
+import { type TensorToWrite, writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { WeightsError } from "./errors.ts";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "./safetensors.ts";
+import { openSafetensors } from "./safetensors.ts";
 
 let folder: string;
 beforeAll(async () => {

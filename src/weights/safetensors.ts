@@ -1,5 +1,5 @@
 /**
- * Reading and writing safetensors files, in pieces.
+ * Reading safetensors files, in pieces.
  *
  * Opening reads the header and nothing else. A tensor's bytes are then read into memory that the caller owns, from any
  * place in the tensor, so that a model of any size passes through one buffer. There is no mapping into memory and no
@@ -7,12 +7,11 @@
  *
  * The format, and what is refused: `safetensors-header.ts`.
  */
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { basename } from "node:path";
+import { fileOf } from "../platform/folder-files.ts";
+import type { OpenFile } from "../platform/model-files.ts";
 import { inTurns } from "../platform/turns.ts";
-import { ELEMENT_BYTES, type ElementType } from "./element-types.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
-import { openRegularFile } from "./regular-file.ts";
+import { type FileSource, openRegularFile } from "./regular-file.ts";
 import { LONGEST_HEADER, parseHeaderInPieces, type TensorPlace } from "./safetensors-header.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
@@ -30,15 +29,14 @@ export interface SafetensorsFile extends TensorSet {
  * @throws WeightsError where the file is missing or is not a sound safetensors file.
  */
 export async function openSafetensors(
-  path: string,
+  source: FileSource,
   options: { name?: string; longestHeader?: number } = {},
 ): Promise<SafetensorsFile> {
-  const file = options.name ?? basename(path);
-  let handle: FileHandle | undefined;
+  const at = fileOf(source);
+  const file = options.name ?? at.path.slice(at.path.lastIndexOf("/") + 1);
+  const handle = await openRegularFile(at, file);
   try {
-    const opened = await openRegularFile(path, file);
-    handle = opened.handle;
-    const fileBytes = opened.bytes;
+    const fileBytes = handle.bytes;
     const headerBytes = await readHeaderLength(handle, fileBytes, file, options.longestHeader ?? LONGEST_HEADER);
     const json = new Uint8Array(headerBytes);
     await readExactly(handle, json, 8, file);
@@ -46,12 +44,12 @@ export async function openSafetensors(
     const header = await inTurns(parseHeaderInPieces(json, fileBytes - dataStart, file));
     return tensorsOf(handle, file, dataStart, header.tensors, header.metadata);
   } catch (error) {
-    await handle?.close();
+    await handle.close();
     throw toWeightsError(error, file);
   }
 }
 
-async function readHeaderLength(handle: FileHandle, fileBytes: number, file: string, longest: number): Promise<number> {
+async function readHeaderLength(handle: OpenFile, fileBytes: number, file: string, longest: number): Promise<number> {
   if (fileBytes < 8)
     throw new WeightsError("weights-truncated", `is ${fileBytes} bytes long, too short for a safetensors file`, {
       file,
@@ -73,7 +71,7 @@ async function readHeaderLength(handle: FileHandle, fileBytes: number, file: str
 }
 
 function tensorsOf(
-  handle: FileHandle,
+  handle: OpenFile,
   file: string,
   dataStart: number,
   places: readonly TensorPlace[],
@@ -126,7 +124,7 @@ const MOST_BLOCKS = 4;
 type Read = (into: Uint8Array, position: number, tensor: string) => Promise<void>;
 
 /** A file up to `end`, of which a model has many tensors of a few hundred bytes, read a block at a time. */
-function throughBlocks(handle: FileHandle, end: number, file: string): Read {
+function throughBlocks(handle: OpenFile, end: number, file: string): Read {
   const blocks = new Map<number, Promise<Uint8Array>>();
   const block = (index: number, tensor: string): Promise<Uint8Array> => {
     const bytes = blocks.get(index) ?? load(index, tensor);
@@ -157,11 +155,8 @@ function throughBlocks(handle: FileHandle, end: number, file: string): Read {
   };
 }
 
-/** One read call takes at most 2 GiB. */
-const MOST_AT_ONCE = 2 ** 30;
-
 async function readExactly(
-  handle: FileHandle,
+  handle: OpenFile,
   into: Uint8Array,
   position: number,
   file: string,
@@ -171,7 +166,7 @@ async function readExactly(
   while (done < into.byteLength) {
     let bytesRead: number;
     try {
-      ({ bytesRead } = await handle.read(into, done, Math.min(into.byteLength - done, MOST_AT_ONCE), position + done));
+      bytesRead = await handle.read(done === 0 ? into : into.subarray(done), position + done);
     } catch (error) {
       throw toWeightsError(error, file);
     }
@@ -182,91 +177,4 @@ async function readExactly(
       });
     done += bytesRead;
   }
-}
-
-/** A tensor to be written. `data` is asked for its bytes when their turn comes, in pieces of any size. */
-export interface TensorToWrite {
-  readonly name: string;
-  readonly dtype: ElementType;
-  readonly shape: readonly number[];
-  readonly data: Uint8Array | (() => Iterable<Uint8Array> | AsyncIterable<Uint8Array>);
-}
-
-/**
- * Writes a safetensors file, holding one piece of one tensor at a time. The file appears under its name when it is whole.
- *
- * All entries are taken from `tensors` first, since the header comes first. Larger element types are laid before smaller
- * ones, so that every tensor is aligned to its elements (as the reference implementation does); else the order is kept.
- * @throws WeightsError where a name repeats, or a tensor's data is not as long as its shape says.
- */
-export async function writeSafetensors(
-  path: string,
-  tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
-  options: { metadata?: Readonly<Record<string, string>> } = {},
-): Promise<void> {
-  const file = basename(path);
-  const ordered: TensorToWrite[] = [];
-  for await (const tensor of tensors) ordered.push(tensor);
-  ordered.sort((a, b) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype]);
-  const partial = `${path}.partial`;
-  try {
-    const handle = await open(partial, "w");
-    try {
-      await writeAll(handle, encodeHeader(ordered, options.metadata, file));
-      for (const tensor of ordered) await writeTensor(handle, tensor, file);
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw toWeightsError(error, file);
-  }
-}
-
-function byteLengthOf(tensor: TensorToWrite): number {
-  return tensor.shape.reduce((product, size) => product * size, ELEMENT_BYTES[tensor.dtype]);
-}
-
-function encodeHeader(
-  tensors: readonly TensorToWrite[],
-  metadata: Readonly<Record<string, string>> | undefined,
-  file: string,
-): Uint8Array {
-  const entries = new Map<string, unknown>(metadata === undefined ? [] : [["__metadata__", metadata]]);
-  let end = 0;
-  for (const tensor of tensors) {
-    if (entries.has(tensor.name) || tensor.name === "__metadata__")
-      throw new WeightsError("weights-header", "its name is taken", { file, tensor: tensor.name });
-    const start = end;
-    end += byteLengthOf(tensor);
-    entries.set(tensor.name, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [start, end] });
-  }
-  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
-  // Spaces up to a multiple of 8, so that the data is aligned.
-  const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
-  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
-  padded.set(json, 8);
-  return padded;
-}
-
-async function writeTensor(handle: FileHandle, tensor: TensorToWrite, file: string): Promise<void> {
-  const expected = byteLengthOf(tensor);
-  let written = 0;
-  for await (const piece of tensor.data instanceof Uint8Array ? [tensor.data] : tensor.data()) {
-    written += piece.byteLength;
-    if (written > expected) break;
-    await writeAll(handle, piece);
-  }
-  if (written !== expected)
-    throw new WeightsError(
-      "weights-shape",
-      `its data is ${written > expected ? "longer than" : `${written} bytes of`} the ${expected} its shape takes`,
-      { file, tensor: tensor.name },
-    );
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  let done = 0;
-  while (done < bytes.byteLength) done += (await handle.write(bytes, done)).bytesWritten;
 }

@@ -9,13 +9,13 @@
  *                                              <stem>.fp16.safetensors.index.json   (diffusers before 0.30, and by hand)
  *
  * What an index names is a file of the same folder: a name with a separator in it is refused, so that an index cannot
- * lead out of the folder. A symbolic link on disk is followed, wherever it leads: hub caches are made of links to
- * `../../blobs`, and a link was put there by whoever may write to the disk, not by the author of the model.
+ * lead out of the folder.
  */
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
 import { z } from "zod";
-import { listed, quoted, toWeightsError, WeightsError } from "./errors.ts";
+import { filesOf } from "../platform/folder-files.ts";
+import { fileAt, type ModelFiles } from "../platform/model-files.ts";
+import { listed, quoted } from "../platform/quoted.ts";
+import { toWeightsError, WeightsError } from "./errors.ts";
 import { readJson } from "./json-file.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
@@ -37,20 +37,21 @@ const MOST_SHARDS = 1024;
  * @throws WeightsError where there are none, only pickles, not the wished variant, or where they are not sound.
  */
 export async function openWeights(
-  folder: string,
+  folder: ModelFiles | string,
   options: { name: string; variant?: string | undefined },
 ): Promise<TensorSet> {
   const { name } = options;
-  let present: string[];
+  const files = filesOf(folder);
+  let present: readonly string[];
   try {
-    present = (await readdir(folder)).sort();
+    present = await files.list();
   } catch (error) {
     throw toWeightsError(error, name);
   }
   const file = chooseFile(present, options.variant, name || "the component's folder");
   const inFolder = (base: string) => (name === "" ? base : `${name}/${base}`);
-  if (file.endsWith(".safetensors")) return openSafetensors(join(folder, file), { name: inFolder(file) });
-  return openShards(folder, file, inFolder);
+  if (file.endsWith(".safetensors")) return openSafetensors(fileAt(files, file), { name: inFolder(file) });
+  return openShards(files, file, inFolder);
 }
 
 function chooseFile(present: readonly string[], wished: string | undefined, folder: string): string {
@@ -97,9 +98,9 @@ function chooseFile(present: readonly string[], wished: string | undefined, fold
 
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
 
-async function openShards(folder: string, index: string, inFolder: (base: string) => string): Promise<TensorSet> {
+async function openShards(files: ModelFiles, index: string, inFolder: (base: string) => string): Promise<TensorSet> {
   const source = inFolder(index);
-  const parsed = indexSchema.safeParse(await readJson(join(folder, index), source, LONGEST_INDEX));
+  const parsed = indexSchema.safeParse(await readJson(fileAt(files, index), source, LONGEST_INDEX));
   if (!parsed.success)
     throw new WeightsError("weights-index", "must have a weight_map from tensor names to file names", {
       file: source,
@@ -114,7 +115,7 @@ async function openShards(folder: string, index: string, inFolder: (base: string
     });
   const shards: SafetensorsFile[] = [];
   try {
-    for (const shard of names) shards.push(await openSafetensors(join(folder, shard), { name: inFolder(shard) }));
+    for (const shard of names) shards.push(await openSafetensors(fileAt(files, shard), { name: inFolder(shard) }));
     const entries = new Map<string, TensorEntry>();
     for (const shard of shards) {
       for (const tensor of shard.names()) {

@@ -1,16 +1,20 @@
 /**
- * Choosing a GPU, and opening a device on it.
+ * Choosing a GPU.
  *
- * An *adapter* is a GPU together with its driver, as Dawn (the WebGPU implementation behind npm's `webgpu`) offers it;
- * a *device* is a connection to one. On Linux Dawn speaks Vulkan, and where no usable driver is installed
- * `requestAdapter()` gives null: then a software driver is brought along (`software-driver.ts`) and said so in
- * `AdapterFacts.note`. On macOS and Windows Dawn speaks Metal and D3D12, and nothing needs to be brought.
+ * An *adapter* is a GPU together with its driver, as Dawn (the WebGPU implementation behind npm's `webgpu`) offers it.
+ * On Linux Dawn speaks Vulkan, and `requestAdapter()` gives null if no usable driver is installed: then a software driver
+ * is brought along (`software-driver.ts`), and `AdapterFacts.note` says so. On macOS and Windows Dawn speaks Metal and
+ * D3D12, and nothing needs to be brought.
  *
- * Buffers, pipelines and read-back are not here but in `device.ts`.
+ * A *device*, a connection to an adapter, is made in `device-request.ts`.
+ *
+ * Dawn writes two warnings to stderr for each Vulkan adapter that it sees ("maxDynamic…BuffersPerPipelineLayout
+ * artificially reduced"), before anything is asked of it; there is no switch for them.
  */
 
 import { isMainThread } from "node:worker_threads";
-import { AdapterError, toGpuError } from "../errors.ts";
+import { type AdapterFacts, factsOf, type Listed, type SoftwareDriver } from "../adapter-facts.ts";
+import { AdapterError } from "../errors.ts";
 import { settle } from "../waiting.ts";
 import {
   chooseDriverFiles,
@@ -18,7 +22,6 @@ import {
   ensureLoader,
   keepMesaShaders,
   lavapipeDriver,
-  type SoftwareDriver,
   swiftShaderDriver,
   swiftShaderPackage,
 } from "./software-driver.ts";
@@ -32,26 +35,6 @@ export interface AdapterChoice {
   readonly name?: string;
   /** Which software driver; only with `software` or `auto`. Without it lavapipe, then SwiftShader. */
   readonly driver?: SoftwareDriver;
-}
-
-/** What is known of an adapter: plain data, for logs, `doctor` and `GET /`. */
-export interface AdapterFacts {
-  readonly kind: "hardware" | "software";
-  /** The driver's name for the GPU, for people: "NVIDIA H100", "llvmpipe (LLVM 15.0.6, 256 bits)". */
-  readonly name: string;
-  readonly vendor: string;
-  readonly architecture: string;
-  readonly description: string;
-  /** `vulkan`, `metal`, `d3d12`, … */
-  readonly backend: string;
-  readonly driver?: SoftwareDriver;
-  /** Smallest and largest subgroup (warp, wave, vector register) in lanes, where the adapter has `subgroups`. */
-  readonly subgroupMinSize?: number;
-  readonly subgroupMaxSize?: number;
-  /** All features of the adapter, sorted. */
-  readonly features: readonly string[];
-  /** What a user should know about this choice, in a sentence: that it is a software GPU, what it lacks. */
-  readonly note?: string;
 }
 
 export interface OpenAdapter {
@@ -70,35 +53,6 @@ export const DAWN_FLAGS: readonly string[] = [
   "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
   // Timestamps are rounded to 65 µs otherwise, against timing attacks by web pages. Kernels take less than that.
   "disable-dawn-features=timestamp_quantization",
-];
-
-/** Features asked for where the adapter has them. None is required: each has a kernel that does without. */
-const FEATURES: readonly string[] = [
-  "shader-f16", // half-precision storage and arithmetic: half the memory
-  "subgroups", // lanes that exchange values without memory: the fast matmul and attention forms
-  "subgroup-size-control", // kernels written for one subgroup size can insist on it
-  "timestamp-query", // profiles
-  "chromium-experimental-subgroup-matrix", // tensor cores
-];
-
-/** Limits of which the adapter's own is asked for; WebGPU gives the (small) defaults otherwise. */
-const LIMITS: readonly string[] = [
-  "maxBufferSize", // an arena holds all activations of a plan: default 256 MiB
-  "maxStorageBufferBindingSize", // one weight may be 150 MB: default 128 MiB
-  "maxUniformBufferBindingSize", // step tables
-  "maxStorageBuffersPerShaderStage", // fused kernels bind inputs, weights, bias, residual and output: default 8
-  "maxBindingsPerBindGroup", // for the same reason
-  "maxDynamicStorageBuffersPerPipelineLayout", // arenas bound at an offset
-  "maxDynamicUniformBuffersPerPipelineLayout", // a row of the step table bound at an offset
-  "maxImmediateSize", // per-dispatch constants without a buffer
-  "maxComputeWorkgroupStorageSize", // tiles of the workgroup-tiled kernels: default 16 KiB
-  "maxComputeInvocationsPerWorkgroup", // workgroups of more than 256 threads
-  "maxComputeWorkgroupSizeX", // likewise
-  "maxComputeWorkgroupSizeY", // likewise
-  "maxComputeWorkgroupSizeZ", // likewise
-  "maxComputeWorkgroupsPerDimension", // large element-wise dispatches
-  "minStorageBufferOffsetAlignment", // denser arenas: default 256 bytes
-  "minUniformBufferOffsetAlignment", // likewise
 ];
 
 // What `create()` returned must stay referenced: if it is collected, the process aborts. One is kept for each set of
@@ -126,12 +80,6 @@ async function dawn(flags: readonly string[]): Promise<GPU> {
   return gpu;
 }
 
-/** An adapter as Dawn lists it. */
-export interface Listed {
-  readonly name: string;
-  readonly backend: string;
-}
-
 /** Asked for an adapter by a name that none has, dawn.node lists in its message those that it sees. */
 export const LISTING_FLAG = "adapter=?";
 
@@ -150,43 +98,6 @@ async function listAdapters(): Promise<Listed[]> {
     return parseListing(error instanceof Error ? error.message : String(error));
   }
   return []; // null: no driver at all
-}
-
-function softwareDriverOf(info: Described["info"]): SoftwareDriver | undefined {
-  if (/swiftshader/i.test(`${info.architecture} ${info.device} ${info.description}`)) return "swiftshader";
-  if (/llvmpipe|lavapipe/i.test(`${info.device} ${info.description}`)) return "lavapipe";
-  return undefined;
-}
-
-/** What an adapter says of itself. Needs no live adapter, so that a child process can send one's description. */
-export interface Described {
-  readonly info: Omit<GPUAdapterInfo, "__brand" | "subgroupMinSize" | "subgroupMaxSize"> & {
-    readonly subgroupMinSize?: number;
-    readonly subgroupMaxSize?: number;
-  };
-  readonly features: Iterable<string>;
-}
-
-/** The facts of an adapter, from its own description and Dawn's listing of it. */
-export function factsOf(adapter: Described, listed: Listed): AdapterFacts {
-  const { info } = adapter;
-  const driver = softwareDriverOf(info);
-  // Dawn calls every adapter of Vulkan's type "CPU" a fallback adapter; D3D12's WARP as well.
-  const software = driver !== undefined || info.isFallbackAdapter;
-  const features = [...adapter.features].sort();
-  const { subgroupMinSize, subgroupMaxSize } = info;
-  const subgroups = features.includes("subgroups") ? { subgroupMinSize, subgroupMaxSize } : {};
-  return {
-    kind: software ? "software" : "hardware",
-    name: listed.name,
-    vendor: info.vendor,
-    architecture: info.architecture,
-    description: info.description,
-    backend: listed.backend,
-    ...(driver === undefined ? {} : { driver }),
-    ...subgroups,
-    features,
-  };
 }
 
 function isNamed(facts: AdapterFacts, adapter: GPUAdapter, part: string): boolean {
@@ -348,23 +259,4 @@ function refusal(choice: AdapterChoice, found: ReadonlySet<string>, problems: re
     `no ${describe(choice)} was found; there is ${list}${because}. Run "daguerre doctor": it says how to mend it.`,
     [...found],
   );
-}
-
-/**
- * Opens a device with the adapter's own limits and every feature of ours that it has.
- * @throws GpuError where the driver refuses.
- */
-export async function requestDevice(adapter: GPUAdapter, label = "daguerre"): Promise<GPUDevice> {
-  const limits = adapter.limits as unknown as Record<string, number | undefined>;
-  const requiredLimits: Record<string, number> = {};
-  for (const name of LIMITS) {
-    const value = limits[name];
-    if (value !== undefined) requiredLimits[name] = value; // An older Dawn may not know one.
-  }
-  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
-  try {
-    return await settle(adapter.requestDevice({ label, requiredFeatures, requiredLimits, defaultQueue: { label } }));
-  } catch (error) {
-    throw toGpuError(error, `opening a device on ${adapter.info.description || adapter.info.device}`);
-  }
 }

@@ -9,7 +9,8 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
-import { type AdapterFacts, DAWN_FLAGS, type Described, factsOf, LISTING_FLAG, parseListing } from "./adapter.ts";
+import { type AdapterFacts, type Described, factsOf } from "../adapter-facts.ts";
+import { DAWN_FLAGS, LISTING_FLAG, parseListing } from "./adapter.ts";
 
 /** An adapter that opened, with the limits that matter to us. */
 export interface ProbedAdapter {

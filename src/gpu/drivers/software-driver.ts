@@ -21,8 +21,7 @@ import { delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createBrotliDecompress } from "node:zlib";
 import { cacheDirectory } from "../../platform/cache-directory.ts";
-
-export type SoftwareDriver = "lavapipe" | "swiftshader";
+import type { SoftwareDriver } from "../adapter-facts.ts";
 
 /** One ICD file. */
 export interface VulkanDriver {

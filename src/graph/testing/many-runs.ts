@@ -4,8 +4,8 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { SoftwareDriver } from "../../gpu/adapter-facts.ts";
 import { openGpu } from "../../gpu/device.ts";
-import type { SoftwareDriver } from "../../gpu/drivers/software-driver.ts";
 import { compile } from "../plan.ts";
 import { Recorder } from "../recorder.ts";
 

@@ -1,0 +1,214 @@
+/** The schema of the server's configuration: every setting with its type, default and description. */
+
+import { z } from "zod";
+import { LIMITS } from "../src/engine/request.ts";
+import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
+import { LOG_LIMITS } from "../src/jobs/job-log.ts";
+import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
+import { SCOPES } from "../transports/auth.ts";
+import { parseHost } from "../transports/host.ts";
+import { DEFAULT_MAX_BODY_BYTES } from "../transports/input.ts";
+import { RESUME } from "../transports/source.ts";
+import { allowedHost } from "../transports/webhook.ts";
+import { parseBytes } from "./flags.ts";
+
+/** Facts about a setting that its type does not show. */
+export interface SettingFacts {
+  readonly description: string;
+  /** Neither a flag nor shown. */
+  readonly secret?: true;
+  /** Other names in the environment, after our own. */
+  readonly env?: readonly string[];
+  /** A path: in the file it is relative to the file. */
+  readonly path?: true;
+}
+
+function setting<T extends z.ZodType>(
+  schema: T,
+  description: string,
+  facts: Omit<SettingFacts, "description"> = {},
+): T {
+  return schema.meta({ description, ...facts });
+}
+
+const isHost = (text: string) => parseHost(text.replace(/^\*\./, "")) !== undefined;
+const isBare = (text: string) => {
+  // What is no address at all has been told already.
+  if (!URL.canParse(text)) return true;
+  const { username, password, search, hash } = new URL(text);
+  return username + password + search + hash === "";
+};
+const positive = z.int().min(1);
+const seconds = z.number().min(0.1).max(86_400);
+
+const NOT_A_HOST = "must be a host such as hooks.example, *.hooks.example, hooks.example:8443 or [2001:db8::1]:8443";
+
+const apiKey = z.strictObject({
+  name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
+  /** The key, or `sha256:` and its SHA-256 in hexadecimal. */
+  key: z.string().min(1),
+  scopes: z.array(z.enum(SCOPES)).optional(),
+  models: z.array(z.string()).optional(),
+});
+
+export const configSchema = z.strictObject({
+  host: setting(z.string().default("127.0.0.1"), "address to listen on; 0.0.0.0 to be reached from other machines"),
+  port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
+  model: setting(z.string().optional(), "a model in diffusers layout; left out: the built-in landscapes", {
+    path: true,
+  }),
+  adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
+  precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
+  max_gpu_memory: setting(
+    z
+      .union([z.int().min(1), z.string()])
+      .transform((value, context) => {
+        const bytes = typeof value === "number" ? value : parseBytes(value);
+        if (bytes !== undefined && bytes > 0) return bytes;
+        context.addIssue({ code: "custom", message: "must be bytes, or an amount as 512MiB or 6GiB" });
+        return z.NEVER;
+      })
+      .optional(),
+    "device memory that may be used, in bytes or as 6GiB; less than the model takes: its parts take turns; left out: all",
+  ),
+  tune: setting(
+    z.enum(["auto", "on", "off"]).default("auto"),
+    "whether kernels are timed at the first start on a GPU, for the fastest to be used from then on; auto: on hardware, without max_gpu_memory",
+  ),
+  lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { path: true }),
+  cors_origins: setting(
+    z.array(z.string()).default([]),
+    "origins of web pages that may use this server besides its own, such as https://app.example; * for all",
+  ),
+  hosts: setting(
+    z
+      .array(z.string().refine(isHost, "must be a host such as pictures.example, *.pictures.example or daguerre:8080"))
+      .default([]),
+    "names under which this server is reached, besides addresses in digits, localhost, host and public_url: of containers, host.docker.internal, a proxy's name for it; *.pictures.example for all below; a port may follow; other names are refused with 421",
+  ),
+  public_url: setting(
+    z
+      .url({ protocol: /^https?$/, error: "must be an address such as https://pictures.example/base" })
+      .refine(isBare, "must hold no user, query or fragment")
+      .optional(),
+    "the address that browsers open where a proxy stands before this server, with the path that it takes away, such as https://pictures.example/base",
+  ),
+  get_stream: setting(
+    z.boolean().default(false),
+    "whether GET /stream starts pictures over plain http from other machines without a key; any web page can then start them too",
+  ),
+  proxies: setting(
+    z.int().min(0).max(10).default(0),
+    "proxies before this server that write X-Forwarded-For, and Forwarded or X-Forwarded-Host, -Proto, -Port and -Prefix if they change them; 0: a client's address is its socket's",
+  ),
+  retention_seconds: setting(
+    seconds.default(600),
+    "seconds for which the events and the result of a job that has ended can still be fetched, and its idempotency key counts",
+  ),
+  shutdown_seconds: setting(
+    z.number().min(0).max(86_400).default(10),
+    "seconds that requests get to finish after SIGTERM; those left are handed back to their clients with 503",
+  ),
+  log_level: setting(
+    z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+    "what is logged (JSON lines on stderr)",
+  ),
+  auth: z
+    .strictObject({
+      keys: setting(
+        z.array(apiKey).default([]),
+        "API keys: name, key (or sha256: and its hash), scopes and models if not all; in the environment name=key,name=key",
+        { secret: true },
+      ),
+      token_secret: setting(
+        z.string().min(32).optional(),
+        "secret of at least 32 bytes that short-lived tokens for browsers are signed with (HS256); left out: no tokens",
+        { secret: true },
+      ),
+      token_seconds: setting(z.int().min(1).max(86_400).default(600), "seconds that a token may live"),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      body_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a request's body"),
+      frame_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a WebSocket frame"),
+      bodies_bytes: setting(
+        positive.default(MEMORY_BOUNDS.bodies),
+        "bytes of bodies and frames that are arriving, in all, beyond 64 KiB of each; above it the slowest are ended with 408",
+      ),
+      answers_bytes: setting(
+        positive.default(MEMORY_BOUNDS.answers),
+        "bytes of answers that wait to be read, in all, beyond 64 KiB of each; above it the slowest are cut off",
+      ),
+      sessions_bytes: setting(
+        positive.default(MEMORY_BOUNDS.sessions),
+        "bytes that WebSocket sessions hold, in all: their defaults, and requests that wait in them; above it more are 503",
+      ),
+      prompt_characters: setting(
+        positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),
+        "characters of a prompt",
+      ),
+      pixels: setting(
+        positive.max(LIMITS.maxPixels).default(LIMITS.maxPixels),
+        "pixels of a picture, width times height",
+      ),
+      steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "denoising steps of a request"),
+      images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
+      waiting: setting(
+        z.int().min(0).max(100_000).default(JOB_DEFAULTS.maxQueued),
+        "requests that may wait for their turn, of one key or address no more than are left free for others; more are 503",
+      ),
+      waiting_bytes: setting(
+        positive.default(JOB_DEFAULTS.maxQueuedBytes),
+        "bytes that the requests which wait may hold together, their pictures included",
+      ),
+      log_bytes: setting(
+        positive.default(LOG_LIMITS.bytes),
+        "bytes of one job's events that are held for those who watch it; beyond it replaced previews go first",
+      ),
+      retained_jobs: setting(positive.default(JOB_DEFAULTS.retainedJobs), "jobs that have ended and are still held"),
+      retained_bytes: setting(
+        positive.default(JOB_DEFAULTS.retainedBytes),
+        "bytes that they hold together; the oldest are forgotten first",
+      ),
+      stream_resume_seconds: setting(
+        z.number().min(0).max(86_400).default(RESUME.streamSeconds),
+        "seconds that the client of a stream may have its job wait for it (resume_grace_s), at most",
+      ),
+      session_resume_seconds: setting(
+        z
+          .number()
+          .min(0)
+          .max(86_400)
+          .default(RESUME.sessionMs / 1000),
+        "seconds that a WebSocket session waits for its client when the connection broke",
+      ),
+      deadline_seconds: setting(
+        seconds.default(600),
+        "seconds that a request may take, waiting included; then it is stopped",
+      ),
+      sessions: setting(positive.default(32), "WebSocket sessions of one key or address at a time"),
+      requests_per_minute: setting(
+        positive.optional(),
+        "requests of one key or address in a minute; left out: no limit",
+      ),
+      connections: setting(positive.default(4_096), "open connections; more are closed at once"),
+      headers_seconds: setting(seconds.default(15), "seconds that a request's headers may take to arrive"),
+      request_seconds: setting(seconds.default(60), "seconds that a whole request may take to arrive"),
+    })
+    .prefault({}),
+  webhooks: z
+    .strictObject({
+      hosts: setting(
+        z.array(z.string().refine((text) => allowedHost(text) !== undefined, NOT_A_HOST)).default([]),
+        "hosts that results may be posted to, such as hooks.example or *.hooks.example; a port other than the scheme's own (443; 80 for http) is named: hooks.example:8443; none: webhooks are refused",
+      ),
+      allow_private: setting(
+        z.boolean().default(false),
+        "whether those hosts may have private, loopback or link-local addresses, and plain http",
+      ),
+    })
+    .prefault({}),
+});
+
+export type Config = z.output<typeof configSchema>;

@@ -1,0 +1,100 @@
+/**
+ * The settings: each leaf of the schema under all its names. The flags of `daguerre serve`, the environment's names, the
+ * file's keys, the help and the table in `docs/configuration.md` follow from them.
+ */
+
+import { z } from "zod";
+import { SCOPES } from "../transports/auth.ts";
+import { configSchema, type SettingFacts } from "./config-schema.ts";
+
+/** One leaf of the schema, under all its names. */
+export interface Setting extends SettingFacts {
+  /** `["limits", "steps"]` */
+  readonly path_: readonly string[];
+  /** `limits.steps` */
+  readonly key: string;
+  /** `--limits-steps`; undefined for secrets. */
+  readonly flag: string | undefined;
+  /** `DAGUERRE_LIMITS_STEPS`, then aliases. */
+  readonly variables: readonly string[];
+  readonly kind: "text" | "number" | "boolean" | "list" | "keys";
+  /** Values to choose from, if there are few. */
+  readonly choices: readonly string[] | undefined;
+  readonly default: unknown;
+}
+
+/** Every setting, in the order of the schema. */
+export const SETTINGS: readonly Setting[] = leaves(configSchema, []);
+
+function leaves(schema: z.ZodType, at: readonly string[]): Setting[] {
+  const inner = unwrapped(schema);
+  const facts = schema.meta() as SettingFacts | undefined;
+  if (facts?.description === undefined) {
+    if (!(inner instanceof z.ZodObject)) throw new Error(`setting ${at.join(".")} has no description`);
+    return Object.entries(inner.shape).flatMap(([name, field]) => leaves(field as z.ZodType, [...at, name]));
+  }
+  const name = at.join("_");
+  const list = inner instanceof z.ZodArray;
+  return [
+    {
+      ...facts,
+      path_: at,
+      key: at.join("."),
+      flag: facts.secret ? undefined : `--${name.replaceAll("_", "-")}`,
+      variables: [`DAGUERRE_${name.toUpperCase()}`, ...(facts.env ?? [])],
+      kind:
+        list && unwrapped(inner.element as z.ZodType) instanceof z.ZodObject
+          ? "keys"
+          : list
+            ? "list"
+            : inner instanceof z.ZodNumber
+              ? "number"
+              : inner instanceof z.ZodBoolean
+                ? "boolean"
+                : "text",
+      choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      default: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
+    },
+  ];
+}
+
+function unwrapped(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodOptional || schema instanceof z.ZodPrefault
+    ? unwrapped(schema.unwrap() as z.ZodType)
+    : schema;
+}
+
+/** `limits-steps` for commander's `limitsSteps`. */
+export function flagName(camelCase: string): string {
+  return camelCase.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** The parts of `docs/configuration.md` that follow from the schema, by the name of their marker. */
+const GENERATED: Readonly<Record<string, () => string>> = {
+  settings: () => `\n${settingsTable()}\n`,
+  scopes: () => SCOPES.map((scope) => `\`${scope}\``).join(", "),
+};
+
+/** The document with its generated parts anew: each stands between `<!-- name -->` and `<!-- /name -->`. */
+export function withGeneratedParts(document: string): string {
+  return Object.entries(GENERATED).reduce((text, [name, generate]) => {
+    const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+    const from = text.indexOf(begin);
+    const to = text.indexOf(end);
+    if (from < 0 || to < from) throw new Error(`the document has no part between ${begin} and ${end}`);
+    return text.slice(0, from + begin.length) + generate() + text.slice(to);
+  }, document);
+}
+
+function settingsTable(): string {
+  const rows = SETTINGS.map(({ key, flag, variables, description, default: usual }) => {
+    const names = [flag, ...variables].flatMap((name) => (name === undefined ? [] : `\`${name}\``)).join("<br>");
+    return `| \`${key}\` | ${names} | ${description.replaceAll("|", "\\|").replaceAll("*", "\\*")} | ${shown(usual)} |`;
+  });
+  return ["| setting | flag, environment | meaning | default |", "| --- | --- | --- | --- |", ...rows].join("\n");
+}
+
+function shown(value: unknown): string {
+  if (value === undefined || (Array.isArray(value) && value.length === 0)) return "";
+  return `\`${String(value)}\``;
+}

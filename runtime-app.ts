@@ -1,0 +1,48 @@
+/** The server's routes over a runtime: the adapter that every program with a runtime of its own would write. */
+
+import type { Runtime } from "./src/engine/contract.ts";
+import { pictureCodec } from "./src/platform/picture-codec.ts";
+import { type App, type AppOptions, createApp } from "./transports/app.ts";
+
+/** As for `createApp`; the runtime gives the rest. */
+export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health"> {
+  /** Facts that `GET /health` tells besides the status, the adapter and the model. */
+  readonly health?: () => Record<string, unknown>;
+}
+
+/**
+ * All routes of the server, with this runtime behind them. Closing the runtime stays the caller's business.
+ *
+ *     const app = appOfRuntime(await createRuntime());
+ *     listen(app, 8080);
+ */
+export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}): App {
+  const { model, device } = runtime;
+  // There will be pictures, and the first should not wait for it.
+  pictureCodec().catch(() => {}); // thrown where it is needed
+  return createApp({
+    ...options,
+    run: ({ image, ...input }, context) =>
+      image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
+    health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
+    model: { ...model, countTokens: (text) => runtime.countTokens(text) },
+    unready: () => (device.lost ? "the device is lost" : options.unready?.()),
+  });
+}
+
+function healthOf({ adapter, model }: Runtime): Record<string, unknown> {
+  return {
+    adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
+    model: model.name,
+    defaults: {
+      width: model.defaultWidth,
+      height: model.defaultHeight,
+      num_inference_steps: model.defaultSteps,
+      guidance_scale: model.defaultGuidanceScale,
+    },
+    // If the model has a variant for few steps: the defaults of a request with few_step.
+    ...(model.fewStep !== undefined && {
+      few_step: { num_inference_steps: model.fewStep.steps, guidance_scale: model.fewStep.guidanceScale },
+    }),
+  };
+}

@@ -1,0 +1,3 @@
+/** `daguerre/hosts`: places where a run computes, other than this thread. */
+
+export { type WorkerOptions, worker } from "./thread.ts";
