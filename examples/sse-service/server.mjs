@@ -1,6 +1,6 @@
 // A service around a generator of one's own: the Mandelbrot set, in passes of half the pixel size each.
 import { serve } from "@hono/node-server";
-import { json, sse } from "daguerre";
+import { json, sse } from "daguerre/transports";
 import { Hono } from "hono";
 import { z } from "zod";
 

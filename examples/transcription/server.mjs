@@ -1,6 +1,7 @@
 // Split, work, stream: a transcription service. Its generator yields text, and is served like any other.
 import { serve } from "@hono/node-server";
-import { map, sse } from "daguerre";
+import { map } from "daguerre/jobs";
+import { sse } from "daguerre/transports";
 import { Hono } from "hono";
 import { z } from "zod";
 import { read, readWav, split } from "./listen.mjs";
