@@ -21,8 +21,7 @@ const TESTS = [
   ...["attention", "convolution", "matrix-unit", "normalisation", "pointwise", "sampling"].map(
     (name) => `src/graph/kernels/${name}.test.ts`,
   ),
-  ...["fuse", "plan", "split", "tuner"].map((name) => `src/graph/${name}.test.ts`),
-  "src/memory/plan-cache.test.ts",
+  ...["fuse", "plan", "plan-cache", "split", "tuner"].map((name) => `src/graph/${name}.test.ts`),
   "src/diffusion/step-loop.test.ts",
   "test/philox-kernel.test.ts",
 ];

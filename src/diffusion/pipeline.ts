@@ -16,7 +16,7 @@ import { withRoom } from "../memory/residency.ts";
 import type { StreamedWeights } from "../memory/streamed-weights.ts";
 import { guidanceEmbedding, hasAddedConditions, timestepSinusoids } from "../models/unet.ts";
 import { inTurns, ownTurn } from "../platform/turns.ts";
-import type { PromptWord } from "../text/clip-tokenizer.ts";
+import type { PromptWord } from "../text/tokenizer.ts";
 import { decodeBandsBytes, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import { compileDenoiser, DENOISER_READS, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
 import type { DiffusionModel, LoadedAutoencoder } from "./diffusion-model.ts";

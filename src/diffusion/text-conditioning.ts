@@ -15,7 +15,7 @@ import type { StreamedWeights } from "../memory/streamed-weights.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { ModelConfigError } from "../models/config.ts";
 import { ownTurn } from "../platform/turns.ts";
-import type { ClipTokenizer } from "../text/clip-tokenizer.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Component } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */
@@ -32,7 +32,7 @@ export interface TextConditioning {
 export interface TextEncoder {
   readonly component: string;
   readonly config: ClipTextConfig;
-  readonly tokenizer: ClipTokenizer;
+  readonly tokenizer: Tokenizer;
   readonly parameters: StreamedWeights;
   /** The recorded parameters, for LoRA. */
   readonly recorder: Recorder;
@@ -43,7 +43,7 @@ export interface TextEncoder {
 export async function loadTextEncoder(
   gpu: Gpu,
   component: Component,
-  tokenizer: ClipTokenizer,
+  tokenizer: Tokenizer,
   options: { hidden: TextEncoder["hidden"]; precision: Precision; onProgress?: (done: number, total: number) => void },
 ): Promise<TextEncoder> {
   const config = parseClipTextConfig(component.name, component.config);

@@ -9,7 +9,7 @@ import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
 /** SDXL's 1024 × 1024 sixteen times over: what a camera makes is welcome, it is resized anyway. */
-export const DEFAULT_MAX_PIXELS = 4096 * 4096;
+const DEFAULT_MAX_PIXELS = 4096 * 4096;
 /** A hostile file may decode slowly; nothing real takes this long. */
 const DECODE_SECONDS = 20;
 

@@ -200,7 +200,6 @@ test("a piece the vocabulary lacks becomes the unknown token", () => {
   const { q: _, ...vocab } = files.vocab;
   const lacking = createClipTokenizer({ ...files, vocab });
   expect([...lacking.encode("qa").ids.subarray(0, 4)]).toEqual([files.bos, files.eos, files.vocab["a</w>"], files.eos]);
-  expect(lacking.unknownWords("qq aq qx")).toEqual(["qq", "aq", "qx"]);
 });
 
 test("special tokens keep their flags", () => {
@@ -224,15 +223,14 @@ test("special tokens keep their flags", () => {
   expect(encode({ singleWord: true }, "a <tok>a")).not.toContain(7);
 });
 
-test("words and the unknown among them", () => {
+test("words and their pieces", () => {
   expect(tokenizer.words("A photo, of 3 cats <|endoftext|>")).toEqual([
     { word: "a", pieces: ["a"] },
     { word: "photo", pieces: ["photo"] },
     { word: "of", pieces: ["of"] },
     { word: "cats", pieces: ["c", "at", "s"] },
   ]);
-  expect(tokenizer.unknownWords("a photo of xyz, kwkw and ü")).toEqual(["xyz", "kwkw"]);
-  expect(tokenizer.unknownWords("")).toEqual([]);
+  expect(tokenizer.words("")).toEqual([]);
 });
 
 describe("folders", () => {

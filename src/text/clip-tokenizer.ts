@@ -7,38 +7,14 @@
 import type { ModelFiles } from "../platform/model-files.ts";
 import { BytePairs } from "./byte-pairs.ts";
 import { promptWords } from "./prompt-words.ts";
+import type { PromptWord, Tokenizer } from "./tokenizer.ts";
 import { type ClipTokenizerFiles, readClipTokenizerFiles, type SpecialToken } from "./tokenizer-files.ts";
 
-/** One prompt, encoded. */
-export interface EncodedPrompt {
-  /** `[modelMaxLength]`: BOS, the prompt, EOS, padding. Always ends in EOS or padding. */
-  readonly ids: Int32Array;
-  /** Tokens of the whole prompt, BOS and EOS included, before it was cut. */
-  readonly tokenCount: number;
-  /** Whether the prompt did not fit and lost its end. */
-  readonly truncated: boolean;
-}
-
-/** A word of a prompt and what the vocabulary makes of it. */
-export interface PromptWord {
-  readonly word: string;
-  /** Vocabulary pieces, without the end-of-word mark. */
-  readonly pieces: readonly string[];
-}
-
-export interface ClipTokenizer {
-  readonly modelMaxLength: number;
+/** CLIP's, whose rows are padded to a fixed length. */
+export interface ClipTokenizer extends Tokenizer {
   readonly bos: number;
   readonly eos: number;
   readonly pad: number;
-  encode(text: string): EncodedPrompt;
-  /** The words of a prompt (letters only; no digits, punctuation or special tokens) with their pieces, in order. */
-  words(text: string): PromptWord[];
-  /**
-   * Words of which the vocabulary knows nothing but single bytes: the model has learnt nothing of them. Words of one
-   * letter are never among them. With `words`, this tells a prompt of which a small model knows no word.
-   */
-  unknownWords(text: string): string[];
 }
 
 /**
@@ -101,10 +77,6 @@ export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
     eos,
     pad,
     words,
-    unknownWords: (text) =>
-      words(text)
-        .filter(({ word, pieces }) => word.length > 1 && pieces.every((p) => p.length === 1 || p === files.unknown))
-        .map(({ word }) => word),
     encode(text) {
       const tokens = tokensOf(text);
       const kept = tokens.slice(0, modelMaxLength - 2);

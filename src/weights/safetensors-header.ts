@@ -12,7 +12,6 @@
  */
 
 import { quoted } from "../platform/quoted.ts";
-import { atOnce } from "../platform/turns.ts";
 import { ELEMENT_BYTES, type ElementType, isElementType } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
 
@@ -41,18 +40,13 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Parses and checks a header.
+ * Parses and checks a header, in pieces, all but `JSON.parse` itself: a LoRA file is opened while others are served.
  * @param bytes the JSON, without its length.
  * @param dataBytes bytes of the file after the header.
  * @param file name for messages.
  * @throws WeightsError for anything the format does not allow.
  */
-export function parseHeader(bytes: Uint8Array, dataBytes: number, file: string): SafetensorsHeader {
-  return atOnce(parseHeaderInPieces(bytes, dataBytes, file));
-}
-
-/** The same in pieces, all but `JSON.parse` itself: a LoRA file is opened while others are served. */
-export function* parseHeaderInPieces(
+export function* parseHeader(
   bytes: Uint8Array,
   dataBytes: number,
   file: string,

@@ -12,7 +12,7 @@ import type { OpenFile } from "../platform/model-files.ts";
 import { inTurns } from "../platform/turns.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
 import { type FileSource, openRegularFile } from "./regular-file.ts";
-import { LONGEST_HEADER, parseHeaderInPieces, type TensorPlace } from "./safetensors-header.ts";
+import { LONGEST_HEADER, parseHeader, type TensorPlace } from "./safetensors-header.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
 export type { TensorEntry, TensorSet } from "./tensor-set.ts";
@@ -41,7 +41,7 @@ export async function openSafetensors(
     const json = new Uint8Array(headerBytes);
     await readExactly(handle, json, 8, file);
     const dataStart = 8 + headerBytes;
-    const header = await inTurns(parseHeaderInPieces(json, fileBytes - dataStart, file));
+    const header = await inTurns(parseHeader(json, fileBytes - dataStart, file));
     return tensorsOf(handle, file, dataStart, header.tensors, header.metadata);
   } catch (error) {
     await handle.close();

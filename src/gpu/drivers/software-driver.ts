@@ -217,7 +217,7 @@ let unpacked: Promise<string | undefined> | undefined;
  * Unpacks SwiftShader and its loader into the cache directory, unless they are there already.
  * @returns the ICD file; undefined where the package is not installed.
  */
-export function unpackSwiftShader(): Promise<string | undefined> {
+function unpackSwiftShader(): Promise<string | undefined> {
   unpacked ??= unpackOnce().catch((error: unknown) => {
     unpacked = undefined; // A full disk may be empty the next time.
     throw error;
