@@ -3,11 +3,12 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
+/** No more test files at a time than cores: many tests of transports have deadlines. */
 const CORES = availableParallelism();
 
-/** Tests that measure the clock or the memory of a process: one at a time, while nothing else runs. */
+/** Tests that measure the clock or the memory of a process, or flood a server: one at a time, while nothing else runs. */
 const TIMING = [
-  "transports/**/{bounds,operations,stopped}.test.ts",
+  "transports/**/{any-generator,bounds,hostile,operations,stopped}.test.ts",
   "test/turn-meter.test.ts",
   "test/security/**/*.test.ts",
   "src/platform/turns.test.ts",
@@ -37,11 +38,11 @@ const UNIT = [
  * A project without a device: its files run side by side. If such a test opens a device, it fails and says where it
  * belongs, so that the lists above stay true.
  */
-function parallel(name: string, groupOrder: number, maxWorkers: number, include: string[], exclude: string[]) {
+function parallel(name: string, groupOrder: number, include: string[], exclude: string[]) {
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, include, exclude, maxWorkers, sequence: { groupOrder } },
+    test: { name, include, exclude, maxWorkers: CORES, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -70,9 +71,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // The projects run one after another, in this order. A test that no list names is a device test.
     projects: [
-      parallel("unit", 1, CORES, UNIT, TIMING),
-      // They wait for timers and sockets two thirds of the time.
-      parallel("server", 2, 2 * CORES, SERVER, [...TIMING, ...BROWSER]),
+      parallel("unit", 1, UNIT, TIMING),
+      parallel("server", 2, SERVER, [...TIMING, ...BROWSER]),
       serial(
         "device",
         3,
