@@ -20,7 +20,7 @@ export interface SettingFacts {
   /** Other names in the environment, after our own. */
   readonly env?: readonly string[];
   /** A path: in the file it is relative to the file. */
-  readonly path?: true;
+  readonly isPath?: true;
 }
 
 function setting<T extends z.ZodType>(
@@ -58,7 +58,7 @@ export const configSchema = z.strictObject({
   ),
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
   model: setting(z.string().optional(), "a model in diffusers layout; default: the built-in landscapes", {
-    path: true,
+    isPath: true,
   }),
   adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
   precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
@@ -78,7 +78,7 @@ export const configSchema = z.strictObject({
     z.enum(["auto", "on", "off"]).default("auto"),
     "whether the first start on a GPU times the kernels and later starts use the fastest; auto: on hardware, without max_gpu_memory",
   ),
-  lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { path: true }),
+  lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { isPath: true }),
   cors_origins: setting(
     z.array(z.string()).default([]),
     "origins of other web pages that may use this server, such as https://app.example; * allows all",

@@ -45,10 +45,10 @@ export function loadConfig({ flags, env, file }: ConfigSources): Config {
   for (const setting of SETTINGS) {
     const variable = setting.variables.find((name) => env[name] !== undefined && env[name] !== "");
     const flagged = setting.flag === undefined ? undefined : flags[setting.flag.slice(2)];
-    const given = flagged ?? (variable === undefined ? undefined : env[variable]);
-    if (given === undefined) continue;
+    const value = flagged ?? (variable === undefined ? undefined : env[variable]);
+    if (value === undefined) continue;
     origin.set(setting.key, flagged === undefined ? (variable as string) : (setting.flag as string));
-    place(tree, setting.path_, typeof given === "string" ? typedValue(setting, given) : given);
+    place(tree, setting.path, typeof value === "string" ? typedValue(setting, value) : value);
   }
   const parsed = configSchema.safeParse(tree, { reportInput: false });
   if (parsed.success) return parsed.data;
@@ -81,7 +81,7 @@ function readConfigFile(file: string): Tree {
   delete settings.$schema;
   for (const setting of SETTINGS) {
     const value = settings[setting.key];
-    if (setting.path && typeof value === "string") settings[setting.key] = path.resolve(path.dirname(file), value);
+    if (setting.isPath && typeof value === "string") settings[setting.key] = path.resolve(path.dirname(file), value);
   }
   return settings;
 }

@@ -48,7 +48,7 @@ export interface DriverFindings {
   working: string[];
   lavapipe: Findings["lavapipe"];
   swiftShader: Findings["swiftShader"];
-  /** Of the drivers that work alone. */
+  /** Adapters of the drivers that work alone. */
   adapters: ProbedAdapter[];
 }
 

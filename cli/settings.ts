@@ -10,7 +10,7 @@ import { configSchema, type SettingFacts } from "./config-schema.ts";
 /** One leaf of the schema, under all its names. */
 export interface Setting extends SettingFacts {
   /** `["limits", "steps"]` */
-  readonly path_: readonly string[];
+  readonly path: readonly string[];
   /** `limits.steps` */
   readonly key: string;
   /** `--limits-steps`; undefined for secrets. */
@@ -38,7 +38,7 @@ function leaves(schema: z.ZodType, at: readonly string[]): Setting[] {
   return [
     {
       ...facts,
-      path_: at,
+      path: at,
       key: at.join("."),
       flag: facts.secret ? undefined : `--${name.replaceAll("_", "-")}`,
       variables: [`DAGUERRE_${name.toUpperCase()}`, ...(facts.env ?? [])],

@@ -5,20 +5,22 @@
  * of `events.ts`. Encoding pictures and speaking to clients is for whoever pulls.
  */
 
-import { randomInt } from "node:crypto";
-import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
-import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
+import type { LoadedModel } from "../diffusion/model.ts";
+import { PipelineError } from "../diffusion/request.ts";
+import { generate } from "../diffusion/run.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
+import { warmUp } from "../diffusion/warm-up.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
-import { loraFiles } from "./lora-files.ts";
+import { loadModel } from "./load-model.ts";
+import { toPipelineRequest } from "./pipeline-request.ts";
 import { type GenerationRequest, parseGeneration } from "./request.ts";
+import { toRunEvent } from "./run-events.ts";
 import { createRunQueue } from "./run-queue.ts";
-import { schedulerClass } from "./scheduler-names.ts";
 import { tuneMissing } from "./tuning.ts";
 import { useTuning } from "./tuning-cache.ts";
 
@@ -35,10 +37,11 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
+      families: options.families,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const [model] = await Promise.all([loading, useTuning(gpu)]);
@@ -60,10 +63,11 @@ function isToTune(gpu: Gpu, wanted: Tune): boolean {
   return wanted === "auto" ? gpu.facts.kind === "hardware" && gpu.maxBytes === undefined : wanted === "on";
 }
 
-function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Runtime {
+function runtimeOf(gpu: Gpu, model: LoadedModel, options: RuntimeOptions): Runtime {
   const queue = createRunQueue();
   const closing = new AbortController();
-  const { defaults } = model;
+  const { facts, fewStep } = model.family;
+  const { defaults } = facts;
 
   async function* run(input: unknown, { signal, takeUpdate }: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
     let request = parseGeneration(input);
@@ -127,12 +131,12 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
   return {
     adapter: gpu.facts,
     model: {
-      name: model.name,
+      name: facts.name,
       defaultWidth: defaults.width,
       defaultHeight: defaults.height,
       defaultSteps: defaults.steps,
       defaultGuidanceScale: defaults.guidanceScale,
-      fewStep: model.fewStep && { steps: model.fewStep.steps, guidanceScale: model.fewStep.guidanceScale },
+      fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
     },
     device: {
       get lost() {
@@ -146,91 +150,17 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
       },
     },
     warmUp: warm,
-    countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
+    countTokens: (text) => model.family.countTokens(text),
     textToImage: (input, options = {}) => run(input, options),
     imageToImage: (input, options = {}) => run(input, options),
     async close() {
       closing.abort(new DOMException("The runtime was closed", "AbortError"));
       // A run that is between two steps notices the signal before it touches the device again.
       await gpu.idle().catch(() => {});
-      model.destroy();
+      model.memory.destroy();
       gpu.close();
     },
   };
-}
-
-/** A checked request with what the model decides filled in. */
-async function toPipelineRequest(
-  model: DiffusionModel,
-  request: GenerationRequest,
-  options: RuntimeOptions,
-): Promise<PipelineRequest> {
-  const { defaults } = model;
-  const width = request.width ?? defaults.width;
-  const height = request.height ?? defaults.height;
-  const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
-  if (scheduler === null)
-    throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
-  const fewStep = request.few_step ? model.fewStep : undefined;
-  if (request.few_step && fewStep === undefined) {
-    throw new RequestError("few_step", "this model has no few-step variant");
-  }
-  return {
-    prompt: request.prompt,
-    negativePrompt: request.negative_prompt,
-    width,
-    height,
-    steps: request.num_inference_steps ?? fewStep?.steps ?? defaults.steps,
-    guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
-    fewStep: request.few_step,
-    // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
-    seed: request.seed ?? randomInt(2 ** 48 - 1),
-    generator: request.generator,
-    images: request.num_images,
-    loras: await loraFiles(request.loras, options.loraFolder),
-    scheduler: scheduler === undefined ? fewStep && fewStepScheduler(model) : { className: scheduler },
-    image: request.image && (await picture(request.image, { width, height })),
-    strength: request.strength,
-    previewEvery: request.preview_every,
-    previewDecoder: request.preview_decoder,
-  };
-}
-
-/** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
-async function picture(bytes: Uint8Array, size: { width: number; height: number }) {
-  const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, size);
-}
-
-/** What the variant was taught with. */
-function fewStepScheduler({ scheduler }: DiffusionModel) {
-  return { className: "DDIMScheduler", config: { ...scheduler.config, timestep_spacing: "trailing" } };
-}
-
-function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: PipelineRequest, begun: number): RunEvent {
-  switch (event.type) {
-    case "step": {
-      const { step, steps } = event;
-      return {
-        type: "progress",
-        step,
-        steps,
-        progress: step / steps,
-        elapsed_ms: Math.round(performance.now() - begun),
-      };
-    }
-    case "preview": {
-      const { step, steps, decoder, picture } = event;
-      return { type: "preview", picture, step, steps, progress: step / steps, decoder };
-    }
-    case "result": {
-      const timings = Object.fromEntries(Object.entries(event.timings).map(([phase, ms]) => [phase, Math.round(ms)]));
-      const warnings = event.warnings.length > 0 ? event.warnings : undefined;
-      return { type: "result", pictures: event.pictures, seed: run.seed, prompt: request.prompt, timings, warnings };
-    }
-    default:
-      return event satisfies never;
-  }
 }
 
 /**
@@ -238,7 +168,7 @@ function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: Pipel
  * it the request's or a variant of the model: the model itself was checked when it was loaded.
  */
 function toRequestError(error: unknown, request?: GenerationRequest): unknown {
-  if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
+  if (error instanceof PipelineError) return new RequestError(error.field, error.reason);
   if (error instanceof WeightsError) {
     const field = request && request.loras.length === 0 ? (request.few_step ? "few_step" : "width") : "loras";
     return new RequestError(field, error.message);

@@ -13,8 +13,8 @@
  * loop has been quiet for a moment. (No sleep at all would burn the core: on a crowded machine a turn is as often long
  * because the thread was not let run.)
  *
- * A turn costs 25 µs of CPU all the same. Who knows that work takes long asks for its promise only when it is nearly
- * due (`Gpu.idle`): until then nothing polls, and the thread sleeps as any server's does.
+ * A turn costs 25 µs of CPU all the same. A caller that knows that work takes long asks for its promise only when it is
+ * nearly due (`Gpu.idle`): until then nothing polls, and the thread sleeps as any server's does.
  */
 
 /** The longest that one turn of the event loop is held up, in ms. */
@@ -24,48 +24,61 @@ const BUSY_TURN_MS = 0.15;
 /** After a busy turn sleeps are short for this long, since work comes in bursts, in ms. */
 const QUIET_AFTER_MS = 2;
 const SHORT_SLEEP_MS = 0.1;
-/** Of a sleep before, what counts as waited: about what is left of it, so that turns are as long as they would be at its end. */
+/** The part of an earlier sleep that counts as waited, so that turns are as long as they would be at its end. */
 const COUNTED_OF_SLEEP = 0.1;
 
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
-let waiting = 0;
-let turning = false;
-let since = 0;
-let turnEnd = 0;
-let busyUntil = 0;
+/** The turns of the event loop in which the thread sleeps, for as long as anybody waits. */
+class SleepyTurns {
+  #waiting = 0;
+  #turning = false;
+  /** When the newest wait began, by `performance.now()`; so are the next two. */
+  #since = 0;
+  #turnEnd = 0;
+  #busyUntil = 0;
 
-function turn(): void {
-  if (waiting === 0) {
-    turning = false;
-    return;
+  begin(now: number, slept: number): void {
+    this.#waiting += 1;
+    this.#since = now - slept * COUNTED_OF_SLEEP;
+    if (this.#turning) return;
+    this.#turning = true;
+    this.#turnEnd = now;
+    setImmediate(this.#turn);
   }
-  const now = performance.now();
-  if (now - turnEnd > BUSY_TURN_MS) busyUntil = now + QUIET_AFTER_MS;
-  const sleep = Math.min(now < busyUntil ? SHORT_SLEEP_MS : MAX_SLEEP_MS, (now - since) / 8);
-  // Nobody ever notifies: this is a sleep, in the one form that JavaScript has.
-  if (sleep > 0) Atomics.wait(cell, 0, 0, sleep);
-  turnEnd = performance.now();
-  setImmediate(turn);
+
+  end(): void {
+    this.#waiting -= 1;
+  }
+
+  readonly #turn = (): void => {
+    if (this.#waiting === 0) {
+      this.#turning = false;
+      return;
+    }
+    const now = performance.now();
+    if (now - this.#turnEnd > BUSY_TURN_MS) this.#busyUntil = now + QUIET_AFTER_MS;
+    const sleep = Math.min(now < this.#busyUntil ? SHORT_SLEEP_MS : MAX_SLEEP_MS, (now - this.#since) / 8);
+    // Nobody ever notifies: this is a sleep, in the one form that JavaScript has.
+    if (sleep > 0) Atomics.wait(cell, 0, 0, sleep);
+    this.#turnEnd = performance.now();
+    setImmediate(this.#turn);
+  };
 }
+
+const turns = new SleepyTurns();
 
 /**
  * Awaits a promise of Dawn's (`mapAsync`, `onSubmittedWorkDone`, `createComputePipelineAsync`, …) while letting the
  * thread sleep. Resolves or rejects as `promise` does. Any number may wait at once; they share one loop, which ends
- * with the last of them. `slept`: what was waited for has taken so long already, and will be done soon, in ms.
+ * with the last of them.
+ * @param slept milliseconds that the work has taken already, if the caller has slept so long and it will be done soon.
  */
 export async function settle<T>(promise: Promise<T>, slept = 0): Promise<T> {
-  const now = performance.now();
-  waiting += 1;
-  since = now - slept * COUNTED_OF_SLEEP;
-  if (!turning) {
-    turning = true;
-    turnEnd = now;
-    setImmediate(turn);
-  }
+  turns.begin(performance.now(), slept);
   try {
     return await promise;
   } finally {
-    waiting -= 1;
+    turns.end();
   }
 }

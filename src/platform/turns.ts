@@ -10,7 +10,7 @@
  * is done in turns shares them: a turn of the loop holds one piece, however many runs and encodings there are.
  */
 
-/** Of the clock. Long enough that waiting costs little, and five times as short as anybody should have to wait. */
+/** Milliseconds by the clock. Long enough that waiting costs little, and five times as short as anybody should have to wait. */
 const PIECE_MS = 8;
 
 /** Those that wait, in order; each is resumed in a turn of its own. */

@@ -1,7 +1,7 @@
 // Byte-pair encoding (Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units") of one word:
 // its bytes are joined pair by pair, the pair of the lowest rank first, and of equal ranks the one furthest left.
 //
-// Of our own because a prompt may be one word of ten thousand letters, or ten thousand words: `@huggingface/tokenizers`
+// It is our own because a prompt may be one word of ten thousand letters, or ten thousand words: `@huggingface/tokenizers`
 // spells out each pair as JSON to look it up, and takes up to a quarter of a second for such a prompt, in one piece. Here
 // pieces are numbers, and it takes a tenth of that. The tests hold it against the library's and against the paper's.
 
@@ -62,7 +62,7 @@ export class BytePairs {
     for (let entry = this.#queue.pop(); entry !== undefined; entry = this.#queue.pop()) {
       const at = entry % this.#length;
       const rank = (entry - at) / this.#length;
-      // Of pairs that have changed meanwhile, entries are left behind. A piece that was joined has no next one.
+      // Entries of pairs that have changed meanwhile are left behind. A piece that was joined has no next one.
       if (this.#rankAt(at) === rank) this.#join(at, rank);
     }
     for (let at = 0; at < this.#length; at = this.#next[at]!) into.push(this.#piece[at]!);
@@ -85,7 +85,7 @@ export class BytePairs {
     }
   }
 
-  /** Of the piece at this place and the next one. */
+  /** The rank of the piece at this place joined with the next one. */
   #rankAt(at: number): number | undefined {
     const next = this.#next[at]!;
     if (next >= this.#length) return undefined;

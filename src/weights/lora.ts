@@ -43,12 +43,12 @@ export interface LoraDelta {
   readonly rank: number;
   /** alpha / rank; what `up · down` is multiplied by at strength 1. */
   readonly scale: number;
-  /** Of the module's weight: [1, 1] for a linear layer. */
+  /** Height and width of the kernel of the module's weight: [1, 1] for a linear layer. */
   readonly kernel: readonly [number, number];
 }
 
 export interface ResolveOptions {
-  /** Of the UNet, to number SGM blocks; counted in its first down block where not given. */
+  /** Layers in a block of the UNet, to number SGM blocks; counted in its first down block if left out. */
   readonly layersPerBlock?: number;
 }
 

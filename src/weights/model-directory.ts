@@ -16,7 +16,16 @@ import { fileAt, type ModelFiles, subfolder } from "../platform/model-files.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
-import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
+import {
+  COMPONENTS,
+  type ComponentKind,
+  IGNORED_PLACES,
+  type KnownClasses,
+  kindOfClass,
+  PIPELINES,
+  PLACES,
+  requiredBy,
+} from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
 import { openWeights } from "./weight-files.ts";
 
@@ -52,6 +61,8 @@ export interface ModelDirectory {
 export interface ModelDirectoryOptions {
   /** Which of several saved weights, such as "fp16". Without it the plain ones are taken, else "fp16". */
   readonly variant?: string | undefined;
+  /** Classes beside those of `model-classes.ts`. */
+  readonly known?: KnownClasses | undefined;
 }
 
 const INDEX_FILE = "model_index.json";
@@ -80,7 +91,7 @@ export async function openModelDirectory(
   const index = indexSchema.safeParse(await readJson(fileAt(files, INDEX_FILE), INDEX_FILE));
   if (!index.success) throw new WeightsError("model-config", "has no _class_name", { file: INDEX_FILE });
   const pipelineClass = index.data._class_name;
-  const required = Object.hasOwn(PIPELINES, pipelineClass) ? PIPELINES[pipelineClass]! : undefined;
+  const required = requiredBy(pipelineClass, options.known);
   if (required === undefined)
     throw new WeightsError(
       "model-class",
@@ -114,7 +125,7 @@ export async function openModelDirectory(
       continue;
     }
     const [library, className] = entry.data;
-    const kind = kindOf(name, library, className);
+    const kind = kindOf(name, library, className, options.known);
     components.set(
       name,
       await readComponent(subfolder(files, name), { name, className, kind, prefix: `${name}/` }, options),
@@ -143,7 +154,7 @@ export async function openComponentFolder(
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
-    const kind = Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className]! : undefined;
+    const kind = kindOfClass(className, options.known);
     if (kind === undefined) throw unknownComponent(className, file);
     return component(files, { name: files.name, className, kind, prefix: "" }, config, options);
   }
@@ -160,16 +171,15 @@ interface ComponentPlace {
   readonly prefix: string;
 }
 
-function kindOf(name: string, library: string, className: string): ComponentKind {
+function kindOf(name: string, library: string, className: string, known?: KnownClasses): ComponentKind {
   const file = INDEX_FILE;
   // A component's name is the name of a folder.
   if (!/^[A-Za-z0-9_-]+$/.test(name))
     throw new WeightsError("model-config", `component ${quoted(name)}: the name may have letters, digits, - and _`, {
       file,
     });
-  const known = (library === "diffusers" || library === "transformers") && Object.hasOwn(COMPONENTS, className);
-  if (!known) throw unknownComponent(className, file, name, library);
-  const kind = COMPONENTS[className]!;
+  const kind = library === "diffusers" || library === "transformers" ? kindOfClass(className, known) : undefined;
+  if (kind === undefined) throw unknownComponent(className, file, name, library);
   const wanted = Object.hasOwn(PLACES, name) ? PLACES[name]! : kind;
   if (kind !== wanted)
     throw new WeightsError(

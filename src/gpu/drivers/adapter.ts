@@ -57,7 +57,7 @@ export const DAWN_FLAGS: readonly string[] = [
 
 // What `create()` returned must stay referenced: if it is collected, the process aborts. One is kept for each set of
 // flags and drivers, so opening again after a loss adds none.
-const kept = new Map<string, GPU>();
+const entries = new Map<string, GPU>();
 
 /**
  * An entry into Dawn with our flags and these. Dawn's library is loaded here and not by importing this file, so that a
@@ -72,10 +72,10 @@ async function dawn(flags: readonly string[]): Promise<GPU> {
     throw new AdapterError(`Dawn (npm package webgpu) cannot be loaded on this machine: ${reason}`, [], error);
   }
   const key = JSON.stringify([flags, process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES]);
-  let gpu = kept.get(key);
+  let gpu = entries.get(key);
   if (gpu === undefined) {
     gpu = create([...DAWN_FLAGS, ...flags]);
-    kept.set(key, gpu);
+    entries.set(key, gpu);
   }
   return gpu;
 }
