@@ -4,6 +4,7 @@
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -101,6 +102,20 @@ describe("commands in passing", () => {
       ([, script]) => script!,
     );
     expect(Object.keys(scripts)).toEqual(expect.arrayContaining(named));
+  });
+});
+
+describe("files that documents name", () => {
+  /** A path of this repository: a folder, a slash, no place to fill in (`NAME`), no pattern. */
+  const PATH = /`((?:src|transports|cli|playground|shaders|test|tooling|docs|bench|examples)\/[\w./-]*)`/g;
+  const known = ["CONTRIBUTING.md", "docs/request-path.md"].map(async (name) =>
+    [...(await read(name)).matchAll(PATH)].map(([, path]) => [name, path!] as const),
+  );
+
+  it("exist", async () => {
+    const paths = (await Promise.all(known)).flat().filter(([, path]) => !/[A-Z]{3}/.test(path));
+    expect(paths.length).toBeGreaterThan(30);
+    expect(paths.filter(([, path]) => !existsSync(join(root, path)))).toEqual([]);
   });
 });
 
