@@ -30,6 +30,8 @@ export { type MapOptions, map } from "./src/jobs/map.ts";
 export type { AnyRun, Run, RunContext } from "./src/jobs/run.ts";
 export { WeightsError } from "./src/weights/errors.ts";
 export { type App, type AppOptions, createApp } from "./transports/app.ts";
+export { type Failure, failureResponse } from "./transports/failure.ts";
+export { type QueueOptions, queue } from "./transports/fal/fal-queue.ts";
 export {
   type ApiKey,
   type Authenticator,
@@ -39,26 +41,19 @@ export {
   ownerOf,
   type Principal,
   principalOf,
-} from "./transports/auth.ts";
-export { type Failure, failureResponse } from "./transports/failure.ts";
-export { type GateOptions, gate } from "./transports/gate.ts";
+} from "./transports/gate/auth.ts";
+export { type GateOptions, gate } from "./transports/gate/gate.ts";
+export { createRate, type Rate, type RateOptions, rateLimit } from "./transports/gate/rate.ts";
+export { type SessionOptions, sessionLimit } from "./transports/gate/session-limit.ts";
+export { tokenRoute } from "./transports/gate/token-route.ts";
+export { type ConnectionLimits, type Listening, listen } from "./transports/http/listen.ts";
+export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./transports/http/message.ts";
+export { type Mounted, type MountOptions, mount } from "./transports/http/mount.ts";
 export { cancelJob, jobStatus, updateJob } from "./transports/job-routes.ts";
 export { json } from "./transports/json.ts";
-export {
-  createRate,
-  type Rate,
-  type RateOptions,
-  rateLimit,
-  type SessionOptions,
-  sessionLimit,
-} from "./transports/limits.ts";
-export { type ConnectionLimits, type Listening, listen } from "./transports/listen.ts";
-export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./transports/message.ts";
-export { createMetrics, type Metrics } from "./transports/metrics.ts";
-export { type Mounted, type MountOptions, mount } from "./transports/mount.ts";
-export { type OpenAiOptions, openaiImages } from "./transports/openai.ts";
-export { type QueueOptions, queue } from "./transports/queue.ts";
+export { createMetrics, type Metrics } from "./transports/observe/metrics.ts";
+export { type OpenAiOptions, openaiImages } from "./transports/openai/images.ts";
+export { type RealtimeOptions, realtime } from "./transports/realtime/websocket.ts";
+export { addRoutes, type Route, type RouteGroup, type RouteRules, RouteTable } from "./transports/route.ts";
 export type { JobRequestOptions, Source } from "./transports/source.ts";
-export { resume, type SseOptions, sse } from "./transports/sse.ts";
-export { tokenRoute } from "./transports/token-route.ts";
-export { type RealtimeOptions, realtime } from "./transports/websocket.ts";
+export { resume, type SseOptions, sse } from "./transports/stream/sse.ts";

@@ -9,7 +9,7 @@ import { warmUp } from "../src/diffusion/warm-up.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
-import { useTuning } from "../src/engine/tuning-cache.ts";
+import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import { openGpu } from "../src/gpu/device.ts";
 import type { AdapterChoice, AdapterFacts } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
@@ -51,10 +51,11 @@ export async function bench(options: BenchOptions, write: (line: string) => void
   const begun = performance.now();
   const gpu = await openGpu({ adapter: options.adapter });
   try {
-    const tuned = await useTuning(gpu);
+    const choose = await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
     const model = await loadModel(gpu, options.model ?? builtInModel(), {
       precision,
+      choose,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const measured = await measure(model, options, performance.now() - begun);
@@ -62,7 +63,7 @@ export async function bench(options: BenchOptions, write: (line: string) => void
     write("");
     const [component] = model.family.step.needs(stepShape(model.family, model.family.facts.defaults));
     const weights = model.memory.weightSets.base.weights(component!).storage;
-    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: tuned > 0 })) write(`- ${line}`);
+    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: choose !== undefined })) write(`- ${line}`);
   } finally {
     gpu.close();
   }

@@ -5,7 +5,7 @@ import { latentSize, stepShape } from "../src/diffusion/shape.ts";
 import { stepSpec } from "../src/diffusion/step.ts";
 import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
-import { useTuning } from "../src/engine/tuning-cache.ts";
+import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import { openGpu } from "../src/gpu/device.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { KernelTime, Plan } from "../src/graph/plan.ts";
@@ -28,9 +28,9 @@ const WARM_UP = 2;
 export async function profile(options: ProfileOptions, write: (line: string) => void): Promise<void> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
-    await useTuning(gpu);
+    const choose = await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
-    const { family, memory } = await loadModel(gpu, options.model ?? builtInModel(), { precision });
+    const { family, memory } = await loadModel(gpu, options.model ?? builtInModel(), { precision, choose });
     const { facts, step, picture } = family;
     const { width, height } = options.size ?? facts.defaults;
     const { base } = memory.weightSets;

@@ -3,9 +3,9 @@ import type { Context } from "hono";
 import { faultOf } from "../src/faults/fault.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
-import { type InputOptions, readInput } from "./input.ts";
+import { type InputOptions, readInput } from "./http/input.ts";
 import { type OwnerOf, viewerOf } from "./source.ts";
-import { idHeaders } from "./wire.ts";
+import { idHeaders } from "./wire/wire.ts";
 
 export interface JobRouteOptions {
   /** Whose the requests of this client are; a job of somebody else is not there. */

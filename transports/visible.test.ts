@@ -4,12 +4,12 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { createJobs, type Jobs } from "../src/jobs/jobs.ts";
-import { createAuthenticator, guard, ownerOf } from "./auth.ts";
 import { failureResponse } from "./failure.ts";
+import { queue } from "./fal/fal-queue.ts";
+import { createAuthenticator, guard, ownerOf } from "./gate/auth.ts";
+import { type Listening, listen } from "./http/listen.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
-import { type Listening, listen } from "./listen.ts";
-import { queue } from "./queue.ts";
-import { resume, sse } from "./sse.ts";
+import { resume, sse } from "./stream/sse.ts";
 
 const authenticator = createAuthenticator({
   keys: [

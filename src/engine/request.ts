@@ -104,7 +104,8 @@ const lora = z
     error: "must have either a name or a path",
   });
 
-const fields = z.object({
+/** Every field by itself. */
+export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default(""),
   /** Pixels. Left out: the model's own. */
@@ -148,7 +149,7 @@ const fields = z.object({
 });
 
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
-export const generationSchema = fields
+export const generationSchema = generationFields
   .refine((value) => (value.width ?? 0) * (value.height ?? 0) <= LIMITS.maxPixels, {
     path: ["width"],
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
@@ -158,7 +159,7 @@ export const generationSchema = fields
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof fields>, "image_url">;
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url">;
 /** A request with nothing but words. */
 export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
 /** A request that starts from a picture. */
@@ -190,14 +191,14 @@ const OTHER_NAMES: Readonly<Record<string, keyof GenerationInput>> = {
 const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, "");
 const BY_PLAIN_NAME = new Map<string, string>([
   ...Object.entries(OTHER_NAMES),
-  ...Object.keys(fields.shape).map((name) => [plain(name), name] as const),
+  ...Object.keys(generationFields.shape).map((name) => [plain(name), name] as const),
 ]);
 
 /** Unknown fields that can only be a known one misspelt. */
 function nearMisses(input: Record<string, unknown>): RequestIssue[] {
   const issues: RequestIssue[] = [];
   for (const name of Object.keys(input)) {
-    if (Object.hasOwn(fields.shape, name)) continue;
+    if (Object.hasOwn(generationFields.shape, name)) continue;
     const meant = BY_PLAIN_NAME.get(plain(name));
     // Somebody who also sends the right name has written for several servers at once.
     if (meant === undefined || input[meant] !== undefined) continue;
@@ -261,9 +262,9 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
   const known: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     const field = PICTURE_NAMES[name] ?? name;
-    if (Object.hasOwn(fields.shape, field)) known[field] = value;
+    if (Object.hasOwn(generationFields.shape, field)) known[field] = value;
   }
-  const parsed = fields.partial().safeParse(known, { reportInput: true });
+  const parsed = generationFields.partial().safeParse(known, { reportInput: true });
   const issues = parsed.success ? nearMisses(given) : [...requestIssues(parsed.error), ...nearMisses(given)];
   const first = issues[0];
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
@@ -272,7 +273,7 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
 }
 
 /** What may change while a request runs. */
-export const updateSchema = fields
+export const updateSchema = generationFields
   .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
   .partial()
   // Without this, a default would be laid over what the run began with.
@@ -293,7 +294,8 @@ export function parseUpdate(input: unknown): GenerationUpdate {
   if (isPlainObject(given)) {
     issues.push(...nearMisses(given));
     for (const name of Object.keys(given)) {
-      if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(fields.shape, name) || IDS.has(name)) continue;
+      if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(generationFields.shape, name) || IDS.has(name))
+        continue;
       issues.push({ path: [name], message: "Cannot be changed while the run is under way", type: "value_error" });
     }
   }

@@ -30,7 +30,7 @@ import {
 import { toRunEvent } from "./run-events.ts";
 import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
-import { useTuning } from "./tuning-cache.ts";
+import { rememberedChoice } from "./tuning-cache.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -53,7 +53,8 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
       families: options.families,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
-    const [model] = await Promise.all([loading, useTuning(gpu)]);
+    const [model, choose] = await Promise.all([loading, rememberedChoice(gpu.facts)]);
+    if (choose) model.memory.useChoice(choose);
     return new ModelRuntime(gpu, model, options);
   } catch (error) {
     gpu.close();

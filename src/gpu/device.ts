@@ -31,6 +31,8 @@ export interface TextureShape {
   readonly format: "rgba32float" | "rgba32uint";
 }
 
+export type BoundResource = GPUBufferBinding | GPUTextureView;
+
 /** Bytes on the device, of buffers and textures. */
 export interface GpuMemory {
   readonly bytes: number;
@@ -53,6 +55,10 @@ export interface Gpu {
   readonly maxBindingBytes: number;
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
+  /** Longest side of a texture, in texels. */
+  readonly maxTextureDimension: number;
+  /** Memory of a workgroup, in bytes. */
+  readonly maxWorkgroupBytes: number;
   readonly memory: GpuMemory;
   /** Bytes that buffers and textures may take together; undefined: what the device has. */
   readonly maxBytes: number | undefined;
@@ -74,6 +80,10 @@ export interface Gpu {
    * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
    */
   pipeline(label: string, code: string): Promise<GPUComputePipeline>;
+  /** Binds a pipeline's group 0: `resources` by their binding numbers, undefined for those that it does not have. */
+  bind(label: string, pipeline: GPUComputePipeline, resources: readonly (BoundResource | undefined)[]): GPUBindGroup;
+  /** So many timestamps of the device's clock, to be written by passes. The caller destroys the set. */
+  timestamps(label: string, count: number): GPUQuerySet;
   /**
    * Resolves once all submitted work is done; throws the first error that the device reported for it. `likely`: the work
    * will hardly be done before, in ms; until then the device is not asked, and the thread is free.
@@ -109,6 +119,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const device = await requestDevice(adapter, "daguerre");
   const watch = watchDevice(device);
   const pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  const layouts = new WeakMap<GPUComputePipeline, GPUBindGroupLayout>();
   let bytes = 0;
   let peakBytes = 0;
   let largestBytes = 0;
@@ -171,6 +182,8 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
     storageAlignment: device.limits.minStorageBufferOffsetAlignment,
     uniformAlignment: device.limits.minUniformBufferOffsetAlignment,
+    maxTextureDimension: device.limits.maxTextureDimension2D,
+    maxWorkgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     get memory() {
       return { bytes, peakBytes, buffers: live.size, largestBytes };
     },
@@ -218,6 +231,14 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
       pipelines.set(code, compiling);
       return compiling;
     },
+    bind(label, pipeline, resources) {
+      // Dawn makes a new layout whenever it is asked for one.
+      const layout = layouts.get(pipeline) ?? pipeline.getBindGroupLayout(0);
+      layouts.set(pipeline, layout);
+      const entries = resources.flatMap((resource, binding) => (resource ? [{ binding, resource }] : []));
+      return device.createBindGroup({ label, layout, entries });
+    },
+    timestamps: (label, count) => device.createQuerySet({ label, type: "timestamp", count }),
     async idle(likely = 0) {
       watch.check();
       const slept = likely > 1 ? likely : 0;

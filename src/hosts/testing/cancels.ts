@@ -6,10 +6,10 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Hono } from "hono";
+import { listen } from "../../../transports/http/listen.ts";
 import { cancelJob } from "../../../transports/job-routes.ts";
 import { json } from "../../../transports/json.ts";
-import { listen } from "../../../transports/listen.ts";
-import { sse } from "../../../transports/sse.ts";
+import { sse } from "../../../transports/stream/sse.ts";
 import type { RunEvent } from "../../engine/events.ts";
 import type { GenerationRequest } from "../../engine/request.ts";
 import { createJobs } from "../../jobs/jobs.ts";
