@@ -71,7 +71,7 @@ export function faultOf(error: unknown): Fault {
     if (name === "TimeoutError") return { code: "timed-out", status: 504, message: "Timed out" };
     if (isZodIssues(issues)) return invalid(requestIssues({ issues }));
     if (typeof status === "number" && status >= 400 && status <= 599 && typeof message === "string") {
-      return shown(error, status, message);
+      return faultFrom(error, status, message);
     }
   }
   return { code: INTERNAL, status: 500, message: "Internal error" };
@@ -84,15 +84,15 @@ function invalid(issues: readonly RequestIssue[]): Fault {
 }
 
 /** The fields of a fault that an error has, each if it is of the right type, and no other field. */
-function shown(error: object, status: number, message: string): Fault {
+function faultFrom(error: object, status: number, message: string): Fault {
   const { code, field, issues, retryAfter } = error as Readonly<Record<string, unknown>>;
-  const listed = issueSchema.array().safeParse(issues);
+  const parsed = issueSchema.array().safeParse(issues);
   return {
     code: typeof code === "string" ? code : `http-${status}`,
     status,
     message,
     ...(typeof field === "string" && { field }),
-    ...(listed.success && { issues: listed.data }),
+    ...(parsed.success && { issues: parsed.data }),
     ...(typeof retryAfter === "number" && { retryAfter }),
   };
 }

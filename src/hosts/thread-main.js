@@ -13,9 +13,9 @@ process.dlopen = (...library) => {
   return dlopen.apply(process, library);
 };
 
-const loaded = import(workerData.module);
+const moduleImport = import(workerData.module);
 // A module that cannot be loaded is an error of each run.
-loaded.catch(() => {});
+moduleImport.catch(() => {});
 
 /** The run under way: `{ iterator, stop, wanted, readers }`; `readers` are waiting for a change. */
 let run;
@@ -32,7 +32,7 @@ async function start({ input, requestId, wanted }) {
     updates: { [Symbol.asyncIterator]: () => readUpdates(own) },
     wants: (slot) => own.wanted[slot] ?? true,
   };
-  const exported = (await loaded)[workerData.name];
+  const exported = (await moduleImport)[workerData.name];
   if (typeof exported !== "function") throw new TypeError(`${workerData.name} is not a function of the module`);
   const events = await exported(input, context);
   own.iterator = (events[Symbol.asyncIterator] ?? events[Symbol.iterator]).call(events);
@@ -84,14 +84,14 @@ async function answer(message) {
   }
 }
 
-function sayError(thrown) {
-  const { name = "Error", message = String(thrown), stack, ...fields } = fieldsOf(thrown);
+function sayError(error) {
+  const { name = "Error", message = String(error), stack, ...fields } = fieldsOf(error);
   say({ type: "error", error: { ...fields, name: String(name), message: String(message), stack: String(stack) } });
 }
 
 /** The fields that may make an error a fault, those of them that can be copied. */
-function fieldsOf(thrown) {
-  const { name, message, stack, code, status, field, issues, retryAfter } = thrown ?? {};
+function fieldsOf(error) {
+  const { name, message, stack, code, status, field, issues, retryAfter } = error ?? {};
   const fields = { name, message, stack, code, status, field, issues, retryAfter };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && isCopyable(value)));
 }

@@ -5,7 +5,7 @@
 import { type Viewer, visible } from "./visible.ts";
 
 /** What the directory needs to know of a job. */
-export interface Listed {
+export interface NamedJob {
   readonly id: string;
   readonly owner: string | undefined;
   readonly idempotencyKey: string | undefined;
@@ -19,7 +19,7 @@ interface PastId {
   readonly owner: string | undefined;
 }
 
-export class Directory<T extends Listed> {
+export class Directory<T extends NamedJob> {
   readonly #byId = new Map<string, Set<T>>();
   /** Jobs by key, of each owner. */
   readonly #byKey = new Map<string | undefined, Map<string, T>>();

@@ -38,7 +38,7 @@ export class JobLog<Event> {
   /** Nobody is owed the entries: the producer never waits. */
   #isFree = false;
   /** How far the fastest reader came before there were none. */
-  #reached = 0;
+  #furthest = 0;
   #makeRoom: (() => void) | undefined;
 
   constructor(limits: Partial<LogLimits> = {}) {
@@ -131,7 +131,7 @@ export class JobLog<Event> {
 
   #left(reader: Reader<Event>): void {
     this.#readers.delete(reader);
-    if (this.#readers.size === 0) this.#reached = Math.max(this.#reached, reader.position);
+    if (this.#readers.size === 0) this.#furthest = Math.max(this.#furthest, reader.position);
     this.#makeRoom?.();
   }
 
@@ -147,7 +147,7 @@ export class JobLog<Event> {
 
   #isCrowded(): boolean {
     if (this.#isFree || this.ended) return false;
-    let fastest = this.#readers.size === 0 ? this.#reached : 0;
+    let fastest = this.#readers.size === 0 ? this.#furthest : 0;
     for (const { position } of this.#readers) fastest = Math.max(fastest, position);
     const { entries } = this;
     let count = 0;

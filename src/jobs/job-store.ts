@@ -138,15 +138,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
   submit(input: Input, options: SubmitOptions = {}): Job<Input, Event> {
     const { id, owner, client, idempotencyKey } = options;
-    const answered = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, owner);
+    const earlier = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, owner);
     // One that failed or was cancelled is no answer to somebody who asks again.
-    if (answered !== undefined && answered.state !== "failed" && answered.state !== "cancelled") {
-      if (isSameInput(answered.asked, input)) return answered;
+    if (earlier !== undefined && earlier.state !== "failed" && earlier.state !== "cancelled") {
+      if (isSameInput(earlier.originalInput, input)) return earlier;
       throw new JobError("key-reused", "This idempotency key was used with another input");
     }
     const namesake = id === undefined ? undefined : this.#directory.own(id, owner);
     if (namesake !== undefined && namesake.endedAt === undefined) {
-      if (isSameInput(namesake.asked, input)) return namesake;
+      if (isSameInput(namesake.originalInput, input)) return namesake;
       throw new JobError("id-in-use", "A job with this request_id exists; choose another");
     }
     if (this.#isDraining) throw stopping();
@@ -256,8 +256,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     if (queuedEvent === undefined) return;
     let position = 0;
     for (const job of this.#line) {
-      if (job.announced !== position) job.log.append(queuedEvent(position), { slot: "queued" });
-      job.announced = position++;
+      if (job.announcedPosition !== position) job.log.append(queuedEvent(position), { slot: "queued" });
+      job.announcedPosition = position++;
     }
   }
 
@@ -298,11 +298,11 @@ const NAMES = new Set(["request_id", "input_id"]);
 
 /** Whether two inputs ask the same. */
 function isSameInput(one: unknown, other: unknown): boolean {
-  const asked = (input: unknown) =>
+  const question = (input: unknown) =>
     typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype
       ? Object.fromEntries(Object.entries(input).filter(([name, value]) => !NAMES.has(name) && value !== undefined))
       : input;
-  return isDeepStrictEqual(asked(one), asked(other));
+  return isDeepStrictEqual(question(one), question(other));
 }
 
 /** Options that were given as undefined are not given. */

@@ -123,7 +123,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly log: JobLog<Event>;
   readonly ended: Promise<void>;
   /** The input as it was submitted: a second submission is compared with it. */
-  readonly asked: Input;
+  readonly originalInput: Input;
   input: Input;
   /** Bytes of the input. */
   inputBytes: number;
@@ -132,7 +132,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   endedAt: number | undefined;
   error: unknown;
   /** The position that watchers were told last. */
-  announced: number | undefined;
+  announcedPosition: number | undefined;
   readonly #host: JobHost<Input, Event>;
   readonly #stop = new AbortController();
   readonly #updates = new Updates();
@@ -147,7 +147,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
 
   constructor(host: JobHost<Input, Event>, input: Input, options: SubmitOptions, limits: JobLimits) {
     this.#host = host;
-    this.asked = input;
+    this.originalInput = input;
     this.input = input;
     this.inputBytes = bytesOf(input);
     this.id = options.id ?? randomUUID();
@@ -190,13 +190,13 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     return reader;
   }
 
-  cancel(reason: unknown = cancelled()): boolean {
+  cancel(reason: unknown = cancellation()): boolean {
     if (this.endedAt !== undefined) return false;
-    const hasWaited = this.#host.leaveLine(this);
+    const wasWaiting = this.#host.leaveLine(this);
     const wasCancelled = (reason as Error | undefined)?.name === "AbortError";
     this.#end(wasCancelled ? "cancelled" : "failed", { error: reason });
     this.#stop.abort(reason);
-    if (hasWaited) this.#host.pump();
+    if (wasWaiting) this.#host.pump();
     return true;
   }
 
@@ -286,7 +286,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   };
 }
 
-const cancelled = () => new DOMException("Cancelled", "AbortError");
+const cancellation = () => new DOMException("Cancelled", "AbortError");
 
 /** The result stays in the log whatever its bound. */
 function isResult(event: unknown): boolean {

@@ -5,7 +5,7 @@
  */
 
 /** What a line needs to know of a job. */
-export interface Waiting {
+export interface WaitingJob {
   /** Against whom it counts; undefined: nobody in particular. */
   readonly client: string | undefined;
   /** Bytes of its input. */
@@ -19,7 +19,7 @@ export interface LineLimits {
   readonly maxQueuedBytes: number;
 }
 
-export class Line<T extends Waiting> {
+export class Line<T extends WaitingJob> {
   readonly #limits: LineLimits;
   readonly #places: { readonly job: T; readonly round: number }[] = [];
   /** The round of each client's last job in the line. */
@@ -85,6 +85,6 @@ export class Line<T extends Waiting> {
   }
 }
 
-function bytesOfAll(jobs: readonly Waiting[]): number {
+function bytesOfAll(jobs: readonly WaitingJob[]): number {
   return jobs.reduce((sum, { inputBytes }) => sum + inputBytes, 0);
 }

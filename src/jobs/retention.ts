@@ -4,7 +4,7 @@
  */
 
 /** What retention needs to know of a job that has ended. */
-export interface Retained {
+export interface EndedJob {
   /** Against whom it counts; undefined: nobody in particular. */
   readonly client: string | undefined;
   /** Bytes that it holds: its input and its log. */
@@ -29,7 +29,7 @@ interface Share<T> {
   readonly jobs: Set<T>;
 }
 
-export class Retention<T extends Retained> {
+export class Retention<T extends EndedJob> {
   readonly #limits: RetentionLimits;
   readonly #forget: (job: T) => void;
   readonly #shares = new Map<string | undefined, Share<T>>();
