@@ -7,7 +7,7 @@ const BUNDLED = ["commander", "zod"];
 
 export default defineConfig([
   {
-    entry: { index: "index.ts", cli: "cli/main.ts" },
+    entry: { index: "index.ts", cli: "cli/main.ts", "thread-main": "src/hosts/thread-main.js" },
     platform: "node",
     target: "node20",
     format: "esm",

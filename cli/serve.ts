@@ -49,10 +49,8 @@ export async function serve(
     log.error({ err: error, request_id: requestId }, "request failed");
   let warming = true;
   const app = createApp({
-    run: ({ image, ...input }, { signal, takeUpdate }) =>
-      image === undefined
-        ? runtime.textToImage(input, { signal, takeUpdate })
-        : runtime.imageToImage({ ...input, image }, { signal, takeUpdate }),
+    run: ({ image, ...input }, context) =>
+      image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({
       version,
       adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },

@@ -11,7 +11,7 @@ import type { Run } from "../src/jobs/run.ts";
 import { wholeAddress } from "./address.ts";
 import { createAuthenticator, ownerOf, principalOf } from "./auth.ts";
 import { docsPage } from "./docs.ts";
-import { failureOf, failureResponse, type InputSource } from "./failure.ts";
+import { failureOf, failureResponse, type InputSource, isServerFault } from "./failure.ts";
 import { type GateOptions, gate, refusal } from "./gate.ts";
 import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 import { json } from "./json.ts";
@@ -178,7 +178,7 @@ export function createApp(options: AppOptions): App {
   app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {
     const failure = failureOf(error);
-    if (failure.status >= 500) onError?.(error);
+    if (isServerFault(error)) onError?.(error);
     return refusal(c, failure);
   });
   return Object.assign(app, {

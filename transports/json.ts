@@ -7,7 +7,7 @@
 import type { Context } from "hono";
 import { JobError } from "../src/jobs/job-errors.ts";
 import type { LogReader } from "../src/jobs/job-log.ts";
-import { failureOf, failureResponse } from "./failure.ts";
+import { failureOf, failureResponse, isServerFault } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
 import { JsonText } from "./json-text.ts";
 import { jsonAnswer } from "./outflow.ts";
@@ -30,11 +30,12 @@ export function json<Input, Event>(
       const job = submit(c, jobs, input, options, { id: envelope.requestId });
       // The job of an idempotency key has the id of the request that came first.
       envelope = { ...envelopeOf(job.input), requestId: job.id };
-      const { type: _, ...answer } = await wireEvent(await resultOf(job.watch(), c.req.raw.signal), envelope);
+      const reader = job.watch({ wants: (slot) => slot !== "preview" });
+      const { type: _, ...answer } = await wireEvent(await resultOf(reader, c.req.raw.signal), envelope);
       return jsonAnswer(c, JsonText.of(answer), idHeaders(envelope), options);
     } catch (error) {
       const failure = failureOf(error, inputSource(c));
-      if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
+      if (isServerFault(error)) options.onError?.(error, envelope.requestId);
       return failureResponse(failure, idHeaders(envelope));
     }
   };

@@ -11,11 +11,10 @@ import { Base64Text } from "../src/engine/base64-text.ts";
 import type { Picture, RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { encodePicture, PREVIEW_QUALITY } from "../src/image/encode.ts";
-import { JobError } from "../src/jobs/job-errors.ts";
 import type { LogEntry, LogReader } from "../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { ownerOf } from "./auth.ts";
-import { CANCELLED, type Failure, failureOf } from "./failure.ts";
+import { CANCELLED, type Failure, failureOf, isServerFault } from "./failure.ts";
 import { readForm } from "./form.ts";
 import { type BodyOptions, readJson } from "./input.ts";
 import { JsonText } from "./json-text.ts";
@@ -77,7 +76,7 @@ async function answer(
   let envelope = envelopeOf(undefined);
   const fail = (error: unknown): Failure => {
     const failure = failureOf(error);
-    if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
+    if (isServerFault(error)) options.onError?.(error, envelope.requestId);
     return failure;
   };
   try {

@@ -69,7 +69,7 @@ export const ANSWERS = {
     last_event_id: z.int(),
   }),
   Done: z.object({
-    status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]),
+    status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_UPDATABLE", "NOT_FOUND"]),
     detail: z.string().optional(),
   }),
   Token: z.object({
@@ -297,6 +297,7 @@ export const ROUTES: readonly RouteDescription[] = [
     answers: {
       202: { description: "asked", schema: "Done" },
       400: { description: "ended already", schema: "Done" },
+      409: { description: "the run takes no changes", schema: "Done" },
       422: failure("fields at fault"),
       ...COMMON,
       ...GONE,

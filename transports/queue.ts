@@ -18,7 +18,7 @@ import { JobError } from "../src/jobs/job-errors.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { wholeAddress } from "./address.ts";
 import { ownerOf } from "./auth.ts";
-import { failureOf, failureResponse, type InputSource } from "./failure.ts";
+import { failureOf, failureResponse, type InputSource, isServerFault } from "./failure.ts";
 import { type BodyOptions, readInput } from "./input.ts";
 import { asciiJson, JsonText } from "./json-text.ts";
 import { clientOf } from "./limits.ts";
@@ -51,7 +51,7 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
       return await work(c);
     } catch (error) {
       const failure = failureOf(error);
-      if (failure.status >= 500 && !(error instanceof JobError)) onError?.(error, "");
+      if (isServerFault(error)) onError?.(error, "");
       return failureResponse(failure);
     }
   };
@@ -102,13 +102,8 @@ export function queue(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOpt
     }),
   );
   const cancel = (c: Context) => {
-    let job: ImageJob;
-    try {
-      job = jobOf(c);
-    } catch (error) {
-      if (error instanceof JobError) return c.json({ status: "NOT_FOUND" }, 404);
-      throw error;
-    }
+    const job = jobs.get(c.req.param("id") ?? "", viewerOf(c, ownerOf));
+    if (job === undefined) return c.json({ status: "NOT_FOUND" }, 404);
     return job.cancel()
       ? c.json({ status: "CANCELLATION_REQUESTED" }, 202)
       : c.json({ status: "ALREADY_COMPLETED" }, 400);
@@ -199,7 +194,7 @@ function statusStream(
 ): Response {
   const encoder = new TextEncoder();
   const block = (logs: QueueLog[]) => encoder.encode(`data: ${asciiJson(statusOf(job, withLogs ? logs : null))}\n\n`);
-  const reader = job.watch();
+  const reader = job.watch({ wants: (slot) => slot !== "preview" });
   let completed = false;
   const body = new ReadableStream<Uint8Array>(
     {

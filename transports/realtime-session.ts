@@ -16,9 +16,10 @@ import { randomUUID } from "node:crypto";
 import { RequestError } from "../src/engine/errors.ts";
 import type { EncodedPicture } from "../src/image/encode.ts";
 import { type Account, type Hold, PROCESS_ACCOUNT } from "../src/jobs/account.ts";
-import { bytesOf, type LogEntry, type LogReader } from "../src/jobs/job-log.ts";
+import { bytesOf } from "../src/jobs/bytes-of.ts";
+import type { LogEntry, LogReader } from "../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
-import { type Failure, failureOf } from "./failure.ts";
+import { type Failure, failureOf, isServerFault } from "./failure.ts";
 import { pack } from "./msgpack.ts";
 import { type PreviewPace, previewPace } from "./preview-pace.ts";
 import { type Envelope, envelopeOf, errorEvent, wireEvent } from "./wire.ts";
@@ -312,7 +313,7 @@ export function createSession<Input, Event>(jobs: Jobs<Input, Event>, options: S
     let failure: Failure | undefined;
     const failed = (error: unknown) => {
       failure = failureOf(error);
-      if (failure.status >= 500) onError?.(error, entry.requestId);
+      if (isServerFault(error)) onError?.(error, entry.requestId);
       return errorEvent(failure, envelope);
     };
     if ("error" in read) {

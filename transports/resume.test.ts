@@ -284,6 +284,46 @@ describe("jobs over HTTP", () => {
     await until(() => record.ended);
   });
 
+  it("are changed while they wait or while their run reads changes; 409 for another run", async () => {
+    const prompts: string[] = [];
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const run: AnyRun<GradientInput, { type: string }> = async function* ({ prompt }, { updates }) {
+      prompts.push(prompt);
+      if (prompt === "reads") {
+        for await (const change of updates!) {
+          prompts.push(String(change.prompt));
+          break;
+        }
+      } else await released;
+      yield { type: "result" };
+    };
+    const url = await serving(run, { concurrency: 1 });
+    const ask = (id: string, prompt: string) => {
+      const body = JSON.stringify({ prompt, request_id: id });
+      return fetch(`${url}/stream?detached=true`, { method: "POST", body });
+    };
+    const change = async (id: string, prompt: string) => {
+      const answer = await fetch(`${url}/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ prompt }) });
+      return { status: answer.status, body: await answer.json() };
+    };
+    const streams = [await ask("deaf", "runs"), await ask("waits", "waits"), await ask("reads", "waits too")];
+    expect(await change("deaf", "y")).toEqual({
+      status: 409,
+      body: { status: "NOT_UPDATABLE", detail: "This job runs already and takes no changes" },
+    });
+    expect(await change("waits", "changed")).toMatchObject({ status: 202, body: { status: "UPDATE_REQUESTED" } });
+    expect(await change("reads", "reads")).toMatchObject({ status: 202 });
+    release();
+    await until(() => prompts.includes("reads"));
+    expect(await change("reads", "read")).toMatchObject({ status: 202 });
+    for (const stream of streams) await stream.text();
+    expect(prompts).toEqual(["runs", "changed", "reads", "read"]);
+    expect(await change("reads", "late")).toMatchObject({ status: 400, body: { status: "ALREADY_COMPLETED" } });
+  });
+
   it("go on detached when nobody watches", async () => {
     const url = await serving(gradientRun());
     const body = JSON.stringify({ prompt: "x", request_id: "a", num_inference_steps: 20, step_ms: 5 });

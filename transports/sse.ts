@@ -25,10 +25,9 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { LRUCache } from "lru-cache";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
-import { JobError } from "../src/jobs/job-errors.ts";
 import type { LogEntry } from "../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
-import { failureOf, failureResponse } from "./failure.ts";
+import { failureOf, failureResponse, isServerFault } from "./failure.ts";
 import { inputSource, readInput } from "./input.ts";
 import { Outflow, type Said } from "./outflow.ts";
 import { previewPace } from "./preview-pace.ts";
@@ -115,7 +114,7 @@ export function resume<Input, Event>(
 
 function refused<Input>(c: Context, error: unknown, headers: Record<string, string>, { onError }: SseOptions<Input>) {
   const failure = failureOf(error, inputSource(c));
-  if (failure.status >= 500 && !(error instanceof JobError)) onError?.(error, headers["x-request-id"] ?? "");
+  if (isServerFault(error)) onError?.(error, headers["x-request-id"] ?? "");
   return failureResponse(failure, headers);
 }
 
@@ -202,7 +201,7 @@ async function stream<Input, Event>(
       }
     }
     const failure = failureOf(fault, source);
-    if (failure.status >= 500) onError?.(fault, job.id);
+    if (isServerFault(fault)) onError?.(fault, job.id);
     return { said: format.error(entry.id, errorEvent(failure, envelope)), failed: true };
   };
   const form = JSON.stringify([contentType, envelope, source]);

@@ -134,11 +134,12 @@ describe("a session", () => {
 
   it("hands changes to the run while it is under way, and lays defaults under requests", async () => {
     const taken: unknown[] = [];
-    const run: Run<Input, RunEvent> = async function* (input, { takeUpdate }) {
+    const run: Run<Input, RunEvent> = async function* (input, { updates }) {
+      void (async () => {
+        for await (const update of updates!) taken.push(update);
+      })();
       for (let step = 1; step <= 40; step++) {
         await sleep(10);
-        const update = takeUpdate?.();
-        if (update !== undefined) taken.push(update);
         yield { type: "progress", step, steps: 40, progress: step / 40, elapsed_ms: 0 };
       }
       yield { type: "result", pictures: [], seed: 1, prompt: `${input.prompt} ${input.side}`, timings: {} };
@@ -151,6 +152,21 @@ describe("a session", () => {
     await until(() => client.result("r1") !== undefined);
     expect(client.result("r1").prompt).toBe("x 9");
     expect(taken).toEqual([{ request_id: "r1", prompt: "y", guidance_scale: 3 }]);
+  });
+
+  it("says that a run takes no changes", async () => {
+    const client = await connect(await serving(gradientRun()));
+    client.send({ prompt: "x", request_id: "r1", step_ms: 20 });
+    await until(() => client.of("r1").length > 0);
+    client.send({ type: "update", request_id: "r1", prompt: "y" });
+    await until(() => client.control.some(({ error }) => error === "HTTP_409"));
+    expect(client.control).toContainEqual({
+      type: "x-fal-error",
+      error: "HTTP_409",
+      reason: "This job runs already and takes no changes",
+      request_id: "r1",
+    });
+    await until(() => client.result("r1") !== undefined);
   });
 
   it("says what is wrong with a request and goes on", async () => {

@@ -4,10 +4,8 @@ import { createApp, createRuntime } from "daguerre";
 export async function pictures() {
   const runtime = await createRuntime();
   const app = createApp({
-    run: ({ image, ...input }, { signal }) =>
-      image === undefined
-        ? runtime.textToImage(input, { signal })
-        : runtime.imageToImage({ ...input, image }, { signal }),
+    run: ({ image, ...input }, context) =>
+      image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ model: runtime.model.name }),
     onError: console.error,
   });

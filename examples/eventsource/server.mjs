@@ -7,7 +7,7 @@ import { Hono } from "hono";
 const runtime = await createRuntime();
 const page = await readFile(new URL("page.html", import.meta.url), "utf8");
 const daguerre = createApp({
-  run: (input, { signal }) => runtime.textToImage(input, { signal }),
+  run: (input, context) => runtime.textToImage(input, context),
   health: () => ({ model: runtime.model.name }),
   onError: console.error,
 });

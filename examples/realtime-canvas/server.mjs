@@ -11,10 +11,8 @@ const page = await readFile(new URL("page.html", import.meta.url), "utf8");
 const msgpack = await readFile(createRequire(import.meta.url).resolve("@msgpack/msgpack/dist.umd/msgpack.min.js"));
 
 const daguerre = createApp({
-  run: ({ image, ...input }, { signal }) =>
-    image === undefined
-      ? runtime.textToImage(input, { signal })
-      : runtime.imageToImage({ ...input, image }, { signal }),
+  run: ({ image, ...input }, context) =>
+    image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
   health: () => ({ model: runtime.model.name }),
   onError: console.error,
 });

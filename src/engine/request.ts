@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { requestIssues } from "../faults/request-issues.ts";
 import { Base64Text } from "./base64-text.ts";
 import { RequestError, type RequestIssue } from "./errors.ts";
 
@@ -324,61 +325,4 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
     return { name: asked, scale };
   });
   return { ...request, loras };
-}
-
-/** What zod found, in pydantic's vocabulary, which is what fal's clients show. */
-export function requestIssues(error: z.ZodError): RequestIssue[] {
-  return error.issues.map((issue) => ({
-    path: issue.path.filter((part) => typeof part !== "symbol"),
-    ...wording(issue),
-  }));
-}
-
-/** pydantic's name for a wrong type, by zod's name for the right one. */
-const TYPE_NAMES: Readonly<Record<string, string>> = {
-  int: "int_type",
-  number: "float_type",
-  string: "string_type",
-  boolean: "bool_type",
-  array: "list_type",
-  object: "model_attributes_type",
-};
-
-function wording(issue: z.core.$ZodIssue): { message: string; type: string } {
-  switch (issue.code) {
-    case "invalid_type":
-      if (issue.input === undefined) return { message: "Field required", type: "missing" };
-      return { message: issue.message, type: TYPE_NAMES[issue.expected] ?? "value_error" };
-    case "too_big":
-      if (issue.origin === "string") {
-        return { message: `String should have at most ${issue.maximum} characters`, type: "string_too_long" };
-      }
-      if (issue.origin === "array") {
-        return { message: `List should have at most ${issue.maximum} items`, type: "too_long" };
-      }
-      return issue.inclusive === false
-        ? { message: `Input should be less than ${issue.maximum}`, type: "less_than" }
-        : { message: `Input should be less than or equal to ${issue.maximum}`, type: "less_than_equal" };
-    case "too_small":
-      if (issue.origin === "string") {
-        return { message: `String should have at least ${issue.minimum} characters`, type: "string_too_short" };
-      }
-      if (issue.origin === "array") {
-        return { message: `List should have at least ${issue.minimum} items`, type: "too_short" };
-      }
-      return issue.inclusive === false
-        ? { message: `Input should be greater than ${issue.minimum}`, type: "greater_than" }
-        : { message: `Input should be greater than or equal to ${issue.minimum}`, type: "greater_than_equal" };
-    case "not_multiple_of":
-      return { message: `Input should be a multiple of ${issue.divisor}`, type: "multiple_of" };
-    case "invalid_value":
-      return {
-        message: `Input should be one of ${issue.values.map((value) => `'${String(value)}'`).join(", ")}`,
-        type: "literal_error",
-      };
-    case "invalid_format":
-      return { message: issue.message, type: "string_pattern_mismatch" };
-    default:
-      return { message: issue.message, type: "value_error" };
-  }
 }
