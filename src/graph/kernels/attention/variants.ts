@@ -1,8 +1,10 @@
 /** The variants of attention. Of those that cost the same, the rule takes the one that stands first. */
 
+import type { KernelVariant } from "../variant.ts";
 import { matrix } from "./matrix.ts";
+import type { Attention } from "./operation.ts";
 import { subgroup } from "./subgroup.ts";
 import { textured } from "./textured.ts";
 import { tiled } from "./tiled.ts";
 
-export const ATTENTIONS = [matrix, textured, subgroup, tiled] as const;
+export const ATTENTIONS = [matrix, textured, subgroup, tiled] as const satisfies readonly KernelVariant<Attention>[];
