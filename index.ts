@@ -27,5 +27,8 @@ export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValida
 export * from "./src/hosts/index.ts";
 export { encodePicture } from "./src/image/encode.ts";
 export * from "./src/jobs/index.ts";
+export { folderFiles } from "./src/platform/folder-files.ts";
+export { memoryFiles } from "./src/platform/memory-files.ts";
+export { FileError, type ModelFiles, type OpenFile } from "./src/platform/model-files.ts";
 export { WeightsError } from "./src/weights/errors.ts";
 export * from "./transports/index.ts";

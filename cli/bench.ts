@@ -6,27 +6,15 @@ import type { PipelineEvent } from "../src/diffusion/request.ts";
 import { generate } from "../src/diffusion/run.ts";
 import { stepShape } from "../src/diffusion/shape.ts";
 import { warmUp } from "../src/diffusion/warm-up.ts";
-import type { LoadProgress } from "../src/engine/contract.ts";
-import { loadModel } from "../src/engine/load-model.ts";
-import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
-import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
-import { openGpu } from "../src/gpu/device.ts";
-import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
+import { type ModelOptions, withModel } from "./model.ts";
 
-export interface BenchOptions {
-  /** A diffusers folder; without it the built-in model. */
-  readonly model?: string;
-  readonly adapter?: AdapterChoice;
-  readonly precision: "auto" | Precision;
-  /** Pixels; without it the model's own size. */
-  readonly size?: { readonly width: number; readonly height: number };
+export interface BenchOptions extends ModelOptions {
   /** Without it the model's own. */
   readonly steps?: number;
   /** Pictures of which the median counts. */
   readonly rounds: number;
-  readonly onProgress?: (progress: LoadProgress) => void;
 }
 
 /** Milliseconds, and bytes on the device. */
@@ -48,26 +36,16 @@ export interface Measured {
 }
 
 /** Loads, compiles, draws `rounds` pictures, and prints one table and what follows from it. */
-export async function bench(options: BenchOptions, write: (line: string) => void): Promise<void> {
+export function bench(options: BenchOptions, write: (line: string) => void): Promise<void> {
   const begun = performance.now();
-  const gpu = await openGpu({ adapter: options.adapter });
-  try {
-    const choose = await rememberedChoice(gpu.facts);
-    const precision = precisionOn(gpu, options.precision);
-    const model = await loadModel(gpu, options.model ?? builtInModel(), {
-      precision,
-      choose,
-      onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
-    });
-    const measured = await measure(model, options, performance.now() - begun);
+  return withModel(options, async ({ gpu, model, precision, size, isTuned }) => {
+    const measured = await measure(model, { ...options, size }, performance.now() - begun);
     for (const line of table(model, precision, measured)) write(line);
     write("");
     const [component] = model.family.step.needs(stepShape(model.family, model.family.facts.defaults));
     const weights = model.memory.weightSets.base.weights(component!).storage;
-    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: choose !== undefined })) write(`- ${line}`);
-  } finally {
-    gpu.close();
-  }
+    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: isTuned })) write(`- ${line}`);
+  });
 }
 
 type Result = Extract<PipelineEvent, { type: "result" }>;

@@ -3,20 +3,10 @@
 import { decoderSpec } from "../src/diffusion/latents.ts";
 import { latentSize, stepShape } from "../src/diffusion/shape.ts";
 import { stepSpec } from "../src/diffusion/step.ts";
-import { loadModel } from "../src/engine/load-model.ts";
-import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
-import { rememberedChoice } from "../src/engine/tuning-cache.ts";
-import { openGpu } from "../src/gpu/device.ts";
-import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { KernelTime, Plan } from "../src/graph/plan.ts";
+import { type ModelOptions, withModel } from "./model.ts";
 
-export interface ProfileOptions {
-  /** A diffusers folder; without it the built-in model. */
-  readonly model?: string;
-  readonly adapter?: AdapterChoice;
-  readonly precision: "auto" | "f32" | "f16";
-  /** Pixels; without it the model's own size. */
-  readonly size?: { readonly width: number; readonly height: number };
+export interface ProfileOptions extends ModelOptions {
   /** Rows of the table of layers. */
   readonly layers: number;
 }
@@ -25,18 +15,13 @@ export interface ProfileOptions {
 const WARM_UP = 2;
 
 /** Prints tables of one denoising step (with guidance) and of one decoded picture. */
-export async function profile(options: ProfileOptions, write: (line: string) => void): Promise<void> {
-  const gpu = await openGpu({ adapter: options.adapter });
-  try {
-    const choose = await rememberedChoice(gpu.facts);
-    const precision = precisionOn(gpu, options.precision);
-    const { family, memory } = await loadModel(gpu, options.model ?? builtInModel(), { precision, choose });
+export function profile(options: ProfileOptions, write: (line: string) => void): Promise<void> {
+  return withModel(options, async ({ model: { family, memory }, size, heading }) => {
     const { facts, step, picture } = family;
-    const { width, height } = options.size ?? facts.defaults;
     const { base } = memory.weightSets;
-    write(`${facts.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
+    write(heading);
 
-    const shape = stepShape(family, { width, height, guidanceScale: Math.max(2, facts.defaults.guidanceScale) });
+    const shape = stepShape(family, { ...size, guidanceScale: Math.max(2, facts.defaults.guidanceScale) });
     const denoiser = await memory.compile(stepSpec(step, shape), base);
     const guidance = shape.branches > 1 ? "with guidance" : "without guidance";
     write(
@@ -45,12 +30,10 @@ export async function profile(options: ProfileOptions, write: (line: string) => 
     report(await measure(denoiser), options.layers, write);
     denoiser.destroy();
 
-    const decoder = await memory.compile(decoderSpec(picture.full, latentSize(family, { width, height })), base);
+    const decoder = await memory.compile(decoderSpec(picture.full, latentSize(family, size)), base);
     write(`\none picture decoded: ${decoder.dispatches} dispatches, ${megabytes(decoder.arenaBytes)} of activations`);
     report(await measure(decoder), options.layers, write);
-  } finally {
-    gpu.close();
-  }
+  });
 }
 
 async function measure(plan: Plan): Promise<KernelTime[]> {

@@ -11,10 +11,10 @@ import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import type { Plan, Range } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { quads, type Tensor } from "../graph/tensor.ts";
+import type { ComponentId } from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 import { inTurns } from "../platform/turns.ts";
-import type { PictureCoder } from "./model.ts";
 
 /** RGBA8 pixels, row by row from the top left. */
 export interface Pixels {
@@ -58,6 +58,12 @@ export function recordLatentInput(g: Recorder, decoder: Autoencoder, size: Laten
   const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
   const x = modelInput(g, latents, scale, 1, "unscale");
   return decoder.shiftFactor === 0 ? x : g.affine(x, "shift", { shift: decoder.shiftFactor });
+}
+
+/** An autoencoder, and the component that its weights are. */
+export interface PictureCoder {
+  readonly component: ComponentId;
+  readonly autoencoder: Autoencoder;
 }
 
 /** The plan of one picture's decoder. */

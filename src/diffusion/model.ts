@@ -8,9 +8,9 @@ import type { Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { ModelMemory, PlanSpec } from "../memory/model-memory.ts";
-import type { Autoencoder } from "../models/autoencoder.ts";
+import type { ModelFiles } from "../platform/model-files.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
-import type { LatentRgb, LatentSize } from "./latents.ts";
+import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
 
@@ -51,12 +51,6 @@ export interface StepModel<Conditioning = unknown> {
   writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
 }
 
-/** An autoencoder, and the component that its weights are. */
-export interface PictureCoder {
-  readonly component: ComponentId;
-  readonly autoencoder: Autoencoder;
-}
-
 /** From latents to pictures and back. */
 export interface PictureModel {
   readonly full: PictureCoder;
@@ -81,8 +75,9 @@ export interface ModelFacts {
 
 /** A LoRA in the model's folder with which a few unguided steps are enough, such as `train/distill.py` makes. */
 export interface FewStep {
-  /** The LoRA's file. */
+  /** The LoRA's file, among those of the model. */
   readonly path: string;
+  readonly files: ModelFiles;
   readonly steps: number;
   readonly guidanceScale: number;
   /** The scheduler that it was taught with. */
@@ -91,8 +86,9 @@ export interface FewStep {
 
 /** A LoRA in the model's folder for pictures larger than its own, such as `train/train_large.py` makes. */
 export interface Large {
-  /** The LoRA's file. */
+  /** The LoRA's file, among those of the model. */
   readonly path: string;
+  readonly files: ModelFiles;
   /** Pictures of as many pixels are nearer, as a ratio, to what it was taught than to what the model was. */
   readonly fromPixels: number;
 }

@@ -12,9 +12,10 @@ import {
   type LatentSize,
   latentBytes,
   linearSpec,
+  type PictureCoder,
   type Pixels,
 } from "./latents.ts";
-import type { PictureCoder, PictureModel } from "./model.ts";
+import type { PictureModel } from "./model.ts";
 import type { Decoder } from "./request.ts";
 
 /** A picture on its way: everything is submitted, and the latents may change. */

@@ -283,11 +283,12 @@ export async function leaseWeights(
   const files: LoraRequest[] = [...loras];
   if (fewStep) {
     if (family.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
-    files.unshift({ path: family.fewStep.path, scale: 1, isModels: true });
+    files.unshift({ path: family.fewStep.path, modelFiles: family.fewStep.files, scale: 1 });
   }
   if (family.large && width * height >= family.large.fromPixels) {
     // Merged, it holds a second UNet: where memory is limited there is seldom room for that.
-    if (memory.gpu.maxBytes === undefined) files.unshift({ path: family.large.path, scale: 1, isModels: true });
+    if (memory.gpu.maxBytes === undefined)
+      files.unshift({ path: family.large.path, modelFiles: family.large.files, scale: 1 });
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {

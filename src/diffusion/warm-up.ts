@@ -3,8 +3,8 @@
 import type { Plan } from "../graph/plan.ts";
 import { Leases, type PlanSpec } from "../memory/model-memory.ts";
 import { isTooLarge, isTooSliced } from "./bands.ts";
-import { decoderSpec, linearSpec } from "./latents.ts";
-import type { LoadedModel, PictureCoder, StepShape } from "./model.ts";
+import { decoderSpec, linearSpec, type PictureCoder } from "./latents.ts";
+import type { LoadedModel, StepShape } from "./model.ts";
 import type { RunShape } from "./request.ts";
 import { isOutOfRoom, tooLarge } from "./room.ts";
 import { leaseWeights } from "./run.ts";

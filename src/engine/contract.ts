@@ -5,13 +5,14 @@
 import type { Family } from "../families/family.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
+import type { ModelFiles } from "../platform/model-files.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
 /** How a runtime is made. */
 export interface RuntimeOptions {
-  /** A diffusers folder; left out: the built-in model. */
-  readonly model?: string;
+  /** A model in diffusers layout: the path of its folder, or its files wherever they lie; left out: the built-in model. */
+  readonly model?: ModelFiles | string;
   readonly adapter?: AdapterChoice;
   /** The embedding program's own `GPU` or `GPUDevice` (see `deviceDescriptor`); `adapter` is not looked at then. */
   readonly gpu?: GPU | GPUDevice;
@@ -31,7 +32,7 @@ export interface RuntimeOptions {
   /** Which of several saved weights to take, such as `fp16`. */
   readonly variant?: string;
   /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */
-  readonly tinyAutoencoder?: string;
+  readonly tinyAutoencoder?: ModelFiles | string;
   /** Kinds of models to choose from by the folder's content; left out: all that come with the package. */
   readonly families?: readonly Family[];
   /** The folder whose LoRA files a request may name. */

@@ -4,14 +4,13 @@
  */
 
 import type { FamilyModel } from "../diffusion/model.ts";
+import type { ModelFiles } from "../platform/model-files.ts";
 import type { KnownClasses } from "../weights/model-classes.ts";
 import type { ModelDirectory } from "../weights/model-directory.ts";
 
 export interface OpenOptions {
-  /** The model's folder. */
-  readonly folder: string;
-  /** A folder with an AutoencoderTiny for previews (TAESD). */
-  readonly tinyAutoencoder?: string;
+  /** An AutoencoderTiny for previews (TAESD): its files, or the path of its folder. */
+  readonly tinyAutoencoder?: ModelFiles | string;
 }
 
 export interface Family {

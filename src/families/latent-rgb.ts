@@ -3,10 +3,10 @@
  * one known for its family.
  */
 
-import { join } from "node:path";
 import { z } from "zod";
 import type { LatentRgb } from "../diffusion/latents.ts";
 import { ModelConfigError } from "../models/config.ts";
+import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { readOptionalJson } from "../weights/json-file.ts";
 
 export type { LatentRgb } from "../diffusion/latents.ts";
@@ -25,11 +25,11 @@ const schema = z.object({
  * @throws ModelConfigError, WeightsError for a file that is no such map
  */
 export async function latentRgbOf(
-  folder: string,
+  files: ModelFiles,
   channels: number,
   known: LatentRgb | undefined,
 ): Promise<LatentRgb | undefined> {
-  const content = await readOptionalJson(join(folder, "latent_rgb.json"), "latent_rgb.json");
+  const content = await readOptionalJson(fileAt(files, "latent_rgb.json"), "latent_rgb.json");
   if (content === undefined) {
     return known?.matrix.at(0)?.length === channels ? known : undefined;
   }

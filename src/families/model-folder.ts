@@ -1,9 +1,9 @@
 /** What a model's makers put beside its components: recommendations, variants, the words that it was taught. */
 
-import { basename, join } from "node:path";
 import { z } from "zod";
 import type { FewStep, Large, ModelFacts } from "../diffusion/model.ts";
 import { ModelConfigError } from "../models/config.ts";
+import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { readOptionalJson } from "../weights/json-file.ts";
 import { hasRegularFile } from "../weights/regular-file.ts";
 
@@ -43,12 +43,12 @@ export interface ModelFolder {
  * @throws ModelConfigError, WeightsError naming the file
  */
 export async function readModelFolder(
-  folder: string,
+  files: ModelFiles,
   family: string,
   usual: { readonly side: number; readonly steps: number; readonly guidanceScale: number },
   scheduler: Readonly<Record<string, unknown>>,
 ): Promise<ModelFolder> {
-  const recommended = await readRecommendation(folder);
+  const recommended = await readRecommendation(files);
   const width = recommended.width ?? usual.side;
   const height = recommended.height ?? usual.side;
   const defaults = {
@@ -58,24 +58,25 @@ export async function readModelFolder(
     guidanceScale: recommended.guidance_scale ?? usual.guidanceScale,
   };
   return {
-    facts: { name: recommended.name ?? basename(folder), family, defaults },
-    fewStep: await fewStepOf(folder, recommended, scheduler),
-    large: await largeOf(folder, recommended, width * height),
-    words: await readWords(folder),
+    facts: { name: recommended.name ?? files.name, family, defaults },
+    fewStep: await fewStepOf(files, recommended, scheduler),
+    large: await largeOf(files, recommended, width * height),
+    words: await readWords(files),
   };
 }
 
 type Recommendation = z.infer<typeof recommendationSchema>;
 
 async function fewStepOf(
-  folder: string,
+  files: ModelFiles,
   { few_step: recommended }: Recommendation,
   config: Readonly<Record<string, unknown>>,
 ): Promise<FewStep | undefined> {
-  const path = await variantFile(folder, FEW_STEP.file);
-  if (path === undefined) return undefined;
+  const path = FEW_STEP.file;
+  if (!(await hasRegularFile(fileAt(files, path), path))) return undefined; // most have none
   return {
     path,
+    files,
     steps: recommended?.num_inference_steps ?? FEW_STEP.steps,
     guidanceScale: recommended?.guidance_scale ?? FEW_STEP.guidanceScale,
     // The variant was taught with it.
@@ -84,34 +85,28 @@ async function fewStepOf(
 }
 
 async function largeOf(
-  folder: string,
+  files: ModelFiles,
   { large: recommended }: Recommendation,
   pixels: number,
 ): Promise<Large | undefined> {
-  const path = await variantFile(folder, LARGE.file);
-  if (path === undefined) return undefined;
+  const path = LARGE.file;
+  if (!(await hasRegularFile(fileAt(files, path), path))) return undefined; // most have none
   const largePixels = recommended ? recommended.width * recommended.height : pixels * LARGE.sides ** 2;
-  return { path, fromPixels: Math.sqrt(pixels * largePixels) };
-}
-
-/** The variant's file, if the folder has it: most have none. */
-async function variantFile(folder: string, file: string): Promise<string | undefined> {
-  const path = join(folder, file);
-  return (await hasRegularFile(path, file)) ? path : undefined;
+  return { path, files, fromPixels: Math.sqrt(pixels * largePixels) };
 }
 
 /** Most folders have none. */
-async function readRecommendation(folder: string): Promise<Recommendation> {
+async function readRecommendation(files: ModelFiles): Promise<Recommendation> {
   const file = "daguerre.json";
-  const parsed = recommendationSchema.safeParse((await readOptionalJson(join(folder, file), file)) ?? {});
+  const parsed = recommendationSchema.safeParse((await readOptionalJson(fileAt(files, file), file)) ?? {});
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new ModelConfigError(file, issue!.path.join(".") || "(root)", issue!.message);
 }
 
 /** `words.json` in a model folder: the words that it was taught; none for models that know a language. */
-async function readWords(folder: string): Promise<ReadonlySet<string> | undefined> {
-  const content = await readOptionalJson(join(folder, "words.json"), "words.json");
+async function readWords(files: ModelFiles): Promise<ReadonlySet<string> | undefined> {
+  const content = await readOptionalJson(fileAt(files, "words.json"), "words.json");
   if (content === undefined) return undefined;
   const parsed = z.object({ words: z.array(z.string()) }).safeParse(content);
   if (!parsed.success) throw new ModelConfigError("words.json", "words", "must be a list of words");

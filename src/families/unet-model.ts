@@ -1,6 +1,7 @@
 /** A model whose network is a UNet, with CLIP text encoders and an autoencoder: Stable Diffusion 1, 2, XL, LCM. */
 
-import type { FamilyModel, PictureCoder, PictureModel } from "../diffusion/model.ts";
+import type { PictureCoder } from "../diffusion/latents.ts";
+import type { FamilyModel, PictureModel } from "../diffusion/model.ts";
 import { createRunSchedule } from "../diffusion/schedulers/run-schedule.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { ComponentSpec } from "../memory/component.ts";
@@ -34,7 +35,7 @@ export interface UnetTraits {
 /** @throws ModelConfigError, TokenizerError, SchedulerError, WeightsError naming the file at fault */
 export async function openUnetModel(
   directory: ModelDirectory,
-  { folder, tinyAutoencoder }: OpenOptions,
+  { tinyAutoencoder }: OpenOptions,
   traits: UnetTraits,
 ): Promise<FamilyModel<UnetConditioning>> {
   const scheduler = required(directory, "scheduler");
@@ -47,11 +48,11 @@ export async function openUnetModel(
     throw new ModelConfigError("unet", "out_channels", reason);
   }
   const usual = { ...traits.defaults, side: sideOf(config, traits, downscale) };
-  const described = await readModelFolder(folder, traits.family, usual, scheduler.config);
+  const described = await readModelFolder(directory.files, traits.family, usual, scheduler.config);
   const text = await ClipText.open(directory, traits.textEncoders, { hidden: traits.hidden, words: described.words });
   checkWidths(config, text);
   const step = new UnetStep(config, text.tokens);
-  const linear = await latentRgbOf(folder, latentChannels, traits.latentRgb);
+  const linear = await latentRgbOf(directory.files, latentChannels, traits.latentRgb);
   // A configuration that cannot make the model's own schedule is refused here, not at the first request.
   const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
   schedule({ ...described.facts.defaults }, vae.autoencoder.downscale);

@@ -10,6 +10,7 @@ import { LRUCache } from "lru-cache";
 import type { Gpu } from "../gpu/device.ts";
 import type { Parameter } from "../graph/tensor.ts";
 import { fileVersion } from "../platform/file-version.ts";
+import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { ownTurn } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import {
@@ -27,10 +28,11 @@ import type { PlanCache } from "./plan-cache.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
+  /** A path on this machine, or among `modelFiles`. */
   readonly path: string;
   readonly scale: number;
-  /** It is part of the model's folder, and does not change while the model is loaded. */
-  readonly isModels?: boolean;
+  /** The model's own files if it is one of them: it does not change while the model is loaded. */
+  readonly modelFiles?: ModelFiles;
 }
 
 /** Prompts whose conditioning a set keeps; a few hundred KB each, on the host. */
@@ -188,10 +190,10 @@ export class WeightSets {
 
 /** A text that is equal for the same files, as they are now, at the same scales. */
 async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
-  const parts = loras.map(async ({ path, scale, isModels }) => {
+  const parts = loras.map(async ({ path, scale, modelFiles }) => {
     // A file that is not there is an error when it is opened.
-    const version = isModels ? undefined : await fileVersion(path).catch(() => undefined);
-    return [path, version?.bytes, version?.writtenAt, scale];
+    const version = modelFiles ? undefined : await fileVersion(path).catch(() => undefined);
+    return [modelFiles !== undefined, path, version?.bytes, version?.writtenAt, scale];
   });
   return JSON.stringify(await Promise.all(parts));
 }
@@ -204,8 +206,8 @@ async function mergeAll(
   const files: LoraFile[] = [];
   const merged = new Map<ComponentId, LoadedParameters>();
   try {
-    for (const { path } of loras) {
-      const file = await openLora(path);
+    for (const { path, modelFiles } of loras) {
+      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path);
       files.push(file);
       await ownTurn();
       const [stray] = file.unmatched(Object.fromEntries(modules), resolve);

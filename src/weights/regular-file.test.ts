@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
 import { loraFiles } from "../engine/lora-files.ts";
 import { latentRgbOf } from "../families/latent-rgb.ts";
+import { folderFiles } from "../platform/folder-files.ts";
 import { readClipTokenizerFiles } from "../text/tokenizer-files.ts";
 import { WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
@@ -83,7 +84,7 @@ const READERS: Record<
     others: { "model.safetensors.index.json": SHARDED },
     read: (folder) => openWeights(folder, { name: "unet" }),
   },
-  latentRgbOf: { file: "latent_rgb.json", read: (folder) => latentRgbOf(folder, 4, undefined) },
+  latentRgbOf: { file: "latent_rgb.json", read: (folder) => latentRgbOf(folderFiles(folder), 4, undefined) },
   ...Object.fromEntries(
     ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map((file) => [
       `readClipTokenizerFiles ${file}`,
