@@ -18,6 +18,7 @@ export type * from "./src/engine/events.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./src/engine/request.ts";
 export { parseRemoteGeneration, parseUpdate } from "./src/engine/request.ts";
 export { createRuntime } from "./src/engine/runtime.ts";
+export { type Fault, FaultError, faultOf } from "./src/faults/fault.ts";
 export type { AdapterChoice, AdapterFacts } from "./src/gpu/drivers/adapter.ts";
 export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./src/gpu/errors.ts";
 export { type WorkerOptions, worker } from "./src/hosts/thread.ts";

@@ -1,8 +1,13 @@
 /** `daguerre bench`: what a picture costs on this machine, phase by phase, and what would make it cheaper. */
 
-import { type DiffusionModel, loadDiffusionModel } from "../src/diffusion/diffusion-model.ts";
-import { generate, type PipelineEvent, warmUp } from "../src/diffusion/pipeline.ts";
+import type { LoadedModel } from "../src/diffusion/model.ts";
+import { hasTiny } from "../src/diffusion/pictures.ts";
+import type { PipelineEvent } from "../src/diffusion/request.ts";
+import { generate } from "../src/diffusion/run.ts";
+import { stepShape } from "../src/diffusion/shape.ts";
+import { warmUp } from "../src/diffusion/warm-up.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
+import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { useTuning } from "../src/engine/tuning-cache.ts";
 import { openGpu } from "../src/gpu/device.ts";
@@ -48,14 +53,15 @@ export async function bench(options: BenchOptions, write: (line: string) => void
   try {
     const tuned = await useTuning(gpu);
     const precision = precisionOn(gpu, options.precision);
-    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+    const model = await loadModel(gpu, options.model ?? builtInModel(), {
       precision,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const measured = await measure(model, options, performance.now() - begun);
     for (const line of table(model, precision, measured)) write(line);
     write("");
-    const weights = model.unet.weights.storage;
+    const [component] = model.family.step.needs(stepShape(model.family, model.family.facts.defaults));
+    const weights = model.memory.weightSets.base.weights(component!).storage;
     for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: tuned > 0 })) write(`- ${line}`);
   } finally {
     gpu.close();
@@ -64,8 +70,10 @@ export async function bench(options: BenchOptions, write: (line: string) => void
 
 type Result = Extract<PipelineEvent, { type: "result" }>;
 
-async function measure(model: DiffusionModel, options: BenchOptions, load: number): Promise<Measured> {
-  const { gpu, defaults } = model;
+async function measure(model: LoadedModel, options: BenchOptions, load: number): Promise<Measured> {
+  const { family, memory } = model;
+  const { gpu } = memory;
+  const { defaults } = family.facts;
   const { width, height } = options.size ?? defaults;
   const { steps = defaults.steps, rounds } = options;
   const { guidanceScale } = defaults;
@@ -82,7 +90,7 @@ async function measure(model: DiffusionModel, options: BenchOptions, load: numbe
 
   let seed = 0;
   const draw = async (previewDecoder?: "linear" | "tiny"): Promise<Result["timings"]> => {
-    model.prompts.clear(); // each run reads its prompt
+    memory.weightSets.base.prompts.clear(); // each run reads its prompt
     const request = { prompt: "a lake under mountains", seed: seed++, width, height, steps, guidanceScale };
     const previews = previewDecoder ? { previewEvery: 1, previewDecoder } : {};
     for await (const event of generate(model, { ...request, ...previews })) {
@@ -91,8 +99,8 @@ async function measure(model: DiffusionModel, options: BenchOptions, load: numbe
     throw new Error("the run ended without a picture");
   };
   const hasPreviews = {
-    linear: model.latentRgb !== undefined && steps > 1,
-    tiny: (model.tiny ?? model.vae).kind === "tiny" && steps > 1,
+    linear: family.picture.linear !== undefined && steps > 1,
+    tiny: hasTiny(family.picture) && steps > 1,
   };
   await draw(); // the first run of all finds nothing in the processor's caches
   const plain: Result["timings"][] = [];
@@ -121,7 +129,8 @@ async function measure(model: DiffusionModel, options: BenchOptions, load: numbe
   };
 }
 
-function table({ gpu: { facts }, name }: DiffusionModel, precision: Precision, measured: Measured): string[] {
+function table({ family, memory }: LoadedModel, precision: Precision, measured: Measured): string[] {
+  const { facts } = memory.gpu;
   const { width, height, steps } = measured;
   const rows: [string, string][] = [
     ["load the model", milliseconds(measured.load)],
@@ -137,7 +146,7 @@ function table({ gpu: { facts }, name }: DiffusionModel, precision: Precision, m
   ];
   const where = `${facts.name}${facts.kind === "software" ? ", a software GPU" : ""} (${facts.backend})`;
   return [
-    `${name} at ${width}x${height}, ${precision}, on ${where}`,
+    `${family.facts.name} at ${width}x${height}, ${precision}, on ${where}`,
     "",
     ...rows.map(([what, value]) => `  ${what.padEnd(26)} ${value.padStart(12)}`),
   ];

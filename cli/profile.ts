@@ -1,8 +1,9 @@
 /** `daguerre profile`: where a model's time goes on this GPU, per kernel and per layer, by the GPU's own clock. */
 
-import { compileDenoiser, type DenoiserShape } from "../src/diffusion/denoiser.ts";
-import { loadDiffusionModel } from "../src/diffusion/diffusion-model.ts";
-import { compileDecoder } from "../src/diffusion/latents.ts";
+import { decoderSpec } from "../src/diffusion/latents.ts";
+import { latentSize, stepShape } from "../src/diffusion/shape.ts";
+import { stepSpec } from "../src/diffusion/step.ts";
+import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { useTuning } from "../src/engine/tuning-cache.ts";
 import { openGpu } from "../src/gpu/device.ts";
@@ -29,32 +30,22 @@ export async function profile(options: ProfileOptions, write: (line: string) => 
   try {
     await useTuning(gpu);
     const precision = precisionOn(gpu, options.precision);
-    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), { precision });
-    const { width, height } = options.size ?? model.defaults;
-    const { downscale, latentChannels: channels } = model.vae;
-    const size = { height: Math.floor(height / downscale), width: Math.floor(width / downscale), channels };
-    const shape: DenoiserShape = {
-      ...size,
-      images: 1,
-      branches: 2,
-      tokens: model.encoders[0]!.tokenizer.modelMaxLength,
-    };
-    write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
+    const { family, memory } = await loadModel(gpu, options.model ?? builtInModel(), { precision });
+    const { facts, step, picture } = family;
+    const { width, height } = options.size ?? facts.defaults;
+    const { base } = memory.weightSets;
+    write(`${facts.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
 
-    const { config, weights } = model.unet;
-    const denoiser = await compileDenoiser(gpu, config, shape, { storage: model.activations, parameters: weights });
+    const shape = stepShape(family, { width, height, guidanceScale: Math.max(2, facts.defaults.guidanceScale) });
+    const denoiser = await memory.compile(stepSpec(step, shape), base);
+    const guidance = shape.branches > 1 ? "with guidance" : "without guidance";
     write(
-      `\none denoising step with guidance: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`,
+      `\none denoising step ${guidance}: ${denoiser.dispatches} dispatches, ${megabytes(denoiser.arenaBytes)} of activations`,
     );
     report(await measure(denoiser), options.layers, write);
     denoiser.destroy();
 
-    const storage = model.vae.forceUpcast ? "f32" : model.activations;
-    const decoder = await compileDecoder(gpu, model.vae, size, {
-      label: "decoder",
-      storage,
-      parameters: model.vae.weights,
-    });
+    const decoder = await memory.compile(decoderSpec(picture.full, latentSize(family, { width, height })), base);
     write(`\none picture decoded: ${decoder.dispatches} dispatches, ${megabytes(decoder.arenaBytes)} of activations`);
     report(await measure(decoder), options.layers, write);
   } finally {

@@ -1,6 +1,6 @@
 /** `daguerre tune`: times the variants of the heavy kernels on a model's own shapes, and remembers the winners. */
 
-import { loadDiffusionModel } from "../src/diffusion/diffusion-model.ts";
+import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { tunableParts } from "../src/engine/tuning.ts";
 import { readWinners, rememberWinners, tuningFile } from "../src/engine/tuning-cache.ts";
@@ -24,11 +24,11 @@ export async function tuneModel(options: TuneOptions, write: (line: string) => v
   const gpu = await openGpu({ adapter: options.adapter });
   try {
     const precision = precisionOn(gpu, options.precision);
-    const model = await loadDiffusionModel(gpu, options.model ?? builtInModel(), { precision });
-    const { width, height } = options.size ?? model.defaults;
+    const model = await loadModel(gpu, options.model ?? builtInModel(), { precision });
+    const { width, height } = options.size ?? model.family.facts.defaults;
     const file = await tuningFile(gpu.facts);
     const remembered = options.again ? new Map() : await readWinners(file);
-    write(`${model.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
+    write(`${model.family.facts.name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`);
     const shapes = await tune(gpu, tunableParts(model, { width, height }), {
       known: new Set(remembered.keys()),
       onShape(shape, done, total) {

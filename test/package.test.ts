@@ -39,6 +39,7 @@ describe("the installed package", () => {
       "dist/index.js",
       "dist/index.d.ts",
       "dist/cli.js",
+      "dist/thread-main.js",
       "shaders/conv2d_subgroup.wgsl",
       "LICENSE",
     ]) {
@@ -91,7 +92,7 @@ describe("the installed package", () => {
        const jobs = createJobs(generate, { concurrency: 2 });
        app.post("/jobs", sse(jobs)).get("/stream/:job", resume(jobs)).delete("/jobs/:job", cancelJob(jobs));
        const runtime = await createRuntime();
-       const whole = createApp({ run: (input, { signal }) => runtime.textToImage(input, { signal }), health: () => ({}) });
+       const whole = createApp({ run: (input, context) => runtime.textToImage(input, context), health: () => ({}) });
        const mounted = mount(whole, "/pictures");
        createServer(mounted.request).on("upgrade", mounted.upgrade);
        await whole.drain(1_000);
@@ -111,6 +112,26 @@ describe("the installed package", () => {
     ];
     const tsc = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node", ...options];
     await run(join(root, "node_modules/.bin/tsc"), tsc, { cwd: project });
+  });
+
+  it("runs a module in a thread", { timeout: 2 * MINUTES }, async () => {
+    await writeFile(
+      join(project, "draw.js"),
+      `import { createRuntime } from "daguerre";
+       const runtime = await createRuntime();
+       export default (input, context) => runtime.textToImage(input, context);`,
+    );
+    await writeFile(
+      join(project, "thread.js"),
+      `import { worker } from "daguerre";
+       const draw = worker("./draw.js");
+       const context = { signal: new AbortController().signal, requestId: "x" };
+       for await (const { type } of draw({ prompt: "a night sky", num_inference_steps: 2 }, context)) console.log(type);
+       const wrong = draw({ prompt: "a night sky", num_inference_steps: 0 }, context);
+       await wrong.next().catch(({ status, field }) => console.log(status, field));`,
+    );
+    const { stdout } = await run("node", ["thread.js"], { cwd: project });
+    expect(stdout.trim().split("\n")).toEqual(["progress", "progress", "result", "422 num_inference_steps"]);
   });
 
   it("serves, prints a curl line that works, and stops when told", { timeout: 2 * MINUTES }, async () => {

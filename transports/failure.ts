@@ -30,13 +30,13 @@ export function failureOf(error: unknown, source: InputSource = "body"): Failure
   return { status, detail: message, ...(retryAfter !== undefined && { retryAfter }) };
 }
 
-/**
- * Whether the operator should hear of an error: the server failed. A refusal that says when to come back, a deadline
- * that passed and a request that is wrong are no faults of the server.
- */
+/** Answers of 5xx that are no trouble: the line is full, the server stops, a deadline has passed. */
+const EXPECTED = new Set(["queue-full", "draining", "timed-out"]);
+
+/** Whether the operator should hear of an error: the server failed, and not as it is meant to. */
 export function isServerFault(error: unknown): boolean {
-  const { status, code, retryAfter } = faultOf(error);
-  return status >= 500 && retryAfter === undefined && code !== "timed-out";
+  const { status, code } = faultOf(error);
+  return status >= 500 && !EXPECTED.has(code);
 }
 
 /** Faults of one request that are listed. */

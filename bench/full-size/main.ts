@@ -13,9 +13,11 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { parseBytes } from "../../cli/flags.ts";
 import { type BandOptions, decodeInBands, isTooSliced } from "../../src/diffusion/bands.ts";
-import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "../../src/diffusion/denoiser.ts";
-import { compileDecoder, type LatentSize, latentBytes, recordDecoder } from "../../src/diffusion/latents.ts";
+import { type LatentSize, latentBytes, recordDecoder, writeDecoderScale } from "../../src/diffusion/latents.ts";
+import type { StepShape } from "../../src/diffusion/model.ts";
 import { createSchedule } from "../../src/diffusion/schedulers/create-schedule.ts";
+import { recordStep, writeStep } from "../../src/diffusion/step.ts";
+import { UnetStep } from "../../src/families/unet-step.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { compile, footprint, type Plan } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
@@ -198,10 +200,12 @@ async function denoise(
   const guidance = architecture.branches === 2 ? 7.5 : 1;
   for (const side of settings.sides) {
     const size = { height: side / 8, width: side / 8, channels: config.in_channels };
-    let shape: DenoiserShape = { ...size, images: 1, branches: architecture.branches, tokens: prompts[0]!.tokens };
+    const { tokens } = prompts[0]!;
+    const step = new UnetStep(config, tokens);
+    let shape: StepShape = { ...size, slots: 1, branches: architecture.branches, tokens };
     const what = () => `  unet step ${side}² × ${shape.branches}`;
-    const bytesOf = (of: DenoiserShape) =>
-      footprint(gpu, recordDenoiser(config, of), { storage, weights: parameters.storage }).peak;
+    const bytesOf = (of: StepShape) =>
+      footprint(gpu, recordStep(step, of), { storage, weights: parameters.storage }).peak;
     if (shape.branches === 2 && !fits(gpu, bytesOf(shape))) {
       say(what(), `too little memory (${megabytes(availableBytes())} available) for guidance in one batch: half of it`);
       shape = { ...shape, branches: 1 };
@@ -212,7 +216,8 @@ async function denoise(
       continue;
     }
     resetPeak();
-    const plan = await compileDenoiser(gpu, config, shape, { storage, parameters });
+    const label = `unet ${side}²`;
+    const plan = await compile(gpu, recordStep(step, shape), { label, storage, parameters, reads: ["latents"] });
     try {
       const used = prompts.slice(-shape.branches);
       plan.write("text", joined(used.map((prompt) => prompt.embedding)));
@@ -221,7 +226,7 @@ async function denoise(
         plan.write("added", joined(used.flatMap((prompt) => [prompt.pooled!, numbers])));
       }
       plan.write("latents", startLatents(size, schedule.initNoiseSigma));
-      writeStep(plan, config, shape, schedule.rows, 0, guidance);
+      writeStep(plan, step, shape, 0, { rows: schedule.rows, index: 0, joins: true, guidanceScale: guidance });
       await replay(gpu, plan, what(), settings.repeat);
       say("", `prediction ${spread("unet", (await plan.read("model")) as Float32Array)}`);
       say("", `latents ${spread("scheduler", (await plan.read("latents")) as Float32Array)}`);
@@ -254,7 +259,8 @@ async function decode(gpu: Gpu, component: Component, settings: Settings): Promi
       say(what, `skipped: takes ${megabytes(peak)}, and ${megabytes(availableBytes())} are available`);
       continue;
     }
-    const plan = await compileDecoder(gpu, coder, size, options);
+    const plan = await compile(gpu, recordDecoder(coder, size), { ...options, reads: ["rgba"] });
+    writeDecoderScale(plan, coder);
     try {
       plan.write("latents", startLatents(size, 1));
       await replay(gpu, plan, what, settings.repeat);
@@ -272,7 +278,7 @@ async function decodeBands(gpu: Gpu, coder: Autoencoder, size: LatentSize, what:
   const buffer = gpu.createBuffer("latents", latentBytes(size));
   const moves: string[] = [];
   try {
-    gpu.device.queue.writeBuffer(buffer, 0, latents); // four channels: no padding
+    gpu.write(buffer, 0, new Uint8Array(latents.buffer)); // four channels: no padding
     const began = performance.now();
     const range = { buffer, offset: 0, size: buffer.size };
     const { rgba } = await decodeInBands(gpu, coder, range, size, {

@@ -3,7 +3,7 @@
  * against. It does not depend on the picture's size, so any small one will do.
  */
 
-import { recordDenoiser } from "../../src/diffusion/denoiser.ts";
+import { UnetStep } from "../../src/families/unet-step.ts";
 import { Recorder } from "../../src/graph/recorder.ts";
 import type { Parameter } from "../../src/graph/tensor.ts";
 import { autoencoder } from "../../src/models/autoencoder.ts";
@@ -22,6 +22,7 @@ export function recordTextEncoder(config: ClipTextConfig, hidden: "last" | "last
 }
 
 export function wantedParameters(component: Component): Parameter[] {
+  if (component.kind === "denoiser") return new UnetStep(parseUnetConfig(component.config), 1).parameters();
   return [...record(component).parameters.values()];
 }
 
@@ -29,11 +30,6 @@ function record(component: Component): Recorder {
   switch (component.kind) {
     case "text encoder":
       return recordTextEncoder(parseClipTextConfig(component.name, component.config), "last");
-    case "denoiser": {
-      const config = parseUnetConfig(component.config);
-      const size = { height: 8, width: 8, channels: config.out_channels };
-      return recordDenoiser(config, { images: 1, branches: 1, tokens: 1, ...size });
-    }
     case "autoencoder": {
       const coder = autoencoder(component);
       const g = new Recorder();

@@ -3,11 +3,19 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateParameters, normals } from "../../test/generated-weights.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { compile } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { LoadedParameters } from "../memory/load.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
 import { type BandOptions, bandsOf, decodeInBands, encodeInBands } from "./bands.ts";
-import { compileDecoder, compileEncoder, encodePixels, type LatentSize, type Pixels } from "./latents.ts";
+import {
+  encodePixels,
+  type LatentSize,
+  type Pixels,
+  recordDecoder,
+  recordEncoder,
+  writeDecoderScale,
+} from "./latents.ts";
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -47,7 +55,8 @@ function scene({ height, width, channels }: LatentSize): Float32Array {
 }
 
 async function wholePicture(coder: Autoencoder, size: LatentSize, options: BandOptions) {
-  const plan = await compileDecoder(gpu, coder, size, options);
+  const plan = await compile(gpu, recordDecoder(coder, size), options);
+  writeDecoderScale(plan, coder);
   plan.write("latents", scene(size));
   await plan.replay();
   const packed = (await plan.read("rgba")) as Uint32Array;
@@ -137,7 +146,7 @@ describe.each([
   it("encodes", async () => {
     const rgba = await wholePicture(coder, size, options);
     const pixels = { width: 12 * 8, height: 40 * 8, rgba };
-    const plan = await compileEncoder(gpu, coder, pixels, options);
+    const plan = await compile(gpu, recordEncoder(coder, pixels), options);
     const reference = await encodePixels(plan, coder, pixels);
     plan.destroy();
     for (const bands of [3]) {

@@ -14,8 +14,8 @@ import { GpuOutOfMemoryError } from "../gpu/errors.ts";
 import { align } from "../graph/memory.ts";
 import { compile, footprint, type Plan, type Range } from "../graph/plan.ts";
 import { receptiveRows } from "../graph/receptive-rows.ts";
-import { GraphError, type NormStatistics, Recorder } from "../graph/recorder.ts";
-import { channelsOf, quads, type Storage, tensorBytes } from "../graph/tensor.ts";
+import { type NormStatistics, Recorder, TensorTooLargeError } from "../graph/recorder.ts";
+import { channelsOf, type Storage, tensorBytes } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 import { inTurns } from "../platform/turns.ts";
@@ -28,6 +28,7 @@ import {
   signedRows,
   writeDecoderScale,
 } from "./latents.ts";
+import { addRow, asOneChunk, createStatistics, movement, type Statistics } from "./norm-statistics.ts";
 
 /** Into how many bands, the fewest that fit being taken. */
 const BAND_COUNTS = [2, 3, 4, 6, 8, 12, 16, 24, 32];
@@ -65,12 +66,12 @@ export function isTooSliced(gpu: Gpu, recorder: Recorder, storage: Storage): boo
 
 /** Whether an error says that something is too large, and smaller parts of it may do. */
 export function isTooLarge(error: unknown): boolean {
-  return error instanceof GpuOutOfMemoryError || error instanceof GraphError;
+  return error instanceof GpuOutOfMemoryError || error instanceof TensorTooLargeError;
 }
 
 /**
  * The picture of one image's latents, which lie on the device.
- * Throws `GraphError` or `GpuOutOfMemoryError` where not even the smallest bands fit.
+ * Throws `TensorTooLargeError` or `GpuOutOfMemoryError` where not even the smallest bands fit.
  */
 export async function decodeInBands(
   gpu: Gpu,
@@ -147,7 +148,7 @@ export async function encodeInBands(
 
 /**
  * What decoding in the smallest bands takes at its peak, beside the weights, in bytes.
- * Throws `GraphError` where a tensor does not fit.
+ * Throws `TensorTooLargeError` where a tensor does not fit.
  */
 export function decodeBandsBytes(
   gpu: Gpu,
@@ -165,6 +166,7 @@ export function decodeBandsBytes(
   const outer = Math.max(
     ...STAGES.map((statistics) => {
       const recorder = work.record(rows, statistics);
+      checkSlices(gpu, recorder, options, rows);
       const reads = readsOf(recorder);
       return footprint(gpu, recorder, { ...form, reads }).peak + readBackBytes(size, decoder.downscale, rows);
     }),
@@ -209,7 +211,7 @@ async function inBands(gpu: Gpu, height: number, work: BandWork, options: BandOp
       if (!isTooLarge(error) || index === counts.length - 1) throw error;
     }
   }
-  throw new GraphError(`${options.label}: ${height} rows of latents are too few for bands`);
+  throw new TensorTooLargeError(`${options.label}: ${height} rows of latents are too few for bands`);
 }
 
 function countsFor(height: number): number[] {
@@ -239,9 +241,7 @@ async function throughBands(
   let merged: ReadonlyMap<string, Statistics> | undefined;
   for (const stage of STAGES) {
     const recorder = work.record(rows, stage);
-    if (isTooSliced(gpu, recorder, options.storage)) {
-      throw new GraphError(`${options.label}: a band of ${rows} rows of latents is more than this adapter binds well`);
-    }
+    checkSlices(gpu, recorder, options, rows);
     const plan = await compile(gpu, recorder, {
       ...options,
       label: `${options.label}, a band of ${rows}`,
@@ -250,7 +250,7 @@ async function throughBands(
     try {
       for (;;) {
         if (merged) {
-          for (const [name, layer] of merged) plan.write(`given ${name}`, given(layer, recorder.norms.get(name)!));
+          for (const [name, layer] of merged) plan.write(`given ${name}`, asOneChunk(layer, recorder.norms.get(name)!));
         }
         const measured = new Map<string, Statistics>();
         for (const band of bands) {
@@ -282,6 +282,12 @@ async function throughBands(
       plan.destroy();
     }
   }
+}
+
+/** @throws TensorTooLargeError for a band that would be cut into too many slices */
+function checkSlices(gpu: Gpu, recorder: Recorder, { storage }: { readonly storage: Storage }, rows: number): void {
+  if (!isTooSliced(gpu, recorder, storage)) return;
+  throw new TensorTooLargeError(`a band of ${rows} rows of latents is more than this adapter binds well`);
 }
 
 function readsOf(recorder: Recorder): string[] {
@@ -368,58 +374,7 @@ async function copied(gpu: Gpu, plan: Plan, prepare: () => void): Promise<GPUBuf
 type Place = Pick<Range, "buffer" | "offset">;
 
 function copy(gpu: Gpu, from: Place, fromOffset: number, to: Place, toOffset: number, size: number): void {
-  const encoder = gpu.device.createCommandEncoder({ label: "rows" });
-  encoder.copyBufferToBuffer(from.buffer, from.offset + fromOffset, to.buffer, to.offset + toOffset, size);
-  gpu.device.queue.submit([encoder.finish()]);
-}
-
-/** A layer's mean and squared deviations by channel, of so many pixels. */
-interface Statistics {
-  count: number;
-  readonly mean: Float64Array;
-  readonly squares: Float64Array;
-}
-
-function createStatistics(channels: number): Statistics {
-  return { count: 0, mean: new Float64Array(channels), squares: new Float64Array(channels) };
-}
-
-/** Adds a row of `width` pixels to a layer's, by the formula of Chan, Golub & LeVeque 1979. */
-function addRow(layer: Statistics, partial: Float32Array, row: number, width: number): void {
-  const channels = layer.mean.length;
-  const total = layer.count + width;
-  for (let channel = 0; channel < channels; channel++) {
-    const at = (row * quads(channels) + Math.floor(channel / 4)) * 8 + (channel % 4);
-    const delta = partial[at]! - layer.mean[channel]!;
-    layer.mean[channel]! += (delta * width) / total;
-    layer.squares[channel]! += partial[at + 4]! + (delta * delta * layer.count * width) / total;
-  }
-  layer.count = total;
-}
-
-/** The statistics of the whole as those of one chunk of a band's pixels. */
-function given({ count, mean, squares }: Statistics, band: { height: number; width: number }): Float32Array {
-  const out = new Float32Array(quads(mean.length) * 8);
-  for (let channel = 0; channel < mean.length; channel++) {
-    const at = Math.floor(channel / 4) * 8 + (channel % 4);
-    out[at] = mean[channel]!;
-    out[at + 4] = (squares[channel]! * band.height * band.width) / count;
-  }
-  return out;
-}
-
-/** How far a layer's statistics are from what they were: the largest channel's mean, in deviations, or deviation. */
-function movement(now: Statistics, before: Statistics): number {
-  let largest = 0;
-  // Of the whole layer, since a group's other channels are what a quiet channel is measured by.
-  const spread = Math.sqrt(now.squares.reduce((sum, value) => sum + value, 0) / now.count / now.mean.length);
-  for (const channel of now.mean.keys()) {
-    const deviation = (of: Statistics) => Math.sqrt(of.squares[channel]! / of.count);
-    const moved = Math.max(
-      Math.abs(now.mean[channel]! - before.mean[channel]!),
-      Math.abs(deviation(now) - deviation(before)),
-    );
-    largest = Math.max(largest, moved / spread);
-  }
-  return largest;
+  gpu.submit("rows", (encoder) => {
+    encoder.copyBufferToBuffer(from.buffer, from.offset + fromOffset, to.buffer, to.offset + toOffset, size);
+  });
 }

@@ -5,12 +5,13 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { ROW_QUADS } from "../graph/kernels/sampling.ts";
-import { compile, type Plan, type Range } from "../graph/plan.ts";
+import type { Plan, Range } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
-import { quads, type Storage, type Tensor } from "../graph/tensor.ts";
-import type { ParameterBuffers } from "../graph/weights.ts";
+import { quads, type Tensor } from "../graph/tensor.ts";
+import type { PlanSpec } from "../memory/model-memory.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 import { inTurns } from "../platform/turns.ts";
+import type { PictureCoder } from "./model.ts";
 
 /** RGBA8 pixels, row by row from the top left. */
 export interface Pixels {
@@ -28,6 +29,11 @@ export interface LatentSize {
 /** Bytes of one picture's latents on the device. */
 export function latentBytes(size: LatentSize): number {
   return size.height * size.width * quads(size.channels) * 16;
+}
+
+/** Numbers in one picture's latents. */
+export function latentCount({ channels, height, width }: LatentSize): number {
+  return channels * height * width;
 }
 
 /** Records one picture's latents (input `latents`, as the diffusion loop has them) to RGBA8 (output `rgba`). */
@@ -51,28 +57,23 @@ export function recordLatentInput(g: Recorder, decoder: Autoencoder, size: Laten
   return decoder.shiftFactor === 0 ? x : g.affine(x, "shift", { shift: decoder.shiftFactor });
 }
 
-/** The plan of `recordDecoder`. */
-export async function compileDecoder(
-  gpu: Gpu,
-  decoder: Autoencoder,
-  size: LatentSize,
-  options: {
-    label: string;
-    storage: Storage;
-    parameters: ParameterBuffers;
-    transformed?: boolean;
-    /** Keeps the picture before packing too, as output `picture`. */
-    keepPicture?: boolean;
-  },
-): Promise<Plan> {
-  const plan = await compile(gpu, recordDecoder(decoder, size, options), { ...options, reads: DECODER_READS });
-  writeDecoderScale(plan, decoder);
-  return plan;
+/** The plan of one picture's decoder. */
+export function decoderSpec(coder: PictureCoder, size: LatentSize): PlanSpec {
+  const { autoencoder, component } = coder;
+  const { height, width, channels } = size;
+  return {
+    part: "decoder",
+    shape: { component, height, width, channels },
+    label: `${component} decoder ${height}×${width}`,
+    components: [component],
+    upcast: autoencoder.forceUpcast,
+    reads: ["rgba"],
+    record: () => recordDecoder(autoencoder, size),
+    prepare: (plan) => writeDecoderScale(plan, autoencoder),
+  };
 }
 
-/** Of the plan of `recordDecoder`, what the host reads. */
-export const DECODER_READS = ["rgba"];
-
+/** Writes the constant of a plan of `recordDecoder` or `recordLatentInput`. */
 export function writeDecoderScale(plan: Plan, decoder: Autoencoder): void {
   const row = new Float32Array(ROW_QUADS * 4);
   row[0] = 1 / decoder.scalingFactor;
@@ -85,23 +86,37 @@ export interface LatentRgb {
   readonly bias: readonly number[];
 }
 
-/** A plan from one picture's latents to RGBA8 of the latents' own size. */
-export async function compileLinearPreview(gpu: Gpu, map: LatentRgb, size: LatentSize): Promise<Plan> {
+/** The plan from one picture's latents to RGBA8 of the latents' own size. */
+export function linearSpec(map: LatentRgb, size: LatentSize): PlanSpec {
+  const { height, width, channels } = size;
+  return {
+    part: "linear preview",
+    shape: { height, width, channels },
+    label: "linear preview",
+    components: [],
+    upcast: true,
+    record: () => recordLinear(size),
+    prepare: (plan) => plan.write("matrix", linearMatrix(map, channels)),
+  };
+}
+
+function recordLinear({ height, width, channels }: LatentSize): Recorder {
   const g = new Recorder();
-  const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
-  const rows = quads(size.channels) * 4 + 1;
-  const matrix = g.input("matrix", [rows, 4], { element: "f32" });
+  const latents = g.input("latents", [1, height, width, channels], { element: "f32" });
+  const matrix = g.input("matrix", [quads(channels) * 4 + 1, 4], { element: "f32" });
   g.output("rgba", g.packPicture(g.latentToRgb(latents, matrix, "latent_to_rgb"), "pack"));
-  const noParameters: ParameterBuffers = { storage: "f32", get: () => [] };
-  const plan = await compile(gpu, g, { label: "linear preview", storage: "f32", parameters: noParameters });
+  return g;
+}
+
+/** The map as `shaders/latent_to_rgb.wgsl` reads it: a row for each channel, then the bias. */
+function linearMatrix(map: LatentRgb, channels: number): Float32Array {
+  const rows = quads(channels) * 4 + 1;
   const values = new Float32Array(rows * 4);
   for (let colour = 0; colour < 3; colour++) {
-    for (let channel = 0; channel < size.channels; channel++)
-      values[channel * 4 + colour] = map.matrix[colour]![channel]!;
+    for (let channel = 0; channel < channels; channel++) values[channel * 4 + colour] = map.matrix[colour]![channel]!;
     values[(rows - 1) * 4 + colour] = map.bias[colour]!;
   }
-  plan.write("matrix", values);
-  return plan;
+  return values;
 }
 
 /**
@@ -115,10 +130,10 @@ export function decodeOnDevice(
   pixels: { width: number; height: number },
 ): Promise<Pixels> {
   const input = plan.range("latents");
-  const encoder = gpu.device.createCommandEncoder({ label: plan.label });
-  encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
-  plan.encode(encoder);
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.submit(plan.label, (encoder) => {
+    encoder.copyBufferToBuffer(latents.buffer, latents.offset, input.buffer, input.offset, input.size);
+    plan.encode(encoder);
+  });
   return plan
     .read("rgba")
     .then((packed) => ({ ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) }));
@@ -131,18 +146,22 @@ export function recordEncoder(encoder: Autoencoder, size: { height: number; widt
   return g;
 }
 
-/** The plan of `recordEncoder`. */
-export function compileEncoder(
-  gpu: Gpu,
-  encoder: Autoencoder,
+/** The plan of one picture's encoder. `size` in pixels. */
+export function encoderSpec(
+  { autoencoder, component }: PictureCoder,
   size: { height: number; width: number },
-  options: { label: string; storage: Storage; parameters: ParameterBuffers; transformed?: boolean },
-): Promise<Plan> {
-  return compile(gpu, recordEncoder(encoder, size), { ...options, reads: ENCODER_READS });
+): PlanSpec {
+  const { height, width } = size;
+  return {
+    part: "encoder",
+    shape: { component, height, width },
+    label: `${component} encoder ${height}×${width}`,
+    components: [component],
+    upcast: autoencoder.forceUpcast,
+    reads: ["encoded"],
+    record: () => recordEncoder(autoencoder, size),
+  };
 }
-
-/** Of the plan of `recordEncoder`, what the host reads. */
-export const ENCODER_READS = ["encoded"];
 
 /** What the autoencoder says of a picture, as PyTorch has it. */
 export interface Encoded {

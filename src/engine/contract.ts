@@ -2,6 +2,7 @@
  * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
  * Types only; `runtime.ts` is the implementation.
  */
+import type { Family } from "../families/family.ts";
 import type { AdapterChoice, AdapterFacts } from "../gpu/drivers/adapter.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
@@ -28,6 +29,8 @@ export interface RuntimeOptions {
   readonly variant?: string;
   /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */
   readonly tinyAutoencoder?: string;
+  /** Kinds of models to choose from by the folder's content; left out: all that come with the package. */
+  readonly families?: readonly Family[];
   /** The folder whose LoRA files a request may name. */
   readonly loraFolder?: string;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */

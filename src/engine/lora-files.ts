@@ -1,7 +1,7 @@
 /** The LoRA files that a request means: by path for a program's own request, by name in the server's folder for others. */
 
 import { basename, join } from "node:path";
-import type { LoraRequest } from "../diffusion/lora.ts";
+import type { LoraRequest } from "../memory/weight-sets.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { hasRegularFile } from "../weights/regular-file.ts";
 import { RequestError } from "./errors.ts";

@@ -5,21 +5,30 @@
  * of `events.ts`. Encoding pictures and speaking to clients is for whoever pulls.
  */
 
-import { randomInt } from "node:crypto";
-import { type DiffusionModel, loadDiffusionModel } from "../diffusion/diffusion-model.ts";
-import { generate, PipelineError, type PipelineEvent, type PipelineRequest, warmUp } from "../diffusion/pipeline.ts";
+import type { LoadedModel } from "../diffusion/model.ts";
+import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
+import { generate } from "../diffusion/run.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
+import { warmUp } from "../diffusion/warm-up.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { AdapterFacts } from "../gpu/drivers/adapter.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
-import { loraFiles } from "./lora-files.ts";
+import { loadModel } from "./load-model.ts";
 import { PendingUpdate } from "./pending-update.ts";
-import { type GenerationRequest, type GenerationUpdate, parseGeneration } from "./request.ts";
-import { createRunQueue } from "./run-queue.ts";
-import { schedulerClass } from "./scheduler-names.ts";
+import { toPipelineRequest } from "./pipeline-request.ts";
+import {
+  type GenerationRequest,
+  type GenerationUpdate,
+  type ImageToImageInput,
+  parseGeneration,
+  type TextToImageInput,
+} from "./request.ts";
+import { toRunEvent } from "./run-events.ts";
+import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
 import { useTuning } from "./tuning-cache.ts";
 
@@ -30,20 +39,22 @@ export function builtInModel(): string {
 
 /**
  * Opens a GPU and loads a model onto it.
- * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError`, `TokenizerError` or
- * `SchedulerError` for a folder that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
+ * @throws AdapterError if there is no such adapter
+ * @throws WeightsError, ModelConfigError, TokenizerError, SchedulerError for a folder that is not a model we can run
+ * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadDiffusionModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, options.model ?? builtInModel(), {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
+      families: options.families,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const [model] = await Promise.all([loading, useTuning(gpu)]);
-    return runtimeOf(gpu, model, options);
+    return new ModelRuntime(gpu, model, options);
   } catch (error) {
     gpu.close();
     throw error;
@@ -56,85 +67,60 @@ export function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "
   return gpu.facts.kind === "hardware" && gpu.facts.features.includes("shader-f16") ? "f16" : "f32";
 }
 
-/** Under a limit of memory only where it is asked for: parts of the model would be loaded in turns for it. */
+/** Under a limit of memory only if it is asked for: parts of the model would be loaded in turns for it. */
 function isToTune(gpu: Gpu, wanted: Tune): boolean {
   return wanted === "auto" ? gpu.facts.kind === "hardware" && gpu.maxBytes === undefined : wanted === "on";
 }
 
-function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Runtime {
-  const queue = createRunQueue();
-  const closing = new AbortController();
-  const { defaults } = model;
+class ModelRuntime implements Runtime {
+  readonly adapter: AdapterFacts;
+  readonly model: ModelFacts;
+  readonly device: DeviceState;
+  readonly #gpu: Gpu;
+  readonly #model: LoadedModel;
+  readonly #options: RuntimeOptions;
+  readonly #queue = createRunQueue();
+  readonly #closing = new AbortController();
 
-  async function* run(
-    input: unknown,
-    { signal, updates, wants }: RunOptions,
-  ): AsyncGenerator<RunEvent, void, undefined> {
-    const pending = new PendingUpdate(updates);
-    try {
-      yield* eventsOf(pending, input, { signal, wants });
-    } finally {
-      pending.stop();
-    }
+  constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
+    this.#gpu = gpu;
+    this.#model = model;
+    this.#options = options;
+    this.adapter = gpu.facts;
+    this.model = factsOf(model);
+    this.device = stateOf(gpu);
   }
 
-  async function* eventsOf(
-    pending: PendingUpdate<GenerationUpdate>,
-    input: unknown,
-    { signal, wants }: RunOptions,
-  ): AsyncGenerator<RunEvent, void, undefined> {
-    let request = parseGeneration(input);
-    const pipelineRequest = await toPipelineRequest(model, request, options);
-    const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
-    stop.throwIfAborted();
-    const change = () => {
-      const update = pending.take();
-      if (update === undefined) return undefined;
-      const { prompt = request.prompt, negative_prompt = request.negative_prompt } = update;
-      request = { ...request, prompt, negative_prompt };
-      const { guidance_scale: guidanceScale } = update;
-      return { prompt, negativePrompt: negative_prompt, ...(guidanceScale !== undefined && { guidanceScale }) };
-    };
-    const begun = performance.now();
-    const turn = queue.join();
-    try {
-      for (let position = turn.position; position !== undefined; position = turn.position) {
-        yield { type: "queued", position };
-        await turn.moved(position, stop);
-      }
-      const wantsPreview = () => wants?.("preview") ?? true;
-      for await (const event of generate(model, pipelineRequest, { signal: stop, takeUpdate: change, wantsPreview })) {
-        yield toRunEvent(event, request, pipelineRequest, begun);
-      }
-    } catch (error) {
-      throw toRequestError(error, request);
-    } finally {
-      turn.leave();
-    }
+  textToImage(input: TextToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
+    return this.#run(input, options);
   }
 
-  async function warm({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
-    const turn = queue.join();
+  imageToImage(input: ImageToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
+    return this.#run(input, options);
+  }
+
+  countTokens(text: string): number {
+    return this.#model.family.countTokens(text);
+  }
+
+  async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+    const { defaults } = this.#model.family.facts;
+    const { signal } = this.#closing;
+    const turn = this.#queue.join();
     try {
-      for (let position = turn.position; position !== undefined; position = turn.position) {
-        await turn.moved(position, closing.signal);
-      }
+      for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
         width: width ?? defaults.width,
         height: height ?? defaults.height,
         guidanceScale: guidance_scale ?? defaults.guidanceScale,
         images: num_images,
       };
-      if (isToTune(gpu, options.tune ?? "auto")) {
-        await tuneMissing(model, shape, {
-          signal: closing.signal,
-          onProgress: (part, done, total) => options.onProgress?.({ what: `tuning ${part}`, done, total }),
-        });
+      const tell = (what: string, done: number, total: number) => this.#options.onProgress?.({ what, done, total });
+      if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
+        const onProgress = (part: string, done: number, total: number) => tell(`tuning ${part}`, done, total);
+        await tuneMissing(this.#model, shape, { signal, onProgress });
       }
-      await warmUp(model, shape, {
-        signal: closing.signal,
-        onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
-      });
+      await warmUp(this.#model, shape, { signal, onProgress: (done, total) => tell("kernels", done, total) });
     } catch (error) {
       throw toRequestError(error);
     } finally {
@@ -142,121 +128,90 @@ function runtimeOf(gpu: Gpu, model: DiffusionModel, options: RuntimeOptions): Ru
     }
   }
 
-  return {
-    adapter: gpu.facts,
-    model: {
-      name: model.name,
-      defaultWidth: defaults.width,
-      defaultHeight: defaults.height,
-      defaultSteps: defaults.steps,
-      defaultGuidanceScale: defaults.guidanceScale,
-      fewStep: model.fewStep && { steps: model.fewStep.steps, guidanceScale: model.fewStep.guidanceScale },
-    },
-    device: {
-      get lost() {
-        return gpu.lost;
-      },
-      get memoryBytes() {
-        return gpu.memory.bytes;
-      },
-      get peakMemoryBytes() {
-        return gpu.memory.peakBytes;
-      },
-    },
-    warmUp: warm,
-    countTokens: (text) => model.encoders[0]?.tokenizer.encode(text).tokenCount ?? 0,
-    textToImage: (input, options = {}) => run(input, options),
-    imageToImage: (input, options = {}) => run(input, options),
-    async close() {
-      closing.abort(new DOMException("The runtime was closed", "AbortError"));
-      // A run that is between two steps notices the signal before it touches the device again.
-      await gpu.idle().catch(() => {});
-      model.destroy();
-      gpu.close();
-    },
-  };
-}
-
-/** A checked request with what the model decides filled in. */
-async function toPipelineRequest(
-  model: DiffusionModel,
-  request: GenerationRequest,
-  options: RuntimeOptions,
-): Promise<PipelineRequest> {
-  const { defaults } = model;
-  const width = request.width ?? defaults.width;
-  const height = request.height ?? defaults.height;
-  const scheduler = request.scheduler === undefined ? undefined : schedulerClass(request.scheduler);
-  if (scheduler === null)
-    throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
-  const fewStep = request.few_step ? model.fewStep : undefined;
-  if (request.few_step && fewStep === undefined) {
-    throw new RequestError("few_step", "this model has no few-step variant");
+  async close(): Promise<void> {
+    this.#closing.abort(new DOMException("The runtime was closed", "AbortError"));
+    // A run that is between two steps notices the signal before it touches the device again.
+    await this.#gpu.idle().catch(() => {});
+    this.#model.memory.destroy();
+    this.#gpu.close();
   }
-  return {
-    prompt: request.prompt,
-    negativePrompt: request.negative_prompt,
-    width,
-    height,
-    steps: request.num_inference_steps ?? fewStep?.steps ?? defaults.steps,
-    guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
-    fewStep: request.few_step,
-    // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
-    seed: request.seed ?? randomInt(2 ** 48 - 1),
-    generator: request.generator,
-    images: request.num_images,
-    loras: await loraFiles(request.loras, options.loraFolder),
-    scheduler: scheduler === undefined ? fewStep && fewStepScheduler(model) : { className: scheduler },
-    image: request.image && (await picture(request.image, { width, height })),
-    strength: request.strength,
-    previewEvery: request.preview_every,
-    previewDecoder: request.preview_decoder,
-  };
-}
 
-/** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
-async function picture(bytes: Uint8Array, size: { width: number; height: number }) {
-  const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, size);
-}
-
-/** What the variant was taught with. */
-function fewStepScheduler({ scheduler }: DiffusionModel) {
-  return { className: "DDIMScheduler", config: { ...scheduler.config, timestep_spacing: "trailing" } };
-}
-
-function toRunEvent(event: PipelineEvent, request: GenerationRequest, run: PipelineRequest, begun: number): RunEvent {
-  switch (event.type) {
-    case "step": {
-      const { step, steps } = event;
-      return {
-        type: "progress",
-        step,
-        steps,
-        progress: step / steps,
-        elapsed_ms: Math.round(performance.now() - begun),
+  async *#run(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
+    const pending = new PendingUpdate(options.updates);
+    let request: GenerationRequest | undefined;
+    let turn: Turn | undefined;
+    try {
+      request = parseGeneration(input);
+      const asked = await toPipelineRequest(this.#model, request, this.#options);
+      const closing = this.#closing.signal;
+      const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
+      signal.throwIfAborted();
+      const begun = performance.now();
+      turn = this.#queue.join();
+      for (let { position } = turn; position !== undefined; { position } = turn) {
+        yield { type: "queued", position };
+        await turn.moved(position, signal);
+      }
+      const takeUpdate = () => {
+        const update = pending.take();
+        if (update?.prompt !== undefined) request = { ...request!, prompt: update.prompt };
+        return update && toPipelineUpdate(update);
       };
+      const wantsPreview = () => options.wants?.("preview") ?? true;
+      for await (const event of generate(this.#model, asked, { signal, takeUpdate, wantsPreview })) {
+        yield toRunEvent(event, request, asked, begun);
+      }
+    } catch (error) {
+      throw toRequestError(error, request);
+    } finally {
+      turn?.leave();
+      pending.stop();
     }
-    case "preview": {
-      const { step, steps, decoder, picture } = event;
-      return { type: "preview", picture, step, steps, progress: step / steps, decoder };
-    }
-    case "result": {
-      const timings = Object.fromEntries(Object.entries(event.timings).map(([phase, ms]) => [phase, Math.round(ms)]));
-      const warnings = event.warnings.length > 0 ? event.warnings : undefined;
-      return { type: "result", pictures: event.pictures, seed: run.seed, prompt: request.prompt, timings, warnings };
-    }
-    default:
-      return event satisfies never;
   }
+}
+
+function factsOf({ family }: LoadedModel): ModelFacts {
+  const { facts, fewStep } = family;
+  const { width, height, steps, guidanceScale } = facts.defaults;
+  return {
+    name: facts.name,
+    defaultWidth: width,
+    defaultHeight: height,
+    defaultSteps: steps,
+    defaultGuidanceScale: guidanceScale,
+    fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
+  };
+}
+
+function stateOf(gpu: Gpu): DeviceState {
+  return {
+    get lost() {
+      return gpu.lost;
+    },
+    get memoryBytes() {
+      return gpu.memory.bytes;
+    },
+    get peakMemoryBytes() {
+      return gpu.memory.peakBytes;
+    },
+  };
+}
+
+/** A change names only what it changes. */
+function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: GenerationUpdate): PipelineUpdate {
+  return {
+    ...(prompt !== undefined && { prompt }),
+    ...(negative_prompt !== undefined && { negativePrompt: negative_prompt }),
+    ...(guidance_scale !== undefined && { guidanceScale: guidance_scale }),
+  };
 }
 
 /**
- * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit, be
+ * Errors about the request name its field; all others pass through. Weights are at fault only if a LoRA does not fit, be
  * it the request's or a variant of the model: the model itself was checked when it was loaded.
  */
 function toRequestError(error: unknown, request?: GenerationRequest): unknown {
-  if (error instanceof PipelineError) return new RequestError(error.field, error.message.slice(error.field.length + 2));
+  if (error instanceof PipelineError) return new RequestError(error.field, error.reason);
   if (error instanceof WeightsError) {
     const field = request && request.loras.length === 0 ? (request.few_step ? "few_step" : "width") : "loras";
     return new RequestError(field, error.message);

@@ -3,21 +3,23 @@
  * adapter's cache does not know them yet.
  */
 
-import { type DenoiserShape, recordDenoiser } from "../diffusion/denoiser.ts";
-import type { DiffusionModel, LoadedAutoencoder } from "../diffusion/diffusion-model.ts";
-import { recordDecoder } from "../diffusion/latents.ts";
+import { decoderSpec } from "../diffusion/latents.ts";
+import type { LoadedModel, StepShape } from "../diffusion/model.ts";
+import { latentSize, stepShape } from "../diffusion/shape.ts";
+import { stepSpec } from "../diffusion/step.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { setChoice } from "../graph/plan.ts";
 import { chooserOf, type Tunable, tune } from "../graph/tuner.ts";
 import type { Variant } from "../graph/variants.ts";
-import { withRoom } from "../memory/residency.ts";
-import type { StreamedWeights } from "../memory/streamed-weights.ts";
+import type { ComponentId } from "../memory/component.ts";
+import type { PlanSpec } from "../memory/model-memory.ts";
 import { readWinners, rememberWinners, tuningFile } from "./tuning-cache.ts";
 
 /** Part of a model. */
 export interface TunablePart extends Tunable {
   readonly name: string;
-  readonly parameters: StreamedWeights;
+  /** Components whose weights it reads. */
+  readonly components: readonly ComponentId[];
 }
 
 /** Pixels of a picture, and how many are made at a time. */
@@ -28,30 +30,24 @@ export interface TunedSize {
 }
 
 /** All that pictures of this size take: text, a guided step and one without guidance, the decoders. */
-export function tunableParts(model: DiffusionModel, { width, height, images = 1 }: TunedSize): TunablePart[] {
-  const { unet, vae, tiny, activations } = model;
-  const { downscale, latentChannels: channels } = vae;
-  const size = { height: Math.floor(height / downscale), width: Math.floor(width / downscale), channels };
-  const tokens = model.encoders[0]!.tokenizer.modelMaxLength;
-  const step = (branches: 1 | 2): TunablePart => {
-    const shape: DenoiserShape = { ...size, images, branches, tokens };
-    const name = branches === 2 ? "unet, guided" : "unet";
-    return { name, recorder: recordDenoiser(unet.config, shape), storage: activations, parameters: unet.weights };
-  };
-  const decoder = (name: string, of: LoadedAutoencoder): TunablePart => ({
+export function tunableParts({ family, memory }: LoadedModel, size: TunedSize): TunablePart[] {
+  const part = (name: string, spec: PlanSpec): TunablePart => ({
     name,
-    recorder: recordDecoder(of, size),
-    storage: of.forceUpcast ? "f32" : activations,
-    parameters: of.weights,
+    components: spec.components,
+    recorder: spec.record(),
+    storage: spec.upcast ? "f32" : memory.activations,
+    parameters: memory.parameters(spec, memory.weightSets.base),
   });
+  const { step, picture, facts, encoders } = family;
+  const guided = stepShape(family, { ...size, guidanceScale: facts.defaults.guidanceScale });
+  const unguided: StepShape = stepShape(family, { ...size, guidanceScale: 1 });
+  const latents = latentSize(family, size);
   return [
-    ...model.encoders.map(({ component, recorder, parameters }) => {
-      return { name: component, recorder, storage: activations, parameters };
-    }),
-    ...(model.defaults.guidanceScale > 1 && !unet.config.time_cond_proj_dim ? [step(2)] : []),
-    step(1),
-    decoder("vae", vae),
-    ...(tiny ? [decoder("tiny vae", tiny)] : []),
+    ...encoders.map((spec) => part(spec.part, spec)),
+    ...(guided.branches > 1 ? [part(`${step.part}, guided`, stepSpec(step, guided))] : []),
+    part(step.part, stepSpec(step, unguided)),
+    part(picture.full.component, decoderSpec(picture.full, latents)),
+    ...(picture.tiny ? [part(picture.tiny.component, decoderSpec(picture.tiny, latents))] : []),
   ];
 }
 
@@ -62,11 +58,12 @@ export function tunableParts(model: DiffusionModel, { width, height, images = 1 
  * @returns how many shapes were timed
  */
 export async function tuneMissing(
-  model: DiffusionModel,
+  model: LoadedModel,
   size: TunedSize,
   options: { signal?: AbortSignal; onProgress?: (part: string, done: number, total: number) => void } = {},
 ): Promise<number> {
-  const { gpu } = model;
+  const { memory } = model;
+  const { gpu } = memory;
   let file: string;
   try {
     file = await tuningFile(gpu.facts);
@@ -87,7 +84,7 @@ export async function tuneMissing(
         },
       });
     try {
-      await withRoom(model, [part.parameters], timePart);
+      await memory.withRoom(part.components, timePart);
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error; // what does not fit is not timed, and done by rule
     } finally {
@@ -99,8 +96,6 @@ export async function tuneMissing(
   }
   if (timed === 0) return 0;
   setChoice(gpu, chooserOf(winners));
-  // What was made by the rule, or for candidates that lost.
-  model.plans.dropUnused("");
-  for (const { weights } of model.components) weights.dropTransformed();
+  memory.forgetChoices(); // plans made by the rule, or for candidates that lost
   return timed;
 }

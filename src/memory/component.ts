@@ -19,6 +19,18 @@ export function activationStorage(gpu: Gpu, precision: Precision): Storage {
   return precision === "f16" && gpu.facts.kind === "hardware" ? "f16" : "f32";
 }
 
+/** A component of a model by its place: `unet`, `text_encoder_2`, `vae`. */
+export type ComponentId = string;
+
+/** A component that lies on the device while it is needed. */
+export interface ComponentSpec {
+  readonly id: ComponentId;
+  /** All that any of its plans reads. */
+  readonly parameters: readonly Parameter[];
+  /** Where its weights come from. */
+  readonly files: Component;
+}
+
 /**
  * Loads what a recorded model wants (`Recorder.parameters`) from a component's files.
  *

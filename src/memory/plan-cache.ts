@@ -1,89 +1,133 @@
 /**
- * Plans by key, the least recently used given up first once they take more than a bound of bytes. A plan in use is never
- * given up: whoever runs plans borrows them, and gives all of them back at the end of the run.
+ * Plans, found by whose weights they read, what part of the model they are, and the shape they are made for. Whoever runs
+ * plans borrows them, and gives all of them back at the end of the run; a plan that is borrowed stays.
  */
 
 import type { Plan } from "../graph/plan.ts";
+import type { Budget, Kept } from "./budget.ts";
+import type { ComponentId } from "./component.ts";
+
+/** What a plan is made for, as plain data: equal if all of its fields are. */
+export type PlanShape = Readonly<Record<string, string | number | boolean>>;
+
+export interface PlanKey {
+  /** The weight set that its parameters are of. */
+  readonly owner: object;
+  /** The part of the model: `unet`, `decoder`. */
+  readonly part: string;
+  readonly shape: PlanShape;
+  /** Components whose weights it reads. */
+  readonly components: readonly ComponentId[];
+}
 
 /** The plans of one run. */
 export interface PlanLoan {
-  /** The plan of `key`, made by `make` where there is none; it stays until `giveBack`. */
-  get(key: string, make: () => Promise<Plan>): Promise<Plan>;
+  /** The plan of `key`, made by `make` if there is none; it stays until `giveBack`. */
+  get(key: PlanKey, make: () => Promise<Plan>): Promise<Plan>;
   giveBack(): void;
 }
 
-export interface PlanCache {
-  borrow(): PlanLoan;
-  /** Gives up every plan whose key begins with `prefix`. None of them may be in use. */
-  drop(prefix: string): void;
-  /** Gives up those of them that are not in use; whether there were any. */
-  dropUnused(prefix: string): boolean;
-  /** Whether a plan whose key begins with `prefix` is in use. */
-  isUsed(prefix: string): boolean;
-  readonly bytes: number;
-  readonly size: number;
+interface Entry extends Kept {
+  readonly key: PlanKey;
+  readonly plan: Plan;
+  borrowers: number;
 }
 
-/** `maxBytes`: of arenas, inputs and states together; plans in use are kept even beyond it. */
-export function createPlanCache(maxBytes: number): PlanCache {
-  const plans = new Map<string, Plan>();
-  const users = new Map<Plan, number>();
-  const bytes = () => [...plans.values()].reduce((sum, plan) => sum + plan.bytes, 0);
-  const evict = () => {
-    for (const [key, plan] of plans) {
-      if (bytes() <= maxBytes) return;
-      if (users.has(plan)) continue;
-      plans.delete(key);
-      plan.destroy();
+export class PlanCache {
+  readonly #budget: Budget;
+  readonly #entries = new Map<object, Map<string, Entry>>();
+
+  constructor(budget: Budget) {
+    this.#budget = budget;
+  }
+
+  borrow(): PlanLoan {
+    const borrowed = new Set<Entry>();
+    return {
+      get: async (key, make) => {
+        const entry = this.#find(key) ?? this.#add(key, await make());
+        if (!borrowed.has(entry)) entry.borrowers++;
+        borrowed.add(entry);
+        this.#budget.use(entry);
+        return entry.plan;
+      },
+      giveBack: () => {
+        for (const entry of borrowed) entry.borrowers--;
+        borrowed.clear();
+        this.#budget.trim();
+      },
+    };
+  }
+
+  /** Gives up the plans of `owner`, all of them if left out. None of them may be in use. */
+  drop(owner?: object): void {
+    for (const entry of this.#all(owner)) this.#remove(entry);
+  }
+
+  /** Gives up the plans that are not in use; whether there were any. */
+  dropUnused(): boolean {
+    const unused = this.#all().filter(({ isUsed }) => !isUsed);
+    for (const entry of unused) this.#remove(entry);
+    return unused.length > 0;
+  }
+
+  /** Whether a plan that reads the weights of this component is in use. */
+  reads(component: ComponentId): boolean {
+    return this.#all().some(({ isUsed, key }) => isUsed && key.components.includes(component));
+  }
+
+  get bytes(): number {
+    return this.#all().reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  get size(): number {
+    return this.#all().length;
+  }
+
+  #all(owner?: object): Entry[] {
+    const owners = owner === undefined ? [...this.#entries.values()] : [this.#entries.get(owner) ?? new Map()];
+    return owners.flatMap((entries) => [...entries.values()]);
+  }
+
+  #find({ owner, ...value }: PlanKey): Entry | undefined {
+    return this.#entries.get(owner)?.get(nameOf(value));
+  }
+
+  #add(key: PlanKey, plan: Plan): Entry {
+    const known = this.#find(key);
+    if (known) {
+      plan.destroy(); // made twice at once
+      return known;
     }
-  };
-  return {
-    borrow() {
-      const borrowed = new Set<Plan>();
-      return {
-        async get(key, make) {
-          const plan = plans.get(key) ?? (await make());
-          plans.delete(key);
-          plans.set(key, plan); // newest last
-          if (!borrowed.has(plan)) users.set(plan, (users.get(plan) ?? 0) + 1);
-          borrowed.add(plan);
-          evict();
-          return plan;
-        },
-        giveBack() {
-          for (const plan of borrowed) {
-            const left = users.get(plan)! - 1;
-            if (left === 0) users.delete(plan);
-            else users.set(plan, left);
-          }
-          borrowed.clear();
-          evict();
-        },
-      };
-    },
-    drop(prefix) {
-      for (const [key, plan] of plans) {
-        if (!key.startsWith(prefix)) continue;
-        plans.delete(key);
-        plan.destroy();
-      }
-    },
-    dropUnused(prefix) {
-      let dropped = false;
-      for (const [key, plan] of plans) {
-        if (!key.startsWith(prefix) || users.has(plan)) continue;
-        plans.delete(key);
-        plan.destroy();
-        dropped = true;
-      }
-      return dropped;
-    },
-    isUsed: (prefix) => [...plans].some(([key, plan]) => key.startsWith(prefix) && users.has(plan)),
-    get bytes() {
-      return bytes();
-    },
-    get size() {
-      return plans.size;
-    },
-  };
+    const entry: Entry = {
+      key,
+      plan,
+      borrowers: 0,
+      get bytes() {
+        return plan.bytes;
+      },
+      get isUsed() {
+        return this.borrowers > 0;
+      },
+      drop: () => this.#remove(entry),
+    };
+    const entries = this.#entries.get(key.owner) ?? new Map<string, Entry>();
+    this.#entries.set(key.owner, entries.set(nameOf(key), entry));
+    return entry;
+  }
+
+  #remove(entry: Entry): void {
+    const { owner } = entry.key;
+    const entries = this.#entries.get(owner);
+    entries?.delete(nameOf(entry.key));
+    if (entries?.size === 0) this.#entries.delete(owner);
+    this.#budget.forget(entry);
+    entry.plan.destroy();
+  }
+}
+
+/** A text that is equal for equal parts and shapes, and for no others: JSON keeps texts apart. */
+function nameOf({ part, shape }: Pick<PlanKey, "part" | "shape">): string {
+  const fields = Object.entries(shape).sort(([one], [other]) => (one < other ? -1 : 1));
+  return JSON.stringify([part, fields]);
 }

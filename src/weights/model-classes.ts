@@ -26,14 +26,25 @@ export const COMPONENTS: Readonly<Record<string, ComponentKind>> = {
   CLIPTextModelWithProjection: "text encoder",
   CLIPTokenizer: "tokenizer",
   CLIPTokenizerFast: "tokenizer",
-  DDIMScheduler: "scheduler",
-  DPMSolverMultistepScheduler: "scheduler",
-  EulerAncestralDiscreteScheduler: "scheduler",
-  EulerDiscreteScheduler: "scheduler",
-  FlowMatchEulerDiscreteScheduler: "scheduler",
-  LCMScheduler: "scheduler",
-  PNDMScheduler: "scheduler",
 };
+
+/** Classes that a family knows beside those named here. */
+export interface KnownClasses {
+  /** Pipeline classes, each with the components it cannot do without. */
+  readonly pipelines?: Readonly<Record<string, readonly string[]>>;
+  readonly components?: Readonly<Record<string, ComponentKind>>;
+}
+
+/** The kind of a class; undefined if it is not known. Which schedulers can be run is for whoever runs them to say. */
+export function kindOfClass(className: string, { components = {} }: KnownClasses = {}): ComponentKind | undefined {
+  if (/^\w+Scheduler$/.test(className)) return "scheduler";
+  return [COMPONENTS, components].find((classes) => Object.hasOwn(classes, className))?.[className];
+}
+
+/** The components that a pipeline class cannot do without; undefined if it is not known. */
+export function requiredBy(className: string, { pipelines = {} }: KnownClasses = {}): readonly string[] | undefined {
+  return [PIPELINES, pipelines].find((classes) => Object.hasOwn(classes, className))?.[className];
+}
 
 /** What the usual places in a pipeline hold. */
 export const PLACES: Readonly<Record<string, ComponentKind>> = {

@@ -14,7 +14,16 @@ import { basename, join } from "node:path";
 import { z } from "zod";
 import { listed, quoted, WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
-import { COMPONENTS, type ComponentKind, IGNORED_PLACES, PIPELINES, PLACES } from "./model-classes.ts";
+import {
+  COMPONENTS,
+  type ComponentKind,
+  IGNORED_PLACES,
+  type KnownClasses,
+  kindOfClass,
+  PIPELINES,
+  PLACES,
+  requiredBy,
+} from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
 import { openWeights } from "./weight-files.ts";
 
@@ -48,6 +57,8 @@ export interface ModelDirectory {
 export interface ModelDirectoryOptions {
   /** Which of several saved weights, such as "fp16". Without it the plain ones are taken, else "fp16". */
   readonly variant?: string | undefined;
+  /** Classes beside those of `model-classes.ts`. */
+  readonly known?: KnownClasses | undefined;
 }
 
 const INDEX_FILE = "model_index.json";
@@ -71,7 +82,7 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
   const index = indexSchema.safeParse(await readJson(join(path, INDEX_FILE), INDEX_FILE));
   if (!index.success) throw new WeightsError("model-config", "has no _class_name", { file: INDEX_FILE });
   const pipelineClass = index.data._class_name;
-  const required = Object.hasOwn(PIPELINES, pipelineClass) ? PIPELINES[pipelineClass]! : undefined;
+  const required = requiredBy(pipelineClass, options.known);
   if (required === undefined)
     throw new WeightsError(
       "model-class",
@@ -105,7 +116,7 @@ export async function openModelDirectory(path: string, options: ModelDirectoryOp
       continue;
     }
     const [library, className] = entry.data;
-    const kind = kindOf(name, library, className);
+    const kind = kindOf(name, library, className, options.known);
     components.set(name, await readComponent(join(path, name), { name, className, kind, prefix: `${name}/` }, options));
   }
   for (const name of required)
@@ -127,7 +138,7 @@ export async function openComponentFolder(path: string, options: ModelDirectoryO
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
-    const kind = Object.hasOwn(COMPONENTS, className) ? COMPONENTS[className]! : undefined;
+    const kind = kindOfClass(className, options.known);
     if (kind === undefined) throw unknownComponent(className, file);
     return component(path, { name: basename(path), className, kind, prefix: "" }, config, options);
   }
@@ -144,16 +155,15 @@ interface ComponentPlace {
   readonly prefix: string;
 }
 
-function kindOf(name: string, library: string, className: string): ComponentKind {
+function kindOf(name: string, library: string, className: string, known?: KnownClasses): ComponentKind {
   const file = INDEX_FILE;
   // A component's name is the name of a folder.
   if (!/^[A-Za-z0-9_-]+$/.test(name))
     throw new WeightsError("model-config", `component ${quoted(name)}: the name may have letters, digits, - and _`, {
       file,
     });
-  const known = (library === "diffusers" || library === "transformers") && Object.hasOwn(COMPONENTS, className);
-  if (!known) throw unknownComponent(className, file, name, library);
-  const kind = COMPONENTS[className]!;
+  const kind = library === "diffusers" || library === "transformers" ? kindOfClass(className, known) : undefined;
+  if (kind === undefined) throw unknownComponent(className, file, name, library);
   const wanted = Object.hasOwn(PLACES, name) ? PLACES[name]! : kind;
   if (kind !== wanted)
     throw new WeightsError(

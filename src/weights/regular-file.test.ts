@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
-import { latentRgbOf } from "../diffusion/latent-rgb.ts";
 import { loraFiles } from "../engine/lora-files.ts";
+import { latentRgbOf } from "../families/latent-rgb.ts";
 import { readClipTokenizerFiles } from "../text/tokenizer-files.ts";
 import { WeightsError } from "./errors.ts";
 import { readJson, readOptionalJson } from "./json-file.ts";
@@ -83,7 +83,7 @@ const READERS: Record<
     others: { "model.safetensors.index.json": SHARDED },
     read: (folder) => openWeights(folder, { name: "unet" }),
   },
-  latentRgbOf: { file: "latent_rgb.json", read: (folder) => latentRgbOf(folder, "stable-diffusion", 4) },
+  latentRgbOf: { file: "latent_rgb.json", read: (folder) => latentRgbOf(folder, 4, undefined) },
   ...Object.fromEntries(
     ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map((file) => [
       `readClipTokenizerFiles ${file}`,

@@ -11,7 +11,7 @@ const runtime = await createRuntime({ adapter, loraFolder: path.join(checkout, "
 
 const prompt = "a lighthouse at sunset, calm sea";
 const base = { prompt, seed: 7, num_inference_steps: 6 };
-const start = encodePicture({ width: 128, height: 128, rgba: gradient(128, 128) }, { format: "png" });
+const { bytes: start } = await encodePicture({ width: 128, height: 128, rgba: gradient(128, 128) }, { format: "png" });
 const cases = {
   usual: base,
   "another seed": { ...base, seed: 12345678901 },
@@ -22,7 +22,8 @@ const cases = {
   "previews in full": { ...base, preview_every: 3, preview_decoder: "full" },
   large: { ...base, width: 256, height: 256, num_inference_steps: 3 },
   "noise of CUDA": { ...base, generator: "cuda" },
-  "from a picture": { ...base, image: await start, strength: 0.6 },
+  "from a picture": { ...base, image: start, strength: 0.6 },
+  "two pictures": { ...base, num_images: 2 },
   LoRA: { ...base, loras: [{ name: "pytorch_lora_weights", scale: 0.5 }] },
   ...Object.fromEntries(
     ["ddim", "euler", "euler_a", "dpm++_2m", "lcm", "pndm"].map((scheduler) => [scheduler, { ...base, scheduler }]),

@@ -13,15 +13,16 @@ import type { Schedule } from "./schedule.ts";
 import { type ScheduleOptions, type Scheduler, startAt } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
 
+/** Each class of diffusers that Daguerre has: its table, and the short names by which the field knows it. */
 const SCHEDULERS = {
-  DDIMScheduler: ddim,
-  DPMSolverMultistepScheduler: dpmMultistep,
-  EulerAncestralDiscreteScheduler: eulerAncestral,
-  EulerDiscreteScheduler: euler,
-  FlowMatchEulerDiscreteScheduler: flowMatchEuler,
-  LCMScheduler: lcm,
-  PNDMScheduler: pndm,
-} satisfies Record<string, Scheduler>;
+  DDIMScheduler: { table: ddim, names: ["ddim"] },
+  DPMSolverMultistepScheduler: { table: dpmMultistep, names: ["dpm++_2m", "dpmpp_2m"] },
+  EulerAncestralDiscreteScheduler: { table: eulerAncestral, names: ["euler_a", "euler_ancestral"] },
+  EulerDiscreteScheduler: { table: euler, names: ["euler"] },
+  FlowMatchEulerDiscreteScheduler: { table: flowMatchEuler, names: ["flow_match_euler"] },
+  LCMScheduler: { table: lcm, names: ["lcm"] },
+  PNDMScheduler: { table: pndm, names: ["pndm", "plms"] },
+} satisfies Record<string, { readonly table: Scheduler; readonly names: readonly string[] }>;
 
 /** A scheduler class of diffusers that Daguerre has. */
 export type SchedulerClass = keyof typeof SCHEDULERS;
@@ -34,6 +35,13 @@ export function isSchedulerClass(className: string): className is SchedulerClass
   return Object.hasOwn(SCHEDULERS, className);
 }
 
+/** The class of a name as requests have it, diffusers' or a short one; undefined if there is none. */
+export function schedulerNamed(name: string): SchedulerClass | undefined {
+  if (isSchedulerClass(name)) return name;
+  const short = name.toLowerCase().replaceAll(" ", "_").replaceAll("-", "_");
+  return SCHEDULER_CLASSES.find((className) => (SCHEDULERS[className].names as readonly string[]).includes(short));
+}
+
 /**
  * The table of a run from pure noise. For image-to-image pass it through `img2imgStart` and `from`.
  * @param className `_class_name` of the configuration, or another class to use it with
@@ -44,7 +52,7 @@ export function createSchedule(className: string, config: SchedulerConfig, optio
   if (!isSchedulerClass(className)) {
     throw new SchedulerError(className, "_class_name", `is not supported; supported: ${SCHEDULER_CLASSES.join(", ")}`);
   }
-  return startAt(className, SCHEDULERS[className](readConfig(className, config), options), 0);
+  return startAt(className, SCHEDULERS[className].table(readConfig(className, config), options), 0);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** AutoencoderKL and AutoencoderTiny: latents to pictures and back, and the arithmetic around them. */
 
-import { compileDecoder } from "../../../src/diffusion/latents.ts";
+import { recordDecoder, writeDecoderScale } from "../../../src/diffusion/latents.ts";
+import { compile } from "../../../src/graph/plan.ts";
 import { Recorder } from "../../../src/graph/recorder.ts";
 import { loadComponent } from "../../../src/memory/component.ts";
 import type { LoadedParameters } from "../../../src/memory/load.ts";
@@ -107,8 +108,9 @@ async function decodeAsPipeline(
 ): Promise<number[]> {
   const { gpu, activations: storage } = run.bench;
   const [images, channels, height, width] = latents.shape as [number, number, number, number];
-  const options = { label: "decoder", storage, parameters, keepPicture: true };
-  const plan = await compileDecoder(gpu, coder, { height, width, channels }, options);
+  const recorder = recordDecoder(coder, { height, width, channels }, { keepPicture: true });
+  const plan = await compile(gpu, recorder, { label: "decoder", storage, parameters });
+  writeDecoderScale(plan, coder);
   try {
     const pictures: number[] = [];
     for (let image = 0; image < images; image++) {

@@ -1,6 +1,6 @@
 /** What `case.json` says of a run, as a request to the pipeline. */
 
-import type { PipelineRequest } from "../../../src/diffusion/pipeline.ts";
+import type { PipelineRequest } from "../../../src/diffusion/request.ts";
 import type { SchedulerClass } from "../../../src/diffusion/schedulers/create-schedule.ts";
 import type { Tensor } from "../tensors.ts";
 

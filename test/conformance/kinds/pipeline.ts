@@ -4,12 +4,16 @@
  */
 
 import { join } from "node:path";
-import { loadDiffusionModel } from "../../../src/diffusion/diffusion-model.ts";
-import { compileDecoder } from "../../../src/diffusion/latents.ts";
+import { recordDecoder, writeDecoderScale } from "../../../src/diffusion/latents.ts";
 import { cpuGenerator } from "../../../src/diffusion/noise.ts";
-import { generate, type PipelineRequest } from "../../../src/diffusion/pipeline.ts";
+import type { PipelineRequest, SchedulerChoice } from "../../../src/diffusion/request.ts";
+import { generate } from "../../../src/diffusion/run.ts";
 import { createSchedule, img2imgStart } from "../../../src/diffusion/schedulers/create-schedule.ts";
-import { timestepSinusoids } from "../../../src/models/unet.ts";
+import { loadModel } from "../../../src/engine/load-model.ts";
+import type { TextConditioning } from "../../../src/families/clip-text.ts";
+import { compile } from "../../../src/graph/plan.ts";
+import { parseUnetConfig, timestepSinusoids, type UnetConfig } from "../../../src/models/unet.ts";
+import { openModelDirectory } from "../../../src/weights/model-directory.ts";
 import type { CaseRun, Kind } from "../kind.ts";
 import { channelsFirst, channelsLast } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
@@ -21,30 +25,38 @@ export const pipelineKind: Kind = {
     typeof facts.runs === "object" && [...expected.keys()].some((name) => name.endsWith("latents_after_step")),
   async run(run) {
     const runs = run.folder.facts.runs as Record<string, RunFacts>;
-    const models = new Map<string, Watched>();
+    const models = new Map<string, WatchedFolder>();
     try {
       for (const [name, facts] of Object.entries(runs)) {
         await run.group(name, async () => {
           const folder = join(run.folder.path, facts.model ?? (run.folder.facts.model as string | undefined) ?? ".");
           const known = models.get(folder);
-          const watched =
-            known ??
-            watch(
-              await loadDiffusionModel(run.bench.gpu, folder, {
-                precision: run.bench.storage,
-                activations: run.bench.activations,
-              }),
-            );
+          const watched = known ?? (await openWatched(run, folder));
           models.set(folder, watched);
           watched.clear();
           await compareRun(run, watched, name, facts);
         });
       }
     } finally {
-      for (const { model } of models.values()) model.destroy();
+      for (const { model } of models.values()) model.memory.destroy();
     }
   },
 };
+
+/** A model, and what its folder says of its UNet and scheduler. */
+interface WatchedFolder extends Watched {
+  readonly unet: UnetConfig;
+  readonly scheduler: Required<SchedulerChoice>;
+}
+
+async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
+  const { storage, activations } = bench;
+  const directory = await openModelDirectory(folder);
+  const { className, config } = directory.component("scheduler")!;
+  const watched = watch(await loadModel(bench.gpu, folder, { precision: storage, activations }));
+  const unet = parseUnetConfig(directory.component("unet")!.config);
+  return Object.assign(watched, { unet, scheduler: { className, config } });
+}
 
 /** Latents of one picture or more. */
 interface LatentShape {
@@ -57,7 +69,7 @@ interface LatentShape {
 /** What one run gave, and how to compare it. */
 interface Finished {
   readonly run: CaseRun;
-  readonly watched: Watched;
+  readonly watched: WatchedFolder;
   readonly name: string;
   readonly request: PipelineRequest;
   readonly shape: LatentShape;
@@ -78,12 +90,12 @@ interface StepResult {
   readonly denoised: Float64Array;
 }
 
-async function compareRun(run: CaseRun, watched: Watched, name: string, facts: RunFacts): Promise<void> {
+async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, facts: RunFacts): Promise<void> {
   // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
   const prefix = name === "main" ? "" : `${name}.`;
   const described: Described = { init: run.optional("init_image_u8"), noise: run.optional(`${prefix}init_noise`) };
   const request = pipelineRequest(facts, described);
-  const { vae } = watched.model;
+  const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
     images: request.images ?? 1,
     channels: vae.latentChannels,
@@ -133,28 +145,29 @@ async function readStep(watched: Watched, shape: LatentShape, latents: Float32Ar
 
 /** Ids and states of the prompts: as the UNet was given them, negative first. */
 function textConditions({ watched, request, check, has }: Finished): void {
-  const { prompts } = watched.model;
+  const { prompts } = watched.model.memory.weightSets.base;
+  const read = (prompt: string) => prompts.get(JSON.stringify([prompt])) as TextConditioning;
   const suffixes = ["", "_2"];
   for (const [i, suffix] of suffixes.entries()) {
-    check(`prompt_ids${suffix}`, () => prompts.get(request.prompt)!.ids[i]!, "exact");
-    check(`negative_ids${suffix}`, () => prompts.get(request.negativePrompt ?? "")!.ids[i]!, "exact");
+    check(`prompt_ids${suffix}`, () => read(request.prompt).ids[i]!, "exact");
+    check(`negative_ids${suffix}`, () => read(request.negativePrompt ?? "").ids[i]!, "exact");
   }
-  const [text] = watched.writes("unet", "text");
-  const half = text!.length / 2;
+  const rows = watched.rows("unet", "text");
+  const half = rows.length / 2;
+  const joined = (some: readonly ArrayLike<number>[]) => some.flatMap((row) => Array.from(row));
   const guided = has("negative_embeds");
-  check("prompt_embeds", () => (guided ? text!.subarray(half) : text!));
-  check("negative_embeds", () => text!.subarray(0, half));
+  check("prompt_embeds", () => joined(guided ? rows.slice(half) : rows));
+  check("negative_embeds", () => joined(rows.slice(0, half)));
 }
 
 /** The guidance scale's embedding of LCM, the pooled text and sizes of SDXL. */
 function addedConditions({ run, watched, name, check, has, input }: Finished): void {
-  const { config } = watched.model.unet;
+  const config = watched.unet;
   check("guidance_embedding", () => watched.writes("unet", "guidance")[0]!);
-  const [added] = watched.writes("unet", "added");
-  if (!added) return;
+  const rows = watched.rows("unet", "added");
+  if (rows.length === 0) return;
   const width = config.projection_class_embeddings_input_dim!;
   const sizes = 6 * config.addition_time_embed_dim!;
-  const rows = Array.from({ length: added.length / width }, (_, row) => added.subarray(row * width, (row + 1) * width));
   const pooled = rows.map((row) => row.subarray(0, width - sizes));
   check("unet_text_embeds", () => pooled.flatMap((row) => [...row]));
   check("pooled", () => pooled.at(-1)!);
@@ -170,14 +183,13 @@ function addedConditions({ run, watched, name, check, has, input }: Finished): v
 
 /** Where the latents begin: noise, or a picture with noise added. */
 async function startLatents({ run, watched, request, shape, check, has }: Finished): Promise<void> {
-  const [written] = watched.writes("unet", "latents");
-  const start = channelsFirst([shape.images, shape.height, shape.width, shape.channels], written!);
+  const start = channelsFirst([shape.images, shape.height, shape.width, shape.channels], watched.start);
   const { initNoiseSigma } = scheduleOf(watched, request);
   check("init_noise", () => start.map((value) => value / initNoiseSigma), "noise");
   check("noisy_latents", () => start);
   if (!request.image) return;
 
-  const { vae } = watched.model;
+  const vae = watched.model.family.picture.full.autoencoder;
   const generator = cpuGenerator(request.seed);
   const posterior = generator.randn(shape.channels * shape.height * shape.width);
   check("posterior_noise", () => posterior, "noise");
@@ -203,8 +215,8 @@ async function startLatents({ run, watched, request, shape, check, has }: Finish
   run.optional("init_image_u8");
 }
 
-function scheduleOf({ model }: Watched, request: PipelineRequest) {
-  const { className, config = model.scheduler.config } = request.scheduler ?? model.scheduler;
+function scheduleOf({ scheduler }: WatchedFolder, request: PipelineRequest) {
+  const { className, config = scheduler.config } = request.scheduler ?? scheduler;
   return createSchedule(className, config, { steps: request.steps, eta: request.eta });
 }
 
@@ -215,7 +227,7 @@ function timesteps({ run, watched, name, request, has, check, input }: Finished)
   const integers = schedule.timesteps.every(Number.isInteger);
   check("timesteps", () => schedule.timesteps, integers ? "exact" : "scheduler");
   if (!has("timesteps")) return;
-  const { config } = watched.model.unet;
+  const config = watched.unet;
   const width = config.block_out_channels[0]!;
   const options = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
   // Sinusoids are written for many steps at once, beginning with the one that counts as 0; each step says which is its own.
@@ -236,7 +248,7 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
   check("denoised_after_step", () => steps.flatMap((step) => [...step.denoised]));
   check("step_noises", () => watched.writes("unet", "noise").flatMap(nchw), "noise");
   check("unet_input", () => {
-    const start = nchw(watched.writes("unet", "latents")[0]!);
+    const start = nchw(watched.start);
     const rows = watched.writes("unet", "rows");
     return steps.flatMap((step, index) => {
       const before = index === 0 ? start : [...steps[index - 1]!.latents];
@@ -247,15 +259,18 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
 }
 
 async function picture({ run, watched, shape, steps, pictures, check, has }: Finished): Promise<void> {
-  const { vae, activations } = watched.model;
+  const { picture, memory } = { ...watched.model.family, ...watched.model };
+  const { autoencoder: vae, component } = picture.full;
   const { images, channels, height, width } = shape;
   const final = steps.at(-1)!.latents;
   check("decoder_input", () => final.map((value) => value / vae.scalingFactor + vae.shiftFactor));
   check("image_u8", () => pictures, "picture");
   if (!has("image_raw")) return;
-  const storage = vae.forceUpcast ? "f32" : activations;
-  const options = { label: "raw decoder", storage, parameters: vae.weights, keepPicture: true } as const;
-  const plan = await compileDecoder(run.bench.gpu, vae, { height, width, channels }, options);
+  const storage = vae.forceUpcast ? "f32" : memory.activations;
+  const parameters = memory.weightSets.base.weights(component);
+  const recorder = recordDecoder(vae, { height, width, channels }, { keepPicture: true });
+  const plan = await compile(run.bench.gpu, recorder, { label: "raw decoder", storage, parameters });
+  writeDecoderScale(plan, vae);
   try {
     const raw: number[] = [];
     const size = final.length / images;

@@ -3,7 +3,6 @@
  * latents (per step) or to its own (chained), on the CPU in float64 and by the kernel.
  */
 
-import { packRow } from "../../../src/diffusion/denoiser.ts";
 import { cpuGenerator } from "../../../src/diffusion/noise.ts";
 import { readConfig } from "../../../src/diffusion/schedulers/config-reader.ts";
 import { createSchedule } from "../../../src/diffusion/schedulers/create-schedule.ts";
@@ -14,6 +13,7 @@ import {
   type Schedule,
   type StepRow,
 } from "../../../src/diffusion/schedulers/schedule.ts";
+import { packRow } from "../../../src/diffusion/step.ts";
 import { ROW_QUADS } from "../../../src/graph/kernels/sampling.ts";
 import { compile, type Plan } from "../../../src/graph/plan.ts";
 import { Recorder } from "../../../src/graph/recorder.ts";

@@ -1,19 +1,23 @@
 /** What a denoising step may cost, on the built-in model: nothing is made in the loop, and nothing is computed twice. */
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { builtInModel } from "../engine/runtime.ts";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import type { LoadedModel } from "../diffusion/model.ts";
+import type { PipelineEvent, PipelineRequest } from "../diffusion/request.ts";
+import { generate } from "../diffusion/run.ts";
+import { warmUp } from "../diffusion/warm-up.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
-import { type DiffusionModel, loadDiffusionModel } from "./diffusion-model.ts";
-import { generate, type PipelineEvent, type PipelineRequest, warmUp } from "./pipeline.ts";
+import { PlanCache } from "../memory/plan-cache.ts";
+import { loadModel } from "./load-model.ts";
+import { builtInModel } from "./runtime.ts";
 
 let gpu: Gpu;
-let model: DiffusionModel;
+let model: LoadedModel;
 beforeAll(async () => {
   gpu = await openGpu();
-  model = await loadDiffusionModel(gpu, builtInModel(), { precision: "f32" });
+  model = await loadModel(gpu, builtInModel(), { precision: "f32" });
 });
 afterAll(() => {
-  model.destroy();
+  model.memory.destroy();
   gpu.close();
 });
 
@@ -105,34 +109,31 @@ describe("after a warm-up", () => {
 describe("classifier-free guidance", () => {
   it("is one batch of two, and left out where its scale is 1", async () => {
     const shapes: unknown[] = [];
-    const { plans } = model;
-    const watched: DiffusionModel = {
-      ...model,
-      plans: {
-        ...plans,
-        borrow() {
-          const loan = plans.borrow();
-          return {
-            ...loan,
-            get(key, make) {
-              if (key.startsWith("unet ")) shapes.push(JSON.parse(key.slice(5)));
-              return loan.get(key, make);
-            },
-          };
+    const { plans } = model.memory;
+    const borrow = vi.spyOn(plans, "borrow").mockImplementation(() => {
+      const loan = PlanCache.prototype.borrow.call(plans);
+      return {
+        get(key, make) {
+          if (key.part === "unet") shapes.push(key.shape);
+          return loan.get(key, make);
         },
-      },
-    };
+        giveBack: () => loan.giveBack(),
+      };
+    });
     for (const guidanceScale of [3, 1]) {
-      for await (const _ of generate(watched, { ...request, guidanceScale }));
+      for await (const _ of generate(model, { ...request, guidanceScale }));
     }
+    borrow.mockRestore();
     expect(shapes).toMatchObject([{ branches: 2 }, { branches: 1 }]);
   });
 
   it("at scale 1 does not even read the negative prompt", async () => {
-    model.prompts.clear();
+    const { prompts } = model.memory.weightSets.base;
+    prompts.clear();
+    const read = () => [...prompts.keys()].map((key) => JSON.parse(key)[0]);
     await eventsOf({ guidanceScale: 1, negativePrompt: "fog" });
-    expect([...model.prompts.keys()]).toEqual([request.prompt]);
+    expect(read()).toEqual([request.prompt]);
     await eventsOf({ negativePrompt: "fog" });
-    expect([...model.prompts.keys()]).toEqual([request.prompt, "fog"]);
+    expect(read().sort()).toEqual([request.prompt, "fog"].sort());
   });
 });

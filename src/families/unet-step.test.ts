@@ -2,10 +2,12 @@
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { generateParameters, normals } from "../../test/generated-weights.ts";
+import { createSchedule } from "../diffusion/schedulers/create-schedule.ts";
+import { recordStep, writeStep } from "../diffusion/step.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { compile } from "../graph/plan.ts";
 import { parseUnetConfig } from "../models/unet.ts";
-import { compileDenoiser, type DenoiserShape, recordDenoiser, writeStep } from "./denoiser.ts";
-import { createSchedule } from "./schedulers/create-schedule.ts";
+import { UnetStep } from "./unet-step.ts";
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -24,8 +26,8 @@ const plain = {
   norm_num_groups: 8,
   layers_per_block: 1,
 };
-const shape: DenoiserShape = { images: 2, branches: 2, tokens: 5, height: 8, width: 6, channels: 4 };
-const rows = shape.images * shape.branches;
+const shape = { slots: 2, branches: 2, tokens: 5, height: 8, width: 6, channels: 4 };
+const rows = shape.slots * shape.branches;
 
 it.each([
   { name: "without conditions", conditions: {}, inputs: {} },
@@ -41,16 +43,25 @@ it.each([
   },
 ])("the 41st of 50 steps is told the timestep of the 41st, $name", async ({ conditions, inputs }) => {
   const config = parseUnetConfig({ ...plain, ...conditions });
-  const parameters = await generateParameters(gpu, recordDenoiser(config, shape), "f32");
-  const plan = await compileDenoiser(gpu, config, shape, { storage: "f32", parameters });
+  const step = new UnetStep(config, shape.tokens);
+  const recorder = recordStep(step, shape);
+  const parameters = await generateParameters(gpu, recorder, "f32");
+  const plan = await compile(gpu, recorder, { label: "unet", storage: "f32", parameters });
   try {
     const schedule = createSchedule("DDIMScheduler", {}, { steps: 50 }).rows;
     // All rows are alike, but for the conditions of their own.
     plan.write("text", repeated(normals(shape.tokens * plain.cross_attention_dim, 1), rows));
-    for (const [name, count] of Object.entries(inputs)) plan.write(name, normals(count, 2));
+    for (const [name, count] of Object.entries(inputs)) {
+      const values = normals(count, 2);
+      plan.write(name, name === "guidance" ? repeated(values, shape.slots) : values);
+    }
     const predict = async (from: typeof schedule, index: number): Promise<Float32Array> => {
-      plan.write("latents", repeated(normals(shape.height * shape.width * shape.channels, 3), shape.images));
-      for (let step = 0; step <= index; step++) writeStep(plan, config, shape, from, step, 3);
+      plan.write("latents", repeated(normals(shape.height * shape.width * shape.channels, 3), shape.slots));
+      for (let at = 0; at <= index; at++) {
+        for (let slot = 0; slot < shape.slots; slot++) {
+          writeStep(plan, step, shape, slot, { rows: from, index: at, joins: false, guidanceScale: 3 });
+        }
+      }
       plan.run();
       return (await plan.read("model")) as Float32Array;
     };

@@ -3,12 +3,12 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
+import { loadModel } from "../engine/load-model.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { ModelConfigError } from "../models/config.ts";
 import { TokenizerError } from "../text/tokenizer-error.ts";
 import { WeightsError } from "../weights/errors.ts";
-import { loadDiffusionModel } from "./diffusion-model.ts";
-import { SchedulerError } from "./schedulers/scheduler-error.ts";
 
 const MODEL = new URL("../../models/landscapes/", import.meta.url).pathname;
 const FILES = [
@@ -48,7 +48,7 @@ afterAll(async () => {
 async function refusal(): Promise<Error | undefined> {
   const begun = performance.now();
   try {
-    (await loadDiffusionModel(gpu, folder, { precision: "f32" })).destroy();
+    (await loadModel(gpu, folder, { precision: "f32" })).memory.destroy();
     return undefined;
   } catch (error) {
     const typed = [WeightsError, ModelConfigError, TokenizerError, SchedulerError].some(

@@ -1,18 +1,14 @@
 /** The built-in model in less memory than all of it takes: its components take turns, to the same picture. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { builtInModel } from "../engine/runtime.ts";
+import type { LoadedModel } from "../diffusion/model.ts";
+import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "../diffusion/request.ts";
+import { generate } from "../diffusion/run.ts";
+import { warmUp } from "../diffusion/warm-up.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
-import { type DiffusionModel, loadDiffusionModel } from "./diffusion-model.ts";
-import {
-  generate,
-  PipelineError,
-  type PipelineEvent,
-  type PipelineOptions,
-  type PipelineRequest,
-  warmUp,
-} from "./pipeline.ts";
+import { loadModel } from "./load-model.ts";
+import { builtInModel } from "./runtime.ts";
 
 const MIB = 2 ** 20;
 const request: PipelineRequest = {
@@ -26,7 +22,7 @@ const request: PipelineRequest = {
 
 type Result = Extract<PipelineEvent, { type: "result" }>;
 
-async function run(model: DiffusionModel, changes: Partial<PipelineRequest> = {}, options?: PipelineOptions) {
+async function run(model: LoadedModel, changes: Partial<PipelineRequest> = {}, options?: PipelineOptions) {
   const events: PipelineEvent[] = [];
   for await (const event of generate(model, { ...request, ...changes }, options)) {
     events.push(event);
@@ -35,15 +31,17 @@ async function run(model: DiffusionModel, changes: Partial<PipelineRequest> = {}
   return { events, result: events.at(-1) as Result };
 }
 
+const components = ({ memory }: LoadedModel) => [...memory.components.values()];
+
 let expected: Result;
 let modelBytes: number;
 let unetBytes: number;
 beforeAll(async () => {
   const gpu = await openGpu();
-  const model = await loadDiffusionModel(gpu, builtInModel(), { precision: "f32" });
+  const model = await loadModel(gpu, builtInModel(), { precision: "f32" });
   expected = (await run(model)).result;
-  modelBytes = model.components.reduce((sum, { weights }) => sum + weights.bytes, 0);
-  unetBytes = model.unet.weights.bytes;
+  modelBytes = components(model).reduce((sum, { bytes }) => sum + bytes, 0);
+  unetBytes = model.memory.components.get("unet")!.bytes;
   gpu.close();
 });
 
@@ -55,13 +53,13 @@ afterEach(() => {
   gpu = undefined;
 });
 
-async function load(maxBytes: number | undefined): Promise<DiffusionModel> {
+async function load(maxBytes: number | undefined): Promise<LoadedModel> {
   gpu = await openGpu({ maxBytes });
   loads.length = 0;
   const onProgress = (component: string, done: number, total: number) => {
     if (done === total) loads.push(component);
   };
-  return loadDiffusionModel(gpu, builtInModel(), { precision: "f32", onProgress });
+  return loadModel(gpu, builtInModel(), { precision: "f32", onProgress });
 }
 
 /** What loading takes on top, for a moment: a piece of a file, and a weight before it is a texture. */
@@ -82,13 +80,13 @@ describe("with room for the largest component and no more", () => {
     }
     expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(limit);
     expect(loads.length).toBeGreaterThan(loadedOnce); // it was tight
-    model.destroy();
+    model.memory.destroy();
     expect(gpu!.memory.bytes).toBe(0);
   });
 
   it("leaves out what does not find room beside the denoiser, and says so", async () => {
     const model = await load(unetBytes + STAGING);
-    const takeUpdate = () => (model.prompts.size > 1 ? { prompt: "a night sky" } : undefined);
+    const takeUpdate = () => (model.memory.weightSets.base.prompts.size > 1 ? { prompt: "a night sky" } : undefined);
     const { events, result } = await run(model, { previewEvery: 1, previewDecoder: "linear" }, { takeUpdate });
     expect(events.some(({ type }) => type === "preview")).toBe(true);
     expect(result.pictures[0]!.rgba.length).toBe(64 * 64 * 4);
@@ -99,8 +97,8 @@ describe("with room for the largest component and no more", () => {
 it("with room for everything nothing moves", async () => {
   const model = await load(modelBytes + 512 * MIB);
   await run(model);
-  expect(model.components.every(({ weights }) => weights.resident)).toBe(true);
-  expect(loads).toHaveLength(model.components.length);
+  expect(components(model).every(({ resident }) => resident)).toBe(true);
+  expect(loads).toHaveLength(components(model).length);
 });
 
 it("a component that never fits is refused by name, with what would fit", async () => {
@@ -130,8 +128,8 @@ it("does without transformed weights before any component leaves", async () => {
   const model = await load(modelBytes + STAGING + 3 * MIB);
   const { result } = await run(model);
   expect(result.pictures[0]!.rgba.length).toBe(expected.pictures[0]!.rgba.length);
-  expect(model.components.every(({ weights }) => weights.resident)).toBe(true);
-  expect(loads).toHaveLength(model.components.length);
+  expect(components(model).every(({ resident }) => resident)).toBe(true);
+  expect(loads).toHaveLength(components(model).length);
   expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(modelBytes + STAGING + 3 * MIB);
 });
 
@@ -144,7 +142,7 @@ it("pictures that do not fit in one piece are encoded and decoded in bands, and 
     gpu?.close();
     const loaded = await load(maxBytes);
     // The variant for large pictures finds no room in the second, which says so and goes without.
-    const model = maxBytes ? loaded : { ...loaded, large: undefined };
+    const model = maxBytes ? loaded : { ...loaded, family: { ...loaded.family, large: undefined } };
     const image = { width: 256, height: 256, rgba };
     const { result } = await run(model, { ...changes, image });
     pictures.push(result.pictures[0]!.rgba);

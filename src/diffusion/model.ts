@@ -1,0 +1,136 @@
+/**
+ * What the diffusion loop knows of a kind of model: nothing of UNets, text encoders or checkpoints, which are a family's
+ * (`src/families`).
+ */
+
+import type { Plan } from "../graph/plan.ts";
+import type { Recorder } from "../graph/recorder.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import type { ComponentId, ComponentSpec } from "../memory/component.ts";
+import type { ModelMemory, PlanSpec } from "../memory/model-memory.ts";
+import type { Autoencoder } from "../models/autoencoder.ts";
+import type { ResolveOptions } from "../weights/lora.ts";
+import type { LatentRgb, LatentSize } from "./latents.ts";
+import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
+import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+
+/** What a step's plan is made for. A family adds what its network depends on, such as tokens of text. */
+export interface StepShape extends LatentSize {
+  /** Pictures that take the step together. */
+  readonly slots: number;
+  /** Rows of the network for each picture: 2 with classifier-free guidance, `[negative…, positive…]`, else 1. */
+  readonly branches: number;
+  readonly [part: string]: number | string | boolean;
+}
+
+/** A step of a slot's schedule. */
+export interface StepPlace {
+  readonly rows: readonly StepRow[];
+  readonly index: number;
+  /** Whether it is the slot's first in this plan. */
+  readonly joins: boolean;
+}
+
+/** The network that predicts, in each step, the noise, the clean latents or the velocity. */
+export interface StepModel<Conditioning = unknown> {
+  /** Names its plans: `unet`. */
+  readonly part: string;
+  /** Components whose weights it reads. */
+  needs(shape: StepShape): readonly ComponentId[];
+  /** What its plans depend on beside the latents' size: guidance, chunks of text, further networks. */
+  shape(request: RunShape): { readonly branches: 1 | 2; readonly [part: string]: number | string | boolean };
+  /**
+   * Records the network. Row `branch · slots + slot` of the batch is a branch of a slot.
+   * @param sample `[slots · branches, h, w, channels]`
+   * @returns the prediction, of the same shape
+   */
+  predict(g: Recorder, shape: StepShape, sample: Tensor): Tensor;
+  /** Writes what a slot's picture is to show. */
+  writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: Conditioning): Promise<void>;
+  /** Writes what the network reads of a slot's step. Steps come one after the other, the first of a slot in a plan `joins`. */
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
+}
+
+/** An autoencoder, and the component that its weights are. */
+export interface PictureCoder {
+  readonly component: ComponentId;
+  readonly autoencoder: Autoencoder;
+}
+
+/** From latents to pictures and back. */
+export interface PictureModel {
+  readonly full: PictureCoder;
+  /** A tiny decoder for previews beside a full one. */
+  readonly tiny?: PictureCoder;
+  /** The linear map to RGB, for the cheapest previews. */
+  readonly linear?: LatentRgb;
+}
+
+/** What its makers say of a model, or is usual for its family. */
+export interface ModelFacts {
+  readonly name: string;
+  readonly family: string;
+  readonly defaults: {
+    /** Pixels. */
+    readonly width: number;
+    readonly height: number;
+    readonly steps: number;
+    readonly guidanceScale: number;
+  };
+}
+
+/** A LoRA in the model's folder with which a few unguided steps are enough, such as `train/distill.py` makes. */
+export interface FewStep {
+  /** The LoRA's file. */
+  readonly path: string;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  /** The scheduler that it was taught with. */
+  readonly scheduler: SchedulerChoice;
+}
+
+/** A LoRA in the model's folder for pictures larger than its own, such as `train/train_large.py` makes. */
+export interface Large {
+  /** The LoRA's file. */
+  readonly path: string;
+  /** Pictures of as many pixels are nearer, as a ratio, to what it was taught than to what the model was. */
+  readonly fromPixels: number;
+}
+
+/** What `encode` works with. */
+export interface Encoders {
+  /** Plans of the text encoders, in the order of `FamilyModel.encoders`. */
+  plans(): Promise<readonly Plan[]>;
+  /** What `make` makes of a prompt, kept for the next time. `key` is all that it depends on beside the weights. */
+  remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
+}
+
+/** A model of some family: its configuration read and checked, nothing of it on a device. */
+export interface FamilyModel<Conditioning = unknown> {
+  readonly facts: ModelFacts;
+  /** In the order in which they are loaded. */
+  readonly components: readonly ComponentSpec[];
+  readonly latent: { readonly channels: number /** Pixels of a side for one latent. */; readonly downscale: number };
+  readonly step: StepModel<Conditioning>;
+  readonly picture: PictureModel;
+  /** The plans that `encode` runs. */
+  readonly encoders: readonly PlanSpec[];
+  readonly fewStep?: FewStep;
+  readonly large?: Large;
+  /** How names in LoRA files are read. */
+  readonly resolve?: ResolveOptions;
+  /** @throws SchedulerError naming the option that has no schedule */
+  schedule(request: PipelineRequest): Schedule;
+  /** Words, sizes, guidance: all that conditions the steps of a request. */
+  encode(request: PipelineRequest, shape: StepShape, encoders: Encoders): Promise<Conditioning>;
+  /** Tokens of a prompt, begin and end marks included. */
+  countTokens(prompt: string): number;
+  /** What the caller should know of a prompt, such as words that do not fit. */
+  promptWarnings(prompt: string): Promise<string[]>;
+}
+
+/** A model on a device. */
+export interface LoadedModel {
+  readonly family: FamilyModel;
+  readonly memory: ModelMemory;
+}

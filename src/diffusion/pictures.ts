@@ -1,0 +1,123 @@
+/** Latents to pictures and back: in one piece if that fits, else in bands (`bands.ts`). */
+
+import type { Plan, Range } from "../graph/plan.ts";
+import type { Leases, PlanSpec } from "../memory/model-memory.ts";
+import { decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
+import {
+  decodeOnDevice,
+  decoderSpec,
+  type Encoded,
+  encodePixels,
+  encoderSpec,
+  type LatentSize,
+  latentBytes,
+  linearSpec,
+  type Pixels,
+} from "./latents.ts";
+import type { PictureCoder, PictureModel } from "./model.ts";
+import type { Decoder } from "./request.ts";
+
+/** A picture on its way: everything is submitted, and the latents may change. */
+export interface Decoding {
+  readonly picture: Promise<Pixels>;
+}
+
+export class Pictures {
+  readonly #model: PictureModel;
+  readonly #leases: Leases;
+
+  constructor(model: PictureModel, leases: Leases) {
+    this.#model = model;
+    this.#leases = leases;
+  }
+
+  /** Brings the plan of a decoder. @throws MemoryLimitError if there is no room for it */
+  ready(decoder: Decoder, size: LatentSize): Promise<Plan> {
+    return this.#leases.plan(this.#spec(decoder, size));
+  }
+
+  /** Begins a picture of the first latents of `latents` by the decoder asked for. */
+  async begin(decoder: Decoder, latents: Range, size: LatentSize): Promise<Decoding> {
+    const { memory } = this.#leases;
+    const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(size) };
+    const plan = await this.ready(decoder, size);
+    const scale = decoder === "linear" ? 1 : coderOf(this.#model, decoder).autoencoder.downscale;
+    const picture = decodeOnDevice(memory.gpu, plan, first, { width: size.width * scale, height: size.height * scale });
+    picture.catch(() => {}); // thrown to whoever waits for it
+    return { picture };
+  }
+
+  /**
+   * One picture's latents decoded in full.
+   * @throws MemoryLimitError, TensorTooLargeError if not even the smallest bands fit
+   */
+  async decode(latents: Range, size: LatentSize): Promise<Pixels> {
+    const { component, autoencoder } = this.#model.full;
+    const inBands = () =>
+      this.#inBands(this.#model.full, "decoder", (options) =>
+        decodeInBands(this.#gpu, autoencoder, latents, size, options),
+      );
+    if (this.#isTooSliced(decoderSpec({ component, autoencoder }, size))) return inBands();
+    let decoding: Decoding;
+    try {
+      decoding = await this.begin("full", latents, size);
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+      return inBands();
+    }
+    return decoding.picture;
+  }
+
+  /** What the autoencoder says of a picture. Throws as `decode` does. */
+  async encode(image: Pixels): Promise<Encoded> {
+    const { autoencoder } = this.#model.full;
+    const spec = encoderSpec(this.#model.full, image);
+    const inBands = () =>
+      this.#inBands(this.#model.full, "encoder", (options) => encodeInBands(this.#gpu, autoencoder, image, options));
+    if (this.#isTooSliced(spec)) return inBands();
+    let plan: Plan;
+    try {
+      plan = await this.#leases.plan(spec);
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+      return inBands();
+    }
+    return encodePixels(plan, autoencoder, image);
+  }
+
+  #spec(decoder: Decoder, size: LatentSize): PlanSpec {
+    if (decoder === "linear") return linearSpec(this.#model.linear!, size);
+    return decoderSpec(coderOf(this.#model, decoder), size);
+  }
+
+  #inBands<T>(
+    { component, autoencoder }: PictureCoder,
+    part: string,
+    work: (options: Parameters<typeof decodeInBands>[4]) => Promise<T>,
+  ): Promise<T> {
+    const { memory, set } = this.#leases;
+    const storage = autoencoder.forceUpcast ? "f32" : memory.activations;
+    const parameters = set.weights(component);
+    return memory.withRoom([component], (form) =>
+      work({ label: `${component} ${part}`, storage, parameters, ...form }),
+    );
+  }
+
+  #isTooSliced(spec: PlanSpec): boolean {
+    return isTooSliced(this.#gpu, spec.record(), spec.upcast ? "f32" : this.#leases.memory.activations);
+  }
+
+  get #gpu() {
+    return this.#leases.memory.gpu;
+  }
+}
+
+/** The autoencoder that a decoder is: the tiny one if there is one. */
+export function coderOf(model: PictureModel, decoder: "tiny" | "full"): PictureCoder {
+  return decoder === "tiny" ? (model.tiny ?? model.full) : model.full;
+}
+
+/** Whether the model has a tiny decoder, beside its full one or as that. */
+export function hasTiny({ full, tiny }: PictureModel): boolean {
+  return tiny !== undefined || full.autoencoder.kind === "tiny";
+}

@@ -1,0 +1,101 @@
+/** What is asked of the pipeline, and what it says. Requests of clients are another thing (`src/engine/request.ts`). */
+
+import type { LoraRequest } from "../memory/weight-sets.ts";
+import type { Pixels } from "./latents.ts";
+
+/** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
+export class PipelineError extends Error {
+  override readonly name = "PipelineError";
+  readonly code = "pipeline";
+  readonly field: string;
+  /** The message without the field. */
+  readonly reason: string;
+
+  constructor(field: string, reason: string, options?: ErrorOptions) {
+    super(`${field}: ${reason}`, options);
+    this.field = field;
+    this.reason = reason;
+  }
+}
+
+export type Decoder = "linear" | "tiny" | "full";
+
+/** A scheduler by its class in diffusers; `config` where it is not the model's own configuration. */
+export interface SchedulerChoice {
+  readonly className: string;
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
+export interface PipelineRequest {
+  readonly prompt: string;
+  /** Empty: no negative prompt. */
+  readonly negativePrompt?: string;
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly seed: number | bigint;
+  /** Whose noise a seed means: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
+  readonly generator?: "cpu" | "cuda";
+  readonly images?: number;
+  readonly loras?: readonly LoraRequest[];
+  /** With the model's few-step variant, and `loras` besides. */
+  readonly fewStep?: boolean;
+  /** Another scheduler than the model's own. */
+  readonly scheduler?: SchedulerChoice;
+  /** DDIM's η. */
+  readonly eta?: number;
+  /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
+  readonly image?: Pixels;
+  readonly strength?: number;
+  /** Steps between previews; 0: none. */
+  readonly previewEvery?: number;
+  readonly previewDecoder?: Decoder | "auto";
+  /** SDXL's size conditions, `[height, width]` and `[top, left]`; default: the picture's own size, uncropped. */
+  readonly sizes?: {
+    readonly original?: readonly [number, number];
+    readonly crop?: readonly [number, number];
+    readonly target?: readonly [number, number];
+  };
+}
+
+export type PipelineEvent =
+  | {
+      readonly type: "step";
+      readonly step: number;
+      readonly steps: number;
+      /** The latents after this step, `[n, c, h, w]`; to be called before the next event is asked for. */
+      readonly latents: () => Promise<Float32Array>;
+    }
+  | {
+      readonly type: "preview";
+      readonly step: number;
+      readonly steps: number;
+      readonly decoder: Decoder;
+      readonly picture: Pixels;
+    }
+  | {
+      readonly type: "result";
+      readonly pictures: readonly Pixels[];
+      /** Final latents, `[n, c, h, w]`; to be called before the next event is asked for. */
+      readonly latents: () => Promise<Float32Array>;
+      /** Milliseconds spent in each phase. */
+      readonly timings: Readonly<Record<"prompt" | "start" | "denoise" | "preview" | "decode" | "total", number>>;
+      readonly warnings: readonly string[];
+    };
+
+/** What may change between two steps. */
+export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativePrompt" | "guidanceScale">>;
+
+export interface PipelineOptions {
+  readonly signal?: AbortSignal;
+  /** Asked before each step for changes since; the latents stay, so the picture turns towards the new words. */
+  readonly takeUpdate?: () => PipelineUpdate | undefined;
+  /** Whether anybody would look at a preview now; left out: yes. */
+  readonly wantsPreview?: () => boolean;
+}
+
+/** The part of a request that decides which plans it needs; a warm-up knows no more than sizes and guidance. */
+export type RunShape = Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "images"> &
+  Partial<PipelineRequest>;

@@ -1,0 +1,107 @@
+/** What fits: how much device memory a run takes in each of its phases, and the largest picture that finds room. */
+
+import { MemoryLimitError } from "../gpu/errors.ts";
+import { TensorTooLargeError } from "../graph/recorder.ts";
+import type { ComponentId } from "../memory/component.ts";
+import type { WeightSet } from "../memory/weight-sets.ts";
+import { ownTurn } from "../platform/turns.ts";
+import { decodeBandsBytes, isTooSliced } from "./bands.ts";
+import { decoderSpec, latentBytes } from "./latents.ts";
+import type { LoadedModel, StepShape } from "./model.ts";
+import { PipelineError, type RunShape } from "./request.ts";
+import { MAX_HISTORY_SLOTS } from "./schedulers/schedule.ts";
+import { stepShape } from "./shape.ts";
+import { Slot } from "./slots.ts";
+import { stepSpec } from "./step.ts";
+
+/** A picture is too large for the memory that may be used, or for what this device binds. */
+type OutOfRoom = MemoryLimitError | TensorTooLargeError;
+
+export function isOutOfRoom(error: unknown): error is OutOfRoom {
+  return error instanceof MemoryLimitError || error instanceof TensorTooLargeError;
+}
+
+/** How messages name a limit of memory. */
+export function limitOf({ limit }: MemoryLimitError): string {
+  return `the ${Math.floor(limit / 2 ** 20)} MiB of device memory that may be used`;
+}
+
+/** What to say of a picture that does not fit, with the largest of its proportions that does. */
+export async function tooLarge(
+  model: LoadedModel,
+  set: WeightSet,
+  request: RunShape,
+  error: OutOfRoom,
+): Promise<PipelineError> {
+  const { width, height } = request;
+  const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
+  const limited = error instanceof MemoryLimitError;
+  const fits = await largestThatFits(model, set, request, limited ? error.limit : Number.MAX_VALUE);
+  const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
+  const where = limited ? limitOf(error) : "what this device binds at once";
+  const reason = `${several} of ${width}x${height} does not fit into ${where}${hope}`;
+  return new PipelineError("width", reason, { cause: error });
+}
+
+/** By halves of what is left in question: a larger picture never takes less. */
+async function largestThatFits(model: LoadedModel, set: WeightSet, request: RunShape, limit: number) {
+  const unit = 64; // every model's size is a multiple of it
+  const longer = Math.max(request.width, request.height);
+  const ofLonger = (side: number) => {
+    const [width, height] = [request.width, request.height].map((pixels) =>
+      Math.max(unit, Math.round((pixels * side) / longer / unit) * unit),
+    ) as [number, number];
+    return { width, height };
+  };
+  let [fitting, tooMany] = [0, Math.ceil(longer / unit)];
+  while (tooMany - fitting > 1) {
+    const units = Math.floor((fitting + tooMany) / 2);
+    const shape = stepShape(model.family, { ...request, ...ofLonger(units * unit) });
+    if ((await runBytes(model, set, shape)) <= limit) fitting = units;
+    else tooMany = units;
+  }
+  return fitting > 0 ? ofLonger(fitting * unit) : undefined;
+}
+
+/** The least device memory that text-to-image of this shape takes in any of its phases, in bytes. */
+async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: StepShape): Promise<number> {
+  const { gpu, components } = memory;
+  const { full } = family.picture;
+  /** Bytes of weights in a phase that needs these: the others have given way. */
+  const resident = (needed: readonly ComponentId[]) =>
+    set.bytes + needed.reduce((sum, id) => sum + components.get(id)!.bytes, 0);
+  const slots = Slot.bytes(shape, MAX_HISTORY_SLOTS) * shape.slots;
+
+  // Each of these is a plan's whole layout.
+  await ownTurn();
+  const text = family.encoders.map((spec) => memory.footprint(spec, set));
+  await ownTurn();
+  const step = bytesOrNever(() => memory.footprint(stepSpec(family.step, shape), set));
+  await ownTurn();
+  const decoder = decoderSpec(full, shape);
+  const storage = decoder.upcast ? "f32" : memory.activations;
+  const inOnePiece = isTooSliced(gpu, decoder.record(), storage)
+    ? Number.POSITIVE_INFINITY
+    : bytesOrNever(() => memory.footprint(decoder, set));
+  await ownTurn();
+  const weights = set.weights(full.component).storage;
+  const inBands = bytesOrNever(() => decodeBandsBytes(gpu, full.autoencoder, shape, { storage, weights }));
+  const picture = Math.min(inOnePiece, inBands);
+  const encoders = [...new Set(family.encoders.flatMap((spec) => spec.components))];
+  return Math.max(
+    ...[...components.values()].map(({ loadingBytes }) => resident([]) + loadingBytes),
+    resident(encoders) + text.reduce((sum, bytes) => sum + bytes, 0),
+    resident(family.step.needs(shape)) + step + slots,
+    resident([full.component]) + picture + slots + latentBytes(shape) * shape.slots, // as kept, and as read
+  );
+}
+
+/** Infinite if a tensor is more than the adapter binds. */
+function bytesOrNever(estimate: () => number): number {
+  try {
+    return estimate();
+  } catch (error) {
+    if (error instanceof TensorTooLargeError) return Number.POSITIVE_INFINITY;
+    throw error;
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * One run: prompt → conditioning → start latents → denoising steps → pictures, as one async generator. It yields after each
+ * step, so that whoever pulls decides the pace, and stops before the next step when its signal says so.
+ *
+ * Follows diffusers' StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline and their
+ * img2img forms draw for draw, so that a seed means the same picture here as there.
+ */
+
+import { MemoryLimitError } from "../gpu/errors.ts";
+import type { Plan } from "../graph/plan.ts";
+import { Leases } from "../memory/model-memory.ts";
+import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
+import { inTurns } from "../platform/turns.ts";
+import { latentCount, toNhwc } from "./latents.ts";
+import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
+import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { cudaGenerator } from "./philox.ts";
+import { Pictures } from "./pictures.ts";
+import { Previews } from "./previews.ts";
+import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
+import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+import { isSameShape, stepShape } from "./shape.ts";
+import { Slot } from "./slots.ts";
+import { draw, fromNoise, fromPicture } from "./start.ts";
+import { stepSpec, writeStep } from "./step.ts";
+import { Stopwatch } from "./stopwatch.ts";
+
+/**
+ * Runs one request. One run at a time on a model: plans are the model's.
+ * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ */
+export async function* generate(
+  model: LoadedModel,
+  request: PipelineRequest,
+  options: PipelineOptions = {},
+): AsyncGenerator<PipelineEvent, void, undefined> {
+  options.signal?.throwIfAborted();
+  const run = await Run.begin(model, request, options);
+  try {
+    yield* run.events();
+  } catch (error) {
+    throw isOutOfRoom(error) ? await tooLarge(model, run.weights, request, error) : error;
+  } finally {
+    run.end();
+  }
+}
+
+class Run {
+  readonly #model: LoadedModel;
+  readonly #family: FamilyModel;
+  readonly #options: PipelineOptions;
+  readonly #lease: WeightSetLease;
+  readonly #leases: Leases;
+  readonly #pictures: Pictures;
+  readonly #previews: Previews;
+  readonly #schedule: Schedule;
+  readonly #noise: NoiseGenerator;
+  readonly #warnings: string[];
+  readonly #clock: Stopwatch;
+  #request: PipelineRequest;
+  /** What the plan of the steps is made for; words may change it on the way. */
+  #shape: StepShape;
+  #plan: Plan | undefined;
+  /** Whether the slots are yet to take their first step in this plan. */
+  #joins = true;
+  #slots: Slot[] = [];
+
+  private constructor(
+    model: LoadedModel,
+    request: PipelineRequest,
+    options: PipelineOptions,
+    begun: {
+      readonly shape: StepShape;
+      readonly schedule: Schedule;
+      readonly previews: (pictures: Pictures) => Previews;
+      readonly lease: WeightSetLease;
+      readonly warnings: string[];
+      readonly clock: Stopwatch;
+    },
+  ) {
+    this.#model = model;
+    this.#family = model.family;
+    this.#request = request;
+    this.#options = options;
+    this.#shape = begun.shape;
+    this.#schedule = begun.schedule;
+    this.#lease = begun.lease;
+    this.#warnings = begun.warnings;
+    this.#clock = begun.clock;
+    this.#leases = new Leases(model.memory, begun.lease.set);
+    this.#pictures = new Pictures(model.family.picture, this.#leases);
+    this.#previews = begun.previews(this.#pictures);
+    this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
+  }
+
+  /** Checks the request, and brings its weights. */
+  static async begin(model: LoadedModel, request: PipelineRequest, options: PipelineOptions): Promise<Run> {
+    const clock = new Stopwatch();
+    const { family } = model;
+    const shape = stepShape(family, request);
+    const schedule = family.schedule(request);
+    const decoder = Previews.decoder(family.picture, request);
+    const warnings = await family.promptWarnings(request.prompt);
+    const lease = await leaseWeights(model, request, warnings);
+    const previews = (pictures: Pictures) =>
+      new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
+    return new Run(model, request, options, { shape, schedule, previews, lease, warnings, clock });
+  }
+
+  get weights(): WeightSet {
+    return this.#lease.set;
+  }
+
+  async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
+    const conditioning = await this.#encode(this.#request);
+    this.#lap("prompt");
+    await this.#start();
+    this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
+    await this.#prepare(this.#shape, conditioning);
+    await this.#previews.findRoom(this.#warnings);
+    this.#lap("start");
+    yield* this.#steps();
+    this.#checkSignal();
+    this.#leases.giveBack();
+    const pictures = [];
+    for (const slot of this.#slots) pictures.push(await this.#pictures.decode(slot.range, this.#shape));
+    this.#lap("decode");
+    const timings = this.#clock.times();
+    yield { type: "result", pictures, latents: () => this.#latents(), timings, warnings: this.#warnings };
+  }
+
+  /** Gives back all that it had. */
+  end(): void {
+    this.#leases.giveBack();
+    for (const slot of this.#slots) slot.release();
+    this.#slots = [];
+    this.#lease.release();
+  }
+
+  async *#steps(): AsyncGenerator<PipelineEvent, void, undefined> {
+    const { rows } = this.#schedule;
+    const steps = rows.length;
+    for (const [index, row] of rows.entries()) {
+      this.#checkSignal();
+      await this.#takeUpdate();
+      const plan = this.#plan!;
+      await this.#write(plan, index, row);
+      const replay = this.#replay(plan, row);
+      const preview = await this.#previews.taken();
+      if (preview) {
+        // Read, and packed by whoever asked, while the device is at the next step.
+        this.#lap("preview");
+        yield { type: "preview", step: index, steps, ...preview };
+        this.#checkSignal();
+      }
+      await replay;
+      this.#lap("denoise");
+      yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
+      if (this.#previews.isDue(index + 1, steps)) {
+        this.#checkSignal();
+        await this.#previews.begin(plan.range("denoised"));
+        this.#lap("preview");
+      }
+    }
+  }
+
+  /** Writes what a step takes besides the latents. */
+  async #write(plan: Plan, index: number, row: StepRow): Promise<void> {
+    const { rows } = this.#schedule;
+    const step = { rows, index, joins: this.#joins, guidanceScale: this.#request.guidanceScale };
+    for (const slot of this.#slots.keys()) writeStep(plan, this.#family.step, this.#shape, slot, step);
+    this.#joins = false;
+    if (!row.drawsNoise) return;
+    const { slots, channels, height, width } = this.#shape;
+    const drawn = await draw(this.#noise, this.#shape, slots);
+    if (row.next.noise === 0) return;
+    await plan.writeInTurns("noise", await inTurns(toNhwc(drawn, slots, channels, height * width)));
+  }
+
+  #replay(plan: Plan, row: StepRow): Promise<void> {
+    const replay = plan.replay({
+      before: (encoder) => {
+        for (const [index, slot] of this.#slots.entries()) slot.load(encoder, plan, this.#shape, index, row);
+      },
+      after: (encoder) => {
+        for (const [index, slot] of this.#slots.entries()) slot.store(encoder, plan, this.#shape, index, row);
+      },
+    });
+    replay.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
+    return replay;
+  }
+
+  /** Takes a slot for each picture and writes the latents to start from. */
+  async #start(): Promise<void> {
+    this.#checkSignal();
+    const { slots: images } = this.#shape;
+    const { image } = this.#request;
+    const parts = { model: this.#family.picture, pictures: this.#pictures };
+    const start = image
+      ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
+      : await fromNoise(this.#noise, this.#schedule, this.#shape, images);
+    const each = latentCount(this.#shape);
+    for (let index = 0; index < images; index++) {
+      const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);
+      this.#slots.push(slot);
+      await slot.write(start.subarray(index * each, (index + 1) * each));
+    }
+  }
+
+  /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
+  async #takeUpdate(): Promise<void> {
+    const update = this.#options.takeUpdate?.();
+    if (update === undefined) return;
+    const changed: PipelineRequest = { ...this.#request, ...update };
+    try {
+      const shape = stepShape(this.#family, changed);
+      await this.#prepare(shape, await this.#encode(changed));
+      this.#request = changed;
+    } catch (error) {
+      if (!(error instanceof MemoryLimitError)) throw error;
+      this.#warnings.push(
+        "The prompt stayed: text encoder and denoiser do not both fit into the memory that may be used.",
+      );
+    }
+    this.#lap("prompt");
+  }
+
+  #encode(request: PipelineRequest): Promise<unknown> {
+    const { encoders } = this.#family;
+    const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
+    return this.#family.encode(request, stepShape(this.#family, request), {
+      plans: () => this.#leases.plans(encoders),
+      async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
+        const name = JSON.stringify(key);
+        const known = owner.prompts.get(name) as T | undefined;
+        if (known) return known;
+        const made = await make();
+        owner.prompts.set(name, made);
+        return made;
+      },
+    });
+  }
+
+  /** Brings the plan of steps of this shape and writes what its pictures are to show. */
+  async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
+    if (this.#plan === undefined || !isSameShape(shape, this.#shape)) {
+      this.#plan = await this.#leases.plan(stepSpec(this.#family.step, shape));
+      this.#shape = shape;
+      this.#joins = true;
+    }
+    for (const slot of this.#slots.keys()) {
+      await this.#family.step.writeConditioning(this.#plan, shape, slot, conditioning);
+    }
+  }
+
+  /** All pictures' latents, `[n, c, h, w]`. */
+  async #latents(): Promise<Float32Array> {
+    const each = latentCount(this.#shape);
+    const all = new Float32Array(each * this.#slots.length);
+    for (const [index, slot] of this.#slots.entries()) all.set(await slot.read(), index * each);
+    return all;
+  }
+
+  #checkSignal(): void {
+    this.#options.signal?.throwIfAborted();
+  }
+
+  #lap(phase: Parameters<Stopwatch["lap"]>[0]): void {
+    this.#clock.lap(phase);
+  }
+}
+
+/**
+ * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
+ * @throws PipelineError if what was asked for does not
+ */
+export async function leaseWeights(
+  { family, memory }: LoadedModel,
+  { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
+  warnings: string[],
+): Promise<WeightSetLease> {
+  const files: LoraRequest[] = [...loras];
+  if (fewStep) {
+    if (family.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
+    files.unshift({ path: family.fewStep.path, scale: 1, isModels: true });
+  }
+  if (family.large && width * height >= family.large.fromPixels) {
+    // Merged, it holds a second UNet: where memory is limited there is seldom room for that.
+    if (memory.gpu.maxBytes === undefined) files.unshift({ path: family.large.path, scale: 1, isModels: true });
+    else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
+  }
+  try {
+    return await memory.weightSets.lease(files);
+  } catch (error) {
+    if (!(error instanceof MemoryLimitError)) throw error;
+    throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
+  }
+}

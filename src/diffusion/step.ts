@@ -1,0 +1,70 @@
+/**
+ * One denoising step as one plan: scale the latents, run the network on all branches of guidance, apply a row of the
+ * scheduler's table. The latents of each picture come from a slot and go back to it (`slots.ts`); they never leave the
+ * device.
+ */
+
+import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import type { Plan } from "../graph/plan.ts";
+import { Recorder } from "../graph/recorder.ts";
+import type { PlanSpec } from "../memory/model-memory.ts";
+import type { StepModel, StepPlace, StepShape } from "./model.ts";
+import { MAX_HISTORY_SLOTS, type StepRow } from "./schedulers/schedule.ts";
+
+/** The plan of a step. */
+export function stepSpec(model: StepModel, shape: StepShape): PlanSpec {
+  const { height, width, slots, branches } = shape;
+  return {
+    part: model.part,
+    shape,
+    label: `${model.part} ${height}×${width} ×${slots * branches}`,
+    components: model.needs(shape),
+    reads: ["latents"],
+    record: () => recordStep(model, shape),
+  };
+}
+
+/**
+ * Records one step: states `latents` and `history`, inputs `noise` and `rows` (the scheduler's row of each slot), and what
+ * the network reads; outputs `model`, its prediction, and `denoised`.
+ */
+export function recordStep(model: StepModel, shape: StepShape): Recorder {
+  const g = new Recorder();
+  const { slots, branches, height, width, channels } = shape;
+  const latentShape = [slots, height, width, channels];
+  const latents = g.state("latents", latentShape);
+  const history = g.state("history", [slots * MAX_HISTORY_SLOTS, height, width, channels]);
+  const noise = g.input("noise", latentShape, { element: "f32" });
+  const rows = g.input("rows", [slots * ROW_QUADS, 4], { element: "f32" });
+  const prediction = model.predict(g, shape, g.modelInput(latents, rows, branches as 1 | 2, "model_input"));
+  g.output("model", prediction);
+  g.output("denoised", g.schedulerStep({ latents, model: prediction, noise, history, rows }, "scheduler"));
+  return g;
+}
+
+/** Writes what a slot's step needs. */
+export function writeStep(
+  plan: Plan,
+  model: StepModel,
+  shape: StepShape,
+  slot: number,
+  step: StepPlace & { readonly guidanceScale: number },
+): void {
+  plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale), slot * ROW_QUADS);
+  model.writeTimestep(plan, shape, slot, step);
+}
+
+// Larger than any latent, and finite in f32.
+const UNCLAMPED = 1e30;
+
+/** A scheduler's row as `shaders/scheduler_step.wgsl` reads it. */
+export function packRow(row: StepRow, guidanceScale: number): Float32Array {
+  const { x0, next, denoised, push } = row;
+  const packed = new Float32Array(ROW_QUADS * 4);
+  packed.set([row.inputScale, guidanceScale, x0.sample, x0.model], 0);
+  packed.set([next.sample, next.model, next.x0, next.noise], 4);
+  packed.set([denoised.sample, denoised.model, denoised.x0, push ? push.slot : -1], 8);
+  packed.set([push?.sample ?? 0, push?.model ?? 0, push?.x0 ?? 0, Math.min(x0.clamp, UNCLAMPED)], 12);
+  packed.set(next.history, 16);
+  return packed;
+}

@@ -1,0 +1,77 @@
+/** Making ready: all plans that text-to-image of some shape takes, so that the first run neither compiles nor allocates. */
+
+import type { Plan } from "../graph/plan.ts";
+import { Leases, type PlanSpec } from "../memory/model-memory.ts";
+import { isTooLarge, isTooSliced } from "./bands.ts";
+import { decoderSpec, linearSpec } from "./latents.ts";
+import type { LoadedModel, PictureCoder, StepShape } from "./model.ts";
+import type { RunShape } from "./request.ts";
+import { isOutOfRoom, tooLarge } from "./room.ts";
+import { leaseWeights } from "./run.ts";
+import { stepShape } from "./shape.ts";
+import { stepSpec } from "./step.ts";
+
+/**
+ * Makes the plans, previews' included, and runs each of their kernels once. `onProgress` counts kernels.
+ * @throws PipelineError, GPU errors, and the signal's reason when it is aborted
+ */
+export async function warmUp(
+  model: LoadedModel,
+  request: RunShape,
+  { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
+): Promise<void> {
+  const { family, memory } = model;
+  const shape = stepShape(family, request);
+  const lease = await leaseWeights(model, request, []);
+  const leases = new Leases(memory, lease.set);
+  const phases = phasesOf(model, leases, shape);
+  // With room for all they are compiled beside each other; else one phase of a run after the other, as it will be run.
+  const together = memory.gpu.maxBytes === undefined ? [() => Promise.all(phases.map((make) => make()))] : phases;
+  let done = 0;
+  let total = 0;
+  try {
+    for (const make of together) {
+      const plans = (await make()).flat();
+      total += plans.reduce((sum, plan) => sum + plan.kernels, 0);
+      onProgress?.(done, total);
+      for (const plan of plans) {
+        signal?.throwIfAborted();
+        await plan.warmUp(() => {
+          signal?.throwIfAborted();
+          onProgress?.(++done, total);
+        });
+      }
+      leases.giveBack();
+    }
+  } catch (error) {
+    throw isOutOfRoom(error) ? await tooLarge(model, lease.set, request, error) : error;
+  } finally {
+    leases.giveBack();
+    lease.release();
+  }
+}
+
+/** The phases of a run, each with the plans that it holds at once. */
+function phasesOf({ family }: LoadedModel, leases: Leases, shape: StepShape): (() => Promise<Plan[]>)[] {
+  const { full, tiny, linear } = family.picture;
+  const whole = (coder: PictureCoder) => wholeDecoder(leases, decoderSpec(coder, shape));
+  const previews = linear ? [linearSpec(linear, shape)] : [];
+  return [
+    () => leases.plans(family.encoders),
+    () => leases.plans([stepSpec(family.step, shape)]),
+    async () => (await Promise.all([whole(full), leases.plans(previews)])).flat(),
+    ...(tiny ? [() => whole(tiny)] : []),
+  ];
+}
+
+/** A decoder's plan; none if pictures of this size are decoded in bands. */
+async function wholeDecoder(leases: Leases, spec: PlanSpec): Promise<Plan[]> {
+  const { memory } = leases;
+  if (isTooSliced(memory.gpu, spec.record(), spec.upcast ? "f32" : memory.activations)) return [];
+  try {
+    return [await leases.plan(spec)];
+  } catch (error) {
+    if (isTooLarge(error)) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,31 @@
+/** A model folder onto a device, whatever its family. */
+
+import type { LoadedModel } from "../diffusion/model.ts";
+import type { Family } from "../families/family.ts";
+import { openFamily } from "../families/registry.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { type LoadOptions, ModelMemory } from "../memory/model-memory.ts";
+
+export interface LoadModelOptions extends Omit<LoadOptions, "resolve"> {
+  /** Which of several saved weights: `fp16`. */
+  readonly variant?: string;
+  /** A folder with an AutoencoderTiny for previews (TAESD). */
+  readonly tinyAutoencoder?: string;
+  /** Families to choose from; left out: all that there are. */
+  readonly families?: readonly Family[];
+}
+
+/**
+ * Loads a diffusers folder onto the device.
+ * @throws WeightsError, ModelConfigError, TokenizerError, SchedulerError: a folder is untrusted, and each names file and reason
+ * @throws MemoryLimitError if one component alone is over the GPU's limit
+ */
+export async function loadModel(
+  gpu: Gpu,
+  folder: string,
+  { variant, tinyAutoencoder, families, ...options }: LoadModelOptions,
+): Promise<LoadedModel> {
+  const family = await openFamily(folder, { variant, tinyAutoencoder }, families);
+  const memory = await ModelMemory.load(gpu, family.components, { ...options, resolve: family.resolve });
+  return { family, memory };
+}

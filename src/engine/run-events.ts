@@ -1,0 +1,36 @@
+/** From the pipeline's events to those that clients see. */
+
+import type { PipelineEvent, PipelineRequest } from "../diffusion/request.ts";
+import type { RunEvent } from "./events.ts";
+import type { GenerationRequest } from "./request.ts";
+
+export function toRunEvent(
+  event: PipelineEvent,
+  request: GenerationRequest,
+  run: PipelineRequest,
+  begun: number,
+): RunEvent {
+  switch (event.type) {
+    case "step": {
+      const { step, steps } = event;
+      return {
+        type: "progress",
+        step,
+        steps,
+        progress: step / steps,
+        elapsed_ms: Math.round(performance.now() - begun),
+      };
+    }
+    case "preview": {
+      const { step, steps, decoder, picture } = event;
+      return { type: "preview", picture, step, steps, progress: step / steps, decoder };
+    }
+    case "result": {
+      const timings = Object.fromEntries(Object.entries(event.timings).map(([phase, ms]) => [phase, Math.round(ms)]));
+      const warnings = event.warnings.length > 0 ? event.warnings : undefined;
+      return { type: "result", pictures: event.pictures, seed: run.seed, prompt: request.prompt, timings, warnings };
+    }
+    default:
+      return event satisfies never;
+  }
+}

@@ -1,0 +1,125 @@
+/** A model whose network is a UNet, with CLIP text encoders and an autoencoder: Stable Diffusion 1, 2, XL, LCM. */
+
+import type { FamilyModel, PictureCoder, PictureModel } from "../diffusion/model.ts";
+import { createRunSchedule } from "../diffusion/schedulers/run-schedule.ts";
+import { Recorder } from "../graph/recorder.ts";
+import type { ComponentSpec } from "../memory/component.ts";
+import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
+import { ModelConfigError } from "../models/config.ts";
+import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
+import { type Component, type ModelDirectory, openComponentFolder } from "../weights/model-directory.ts";
+import { ClipText, type HiddenState, required, type TextConditioning, zeroConditioning } from "./clip-text.ts";
+import type { OpenOptions } from "./family.ts";
+import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
+import { LARGEST_SIDE, type ModelFolder, readModelFolder } from "./model-folder.ts";
+import { type UnetConditioning, UnetStep } from "./unet-step.ts";
+
+/** What one of these families has of its own. */
+export interface UnetTraits {
+  readonly family: string;
+  /** Places of its text encoders. */
+  readonly textEncoders: readonly string[];
+  /** Which of their states condition the UNet. */
+  readonly hidden: HiddenState;
+  /** An absent negative prompt means zeros rather than the empty prompt. */
+  readonly zerosForNoPrompt: boolean;
+  /** What a user of the family expects who says nothing. `latentSide`: of a UNet that names no sample size. */
+  readonly defaults: { readonly steps: number; readonly guidanceScale: number; readonly latentSide: number };
+  /** The linear map of its usual autoencoder. */
+  readonly latentRgb?: LatentRgb;
+  /** Image-to-image with LCM's scheduler spaces all of its steps within the strength, as the reference's pipeline does. */
+  readonly spacesStepsWithinStrength?: boolean;
+}
+
+/** @throws ModelConfigError, TokenizerError, SchedulerError, WeightsError naming the file at fault */
+export async function openUnetModel(
+  directory: ModelDirectory,
+  { folder, tinyAutoencoder }: OpenOptions,
+  traits: UnetTraits,
+): Promise<FamilyModel<UnetConditioning>> {
+  const scheduler = required(directory, "scheduler");
+  const config = parseUnetConfig(required(directory, "unet").config);
+  const vae = coderOf("vae", required(directory, "vae"));
+  const tiny = tinyAutoencoder ? coderOf("tiny_vae", await openComponentFolder(tinyAutoencoder)) : undefined;
+  const { latentChannels, downscale } = vae.autoencoder;
+  if (latentChannels !== config.out_channels) {
+    const reason = `is ${config.out_channels}, but the vae has ${latentChannels} latent channels`;
+    throw new ModelConfigError("unet", "out_channels", reason);
+  }
+  const usual = { ...traits.defaults, side: sideOf(config, traits, downscale) };
+  const described = await readModelFolder(folder, traits.family, usual, scheduler.config);
+  const text = await ClipText.open(directory, traits.textEncoders, { hidden: traits.hidden, words: described.words });
+  checkWidths(config, text);
+  const step = new UnetStep(config, text.tokens);
+  const linear = await latentRgbOf(folder, latentChannels, traits.latentRgb);
+  // A configuration that cannot make the model's own schedule is refused here, not at the first request.
+  const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
+  schedule({ ...described.facts.defaults }, vae.autoencoder.downscale);
+  return {
+    ...partsOf(described),
+    components: [
+      ...text.components,
+      { id: "unet", parameters: step.parameters(), files: required(directory, "unet") },
+      vae.spec,
+      ...(tiny ? [tiny.spec] : []),
+    ],
+    latent: { channels: latentChannels, downscale },
+    step,
+    picture: pictureModel(vae, tiny, linear),
+    encoders: text.plans,
+    resolve: { layersPerBlock: config.layers_per_block },
+    schedule: (request) => schedule(request, downscale),
+    async encode(request, { branches }, encoders) {
+      const read = (prompt: string): Promise<TextConditioning> =>
+        encoders.remember([prompt], async () => text.encode(prompt, await encoders.plans()));
+      const positive = await read(request.prompt);
+      if (branches === 1) return { branches: [positive], request };
+      const { negativePrompt = "" } = request;
+      const isZero = negativePrompt === "" && traits.zerosForNoPrompt;
+      const negative = isZero ? zeroConditioning(positive) : await read(negativePrompt);
+      return { branches: [negative, positive], request };
+    },
+    countTokens: (prompt) => text.countTokens(prompt),
+    promptWarnings: (prompt) => text.warnings(prompt),
+  };
+}
+
+function partsOf({ facts, fewStep, large }: ModelFolder): Pick<FamilyModel, "facts" | "fewStep" | "large"> {
+  return { facts, fewStep, large };
+}
+
+interface LoadableCoder extends PictureCoder {
+  readonly spec: ComponentSpec;
+}
+
+function coderOf(id: string, files: Component): LoadableCoder {
+  const coder = autoencoder(files);
+  return { component: id, autoencoder: coder, spec: { id, parameters: coderParameters(coder), files } };
+}
+
+/** An autoencoder's parameters do not depend on the picture's size. */
+function coderParameters(coder: Autoencoder) {
+  const g = new Recorder();
+  coder.decode(g, g.input("latents", [1, 8, 8, coder.latentChannels]));
+  coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
+  return [...g.parameters.values()];
+}
+
+function pictureModel(vae: PictureCoder, tiny: PictureCoder | undefined, linear: LatentRgb | undefined): PictureModel {
+  return { full: vae, tiny, linear };
+}
+
+/** Pixels of the side of the pictures that the UNet was made for. */
+function sideOf({ sample_size: size }: UnetConfig, { defaults }: UnetTraits, downscale: number): number {
+  const side = (typeof size === "number" ? size : defaults.latentSide) * downscale;
+  if (side <= LARGEST_SIDE) return side;
+  const reason = `makes pictures of ${side} pixels a side, and ${LARGEST_SIDE} is the most`;
+  throw new ModelConfigError("unet", "sample_size", reason);
+}
+
+function checkWidths(config: UnetConfig, text: ClipText): void {
+  if (text.width !== config.cross_attention_dim) {
+    const reason = `is ${config.cross_attention_dim}, but the text encoders give ${text.width}`;
+    throw new ModelConfigError("unet", "cross_attention_dim", reason);
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The denoising step of the families whose network is a UNet.
+ *
+ * What the UNet adds for the timestep is computed for many steps at once, in the plan's prologue; a step takes its row.
+ */
+
+import type { StepModel, StepPlace, StepShape } from "../diffusion/model.ts";
+import type { PipelineRequest, RunShape } from "../diffusion/request.ts";
+import type { StepRow } from "../diffusion/schedulers/schedule.ts";
+import type { Plan } from "../graph/plan.ts";
+import { Recorder } from "../graph/recorder.ts";
+import { channelsOf, type Parameter, type Tensor } from "../graph/tensor.ts";
+import {
+  guidanceEmbedding,
+  hasAddedConditions,
+  type TimeInputs,
+  timeProjections,
+  timestepSinusoids,
+  type UnetConfig,
+  unet,
+} from "../models/unet.ts";
+import type { TextConditioning } from "./clip-text.ts";
+
+/** All that conditions the UNet for one picture. */
+export interface UnetConditioning {
+  /** By branch of guidance: the negative prompt and the prompt, or the prompt alone. */
+  readonly branches: readonly TextConditioning[];
+  readonly request: Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "sizes">;
+}
+
+/** Steps whose timesteps are projected at once; a longer schedule does so again after as many. */
+const PROJECTED_STEPS = 32;
+
+export class UnetStep implements StepModel<UnetConditioning> {
+  readonly part = "unet";
+  readonly #config: UnetConfig;
+  readonly #tokens: number;
+
+  /** @param tokens of a prompt's embedding */
+  constructor(config: UnetConfig, tokens: number) {
+    this.#config = config;
+    this.#tokens = tokens;
+  }
+
+  needs(): readonly string[] {
+    return ["unet"];
+  }
+
+  shape({ guidanceScale }: RunShape) {
+    const isGuided = guidanceScale > 1 && !this.#config.time_cond_proj_dim;
+    return { branches: isGuided ? 2 : 1, tokens: this.#tokens } as const;
+  }
+
+  /** What the UNet's weights are: they do not depend on the picture's size, and any small one names them. */
+  parameters(): Parameter[] {
+    const side = 2 ** this.#config.block_out_channels.length;
+    const channels = this.#config.out_channels;
+    const shape = { slots: 1, branches: 1, tokens: 1, height: side, width: side, channels };
+    const g = new Recorder();
+    this.predict(g, shape, g.input("sample", [1, side, side, channels]));
+    return [...g.parameters.values()];
+  }
+
+  predict(g: Recorder, shape: StepShape, sample: Tensor): Tensor {
+    const config = this.#config;
+    const rows = shape.slots * shape.branches;
+    const timeRows = this.#timeRows(shape);
+    const time: TimeInputs = {
+      timesteps: g.input("timesteps", [timeRows, PROJECTED_STEPS, config.block_out_channels[0]!], { constant: true }),
+      guidance: config.time_cond_proj_dim
+        ? g.input("guidance", [timeRows, config.time_cond_proj_dim], { constant: true })
+        : undefined,
+      added: hasAddedConditions(config)
+        ? g.input("added", [timeRows, config.projection_class_embeddings_input_dim!], { constant: true })
+        : undefined,
+    };
+    const step = g.input("step", [rows], { element: "u32" });
+    const projected = timeProjections(g, config, time);
+    const allRows = g.reshape(projected, [1, timeRows * PROJECTED_STEPS, channelsOf(projected)]);
+    return unet(g, config, {
+      sample,
+      time: g.gatherRows(allRows, step, "time"),
+      text: g.input("text", [rows, this.#textTokens(shape), config.cross_attention_dim], { constant: true }),
+    });
+  }
+
+  async writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: UnetConditioning): Promise<void> {
+    const { branches, request } = conditioning;
+    const config = this.#config;
+    for (const [branch, text] of branches.entries()) {
+      const row = branch * shape.slots + slot;
+      await plan.writeInTurns("text", text.embedding, row);
+      if (!hasAddedConditions(config)) continue;
+      plan.write("added", addedConditions(config.addition_time_embed_dim!, text, request), row);
+    }
+    if (!config.time_cond_proj_dim) return;
+    const guidance = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
+    for (const row of this.#timeRowsOf(shape, slot)) plan.write("guidance", guidance, row);
+  }
+
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, { rows, index, joins }: StepPlace): void {
+    const at = index % PROJECTED_STEPS;
+    const first = index - at;
+    if (at === 0 || joins) this.#writeTimesteps(plan, shape, slot, rows.slice(first, first + PROJECTED_STEPS));
+    const timeRows = this.#timeRowsOf(shape, slot);
+    for (let branch = 0; branch < shape.branches; branch++) {
+      const timeRow = timeRows[branch] ?? timeRows[0]!;
+      plan.write("step", Uint32Array.of(timeRow * PROJECTED_STEPS + at), branch * shape.slots + slot);
+    }
+  }
+
+  #writeTimesteps(plan: Plan, shape: StepShape, slot: number, steps: readonly StepRow[]): void {
+    const timesteps = new Float64Array(PROJECTED_STEPS);
+    for (const [index, { timestep }] of steps.entries()) timesteps[index] = timestep;
+    const config = this.#config;
+    const options = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
+    const sinusoids = timestepSinusoids(timesteps, config.block_out_channels[0]!, options);
+    for (const row of this.#timeRowsOf(shape, slot)) plan.write("timesteps", sinusoids, row);
+  }
+
+  /** Rows of timesteps: one for each slot, or for each row of the batch if something of its own is added to them. */
+  #timeRows({ slots, branches }: StepShape): number {
+    return hasAddedConditions(this.#config) ? slots * branches : slots;
+  }
+
+  #timeRowsOf({ slots, branches }: StepShape, slot: number): number[] {
+    if (!hasAddedConditions(this.#config)) return [slot];
+    return Array.from({ length: branches }, (_, branch) => branch * slots + slot);
+  }
+
+  #textTokens({ tokens }: StepShape): number {
+    return tokens as number;
+  }
+}
+
+/** SDXL: the pooled text, then sinusoids of the six sizes (Podell et al. 2023, arXiv 2307.01952, section 2.2). */
+function addedConditions(
+  width: number,
+  { pooled }: TextConditioning,
+  { width: pictureWidth, height, sizes = {} }: UnetConditioning["request"],
+): Float32Array {
+  const size = [height, pictureWidth] as const;
+  const { original = size, crop = [0, 0], target = size } = sizes;
+  const sinusoids = timestepSinusoids([...original, ...crop, ...target], width);
+  const added = new Float32Array(pooled!.length + sinusoids.length);
+  added.set(pooled!);
+  added.set(sinusoids, pooled!.length);
+  return added;
+}

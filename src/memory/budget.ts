@@ -1,0 +1,48 @@
+/**
+ * What is kept on the device for later runs (plans, merged weight sets), within one bound of bytes: the least recently
+ * used goes first once all of it takes more. A thing in use never goes, even beyond the bound.
+ */
+
+export interface Kept {
+  readonly bytes: number;
+  readonly isUsed: boolean;
+  /** Frees it. It has been forgotten by the budget then. */
+  drop(): void;
+}
+
+export class Budget {
+  readonly maxBytes: number;
+  /** The least recently used first. */
+  readonly #kept = new Set<Kept>();
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    let sum = 0;
+    for (const { bytes } of this.#kept) sum += bytes;
+    return sum;
+  }
+
+  /** Notes that `thing` is used now, for the first time or again, and makes room for it. */
+  use(thing: Kept): void {
+    this.#kept.delete(thing);
+    this.#kept.add(thing);
+    this.trim();
+  }
+
+  forget(thing: Kept): void {
+    this.#kept.delete(thing);
+  }
+
+  /** Drops what is not in use until the rest is within the bound. */
+  trim(): void {
+    for (const thing of this.#kept) {
+      if (this.bytes <= this.maxBytes) return;
+      // Dropping a weight set drops its plans, which come after it here.
+      if (thing.isUsed || !this.#kept.delete(thing)) continue;
+      thing.drop();
+    }
+  }
+}

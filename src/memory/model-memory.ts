@@ -1,0 +1,221 @@
+/**
+ * A model's memory: its components on the device, merged weight sets, plans, and who gives way where not everything can be
+ * there (`Gpu.maxBytes`).
+ *
+ * Weights and plans stay as long as they fit. If something does not, what no run is using gives way: first plans, which
+ * are made again in a moment, and free buffers; then merged weight sets, and copies of weights that are transformed for
+ * faster kernels; then the new plan does without such copies itself; and only then the weights of other components go,
+ * which come back from their files. With room for all of a model nothing ever moves.
+ */
+
+import type { Gpu } from "../gpu/device.ts";
+import { MemoryLimitError } from "../gpu/errors.ts";
+import { compile, footprint, type Plan } from "../graph/plan.ts";
+import type { Recorder } from "../graph/recorder.ts";
+import type { Storage } from "../graph/tensor.ts";
+import type { ParameterBuffers } from "../graph/weights.ts";
+import type { ResolveOptions } from "../weights/lora.ts";
+import { Budget } from "./budget.ts";
+import { BufferPool } from "./buffer-pool.ts";
+import { activationStorage, type ComponentId, type ComponentSpec, loadComponent, type Precision } from "./component.ts";
+import { PlanCache, type PlanLoan, type PlanShape } from "./plan-cache.ts";
+import type { StreamedWeights } from "./streamed-weights.ts";
+import { WeightSet, WeightSets } from "./weight-sets.ts";
+
+/** A plan that a model wants: how it is found again, and how it is made. */
+export interface PlanSpec {
+  /** The part of the model: `unet`, `decoder`. */
+  readonly part: string;
+  readonly shape: PlanShape;
+  /** Names it in errors and profiles: `unet 64×64 ×2`. */
+  readonly label: string;
+  /** Components whose weights it reads. */
+  readonly components: readonly ComponentId[];
+  /** Its activations stay f32 whatever the others are stored as. */
+  readonly upcast?: boolean;
+  /** Outputs and states that the host reads. */
+  readonly reads?: readonly string[];
+  record(): Recorder;
+  /** Writes what never changes, once it is made. */
+  prepare?(plan: Plan): void;
+}
+
+/** How a plan is made: with weights transformed for faster kernels, or without. */
+export interface PlanForm {
+  readonly transformed: boolean;
+}
+
+export interface LoadOptions {
+  readonly precision: Precision;
+  /** Instead of what `activationStorage` says of the precision. */
+  readonly activations?: Storage;
+  /** Bytes that plans and merged weight sets may take before old ones are given up. */
+  readonly maxKeptBytes?: number;
+  /** How the names in LoRA files are read. */
+  readonly resolve?: ResolveOptions;
+  readonly onProgress?: (component: ComponentId, done: number, total: number) => void;
+}
+
+const DEFAULT_KEPT_BYTES = 4 * 2 ** 30;
+
+const NO_PARAMETERS: ParameterBuffers = { storage: "f32", get: () => [] };
+
+export class ModelMemory {
+  readonly gpu: Gpu;
+  /** How activations are stored, but for a part that is to be upcast. */
+  readonly activations: Storage;
+  readonly plans: PlanCache;
+  readonly weightSets: WeightSets;
+  /** Buffers that runs keep their latents in. */
+  readonly buffers: BufferPool;
+  readonly #components = new Map<ComponentId, StreamedWeights>();
+
+  private constructor(gpu: Gpu, specs: readonly ComponentSpec[], options: LoadOptions) {
+    const { precision, activations, maxKeptBytes = DEFAULT_KEPT_BYTES, resolve = {} } = options;
+    this.gpu = gpu;
+    this.activations = activations ?? activationStorage(gpu, precision);
+    this.buffers = new BufferPool(gpu);
+    const budget = new Budget(maxKeptBytes);
+    const plans = new PlanCache(budget);
+    this.plans = plans;
+    const base = new WeightSet(this.#components);
+    const withRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>) => this.withRoom(components, make);
+    this.weightSets = new WeightSets({ gpu, base, specs, plans, budget, withRoom, resolve });
+  }
+
+  /**
+   * Loads components onto the device, one after the other; those that were loaded give way if there is no room for all.
+   * @throws WeightsError naming file, tensor and reason
+   * @throws MemoryLimitError if one component alone is over the GPU's limit
+   */
+  static async load(gpu: Gpu, specs: readonly ComponentSpec[], options: LoadOptions): Promise<ModelMemory> {
+    const memory = new ModelMemory(gpu, specs, options);
+    try {
+      for (const { id, parameters, files } of specs) {
+        const onProgress = (done: number, total: number) => options.onProgress?.(id, done, total);
+        const load = () => loadComponent(gpu, files, parameters, { precision: options.precision, onProgress });
+        memory.#components.set(id, await memory.withRoom([], load));
+      }
+      return memory;
+    } catch (error) {
+      memory.destroy();
+      throw error;
+    }
+  }
+
+  get components(): ReadonlyMap<ComponentId, StreamedWeights> {
+    return this.#components;
+  }
+
+  /**
+   * Does `make` with the weights of these components on the device. Called again for each time that something had to
+   * give way.
+   * @throws MemoryLimitError if nothing is left that could
+   */
+  async withRoom<T>(components: readonly ComponentId[], make: (form: PlanForm) => Promise<T>): Promise<T> {
+    let transformed = true;
+    let isRetry = false;
+    for (;;) {
+      try {
+        for (const component of components) await this.#components.get(component)!.bring();
+        return await make({ transformed });
+      } catch (error) {
+        if (!(error instanceof MemoryLimitError)) throw error;
+        const [plans, buffers] = [this.plans.dropUnused(), this.buffers.dropUnused()];
+        if (plans || buffers || this.weightSets.dropUnused()) continue;
+        const unused = [...this.#components].filter(([id]) => !this.plans.reads(id));
+        if (transformed) {
+          // Once: what the second attempt has made itself would be made, and be too much, for ever.
+          const dropped = unused.filter(([, weights]) => weights.dropTransformed()).length > 0;
+          if (!dropped || isRetry) transformed = false;
+          isRetry = true;
+          continue;
+        }
+        const idle = unused.find(([id, weights]) => weights.resident && !components.includes(id));
+        if (!idle) throw error;
+        idle[1].evict();
+        transformed = true;
+        isRetry = false;
+      }
+    }
+  }
+
+  /** The most device memory that a plan takes at a time, in bytes, beside its weights. Nothing is made. */
+  footprint(spec: PlanSpec, set: WeightSet): number {
+    const storage = spec.upcast ? "f32" : this.activations;
+    const weights = this.parameters(spec, set).storage;
+    return footprint(this.gpu, spec.record(), { storage, weights, transformed: false, reads: spec.reads }).peak;
+  }
+
+  /** Compiles a plan that reads the weights of `set`. It is the caller's to destroy. */
+  async compile(spec: PlanSpec, set: WeightSet, form: PlanForm = { transformed: true }): Promise<Plan> {
+    const plan = await compile(this.gpu, spec.record(), {
+      label: spec.label,
+      storage: spec.upcast ? "f32" : this.activations,
+      parameters: this.parameters(spec, set),
+      reads: spec.reads,
+      ...form,
+    });
+    spec.prepare?.(plan);
+    return plan;
+  }
+
+  /** Drops plans that are not in use, and transformed weights: kernels will be chosen otherwise from now on. */
+  forgetChoices(): void {
+    this.plans.dropUnused();
+    for (const weights of this.#components.values()) weights.dropTransformed();
+  }
+
+  destroy(): void {
+    this.plans.drop();
+    this.weightSets.destroy();
+    this.buffers.destroy();
+    for (const weights of this.#components.values()) weights.destroy();
+  }
+
+  /** The weights of `set` that a plan reads. */
+  parameters({ components }: PlanSpec, set: WeightSet): ParameterBuffers {
+    const [component] = components;
+    return component === undefined ? NO_PARAMETERS : set.weights(component);
+  }
+}
+
+/** What one run has in use of a model's memory: a weight set, and the plans that it has asked for. */
+export class Leases {
+  readonly set: WeightSet;
+  readonly memory: ModelMemory;
+  readonly #loan: PlanLoan;
+
+  constructor(memory: ModelMemory, set: WeightSet) {
+    this.memory = memory;
+    this.set = set;
+    this.#loan = memory.plans.borrow();
+  }
+
+  /**
+   * The plan of `spec`, compiled if it is not there. It stays until `giveBack`.
+   * @throws MemoryLimitError, TensorTooLargeError if it does not fit; GPU errors
+   */
+  plan(spec: PlanSpec): Promise<Plan> {
+    return this.#withRoom(spec.components, spec);
+  }
+
+  /** Several plans, compiled beside each other, with the weights of all of them on the device. */
+  plans(specs: readonly PlanSpec[]): Promise<Plan[]> {
+    const components = [...new Set(specs.flatMap((spec) => spec.components))];
+    return Promise.all(specs.map((spec) => this.#withRoom(components, spec)));
+  }
+
+  /** Lets all of its plans give way to others. */
+  giveBack(): void {
+    this.#loan.giveBack();
+  }
+
+  #withRoom(needed: readonly ComponentId[], spec: PlanSpec): Promise<Plan> {
+    const { part, shape, components } = spec;
+    const owner = this.set.ownerOf(components);
+    return this.memory.withRoom(needed, (form) =>
+      this.#loan.get({ owner, part, shape, components }, () => this.memory.compile(spec, owner, form)),
+    );
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Weight sets: a model's own weights, and the same with LoRAs merged in.
+ *
+ * Merging copies the weights that the files touch; the model's own are never written. A merged set is kept for the next run
+ * that wants it, within the budget of the device's memory, and is known by its files, when they were written, and their
+ * scales. What was made of a set is the set's: its plans, and the conditioning of the prompts that it has read.
+ */
+
+import { LRUCache } from "lru-cache";
+import type { Gpu } from "../gpu/device.ts";
+import type { Parameter } from "../graph/tensor.ts";
+import { fileVersion } from "../platform/file-version.ts";
+import { ownTurn } from "../platform/turns.ts";
+import { WeightsError } from "../weights/errors.ts";
+import {
+  type LoraComponent,
+  type LoraFile,
+  type ModuleShapes,
+  openLora,
+  type ResolveOptions,
+} from "../weights/lora.ts";
+import type { Budget, Kept } from "./budget.ts";
+import type { ComponentId, ComponentSpec } from "./component.ts";
+import type { LoadedParameters } from "./load.ts";
+import { mergeLoras } from "./merge-loras.ts";
+import type { PlanCache } from "./plan-cache.ts";
+
+/** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
+export interface LoraRequest {
+  readonly path: string;
+  readonly scale: number;
+  /** It is part of the model's folder, and does not change while the model is loaded. */
+  readonly isModels?: boolean;
+}
+
+/** Prompts whose conditioning a set keeps; a few hundred KB each, on the host. */
+const MAX_PROMPTS = 64;
+
+export class WeightSet {
+  /** Bytes of weights of its own, beside the model's. */
+  readonly bytes: number;
+  /** What its text encoders have made of prompts, by what they were asked. */
+  readonly prompts = new LRUCache<string, object>({ max: MAX_PROMPTS });
+  readonly #own: ReadonlyMap<ComponentId, LoadedParameters>;
+  readonly #base: WeightSet | undefined;
+
+  /** @param own weights by component; those of other components are those of `base` */
+  constructor(own: ReadonlyMap<ComponentId, LoadedParameters>, base?: WeightSet) {
+    this.#own = own;
+    this.#base = base;
+    this.bytes = base ? [...own.values()].reduce((sum, { bytes }) => sum + bytes, 0) : 0;
+  }
+
+  /** @throws Error if the model has no such component */
+  weights(component: ComponentId): LoadedParameters {
+    const weights = this.#own.get(component) ?? this.#base?.weights(component);
+    if (!weights) throw new Error(`the model has no component ${component}`);
+    return weights;
+  }
+
+  /** The set that owns what is made of these components: the model's own if this one has changed none of them. */
+  ownerOf(components: readonly ComponentId[]): WeightSet {
+    return this.#base && !components.some((component) => this.#own.has(component)) ? this.#base : this;
+  }
+
+  destroy(): void {
+    this.prompts.clear();
+    for (const weights of this.#own.values()) weights.destroy();
+  }
+}
+
+/** A set in use; `release` it when the run ends. */
+export interface WeightSetLease {
+  readonly set: WeightSet;
+  release(): void;
+}
+
+/** A merged set, and how many use it. */
+interface MergedSet extends Kept {
+  readonly set: WeightSet;
+  leases: number;
+}
+
+/** Does something with the weights of these components on the device (`ModelMemory.withRoom`). */
+type WithRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>) => Promise<T>;
+
+export interface WeightSetsOptions {
+  readonly gpu: Gpu;
+  readonly base: WeightSet;
+  readonly specs: readonly ComponentSpec[];
+  readonly plans: PlanCache;
+  readonly budget: Budget;
+  readonly withRoom: WithRoom;
+  /** How the names in LoRA files are read. */
+  readonly resolve: ResolveOptions;
+}
+
+export class WeightSets {
+  readonly #options: WeightSetsOptions;
+  /** Merged sets, some still being merged, by files and scales. */
+  readonly #merged = new Map<string, Promise<MergedSet>>();
+  readonly #ready = new Set<MergedSet>();
+
+  constructor(options: WeightSetsOptions) {
+    this.#options = options;
+  }
+
+  /** The model's own weights. */
+  get base(): WeightSet {
+    return this.#options.base;
+  }
+
+  /** Merged sets that are on the device. */
+  get size(): number {
+    return this.#ready.size;
+  }
+
+  /**
+   * The model's weights with `loras` merged in; without any, the model's own.
+   * @throws WeightsError naming file and module if a file does not fit this model, before anything is allocated
+   * @throws MemoryLimitError if there is no room for the copies
+   */
+  async lease(loras: readonly LoraRequest[]): Promise<WeightSetLease> {
+    if (loras.length === 0) return { set: this.base, release() {} };
+    const key = await keyOf(loras);
+    let merging = this.#merged.get(key);
+    if (merging === undefined) {
+      merging = this.#merge(key, loras);
+      this.#merged.set(key, merging);
+      merging.catch(() => this.#merged.delete(key));
+    }
+    const merged = await merging;
+    if (!this.#ready.has(merged)) return this.lease(loras); // it had to give way at once
+    merged.leases++;
+    this.#options.budget.use(merged);
+    let released = false;
+    return {
+      set: merged.set,
+      release: () => {
+        if (released) return;
+        released = true;
+        merged.leases--;
+        this.#options.budget.trim();
+      },
+    };
+  }
+
+  /** Gives up the merged sets that are not in use; whether there were any. */
+  dropUnused(): boolean {
+    const unused = [...this.#ready].filter(({ isUsed }) => !isUsed);
+    for (const merged of unused) {
+      this.#options.budget.forget(merged);
+      merged.drop();
+    }
+    return unused.length > 0;
+  }
+
+  destroy(): void {
+    for (const merging of this.#merged.values()) {
+      merging.then(
+        (merged) => merged.drop(),
+        () => {},
+      );
+    }
+  }
+
+  async #merge(key: string, loras: readonly LoraRequest[]): Promise<MergedSet> {
+    const { base, plans } = this.#options;
+    const set = new WeightSet(await mergeAll(loras, this.#options), base);
+    const merged: MergedSet = {
+      set,
+      leases: 0,
+      bytes: set.bytes,
+      get isUsed() {
+        return this.leases > 0;
+      },
+      drop: () => {
+        this.#merged.delete(key);
+        this.#ready.delete(merged);
+        plans.drop(set);
+        set.destroy();
+      },
+    };
+    this.#ready.add(merged);
+    return merged;
+  }
+}
+
+/** A text that is equal for the same files, as they are now, at the same scales. */
+async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
+  const parts = loras.map(async ({ path, scale, isModels }) => {
+    // A file that is not there is an error when it is opened.
+    const version = isModels ? undefined : await fileVersion(path).catch(() => undefined);
+    return [path, version?.bytes, version?.writtenAt, scale];
+  });
+  return JSON.stringify(await Promise.all(parts));
+}
+
+async function mergeAll(
+  loras: readonly LoraRequest[],
+  { gpu, base, specs, withRoom, resolve }: WeightSetsOptions,
+): Promise<Map<ComponentId, LoadedParameters>> {
+  const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
+  const files: LoraFile[] = [];
+  const merged = new Map<ComponentId, LoadedParameters>();
+  try {
+    for (const { path } of loras) {
+      const file = await openLora(path);
+      files.push(file);
+      await ownTurn();
+      const [stray] = file.unmatched(Object.fromEntries(modules), resolve);
+      if (stray !== undefined) {
+        throw new WeightsError("lora-module", `changes ${stray}, which this model does not have`, { file: file.file });
+      }
+    }
+    for (const { id, parameters } of specs) {
+      await ownTurn();
+      const component = id as LoraComponent; // a file has no other components than these
+      const deltas = files.flatMap((file, index) => {
+        if (!file.components.has(component)) return [];
+        const { scale } = loras[index]!;
+        return file.resolve(component, modules.get(id)!, resolve).map((delta) => ({ delta, scale }));
+      });
+      if (deltas.length === 0) continue;
+      const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA` });
+      merged.set(id, await withRoom([id], merge));
+    }
+    return merged;
+  } catch (error) {
+    for (const weights of merged.values()) weights.destroy();
+    throw error;
+  } finally {
+    for (const file of files) await file.close();
+  }
+}
+
+/** Modules that a LoRA may change: everything with a matrix, by name, with the shape in the checkpoint. */
+function modulesOf(parameters: readonly Parameter[]): ModuleShapes {
+  const modules = new Map<string, readonly number[]>();
+  for (const parameter of parameters) {
+    if (parameter.kind !== "matrix") continue;
+    for (const { name, shape } of parameter.parts) modules.set(name.replace(/\.weight$/, ""), shape);
+  }
+  return modules;
+}
