@@ -2,12 +2,14 @@ import { execFile } from "node:child_process";
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import type { Run, RunContext } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
+import { createAuthenticator } from "./gate/auth.ts";
 import { type Listening, listen } from "./http/listen.ts";
 
 const open: Listening[] = [];
@@ -158,6 +160,38 @@ describe("every way in", () => {
     expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: "ok", version: "1.2.3", model: "gradient" });
     const missing = await fetch(`${url}/nowhere`);
     expect([missing.status, await missing.json()]).toEqual([404, { detail: "Not Found" }]);
+  });
+});
+
+describe("an app that is a part of another", () => {
+  it.each(["/", "/pictures"])("below %s, knows what its routes need", async (base) => {
+    const authenticator = createAuthenticator({
+      keys: [
+        { name: "a", key: "k", scopes: ["openai"] },
+        { name: "b", key: "all" },
+      ],
+    });
+    const model = { name: "m", defaultWidth: 64, defaultHeight: 64, defaultSteps: 4, countTokens: () => 1 };
+    const inner = createApp({ run: gradientRun(), health: () => ({}), model, gate: { authenticator } });
+    const app = new Hono().route(base, inner);
+    const at = base === "/" ? "" : base;
+    const status = async (method: string, path: string, headers: Record<string, string> = {}) => {
+      const body = method === "POST" ? '{"prompt":"x"}' : undefined;
+      const response = await app.request(at + path, { method, headers, body });
+      const text = await response.text();
+      return [response.status, text.startsWith('{"error":')];
+    };
+    const key = { authorization: "Bearer k" };
+    expect(await status("GET", "/health")).toEqual([200, false]);
+    expect(await status("GET", "/stream?prompt=x")).toEqual([401, false]);
+    expect(await status("GET", "/stream?prompt=x", key)).toEqual([403, false]);
+    expect(await status("POST", "/v1/images/generations")).toEqual([401, true]);
+    expect(await status("POST", "/v1/images/generations", key)).toEqual([200, false]);
+    // A picture tag of a page starts nothing.
+    const all = { authorization: "Bearer all" };
+    expect(await status("GET", "/stream?prompt=x", all)).toEqual([200, false]);
+    const tag = { ...all, "sec-fetch-site": "same-origin", "sec-fetch-dest": "image" };
+    expect(await status("GET", "/stream?prompt=x", tag)).toEqual([403, false]);
   });
 });
 

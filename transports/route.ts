@@ -8,6 +8,7 @@
  */
 import type { Context, Handler, Hono, MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
+import { findTargetHandler } from "hono/utils/handler";
 import { type Failure, failureResponse } from "./failure.ts";
 import type { Access } from "./gate/auth.ts";
 import type { Description } from "./openapi/describe.ts";
@@ -116,13 +117,14 @@ export class RouteTable implements RouteRules {
   }
 
   refuse(c: Context, failure: Failure): Response {
-    const { refuse = failureResponse } = this.#groupOf(c);
+    const { refuse = failureResponse } = this.#routeOf(c)?.group ?? this.#groupOf(c);
     return refuse(failure);
   }
 
   #routeOf(c: Context) {
     for (const { handler } of matchedRoutes(c)) {
-      const found = this.#byHandler.get(handler);
+      // An app that is a part of another one has its handlers wrapped.
+      const found = this.#byHandler.get(findTargetHandler(handler as Handler));
       if (found !== undefined) return found;
     }
     return undefined;
