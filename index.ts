@@ -19,6 +19,7 @@ export type * from "./src/engine/events.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./src/engine/request.ts";
 export { parseRemoteGeneration, parseUpdate } from "./src/engine/request.ts";
 export { createRuntime } from "./src/engine/runtime.ts";
+export { type Fault, FaultError, faultOf } from "./src/faults/fault.ts";
 export type { AdapterFacts } from "./src/gpu/adapter-facts.ts";
 export { deviceDescriptor } from "./src/gpu/device-request.ts";
 export type { AdapterChoice } from "./src/gpu/drivers/adapter.ts";

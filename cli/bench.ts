@@ -44,7 +44,7 @@ export function bench(options: BenchOptions, write: (line: string) => void): Pro
     write("");
     const [component] = model.family.step.needs(stepShape(model.family, model.family.facts.defaults));
     const weights = model.memory.weightSets.base.weights(component!).storage;
-    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: tuned > 0 })) write(`- ${line}`);
+    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned })) write(`- ${line}`);
   });
 }
 

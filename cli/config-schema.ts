@@ -5,11 +5,11 @@ import { LIMITS } from "../src/engine/request.ts";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_LIMITS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
-import { SCOPES } from "../transports/auth.ts";
-import { parseHost } from "../transports/host.ts";
-import { DEFAULT_MAX_BODY_BYTES } from "../transports/input.ts";
+import { allowedHost } from "../transports/fal/webhook.ts";
+import { SCOPES } from "../transports/gate/auth.ts";
+import { parseHost } from "../transports/gate/host.ts";
+import { DEFAULT_MAX_BODY_BYTES } from "../transports/http/input.ts";
 import { RESUME } from "../transports/source.ts";
-import { allowedHost } from "../transports/webhook.ts";
 import { parseBytes } from "./flags.ts";
 
 /** Facts about a setting that its type does not show. */

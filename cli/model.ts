@@ -4,7 +4,7 @@ import type { LoadedModel } from "../src/diffusion/model.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
-import { useTuning } from "../src/engine/tuning-cache.ts";
+import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
@@ -24,8 +24,8 @@ export interface OpenModel {
   readonly model: LoadedModel;
   readonly precision: Precision;
   readonly size: { readonly width: number; readonly height: number };
-  /** How many shapes of kernels were tuned on this GPU, whose winners are used now. */
-  readonly tuned: number;
+  /** Whether kernels were tuned on this GPU, whose winners are used now. */
+  readonly tuned: boolean;
   /** "landscapes at 256x256, f32, on llvmpipe" */
   readonly heading: string;
 }
@@ -41,16 +41,17 @@ export async function withModel(
 ): Promise<void> {
   const gpu = await openGpu({ adapter: options.adapter });
   try {
-    const tuned = options.tuning === false ? 0 : await useTuning(gpu);
+    const choose = options.tuning === false ? undefined : await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
     const model = await loadModel(gpu, options.model ?? builtInModel(), {
       precision,
+      choose,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
     const { name, defaults } = model.family.facts;
     const { width, height } = options.size ?? defaults;
     const heading = `${name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`;
-    await use({ gpu, model, precision, size: { width, height }, tuned, heading });
+    await use({ gpu, model, precision, size: { width, height }, tuned: choose !== undefined, heading });
   } finally {
     gpu.close();
   }

@@ -4,7 +4,7 @@
  */
 
 import { z } from "zod";
-import { SCOPES } from "../transports/auth.ts";
+import { SCOPES } from "../transports/gate/auth.ts";
 import { configSchema, type SettingFacts } from "./config-schema.ts";
 
 /** One leaf of the schema, under all its names. */

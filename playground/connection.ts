@@ -4,6 +4,7 @@
  * Requests have an order. The server may still be busy with one while the next is on its way, so every event says
  * which run it belongs to, and whoever shows pictures decides what is still news.
  */
+import type { WireEventOf, WireFault, WireRunEvent } from "../transports/wire/events.ts";
 
 /** A request's fields as the server knows them; `image` is an encoded picture, carried as the connection can. */
 export interface Input {
@@ -30,24 +31,20 @@ export interface Shown {
   readonly type: string;
 }
 
-/** The server's events, pictures made showable. */
+/** An event of the server, of which the page uses some fields, with its picture made showable. */
+type Seen<Type extends WireRunEvent["type"], Used extends keyof WireEventOf<Type> = "type"> = Readonly<
+  Pick<WireEventOf<Type>, Used | "type">
+>;
 export type RunEvent =
-  | { readonly type: "queued"; readonly position: number }
-  | { readonly type: "progress"; readonly step: number; readonly steps: number; readonly progress: number }
-  | { readonly type: "preview"; readonly image: Shown; readonly step: number; readonly steps: number }
-  | { readonly type: "result"; readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] };
-
-/** One thing wrong with a request, at the field that it names. */
-export interface Fault {
-  readonly loc: readonly (string | number)[];
-  readonly msg: string;
-  readonly type: string;
-}
+  | Seen<"queued", "position">
+  | Seen<"progress", "step" | "steps" | "progress">
+  | (Seen<"preview", "step" | "steps"> & { readonly image: Shown })
+  | (Seen<"result"> & { readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] });
 
 /** Why a run came to nothing. `status` 0: there was no answer at all. */
 export interface Failure {
   readonly status: number;
-  readonly detail: string | readonly Fault[];
+  readonly detail: string | readonly WireFault[];
   /** Seconds the server asks to wait. */
   readonly retryAfter?: number;
 }

@@ -1,7 +1,8 @@
 /**
  * What went wrong, said so that somebody who has never seen the API can act on it, and where on the page to say it.
  */
-import type { Failure, Fault } from "./connection.ts";
+import type { WireFault } from "../transports/wire/events.ts";
+import type { Failure } from "./connection.ts";
 
 export interface Complaint {
   /** The request field it is about; undefined: the request as a whole. */
@@ -36,7 +37,7 @@ export function complaints(failure: Failure, fields: ReadonlySet<string>): Compl
   });
 }
 
-function faultWords(name: string, { type, msg }: Fault): string {
+function faultWords(name: string, { type, msg }: WireFault): string {
   const number = /-?\d+(\.\d+)?/.exec(msg)?.[0] ?? "";
   if (name === "seed") return "must be a whole number, and 18446744073709551615 at most";
   switch (type) {

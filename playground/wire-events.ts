@@ -2,7 +2,8 @@
  * From what arrives on the wire to what the page shows. Nothing of it is trusted to have the form that it should: an
  * event that cannot be used is nothing, not an exception in the middle of a stream.
  */
-import type { Failure, Fault, RunEvent, Shown } from "./connection.ts";
+import type { WireFault } from "../transports/wire/events.ts";
+import type { Failure, RunEvent, Shown } from "./connection.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -51,7 +52,7 @@ export function runEvent(wire: Fields): RunEvent | undefined {
 export function failureIn(wire: Fields, status = Number(wire.status) || 500): Failure {
   const { detail } = wire;
   if (Array.isArray(detail)) {
-    const faults = detail.map((item): Fault => {
+    const faults = detail.map((item): WireFault => {
       const { loc, msg, type } = (item ?? {}) as Fields;
       return { loc: Array.isArray(loc) ? loc : [], msg: String(msg ?? ""), type: String(type ?? "") };
     });

@@ -20,8 +20,8 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createApp } from "../transports/app.ts";
-import type { GateOptions } from "../transports/gate.ts";
-import { type Listening, listen } from "../transports/listen.ts";
+import type { GateOptions } from "../transports/gate/gate.ts";
+import { type Listening, listen } from "../transports/http/listen.ts";
 import { CHROMIUM, CHROMIUM_FLAGS } from "./chromium.ts";
 import { gradientRun, until } from "./gradient-run.ts";
 

@@ -42,6 +42,7 @@ describe("the installed package", () => {
       "dist/jobs.js",
       "dist/hosts.js",
       "dist/cli.js",
+      "dist/thread-main.js",
       "shaders/conv2d_subgroup.wgsl",
       "LICENSE",
     ]) {
@@ -133,6 +134,26 @@ describe("the installed package", () => {
     );
     const { stdout } = await run("node", ["loads.js"], { cwd: project });
     expect(JSON.parse(stdout)).toEqual(["function", "function", "function", "function", 0, true]);
+  });
+
+  it("runs a module in a thread", { timeout: 2 * MINUTES }, async () => {
+    await writeFile(
+      join(project, "draw.js"),
+      `import { createRuntime } from "daguerre";
+       const runtime = await createRuntime();
+       export default (input, context) => runtime.textToImage(input, context);`,
+    );
+    await writeFile(
+      join(project, "thread.js"),
+      `import { worker } from "daguerre";
+       const draw = worker("./draw.js");
+       const context = { signal: new AbortController().signal, requestId: "x" };
+       for await (const { type } of draw({ prompt: "a night sky", num_inference_steps: 2 }, context)) console.log(type);
+       const wrong = draw({ prompt: "a night sky", num_inference_steps: 0 }, context);
+       await wrong.next().catch(({ status, field }) => console.log(status, field));`,
+    );
+    const { stdout } = await run("node", ["thread.js"], { cwd: project });
+    expect(stdout.trim().split("\n")).toEqual(["progress", "progress", "result", "422 num_inference_steps"]);
   });
 
   it("serves, prints a curl line that works, and stops when told", { timeout: 2 * MINUTES }, async () => {

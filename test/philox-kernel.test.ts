@@ -3,6 +3,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { type CudaDevice, cudaGenerator, type PhiloxDraw, philox4x32, philoxNormal } from "../src/diffusion/philox.ts";
 import type { Gpu } from "../src/gpu/device.ts";
+import { philoxNormals } from "../src/graph/ops/diffusion/philox-normals.ts";
 import { compile } from "../src/graph/plan.ts";
 import { Recorder } from "../src/graph/recorder.ts";
 import { closeAll, openAdapters } from "../src/graph/testing/devices.ts";
@@ -26,7 +27,7 @@ async function noise(
 ): Promise<Float32Array> {
   const recorder = new Recorder();
   const draws = recorder.input("draws", [shape[0] * 6], { element: "u32" });
-  recorder.output("noise", recorder.philoxNormals(draws, shape, "noise"));
+  recorder.output("noise", philoxNormals(recorder, draws, shape, "noise"));
   const plan = await compile(gpu, recorder, {
     label: "noise",
     storage: "f16",

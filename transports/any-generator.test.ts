@@ -12,10 +12,10 @@ import { worker } from "../src/hosts/thread.ts";
 import { map } from "../src/jobs/map.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
+import { type Listening, listen } from "./http/listen.ts";
 import { json } from "./json.ts";
-import { type Listening, listen } from "./listen.ts";
-import { type SseOptions, sse } from "./sse.ts";
-import { realtime } from "./websocket.ts";
+import { realtime } from "./realtime/websocket.ts";
+import { type SseOptions, sse } from "./stream/sse.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
 type Fields = any;

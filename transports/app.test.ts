@@ -8,7 +8,7 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import type { Run, RunContext } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
-import { type Listening, listen } from "./listen.ts";
+import { type Listening, listen } from "./http/listen.ts";
 
 const open: Listening[] = [];
 afterEach(async () => {
@@ -55,6 +55,24 @@ describe("POST /", () => {
     });
     await (await fetch(url, { method: "POST", body: '{"prompt":"x","preview_every":1}' })).json();
     expect(seen[0]?.preview_every).toBe(0);
+  });
+
+  it("is told when its deadline has passed, which is no fault of the server's", async () => {
+    const reported: unknown[] = [];
+    const app = createApp({
+      run: (input, context) => gradientRun()({ ...input, step_ms: 50, num_inference_steps: 200 }, context),
+      health: () => ({}),
+      model: { name: "m", defaultWidth: 64, defaultHeight: 64, defaultSteps: 4, countTokens: () => 1 },
+      jobs: { deadlineMs: 30 },
+      onError: (error) => reported.push(error),
+    });
+    for (const path of ["/", "/v1/images/generations"]) {
+      expect((await app.request(path, { method: "POST", body: '{"prompt":"x"}' })).status, path).toBe(504);
+    }
+    const late = await app.request("/stream", { method: "POST", body: '{"prompt":"x"}' });
+    // After its error event a stream breaks off.
+    await expect(late.text()).rejects.toThrow();
+    expect(reported).toEqual([]);
   });
 
   it("stops the run when the client goes", async () => {

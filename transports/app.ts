@@ -3,32 +3,42 @@
  */
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
-import { type GenerationRequest, parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request.ts";
+import {
+  type GenerationRequest,
+  generationFields,
+  parseDefaults,
+  parseRemoteGeneration,
+  parseUpdate,
+} from "../src/engine/request.ts";
+import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
-import { createJobs, type JobsOptions } from "../src/jobs/jobs.ts";
+import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
 import type { Run } from "../src/jobs/run.ts";
-import { wholeAddress } from "./address.ts";
-import { createAuthenticator, ownerOf, principalOf } from "./auth.ts";
-import { docsPage } from "./docs.ts";
-import { failureOf, failureResponse, type InputSource } from "./failure.ts";
-import { type GateOptions, gate, refusal } from "./gate.ts";
-import { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
-import { json } from "./json.ts";
-import { checkGeneration, checkUpdate, clientOf, createRate, type GenerationLimits } from "./limits.ts";
-import type { Metrics } from "./metrics.ts";
-import { observedRun } from "./observed-run.ts";
-import { openaiImages } from "./openai.ts";
-import type { ServedModel } from "./openai-request.ts";
-import { openapiDocument, type RouteDescription } from "./openapi.ts";
-import { playground } from "./playground.ts";
-import { queue } from "./queue.ts";
-import { type RequestEntry, requestLog } from "./request-log.ts";
-import { encodedBytes, resume, sse } from "./sse.ts";
-import { tokenRoute } from "./token-route.ts";
-import { tracedJobs, tracedRequests, traceSubmissions } from "./tracing.ts";
-import type { WebhookPolicy } from "./webhook.ts";
-import { realtime } from "./websocket.ts";
+import { failureOf, type InputSource, isServerFault } from "./failure.ts";
+import { falRoutes } from "./fal/fal-queue.ts";
+import type { WebhookPolicy } from "./fal/webhook.ts";
+import { createAuthenticator, ownerOf, principalOf } from "./gate/auth.ts";
+import { type GateOptions, gate } from "./gate/gate.ts";
+import { checkGeneration, checkUpdate, type GenerationLimits } from "./gate/generation-limits.ts";
+import { createRate, type Rate } from "./gate/rate.ts";
+import { tokenRoutes } from "./gate/token-route.ts";
+import { wholeAddress } from "./http/address.ts";
+import { clientOf } from "./http/client.ts";
+import { jobRoutes } from "./job-api.ts";
+import { jsonRoutes } from "./json.ts";
+import type { Metrics } from "./observe/metrics.ts";
+import { observedRun } from "./observe/observed-run.ts";
+import { type RequestEntry, requestLog } from "./observe/request-log.ts";
+import { Tracing } from "./observe/tracing.ts";
+import { openaiRoutes } from "./openai/images.ts";
+import type { ServedModel } from "./openai/images-request.ts";
+import { realtimeRoutes } from "./realtime/realtime-routes.ts";
+import { type RouteGroup, RouteTable } from "./route.ts";
+import { serverRoutes } from "./server-routes.ts";
+import type { JobRequestOptions } from "./source.ts";
+import { encodedBytes } from "./stream/frames.ts";
+import { streamRoutes } from "./stream/stream-routes.ts";
 
 export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
@@ -37,7 +47,7 @@ export interface AppOptions {
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
   model?: ServedModel & { countTokens: (text: string) => number };
   /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
-  gate?: Partial<Omit<GateOptions, "model">>;
+  gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
   metrics?: Metrics;
   /** Why no picture can be made at this moment; undefined when it can. */
@@ -65,6 +75,8 @@ export interface AppOptions {
 
 /** An app as any of Hono's, and its orderly end. */
 export type App = Hono & {
+  /** Its routes, each with what it needs and says of itself. */
+  readonly routeTable: RouteTable;
   /**
    * Refuses new work from now on, and settles when no job is left or, those left after `graceMs` having been handed back
    * to their clients, shortly after. Answers and sessions stay open; closing the server is the next thing to do.
@@ -73,12 +85,12 @@ export type App = Hono & {
 };
 
 export function createApp(options: AppOptions): App {
-  const { health, model, limits = {}, gate: gateOptions, metrics, unready, webhooks } = options;
-  const { resume: patience = {}, account = createAccount() } = options;
+  const { health, gate: gateOptions, metrics, unready, account = createAccount() } = options;
   // Whoever is told of something must not end the process by what it throws.
   const onError = options.onError && guarded(options.onError, warn);
   const onRequest = options.onRequest && guarded(options.onRequest, onError ?? warn);
-  const run = observedRun(options.run, metrics === undefined ? [tracedJobs] : [tracedJobs, metrics.observe]);
+  const tracing = new Tracing();
+  const run = observedRun(options.run, metrics === undefined ? [tracing.observe] : [tracing.observe, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
     queuedEvent: (position): RunEvent => ({ type: "queued", position }),
@@ -87,106 +99,134 @@ export function createApp(options: AppOptions): App {
     ...options.jobs,
   });
   account.enter("encoded", encodedBytes);
-  traceSubmissions(jobs);
+  tracing.jobs(jobs);
   metrics?.jobs(jobs);
-  const app = new Hono();
-  app.use(tracedRequests);
-  if (metrics !== undefined) app.use(metrics.requests);
-  if (onRequest !== undefined) app.use(requestLog(onRequest, gateOptions?.proxies ?? 0));
-  const { authenticator = createAuthenticator({ keys: [] }), ...given } = gateOptions ?? {};
-  const passed = { corsOrigins: [], proxies: 0, model: model?.name ?? "", ...given };
+
+  const { authenticator = createAuthenticator({ keys: [] }), ...gateSettings } = gateOptions ?? {};
+  const proxies = gateSettings.proxies ?? 0;
   let ending = false;
-  const draining = () => ending || (given.draining?.() ?? false);
-  const rate = given.requestsPerMinute === undefined ? undefined : createRate(given.requestsPerMinute);
-  app.use(gate({ ...passed, rate, authenticator, draining }));
-  const publicUrl = passed.publicUrl === undefined ? undefined : new URL(passed.publicUrl);
-  const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies: passed.proxies });
-
-  const allowed = (request: GenerationRequest) => {
-    checkGeneration(request, limits, model);
-    return request;
-  };
+  const draining = () => ending || (gateSettings.draining?.() ?? false);
+  const rate = gateSettings.requestsPerMinute === undefined ? undefined : createRate(gateSettings.requestsPerMinute);
+  const publicUrl = gateSettings.publicUrl === undefined ? undefined : new URL(gateSettings.publicUrl);
+  const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies });
   const input = {
-    parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
-    maxBodyBytes: limits.bodyBytes,
-    keepBase64: true,
+    ...inputOptions(options),
     account,
+    tracing,
     onError,
-    ownerOf,
-    clientOf: (c: Context) => clientOf(c, passed.proxies),
-  };
-  const parseChange = (raw: unknown) => {
-    const change = parseUpdate(raw);
-    checkUpdate(change, limits);
-    return change;
+    clientOf: (c: Context) => clientOf(c, proxies),
   };
 
-  // Browsers get the page, where it is built; curl gets words.
-  app.route("/", playground());
-  app.get("/", (c) => c.text(hello(addressOf(c))));
-  app.get("/health", (c) => c.json({ status: "ok", ...health() }));
-  app.get("/ready", (c) => {
-    const reason = draining() ? "draining" : unready?.();
-    return reason === undefined ? c.json({ status: "ready" }) : c.json({ status: "unready", reason }, 503);
-  });
-  if (metrics !== undefined) app.get("/metrics", metrics.route);
-  // Nobody sees previews there, so none are made.
-  app.post("/", json(jobs, { ...input, parse: (...raw) => ({ ...input.parse(...raw), preview_every: 0 }) }));
-  app.on(["GET", "POST"], "/stream", sse(jobs, { ...input, maxGraceS: patience.streamSeconds }));
-  app.get("/stream/:job", resume(jobs, input));
-  // The gate sees a session's upgrade, not what comes over it later.
-  const ask = {
-    ...input,
-    parse: (raw: unknown) => {
-      if (draining()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
-      return input.parse(raw, "body");
+  const table: RouteTable = new RouteTable([
+    ...jobGroups(jobs, options, input, { draining, rate, addressOf }),
+    {
+      base: "",
+      scope: "run",
+      routes: [
+        ...tokenRoutes(authenticator),
+        ...serverRoutes({
+          health,
+          unready: () => (draining() ? "draining" : unready?.()),
+          metrics,
+          secured: authenticator.required,
+          descriptions: () => table.descriptions,
+          publicUrl,
+          addressOf,
+        }),
+      ],
     },
-    parseUpdate: parseChange,
-    parseDefaults,
-    admit: async (c: Context) => (await rate?.(input.clientOf(c)))?.failure,
-    expiresAt: (c: Context) => principalOf(c).expiresAt,
-    sessions: passed.sessions,
-    graceMs: patience.sessionMs,
-  };
-  app.get("/realtime", realtime(jobs, ask));
-  // Who comes without an upgrade is told what is missing.
-  app.get("/realtime", () => failureResponse({ status: 426, detail: "This is a WebSocket" }, { Upgrade: "websocket" }));
-  app.get("/jobs/:job", jobStatus(jobs, { ownerOf }));
-  app.delete("/jobs/:job", cancelJob(jobs, { ownerOf }));
-  app.patch("/jobs/:job", updateJob(jobs, { ...input, parse: parseChange }));
-  app.route("/queue", queue(jobs, { ...input, webhooks, addressOf }));
-  app.post("/auth/token", tokenRoute(authenticator));
-  if (model !== undefined) {
-    const { countTokens } = model;
-    app.route("/v1", openaiImages(jobs, { ...input, model, countTokens, allowed }));
-  }
+  ]);
 
-  const document = () => {
-    const patterns = new Set(app.routes.map(({ method, path }) => `${method} ${path.replace(/\{[^}]*\}/g, "")}`));
-    const present = ({ method, path }: RouteDescription) =>
-      patterns.has(`${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ":$1")}`);
-    const version = String(health().version ?? "0.0.0");
-    return openapiDocument({ version, secured: authenticator.required, present });
-  };
-  let openapi: string | undefined;
-  app.get("/openapi.json", (c) => {
-    openapi ??= JSON.stringify(document());
-    return c.body(openapi, 200, { "Content-Type": "application/json" });
-  });
-  app.get("/docs", docsPage(document));
-
-  app.notFound((c) => refusal(c, { status: 404, detail: "Not Found" }));
+  const app = new Hono();
+  app.use(tracing.requests);
+  if (metrics !== undefined) app.use(metrics.requests);
+  if (onRequest !== undefined) app.use(requestLog(onRequest, proxies));
+  const model = options.model?.name ?? "";
+  app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
+  table.addTo(app);
+  app.notFound((c) => table.refuse(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {
-    const failure = failureOf(error);
-    if (failure.status >= 500) onError?.(error);
-    return refusal(c, failure);
+    if (isServerFault(error)) onError?.(error);
+    return table.refuse(c, failureOf(error));
   });
   return Object.assign(app, {
+    routeTable: table,
     drain(graceMs?: number) {
       ending = true;
       return jobs.drain(graceMs);
     },
   });
+}
+
+/** How every transport reads a request. */
+function inputOptions({ limits = {}, model }: AppOptions) {
+  const allowed = (request: GenerationRequest) => {
+    checkGeneration(request, limits, model);
+    return request;
+  };
+  return {
+    allowed,
+    parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
+    parseChange: (raw: unknown) => {
+      const change = parseUpdate(raw);
+      checkUpdate(change, limits);
+      return change;
+    },
+    maxBodyBytes: limits.bodyBytes,
+    keepBase64: true,
+    ownerOf,
+  };
+}
+
+/** What of a server the transports need to know. */
+interface Around {
+  readonly draining: () => boolean;
+  readonly rate: Rate | undefined;
+  readonly addressOf: (c: Context) => URL;
+}
+
+type TransportInput = ReturnType<typeof inputOptions> &
+  Pick<JobRequestOptions<GenerationRequest>, "account" | "tracing" | "onError"> & { clientOf: (c: Context) => string };
+
+/** The transports: each adds its routes here. */
+function jobGroups(
+  jobs: Jobs<GenerationRequest, RunEvent>,
+  { model, resume: patience = {}, webhooks, gate: { sessions } = {} }: AppOptions,
+  input: TransportInput,
+  { draining, rate, addressOf }: Around,
+): RouteGroup[] {
+  const { parse, parseChange, allowed } = input;
+  // The gate sees a session's upgrade, not what comes over it later.
+  const session = {
+    ...input,
+    parse: (raw: unknown) => {
+      if (draining()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
+      return parse(raw, "body");
+    },
+    parseUpdate: parseChange,
+    parseDefaults,
+    admit: async (c: Context) => (await rate?.(input.clientOf(c)))?.failure,
+    expiresAt: (c: Context) => principalOf(c).expiresAt,
+    sessions,
+    graceMs: patience.sessionMs,
+  };
+  const groups: RouteGroup[] = [
+    {
+      base: "",
+      scope: "run",
+      routes: [
+        // Nobody sees previews there, so none are made.
+        ...jsonRoutes(jobs, { ...input, parse: (...raw) => ({ ...parse(...raw), preview_every: 0 }) }),
+        ...streamRoutes(jobs, { ...input, maxGraceS: patience.streamSeconds }),
+        ...realtimeRoutes(jobs, session),
+        ...jobRoutes(jobs, { ...input, parse: parseChange }),
+      ],
+    },
+  ];
+  if (model !== undefined)
+    groups.push(openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }));
+  groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }));
+  return groups;
 }
 
 /** `told`, which throws nothing; `failed` hears of what it would have thrown. */
@@ -212,40 +252,9 @@ function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
 }
 
-const NUMBER_FIELDS = new Set<string>([
-  "width",
-  "height",
-  "num_inference_steps",
-  "guidance_scale",
-  "num_images",
-  "preview_every",
-  "preview_max_fps",
-  "preview_size",
-  "preview_quality",
-  "strength",
-] satisfies (keyof GenerationRequest)[]);
+const KINDS = fieldsOf(generationFields);
 
-/** A query is all strings; what should be a number and looks like one becomes one, the rest is left for the schema. */
+/** A query is all strings; the schema says which of them are numbers or booleans. */
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(query).map(([name, text]) => {
-      if (name === "few_step" && (text === "true" || text === "false")) return [name, text === "true"];
-      const number = NUMBER_FIELDS.has(name) && text.trim() !== "" ? Number(text) : Number.NaN;
-      return [name, Number.isNaN(number) ? text : number];
-    }),
-  );
-}
-
-/** @param address where the app is, whatever it is mounted below */
-function hello(address: URL): string {
-  const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
-  return `Daguerre is up. Watch a picture develop:
-
-  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
-
-POST /          the finished picture, as JSON
-POST /stream    the picture while it forms, as server-sent events (GET /stream?prompt=… does the same)
-GET  /stream/{job}    the same stream from after Last-Event-ID; DELETE /jobs/{job} cancels
-GET  /health    which model runs, on which adapter
-`;
+  return Object.fromEntries(Object.entries(query).map(([name, text]) => [name, fromText(text, KINDS.get(name))]));
 }

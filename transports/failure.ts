@@ -1,14 +1,10 @@
 /**
- * A thrown error as a client may see it: an HTTP status and a `detail` in the form of FastAPI and fal.
- *
- * Only errors made to be shown are shown (see `src/engine/errors.ts`); everything else is "Internal error", so that no
- * path, shader label or stack leaves the process. The whole error goes to the server's log.
+ * A fault on the wire: an HTTP status and a `detail` in the form of FastAPI and fal. `src/faults/fault.ts` says which
+ * errors are shown; the whole error goes to the server's log.
  */
-import { HTTPException } from "hono/http-exception";
-import { z } from "zod";
-import { RequestError, type RequestIssue } from "../src/engine/errors.ts";
-import { requestIssues } from "../src/engine/request.ts";
-import { ImageError } from "../src/image/errors.ts";
+import { CANCELLED, faultOf, type RequestIssue } from "../src/faults/fault.ts";
+
+export { CANCELLED };
 
 /** One fault of a request; `loc` starts with where it was found: `["body", "num_inference_steps"]`. */
 export interface FaultDetail {
@@ -27,33 +23,28 @@ export interface Failure {
 /** Where the input came from. */
 export type InputSource = "body" | "query";
 
-/** nginx's status for a client that went away; nobody reads it but logs. */
-export const CANCELLED = 499;
-
+/** A thrown error as a client may see it. */
 export function failureOf(error: unknown, source: InputSource = "body"): Failure {
-  if (error instanceof RequestError) return unprocessable(error.issues, source);
-  if (error instanceof z.ZodError) return unprocessable(requestIssues(error), source);
-  if (error instanceof ImageError) {
-    return unprocessable([{ path: ["image"], message: error.message, type: error.code }], source);
-  }
-  if (error instanceof HTTPException) return { status: error.status, detail: error.message };
-  if (error instanceof Error) {
-    if (error.name === "AbortError") return { status: CANCELLED, detail: "Cancelled" };
-    if (error.name === "TimeoutError") return { status: 504, detail: "Timed out" };
-    const { status, retryAfter } = error as { status?: unknown; retryAfter?: unknown };
-    if (typeof status === "number" && status >= 400 && status <= 599) {
-      return { status, detail: error.message, retryAfter: typeof retryAfter === "number" ? retryAfter : undefined };
-    }
-  }
-  return { status: 500, detail: "Internal error" };
+  const { status, message, issues, retryAfter } = faultOf(error);
+  if (issues !== undefined) return { status, detail: detailOf(issues, source) };
+  return { status, detail: message, ...(retryAfter !== undefined && { retryAfter }) };
 }
 
-/** Faults of one request that are told: who has made more knows enough. */
+/** Answers of 5xx that are no trouble: the line is full, the server stops, a deadline has passed. */
+const EXPECTED = new Set(["queue-full", "draining", "timed-out"]);
+
+/** Whether the operator should hear of an error: the server failed, and not as it is meant to. */
+export function isServerFault(error: unknown): boolean {
+  const { status, code } = faultOf(error);
+  return status >= 500 && !EXPECTED.has(code);
+}
+
+/** Faults of one request that are listed. */
 const MAX_FAULTS = 100;
-/** Characters of a name that a client has made up, where it is said back. */
+/** Characters of a name that a client made up, where an answer repeats it. */
 const MAX_NAME = 128;
 
-function unprocessable(issues: readonly RequestIssue[], source: InputSource): Failure {
+function detailOf(issues: readonly RequestIssue[], source: InputSource): FaultDetail[] {
   const detail: FaultDetail[] = issues.slice(0, MAX_FAULTS).map(({ path, message, type }) => ({
     loc: [source, ...path.map((part) => (typeof part === "string" ? part.slice(0, MAX_NAME) : part))],
     msg: message,
@@ -61,7 +52,7 @@ function unprocessable(issues: readonly RequestIssue[], source: InputSource): Fa
   }));
   const more = issues.length - MAX_FAULTS;
   if (more > 0) detail.push({ loc: [source], msg: `${more} more faults are not listed`, type: "too_many" });
-  return { status: 422, detail };
+  return detail;
 }
 
 /** A failure before any event was sent: a JSON answer with its status. */

@@ -6,6 +6,8 @@
  */
 
 export { type App, type AppOptions, createApp } from "./app.ts";
+export { type Failure, failureResponse } from "./failure.ts";
+export { type QueueOptions, queue } from "./fal/fal-queue.ts";
 export {
   type ApiKey,
   type Authenticator,
@@ -15,26 +17,19 @@ export {
   ownerOf,
   type Principal,
   principalOf,
-} from "./auth.ts";
-export { type Failure, failureResponse } from "./failure.ts";
-export { type GateOptions, gate } from "./gate.ts";
+} from "./gate/auth.ts";
+export { type GateOptions, gate } from "./gate/gate.ts";
+export { createRate, type Rate, type RateOptions, rateLimit } from "./gate/rate.ts";
+export { type SessionOptions, sessionLimit } from "./gate/session-limit.ts";
+export { tokenRoute } from "./gate/token-route.ts";
+export { type ConnectionLimits, type Listening, listen } from "./http/listen.ts";
+export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./http/message.ts";
+export { type Mounted, type MountOptions, mount } from "./http/mount.ts";
 export { cancelJob, jobStatus, updateJob } from "./job-routes.ts";
 export { json } from "./json.ts";
-export {
-  createRate,
-  type Rate,
-  type RateOptions,
-  rateLimit,
-  type SessionOptions,
-  sessionLimit,
-} from "./limits.ts";
-export { type ConnectionLimits, type Listening, listen } from "./listen.ts";
-export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./message.ts";
-export { createMetrics, type Metrics } from "./metrics.ts";
-export { type Mounted, type MountOptions, mount } from "./mount.ts";
-export { type OpenAiOptions, openaiImages } from "./openai.ts";
-export { type QueueOptions, queue } from "./queue.ts";
+export { createMetrics, type Metrics } from "./observe/metrics.ts";
+export { type OpenAiOptions, openaiImages } from "./openai/images.ts";
+export { type RealtimeOptions, realtime } from "./realtime/websocket.ts";
+export { addRoutes, type Route, type RouteGroup, type RouteRules, RouteTable } from "./route.ts";
 export type { JobRequestOptions, Source } from "./source.ts";
-export { resume, type SseOptions, sse } from "./sse.ts";
-export { tokenRoute } from "./token-route.ts";
-export { type RealtimeOptions, realtime } from "./websocket.ts";
+export { resume, type SseOptions, sse } from "./stream/sse.ts";

@@ -1,10 +1,11 @@
 /** What can be done to a job besides watching it: look at it, change it while it runs, cancel it. */
 import type { Context } from "hono";
+import { faultOf } from "../src/faults/fault.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
-import { type InputOptions, readInput } from "./input.ts";
+import { type InputOptions, readInput } from "./http/input.ts";
 import { type OwnerOf, viewerOf } from "./source.ts";
-import { idHeaders } from "./wire.ts";
+import { idHeaders } from "./wire/wire.ts";
 
 export interface JobRouteOptions {
   /** Whose the requests of this client are; a job of somebody else is not there. */
@@ -36,16 +37,22 @@ export function cancelJob<Input, Event>(jobs: Jobs<Input, Event>, options: JobRo
   );
 }
 
-/** `PATCH /jobs/{job}`: changes from the next step on. 202, or 400 `ALREADY_COMPLETED`. */
+/** `PATCH /jobs/{job}`: changes from the next step on. 202, 400 `ALREADY_COMPLETED`, or 409 `NOT_UPDATABLE`. */
 export function updateJob<Input, Event>(
   jobs: Jobs<Input, Event>,
   options: JobRouteOptions & InputOptions<Readonly<Record<string, unknown>>>,
 ): Handler {
   return route(jobs, options, async (job, c) => {
     const change = await readInput(c, options);
-    return job.update(change)
-      ? Response.json({ status: "UPDATE_REQUESTED" }, { status: 202, headers: idHeaders({ requestId: job.id }) })
-      : Response.json({ status: "ALREADY_COMPLETED", detail: "The job has ended already" }, { status: 400 });
+    try {
+      return job.update(change)
+        ? Response.json({ status: "UPDATE_REQUESTED" }, { status: 202, headers: idHeaders({ requestId: job.id }) })
+        : Response.json({ status: "ALREADY_COMPLETED", detail: "The job has ended already" }, { status: 400 });
+    } catch (error) {
+      const { code, status, message } = faultOf(error);
+      if (code !== "not-updatable") throw error;
+      return Response.json({ status: "NOT_UPDATABLE", detail: message }, { status });
+    }
   });
 }
 

@@ -5,17 +5,15 @@
  * other: it can be looked at and cancelled by its id, joined by its idempotency key, and ends when its client leaves.
  */
 import type { Context } from "hono";
-import { JobError } from "../src/jobs/job-errors.ts";
-import type { LogReader } from "../src/jobs/job-log.ts";
-import { failureOf, failureResponse } from "./failure.ts";
-import { inputSource, readInput } from "./input.ts";
-import { JsonText } from "./json-text.ts";
-import { jsonAnswer } from "./outflow.ts";
+import { failureOf, failureResponse, isServerFault } from "./failure.ts";
+import { inputSource, readInput } from "./http/input.ts";
+import { GENERATION, IDEMPOTENCY, RESULT, STARTS } from "./openapi/describe.ts";
+import type { Route } from "./route.ts";
 import { type JobRequestOptions, jobsOf, type Source, submit } from "./source.ts";
-import { envelopeOf, idHeaders, wireEvent } from "./wire.ts";
-
-/** Milliseconds; how long a silence lasts makes no difference here. */
-const QUIET_MS = 60_000;
+import { jsonAnswer } from "./stream/outflow.ts";
+import { NO_PREVIEWS, resultOf, watchFor } from "./stream/reading.ts";
+import { JsonText } from "./wire/json-text.ts";
+import { envelopeOf, envelopeOfJob, idHeaders, wireEvent } from "./wire/wire.ts";
 
 export function json<Input, Event>(
   source: Source<Input, Event>,
@@ -29,40 +27,33 @@ export function json<Input, Event>(
       envelope = envelopeOf(input);
       const job = submit(c, jobs, input, options, { id: envelope.requestId });
       // The job of an idempotency key has the id of the request that came first.
-      envelope = { ...envelopeOf(job.input), requestId: job.id };
-      const { type: _, ...answer } = await wireEvent(await resultOf(job.watch(), c.req.raw.signal), envelope);
+      envelope = envelopeOfJob(job, options.tracing);
+      const result = await resultOf(watchFor(c, job, NO_PREVIEWS));
+      c.req.raw.signal.throwIfAborted();
+      if (result === undefined) throw new Error("the run ended without an event");
+      const { type: _, ...answer } = await wireEvent(result, envelope);
       return jsonAnswer(c, JsonText.of(answer), idHeaders(envelope), options);
     } catch (error) {
       const failure = failureOf(error, inputSource(c));
-      if (failure.status >= 500 && !(error instanceof JobError)) options.onError?.(error, envelope.requestId);
+      if (isServerFault(error)) options.onError?.(error, envelope.requestId);
       return failureResponse(failure, idHeaders(envelope));
     }
   };
 }
 
-/** @throws what the run has thrown */
-async function resultOf<Event>(reader: LogReader<Event>, client: AbortSignal): Promise<Event> {
-  if (client.aborted) reader.close();
-  else client.addEventListener("abort", reader.close, { once: true });
-  let result: Event | undefined;
-  try {
-    for (;;) {
-      const read = await reader.next(QUIET_MS);
-      if (read === "quiet") continue;
-      if (read === "ended") break;
-      if (read === "lost") throw new JobError("log-gone", "Events of this job are no longer held");
-      if ("error" in read) throw read.error;
-      if (!isResult(result)) result = read.event;
-    }
-  } finally {
-    client.removeEventListener("abort", reader.close);
-    reader.close();
-  }
-  client.throwIfAborted();
-  if (result === undefined) throw new Error("the run ended without an event");
-  return result;
-}
-
-function isResult(event: unknown): boolean {
-  return (event as { type?: unknown } | null | undefined)?.type === "result";
+export function jsonRoutes<Input, Event>(source: Source<Input, Event>, options: JobRequestOptions<Input>): Route[] {
+  return [
+    {
+      method: "POST",
+      path: "/",
+      about: {
+        tag: "pictures",
+        summary: "The finished picture",
+        parameters: [IDEMPOTENCY],
+        body: { schema: GENERATION },
+        answers: { 200: { description: "the picture", schema: RESULT }, ...STARTS },
+      },
+      handlers: [json(source, options)],
+    },
+  ];
 }

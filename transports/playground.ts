@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
-import { Hono } from "hono";
+import { Hono, type MiddlewareHandler } from "hono";
 import { packagePath } from "../src/platform/package-files.ts";
 
 const POLICY = [
@@ -52,22 +52,25 @@ function builtPage(): URL {
   return pathToFileURL(`${packagePath("dist", "playground")}/`);
 }
 
-/** @param folder the built page; read once, at the first request for it */
-export function playground(folder: URL = builtPage()): Hono {
+/**
+ * `GET /` answers browsers, where the page is built, and leaves others to the next handler; `asset` are the page's files.
+ *
+ * @param folder the built page; read once, at the first request for it
+ */
+export function playgroundHandlers(folder: URL = builtPage()): { page: MiddlewareHandler; asset: MiddlewareHandler } {
   let reading: Promise<Page | undefined> | undefined;
-  const page = () => (reading ??= readPage(folder));
-
-  return new Hono()
-    .get("/", async (c, next) => {
-      const built = c.req.header("accept")?.includes("text/html") ? await page() : undefined;
-      if (built === undefined) return next();
-      const headers = { ...SECURITY, ETag: built.etag, "Cache-Control": "no-cache", Vary: "Accept" };
-      if (c.req.header("if-none-match") === built.etag) return new Response(null, { status: 304, headers });
-      return new Response(built.html, { headers: { ...headers, "Content-Type": TYPES.html as string } });
-    })
-    .get("/playground/:file", async (c, next) => {
-      const name = c.req.param("file");
-      const file = (await page())?.files.get(name);
+  const built = () => (reading ??= readPage(folder));
+  return {
+    async page(c, next) {
+      const page = c.req.header("accept")?.includes("text/html") ? await built() : undefined;
+      if (page === undefined) return next();
+      const headers = { ...SECURITY, ETag: page.etag, "Cache-Control": "no-cache", Vary: "Accept" };
+      if (c.req.header("if-none-match") === page.etag) return new Response(null, { status: 304, headers });
+      return new Response(page.html, { headers: { ...headers, "Content-Type": TYPES.html as string } });
+    },
+    async asset(c, next) {
+      const name = c.req.param("file") ?? "";
+      const file = (await built())?.files.get(name);
       if (file === undefined) return next();
       return new Response(file, {
         headers: {
@@ -76,7 +79,14 @@ export function playground(folder: URL = builtPage()): Hono {
           "Cache-Control": "public, max-age=31536000, immutable",
         },
       });
-    });
+    },
+  };
+}
+
+/** The page alone. */
+export function playground(folder?: URL): Hono {
+  const { page, asset } = playgroundHandlers(folder);
+  return new Hono().get("/", page).get("/playground/:file", asset);
 }
 
 async function readPage(folder: URL): Promise<Page | undefined> {

@@ -6,9 +6,9 @@
 import type { Context } from "hono";
 import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/jobs/jobs.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
-import type { InputOptions } from "./input.ts";
-import { clientOf } from "./limits.ts";
-import type { AnswerOptions } from "./outflow.ts";
+import { clientOf } from "./http/client.ts";
+import type { InputOptions } from "./http/input.ts";
+import type { AnswerOptions } from "./stream/outflow.ts";
 
 export type Source<Input, Event> = Jobs<Input, Event> | AnyRun<Input, Event> | AsyncIterable<Event> | Iterable<Event>;
 

@@ -21,8 +21,10 @@ const TESTS = [
   ...["attention", "convolution", "matrix-unit", "normalisation", "pointwise", "sampling"].map(
     (name) => `src/graph/kernels/${name}.test.ts`,
   ),
-  ...["fuse", "plan", "plan-cache", "split", "tuner"].map((name) => `src/graph/${name}.test.ts`),
-  "src/diffusion/step-loop.test.ts",
+  ...["fuse", "plan", "split"].map((name) => `src/graph/compile/${name}.test.ts`),
+  "src/graph/tuner.test.ts",
+  "src/memory/plan-cache.test.ts",
+  "src/engine/step-loop.test.ts",
   "test/philox-kernel.test.ts",
 ];
 

@@ -91,20 +91,20 @@ async function differenceOf(of: Gpu, unit: MatrixUnit, sum: "f16" | "f32", from:
   const buffers = Object.entries(values).map(([name, numbers]) => {
     const bits = halfBits(numbers);
     const buffer = of.createBuffer(name, bits.byteLength);
-    of.device.queue.writeBuffer(buffer, 0, bits);
+    of.write(buffer, 0, bits.buffer);
     return buffer;
   });
   const bytes = rows * columns * (sum === "f32" ? 4 : 2);
   const out = of.createBuffer("c", bytes, BufferUsage.STORAGE | BufferUsage.COPY_SRC);
-  const entries = [...buffers, out].map((buffer, binding) => ({ binding, resource: { buffer } }));
-  const group = of.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-  const encoder = of.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(0, group);
-  pass.dispatchWorkgroups(1);
-  pass.end();
-  of.device.queue.submit([encoder.finish()]);
+  const resources = [...buffers, out].map((buffer) => ({ buffer }));
+  const group = of.bind("probe", pipeline, resources);
+  of.submit("probe", (encoder) => {
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(1);
+    pass.end();
+  });
   const raw = await of.read(out, 0, bytes);
   const answer =
     sum === "f32" ? new Float32Array(raw.buffer) : Float32Array.from(new Uint16Array(raw.buffer), float16BitsToFloat32);

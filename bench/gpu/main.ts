@@ -10,16 +10,16 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { DAWN_FLAGS } from "../../src/gpu/drivers/adapter.ts";
-import { isMatrixVariant, MATRIX_VARIANTS } from "../../src/graph/kernels/matrix.ts";
-import { type KernelTime, setChoice } from "../../src/graph/plan.ts";
+import type { Choose } from "../../src/graph/choice.ts";
+import type { KernelTime } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { chooserOf, type TunedShape, tune } from "../../src/graph/tuner.ts";
 import {
   ATTENTION_VARIANTS,
   always,
-  type Choose,
   CONVOLUTION_VARIANTS,
   GROUP_NORM_VARIANTS,
+  isOnMatrixUnit,
   type Variant,
 } from "../../src/graph/variants.ts";
 import type { LoadedParameters } from "../../src/memory/load.ts";
@@ -125,26 +125,21 @@ function inProcess(prepare: (work: Work) => Promise<Prepared>): Contender["peer"
 }
 
 /** This variant, which a plan must have somewhere; without it the rule's. */
-async function choosing<T>(gpu: Gpu, variant: Variant | undefined, make: () => Promise<T>): Promise<T> {
+async function choosing<T>(variant: Variant | undefined, make: (choose: Choose) => Promise<T>): Promise<T> {
   let offered = variant === undefined;
   const choose: Choose = (_, candidates) => {
     if (variant && candidates.includes(variant)) offered = true;
     return variant;
   };
-  setChoice(gpu, choose);
-  try {
-    const made = await make();
-    if (!offered) throw new Error("no candidate here");
-    return made;
-  } finally {
-    setChoice(gpu, undefined);
-  }
+  const made = await make(choose);
+  if (!offered) throw new Error("no candidate here");
+  return made;
 }
 
 function variantsOf(op: OpCase): readonly Variant[] {
   if (op.kind === "attention") return ATTENTION_VARIANTS;
   if (op.kind === "group-norm") return GROUP_NORM_VARIANTS;
-  return CONVOLUTION_VARIANTS.filter((variant) => variant === "matrix" || !isMatrixVariant(variant));
+  return CONVOLUTION_VARIANTS.filter((variant) => variant === "matrix" || !isOnMatrixUnit(variant));
 }
 
 function opForms(gpu: Gpu, op: OpCase): Contender[] {
@@ -152,9 +147,9 @@ function opForms(gpu: Gpu, op: OpCase): Contender[] {
     name,
     storage,
     peer: inProcess((work) =>
-      choosing(gpu, variant, async () => {
+      choosing(variant, async (choose) => {
         if (work.kind !== "op") throw new Error("operations only");
-        return prepareOp(gpu, { ...work, storage });
+        return prepareOp(gpu, { ...work, storage }, { choose });
       }),
     ),
   });
@@ -222,15 +217,17 @@ async function matrixForms(gpu: Gpu, torch: readonly Contender[]): Promise<void>
     const form = (name: string, variant: Variant, on = gpu): Contender => ({
       ...{ name, storage: "half" },
       peer: inProcess((work) =>
-        choosing(on, variant, async () => {
+        choosing(variant, async (choose) => {
           if (work.kind !== "op") throw new Error("operations only");
           loaded ??= await loadOp(gpu, { ...work, storage: "half" });
-          return prepareOp(on, work, loaded);
+          return prepareOp(on, work, { loaded, choose });
         }),
       ),
     });
     const contenders = [
-      ...(["tiled", "subgroup", ...MATRIX_VARIANTS] as const).map((variant) => form(variant, variant)),
+      ...(["tiled", "subgroup", ...CONVOLUTION_VARIANTS.filter(isOnMatrixUnit)] as const).map((variant) =>
+        form(variant, variant),
+      ),
       ...(["matrix", "matrix-128x128"] as const).flatMap((variant) =>
         Object.entries(HALVES_OF_THE_WORK).map(([name, without]) =>
           form(`${variant}: ${name}`, variant, altered(gpu, without)),
@@ -368,23 +365,19 @@ async function unets(
           peer: inProcess(async () => {
             const { weights, activations } = storages(storage);
             const parameters = await weightsOf(weights);
-            setChoice(gpu, choose);
-            try {
-              const prepared = await prepareLoaded(gpu, work, {
-                recorder: recordUnet(config, rows, side, 77),
-                parameters,
-                activations,
-              });
-              return {
-                ...prepared,
-                async release() {
-                  if (gpu.hasTimestamps) profiles.set(label, await prepared.profile());
-                  prepared.release();
-                },
-              };
-            } finally {
-              setChoice(gpu, undefined);
-            }
+            const prepared = await prepareLoaded(gpu, work, {
+              recorder: recordUnet(config, rows, side, 77),
+              parameters,
+              activations,
+              choose,
+            });
+            return {
+              ...prepared,
+              async release() {
+                if (gpu.hasTimestamps) profiles.set(label, await prepared.profile());
+                prepared.release();
+              },
+            };
           }),
         }),
       );
@@ -459,7 +452,7 @@ try {
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
   const rule: Form = { name: "half, rule", storage: "half" };
-  const offUnit: Choose = (_, candidates) => candidates.find((variant) => !isMatrixVariant(variant));
+  const offUnit: Choose = (_, candidates) => candidates.find((variant) => !isOnMatrixUnit(variant));
   const forced = matrixUnit ? (["matrix", "matrix-128x128", "apart"] as const) : (["apart"] as const);
   const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
   if (sections.includes("unet"))

@@ -1,6 +1,7 @@
 /** A whole network as one plan of Daguerre's. */
 
 import type { Gpu } from "../../src/gpu/device.ts";
+import type { Choose } from "../../src/graph/choice.ts";
 import { compile, type Plan } from "../../src/graph/plan.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
@@ -50,10 +51,15 @@ export function loadNetwork(
 export async function prepareLoaded(
   gpu: Gpu,
   work: NetworkWork,
-  of: { readonly recorder: Recorder; readonly parameters: LoadedParameters; readonly activations: Storage },
+  of: {
+    readonly recorder: Recorder;
+    readonly parameters: LoadedParameters;
+    readonly activations: Storage;
+    readonly choose?: Choose;
+  },
 ): Promise<Prepared & Pick<Plan, "profile">> {
-  const { recorder, parameters, activations } = of;
-  const plan = await compile(gpu, recorder, { label: work.network, storage: activations, parameters });
+  const { recorder, parameters, activations, choose } = of;
+  const plan = await compile(gpu, recorder, { label: work.network, storage: activations, parameters, choose });
   for (const [name, tensor] of recorder.inputs) {
     const file = work.tensors[name]!;
     const numbers = readTensor(file);

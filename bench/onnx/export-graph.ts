@@ -7,15 +7,14 @@
  * layers side by side are layers of their own again, as its exporters have them.
  */
 
+import type { Attention } from "../../src/graph/ops/attention.ts";
+import type { Convolution } from "../../src/graph/ops/convolution.ts";
+import { addsPerImage, type Elementwise } from "../../src/graph/ops/elementwise.ts";
+import type { Operation } from "../../src/graph/ops/table.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import {
   type Activation,
-  type Attention,
-  addsPerImage,
-  type Convolution,
   channelsOf,
-  type Elementwise,
-  type Operation,
   rowsOf,
   type Tensor,
   type VectorParameter,

@@ -12,6 +12,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { encode } from "@msgpack/msgpack";
 import { WebSocket } from "ws";
+import { measurePairs, pairsLine } from "../pairs.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -106,22 +107,12 @@ for (const [name, { times, run }] of Object.entries(KINDS).filter(
     return ((await cpuOf(server)) - before) / times;
   };
   for (const server of Object.values(servers)) for (let n = 0; n < 5; n++) await lap(server);
-  const pairs: [here: number, other: number][] = [];
-  for (let n = 0; n < Number(flags.pairs); n++) {
-    const first = n % 2 === 0 ? await lap(servers.here) : undefined;
-    const second = await lap(servers.other);
-    pairs.push([first ?? (await lap(servers.here)), second]);
-  }
-  const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
-  const differences = pairs.map(([a, b]) => a - b).sort((a, b) => a - b);
-  // Ranks of a binomial's middle 95%: https://en.wikipedia.org/wiki/Median#Variance, by its normal approximation.
-  const half = 0.98 * Math.sqrt(pairs.length);
-  const rank = (offset: number) =>
-    differences[Math.min(Math.max(Math.round(pairs.length / 2 + offset), 0), pairs.length - 1)]!;
-  const [mine, theirs] = [median(pairs.map(([a]) => a)), median(pairs.map(([, b]) => b))];
-  console.log(
-    `${name}: ${mine.toFixed(3)} ms here, ${theirs.toFixed(3)} ms there, ${median(differences).toFixed(3)} ms more (${rank(-half).toFixed(3)} to ${rank(half).toFixed(3)}), ${(((mine - theirs) / theirs) * 100).toFixed(1)}%`,
+  const pairs = await measurePairs(
+    Number(flags.pairs),
+    () => lap(servers.here),
+    () => lap(servers.other),
   );
+  console.log(pairsLine(name, pairs));
 }
 for (const socket of sockets.values()) socket.terminate();
 for (const { child } of Object.values(servers)) child.kill();

@@ -1,6 +1,7 @@
 /** Daguerre itself: an operation as a plan of its own, many replays in one submit. */
 
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
+import type { Choose } from "../../src/graph/choice.ts";
 import { compile, type Plan } from "../../src/graph/plan.ts";
 import { headPadding, Recorder } from "../../src/graph/recorder.ts";
 import type { Storage, Tensor } from "../../src/graph/tensor.ts";
@@ -48,12 +49,18 @@ export async function loadOp(gpu: Gpu, { op, tensors, storage = "f32" }: OpWork)
   return { recorder, parameters, activations };
 }
 
-/** `loaded`: made by `loadOp`, and left to whoever made it. */
-export async function prepareOp(gpu: Gpu, work: OpWork, loaded?: LoadedOp): Promise<Prepared> {
+export interface PrepareOptions {
+  /** Made by `loadOp`, and left to whoever made it. */
+  readonly loaded?: LoadedOp;
+  /** Which kernels run. Default: by rule. */
+  readonly choose?: Choose;
+}
+
+export async function prepareOp(gpu: Gpu, work: OpWork, { loaded, choose }: PrepareOptions = {}): Promise<Prepared> {
   const { op, tensors } = work;
   const values = (name: string) => readTensor(tensors[name]!);
   const { recorder: g, parameters, activations } = loaded ?? (await loadOp(gpu, work));
-  const plan = await compile(gpu, g, { label: op.name, storage: activations, parameters });
+  const plan = await compile(gpu, g, { label: op.name, storage: activations, parameters, choose });
   for (const name of g.inputs.keys()) {
     const { shape } = tensors[name]!;
     const picture = shape.length === 4;
@@ -76,9 +83,9 @@ export async function prepareOp(gpu: Gpu, work: OpWork, loaded?: LoadedOp): Prom
 
 /** So many replays in one submission. */
 export async function replay(gpu: Gpu, plan: Plan, times: number): Promise<void> {
-  const encoder = gpu.device.createCommandEncoder();
-  for (let i = 0; i < times; i++) plan.encode(encoder);
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.submit("replays", (encoder) => {
+    for (let i = 0; i < times; i++) plan.encode(encoder);
+  });
   await gpu.idle();
 }
 

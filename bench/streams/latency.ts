@@ -7,9 +7,9 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Hono } from "hono";
 import { WebSocket, WebSocketServer } from "ws";
-import { listen } from "../../transports/listen.ts";
-import { sse } from "../../transports/sse.ts";
-import { realtime } from "../../transports/websocket.ts";
+import { listen } from "../../transports/http/listen.ts";
+import { realtime } from "../../transports/realtime/websocket.ts";
+import { sse } from "../../transports/stream/sse.ts";
 import { item } from "./events.ts";
 
 const EVENTS = 300;

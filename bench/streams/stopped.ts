@@ -7,9 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createParser } from "eventsource-parser";
 import { Hono } from "hono";
 import { createJobs } from "../../src/jobs/jobs.ts";
-import { listen } from "../../transports/listen.ts";
-import { resume } from "../../transports/sse.ts";
-import { realtime } from "../../transports/websocket.ts";
+import { listen } from "../../transports/http/listen.ts";
+import { realtime } from "../../transports/realtime/websocket.ts";
+import { resume } from "../../transports/stream/sse.ts";
 import { item, mib } from "./events.ts";
 import { startClients } from "./followers.ts";
 

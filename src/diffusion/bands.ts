@@ -11,7 +11,9 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError } from "../gpu/errors.ts";
-import { align } from "../graph/memory.ts";
+import type { Choose } from "../graph/choice.ts";
+import { align } from "../graph/compile/memory.ts";
+import { packPicture } from "../graph/ops/diffusion/pack-picture.ts";
 import { compile, footprint, type Plan, type Range } from "../graph/plan.ts";
 import { receptiveRows } from "../graph/receptive-rows.ts";
 import { type NormStatistics, Recorder, TensorTooLargeError } from "../graph/recorder.ts";
@@ -45,6 +47,7 @@ export interface BandOptions {
   readonly storage: Storage;
   readonly parameters: ParameterBuffers;
   readonly transformed?: boolean;
+  readonly choose?: Choose;
   /** Into so many bands, for tests; else the fewest that fit. */
   readonly bands?: number;
   /** Told each time that all bands are done, with how far statistics still moved. */
@@ -154,7 +157,7 @@ export function decodeBandsBytes(
   gpu: Gpu,
   decoder: Autoencoder,
   size: LatentSize,
-  options: { readonly storage: Storage; readonly weights: Storage },
+  options: { readonly storage: Storage; readonly weights: Storage; readonly choose?: Choose },
 ): number {
   const form = { ...options, transformed: false };
   const inner = recordInnerDecoder(decoder, size);
@@ -311,7 +314,7 @@ function decoderBands(decoder: Autoencoder, size: LatentSize): BandWork {
   return {
     record(rows, statistics) {
       const { g, picture } = build(rows, statistics);
-      g.output("rgba", g.packPicture(picture, "pack"));
+      g.output("rgba", packPicture(g, picture, "pack"));
       return g;
     },
     get reach() {

@@ -4,7 +4,10 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import { latentToRgb } from "../graph/ops/diffusion/latent-to-rgb.ts";
+import { modelInput } from "../graph/ops/diffusion/model-input.ts";
+import { packPicture } from "../graph/ops/diffusion/pack-picture.ts";
+import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import type { Plan, Range } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { quads, type Tensor } from "../graph/tensor.ts";
@@ -45,7 +48,7 @@ export function recordDecoder(
   const g = new Recorder();
   const picture = decoder.decode(g, recordLatentInput(g, decoder, size));
   if (keepPicture) g.output("picture", picture);
-  g.output("rgba", g.packPicture(picture, "pack"));
+  g.output("rgba", packPicture(g, picture, "pack"));
   return g;
 }
 
@@ -53,7 +56,7 @@ export function recordDecoder(
 export function recordLatentInput(g: Recorder, decoder: Autoencoder, size: LatentSize): Tensor {
   const latents = g.input("latents", [1, size.height, size.width, size.channels], { element: "f32" });
   const scale = g.input("scale", [ROW_QUADS, 4], { element: "f32" });
-  const x = g.modelInput(latents, scale, 1, "unscale");
+  const x = modelInput(g, latents, scale, 1, "unscale");
   return decoder.shiftFactor === 0 ? x : g.affine(x, "shift", { shift: decoder.shiftFactor });
 }
 
@@ -110,7 +113,7 @@ function recordLinear({ height, width, channels }: LatentSize): Recorder {
   const g = new Recorder();
   const latents = g.input("latents", [1, height, width, channels], { element: "f32" });
   const matrix = g.input("matrix", [quads(channels) * 4 + 1, 4], { element: "f32" });
-  g.output("rgba", g.packPicture(g.latentToRgb(latents, matrix, "latent_to_rgb"), "pack"));
+  g.output("rgba", packPicture(g, latentToRgb(g, latents, matrix, "latent_to_rgb"), "pack"));
   return g;
 }
 

@@ -100,7 +100,7 @@ export class Pictures {
     const storage = autoencoder.forceUpcast ? "f32" : memory.activations;
     const parameters = set.weights(component);
     return memory.withRoom([component], (form) =>
-      work({ label: `${component} ${part}`, storage, parameters, ...form }),
+      work({ label: `${component} ${part}`, storage, parameters, choose: memory.choose, ...form }),
     );
   }
 

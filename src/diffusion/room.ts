@@ -85,7 +85,8 @@ async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: 
     : bytesOrNever(() => memory.footprint(decoder, set));
   await ownTurn();
   const weights = set.weights(full.component).storage;
-  const inBands = bytesOrNever(() => decodeBandsBytes(gpu, full.autoencoder, shape, { storage, weights }));
+  const options = { storage, weights, choose: memory.choose };
+  const inBands = bytesOrNever(() => decodeBandsBytes(gpu, full.autoencoder, shape, options));
   const picture = Math.min(inOnePiece, inBands);
   const encoders = [...new Set(family.encoders.flatMap((spec) => spec.components))];
   return Math.max(

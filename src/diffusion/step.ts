@@ -4,7 +4,9 @@
  * device.
  */
 
-import { ROW_QUADS } from "../graph/kernels/sampling.ts";
+import { modelInput } from "../graph/ops/diffusion/model-input.ts";
+import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
+import { schedulerStep } from "../graph/ops/diffusion/scheduler-step.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
@@ -36,9 +38,9 @@ export function recordStep(model: StepModel, shape: StepShape): Recorder {
   const history = g.state("history", [slots * MAX_HISTORY_SLOTS, height, width, channels]);
   const noise = g.input("noise", latentShape, { element: "f32" });
   const rows = g.input("rows", [slots * ROW_QUADS, 4], { element: "f32" });
-  const prediction = model.predict(g, shape, g.modelInput(latents, rows, branches as 1 | 2, "model_input"));
+  const prediction = model.predict(g, shape, modelInput(g, latents, rows, branches as 1 | 2, "model_input"));
   g.output("model", prediction);
-  g.output("denoised", g.schedulerStep({ latents, model: prediction, noise, history, rows }, "scheduler"));
+  g.output("denoised", schedulerStep(g, { latents, model: prediction, noise, history, rows }, "scheduler"));
   return g;
 }
 

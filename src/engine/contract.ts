@@ -77,8 +77,10 @@ export interface ModelFacts {
 export interface RunOptions {
   /** Aborting stops the run before its next step. */
   readonly signal?: AbortSignal;
-  /** Asked before each step for what has changed since (see `parseUpdate`), which the run then goes on with. */
-  readonly takeUpdate?: () => GenerationUpdate | undefined;
+  /** Changes to the request (see `parseUpdate`), read from the beginning; the run goes on with them from its next step. */
+  readonly updates?: AsyncIterable<GenerationUpdate>;
+  /** Whether a preview that is due would be looked at; if not, it is not decoded. Default: always. */
+  readonly wants?: (slot: "preview") => boolean;
 }
 
 /** How the device stands at this moment. */

@@ -1,25 +1,13 @@
-/**
- * Errors that may be shown to whoever asked.
- *
- * Anything thrown that is not one of these stays inside: a transport answers "internal error" and the log keeps the
- * rest, so that no path, shader label or stack reaches a client. An error is shown when it carries a `field` (the
- * request is wrong there) or a `status` (an HTTP status that says what to do), and only its `message` is shown.
- */
+/** The fault of a request, as an error to throw. `faults/fault.ts` says which errors a client sees. */
+import { FaultError, type RequestIssue } from "../faults/fault.ts";
 
-/** One thing wrong with a request: where, what, and which rule in pydantic's vocabulary (`missing`, `int_type`, …). */
-export interface RequestIssue {
-  /** Names and indices from the outside in: `["loras", 0, "scale"]`. Empty: the request as a whole. */
-  readonly path: readonly (string | number)[];
-  readonly message: string;
-  readonly type: string;
-}
+export type { RequestIssue };
 
 /** The request cannot be run as it stands; trying again unchanged cannot help. */
-export class RequestError extends Error {
-  readonly code: string = "invalid-request";
+export class RequestError extends FaultError {
   /** The first field at fault, dotted: `loras.0.scale`. */
-  readonly field: string;
-  readonly issues: readonly RequestIssue[];
+  declare readonly field: string;
+  declare readonly issues: readonly RequestIssue[];
 
   /**
    * @param field the field at fault, as the caller spells it
@@ -27,9 +15,13 @@ export class RequestError extends Error {
    * @param issues every fault, when there are several; defaults to the one given
    */
   constructor(field: string, message: string, issues?: readonly RequestIssue[]) {
-    super(field === "" ? message : `${field}: ${message}`);
+    super({
+      code: "invalid-request",
+      status: 422,
+      message: field === "" ? message : `${field}: ${message}`,
+      field,
+      issues: issues ?? [{ path: field === "" ? [] : field.split("."), message, type: "value_error" }],
+    });
     this.name = "RequestError";
-    this.field = field;
-    this.issues = issues ?? [{ path: field === "" ? [] : field.split("."), message, type: "value_error" }];
   }
 }

@@ -3,9 +3,13 @@
  *
  * A run is one async generator. It yields `queued` and `progress` events, a `preview` every few steps, and one `result`
  * last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport
- * writes it down for somebody on the other side of a wire (`transports/wire.ts`). Pictures are raw pixels for the same
- * reason: whoever holds the event decides whether it becomes a JPEG, a file, or a texture.
+ * writes it down for somebody on the other side of a wire. Pictures are raw pixels for the same reason: whoever holds the
+ * event decides whether it becomes a JPEG, a file, or a texture.
+ *
+ * The zod schemas are the only definition of an event. The types here, the events of the wire with their pictures encoded
+ * (`transports/wire/events.ts`), the documents and the page's types follow from them.
  */
+import { z } from "zod";
 
 /** A picture in memory: row by row from the top left, four bytes a pixel, never changed once it has been yielded. */
 export interface Picture {
@@ -17,49 +21,65 @@ export interface Picture {
   readonly rgba: Uint8Array;
 }
 
+export function isPicture(value: unknown): value is Picture {
+  const { width, height, rgba } = (value ?? {}) as Partial<Picture>;
+  return typeof width === "number" && typeof height === "number" && rgba instanceof Uint8Array;
+}
+
+const picture = z.custom<Picture>(isPicture);
+const at = { step: z.int(), steps: z.int(), progress: z.number().describe("0 to 1") };
+
 /**
  * How latents became pixels: a 3-column matrix, the tiny autoencoder, or the model's own decoder.
  * The first is nearly free and blurry, the last is the truth.
  */
-export type PreviewDecoder = "linear" | "tiny" | "full";
+export const previewDecoderSchema = z.enum(["linear", "tiny", "full"]);
+export type PreviewDecoder = z.infer<typeof previewDecoderSchema>;
 
 /** Waiting for its turn; `position` is how many runs are ahead (0: next). */
-export interface QueuedEvent {
-  readonly type: "queued";
-  readonly position: number;
-}
+export const queuedEventSchema = z.object({ type: z.literal("queued"), position: z.int() });
 
-/** One denoising step is done. `step` counts from 1 to `steps`; `progress` is 0..1. */
-export interface ProgressEvent {
-  readonly type: "progress";
-  readonly step: number;
-  readonly steps: number;
-  readonly progress: number;
-  /** Milliseconds since the run was admitted. */
-  readonly elapsed_ms: number;
-}
+/**
+ * One denoising step is done. `step` counts from 1 to `steps`; `elapsed_ms` are milliseconds since the run was admitted.
+ */
+export const progressEventSchema = z.object({ type: z.literal("progress"), ...at, elapsed_ms: z.number() });
 
 /** The picture as it stands after `step`. */
-export interface PreviewEvent {
-  readonly type: "preview";
-  readonly picture: Picture;
-  readonly step: number;
-  readonly steps: number;
-  readonly progress: number;
-  readonly decoder: PreviewDecoder;
-}
+export const previewEventSchema = z.object({
+  type: z.literal("preview"),
+  picture,
+  ...at,
+  decoder: previewDecoderSchema,
+});
 
 /** The last event of a good run. */
-export interface ResultEvent {
-  readonly type: "result";
-  readonly pictures: readonly Picture[];
+export const resultEventSchema = z.object({
+  type: z.literal("result"),
+  pictures: z.array(picture),
   /** The seed that was used, chosen or given; a bigint only where it is too large for a number. */
-  readonly seed: number | bigint;
-  readonly prompt: string;
-  /** Milliseconds, by phase. */
-  readonly timings: Readonly<Record<string, number>>;
+  seed: z.union([z.int(), z.bigint()]),
+  prompt: z.string(),
+  timings: z.record(z.string(), z.number()).describe("milliseconds, by phase"),
   /** What the caller should know, such as words that did not fit into the text encoder. */
-  readonly warnings?: readonly string[];
-}
+  warnings: z.array(z.string()).optional(),
+});
 
+export const runEventSchema = z.discriminatedUnion("type", [
+  queuedEventSchema,
+  progressEventSchema,
+  previewEventSchema,
+  resultEventSchema,
+]);
+
+/** Events are not changed once they have been yielded. */
+type Constant<T> = {
+  readonly [Name in keyof T]: T[Name] extends readonly (infer Item)[] | undefined
+    ? readonly Item[] | Extract<T[Name], undefined>
+    : T[Name];
+};
+
+export type QueuedEvent = Constant<z.infer<typeof queuedEventSchema>>;
+export type ProgressEvent = Constant<z.infer<typeof progressEventSchema>>;
+export type PreviewEvent = Constant<z.infer<typeof previewEventSchema>>;
+export type ResultEvent = Constant<z.infer<typeof resultEventSchema>>;
 export type RunEvent = QueuedEvent | ProgressEvent | PreviewEvent | ResultEvent;

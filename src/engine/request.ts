@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { requestIssues } from "../faults/request-issues.ts";
 import { Base64Text } from "./base64-text.ts";
 import { RequestError, type RequestIssue } from "./errors.ts";
 
@@ -103,7 +104,8 @@ const lora = z
     error: "must have either a name or a path",
   });
 
-const fields = z.object({
+/** Every field by itself. */
+export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default(""),
   /** Pixels. Left out: the model's own. */
@@ -147,7 +149,7 @@ const fields = z.object({
 });
 
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
-export const generationSchema = fields
+export const generationSchema = generationFields
   .refine((value) => (value.width ?? 0) * (value.height ?? 0) <= LIMITS.maxPixels, {
     path: ["width"],
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
@@ -157,7 +159,7 @@ export const generationSchema = fields
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof fields>, "image_url">;
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url">;
 /** A request with nothing but words. */
 export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
 /** A request that starts from a picture. */
@@ -189,14 +191,14 @@ const OTHER_NAMES: Readonly<Record<string, keyof GenerationInput>> = {
 const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, "");
 const BY_PLAIN_NAME = new Map<string, string>([
   ...Object.entries(OTHER_NAMES),
-  ...Object.keys(fields.shape).map((name) => [plain(name), name] as const),
+  ...Object.keys(generationFields.shape).map((name) => [plain(name), name] as const),
 ]);
 
 /** Unknown fields that can only be a known one misspelt. */
 function nearMisses(input: Record<string, unknown>): RequestIssue[] {
   const issues: RequestIssue[] = [];
   for (const name of Object.keys(input)) {
-    if (Object.hasOwn(fields.shape, name)) continue;
+    if (Object.hasOwn(generationFields.shape, name)) continue;
     const meant = BY_PLAIN_NAME.get(plain(name));
     // Somebody who also sends the right name has written for several servers at once.
     if (meant === undefined || input[meant] !== undefined) continue;
@@ -260,9 +262,9 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
   const known: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     const field = PICTURE_NAMES[name] ?? name;
-    if (Object.hasOwn(fields.shape, field)) known[field] = value;
+    if (Object.hasOwn(generationFields.shape, field)) known[field] = value;
   }
-  const parsed = fields.partial().safeParse(known, { reportInput: true });
+  const parsed = generationFields.partial().safeParse(known, { reportInput: true });
   const issues = parsed.success ? nearMisses(given) : [...requestIssues(parsed.error), ...nearMisses(given)];
   const first = issues[0];
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
@@ -271,7 +273,7 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
 }
 
 /** What may change while a request runs. */
-export const updateSchema = fields
+export const updateSchema = generationFields
   .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
   .partial()
   // Without this, a default would be laid over what the run began with.
@@ -292,7 +294,8 @@ export function parseUpdate(input: unknown): GenerationUpdate {
   if (isPlainObject(given)) {
     issues.push(...nearMisses(given));
     for (const name of Object.keys(given)) {
-      if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(fields.shape, name) || IDS.has(name)) continue;
+      if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(generationFields.shape, name) || IDS.has(name))
+        continue;
       issues.push({ path: [name], message: "Cannot be changed while the run is under way", type: "value_error" });
     }
   }
@@ -324,61 +327,4 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
     return { name: asked, scale };
   });
   return { ...request, loras };
-}
-
-/** What zod found, in pydantic's vocabulary, which is what fal's clients show. */
-export function requestIssues(error: z.ZodError): RequestIssue[] {
-  return error.issues.map((issue) => ({
-    path: issue.path.filter((part) => typeof part !== "symbol"),
-    ...wording(issue),
-  }));
-}
-
-/** pydantic's name for a wrong type, by zod's name for the right one. */
-const TYPE_NAMES: Readonly<Record<string, string>> = {
-  int: "int_type",
-  number: "float_type",
-  string: "string_type",
-  boolean: "bool_type",
-  array: "list_type",
-  object: "model_attributes_type",
-};
-
-function wording(issue: z.core.$ZodIssue): { message: string; type: string } {
-  switch (issue.code) {
-    case "invalid_type":
-      if (issue.input === undefined) return { message: "Field required", type: "missing" };
-      return { message: issue.message, type: TYPE_NAMES[issue.expected] ?? "value_error" };
-    case "too_big":
-      if (issue.origin === "string") {
-        return { message: `String should have at most ${issue.maximum} characters`, type: "string_too_long" };
-      }
-      if (issue.origin === "array") {
-        return { message: `List should have at most ${issue.maximum} items`, type: "too_long" };
-      }
-      return issue.inclusive === false
-        ? { message: `Input should be less than ${issue.maximum}`, type: "less_than" }
-        : { message: `Input should be less than or equal to ${issue.maximum}`, type: "less_than_equal" };
-    case "too_small":
-      if (issue.origin === "string") {
-        return { message: `String should have at least ${issue.minimum} characters`, type: "string_too_short" };
-      }
-      if (issue.origin === "array") {
-        return { message: `List should have at least ${issue.minimum} items`, type: "too_short" };
-      }
-      return issue.inclusive === false
-        ? { message: `Input should be greater than ${issue.minimum}`, type: "greater_than" }
-        : { message: `Input should be greater than or equal to ${issue.minimum}`, type: "greater_than_equal" };
-    case "not_multiple_of":
-      return { message: `Input should be a multiple of ${issue.divisor}`, type: "multiple_of" };
-    case "invalid_value":
-      return {
-        message: `Input should be one of ${issue.values.map((value) => `'${String(value)}'`).join(", ")}`,
-        type: "literal_error",
-      };
-    case "invalid_format":
-      return { message: issue.message, type: "string_pattern_mismatch" };
-    default:
-      return { message: issue.message, type: "value_error" };
-  }
 }

@@ -1,8 +1,8 @@
 /** One run at a time on the device, first come first served; those that wait are told their place. */
 
 export interface Turn {
-  /** Runs ahead of this one; 0 when it is this one's turn. */
-  readonly position: number;
+  /** Waiting runs ahead of this one (0: next), as in `QueuedEvent`; undefined once it is this one's turn. */
+  readonly position: number | undefined;
   /** Resolves once the position is no longer `from`; rejects with the signal's reason when it is aborted. */
   moved(from: number, signal?: AbortSignal): Promise<void>;
   /** Leaves the queue, or ends the run. */
@@ -14,11 +14,12 @@ export interface RunQueue {
 }
 
 export function createRunQueue(): RunQueue {
+  /** The first has its turn. */
   const line: { listener?: () => void }[] = [];
   return {
     join() {
       const entry: { listener?: () => void } = {};
-      const position = () => Math.max(line.indexOf(entry), 0);
+      const position = () => (line.indexOf(entry) > 0 ? line.indexOf(entry) - 1 : undefined);
       line.push(entry);
       return {
         get position() {

@@ -1,9 +1,11 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { encodePicture } from "../image/encode.ts";
+import { Updates } from "../jobs/updates.ts";
 import type { Runtime } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { Picture, PreviewEvent, ResultEvent, RunEvent } from "./events.ts";
@@ -281,8 +283,9 @@ describe("stopping and waiting", () => {
     const positions = (events: RunEvent[]) =>
       events.flatMap((event) => (event.type === "queued" ? [event.position] : []));
     expect(positions(first!)).toEqual([]);
-    expect(positions(second!)).toEqual([1]);
-    expect(positions(third!)).toEqual([2, 1]);
+    // As behind a job store: 0 is next.
+    expect(positions(second!)).toEqual([0]);
+    expect(positions(third!)).toEqual([1, 0]);
     expect([first, second, third].map((events) => events!.at(-1)!.type)).toEqual(["result", "result", "result"]);
   });
 
@@ -313,14 +316,24 @@ describe("bad requests", () => {
 
 it("goes on with what was changed between two steps, from there on", async () => {
   const night = "a starry night over the mountains";
-  const change = (at: number) => {
-    let step = 0;
-    return () => (step++ === at ? { prompt: night, guidance_scale: 3 } : undefined);
+  /** The result of a run that is changed after a step; 0: before it begins. */
+  const changedAfter = async (step: number) => {
+    const updates = new Updates();
+    const change = () => updates.push({ prompt: night, guidance_scale: 3 });
+    if (step === 0) change();
+    for await (const event of runtime.textToImage(request, { updates })) {
+      if (event.type === "result") return event;
+      if (event.type === "progress" && event.step === step) {
+        change();
+        await setImmediate();
+      }
+    }
+    throw new Error("no result");
   };
   const [sunset, halfway, early] = [
     await resultOf(runtime.textToImage(request)),
-    await resultOf(runtime.textToImage(request, { takeUpdate: change(2) })),
-    await resultOf(runtime.textToImage(request, { takeUpdate: change(0) })),
+    await changedAfter(2),
+    await changedAfter(0),
   ];
   const asked = await resultOf(runtime.textToImage({ ...request, prompt: night, guidance_scale: 3 }));
   expect([sunset.prompt, halfway.prompt, early.prompt]).toEqual([request.prompt, night, night]);
@@ -328,4 +341,16 @@ it("goes on with what was changed between two steps, from there on", async () =>
   expect(meanDifference(early.pictures[0]!, asked.pictures[0]!)).toBe(0);
   expect(meanDifference(halfway.pictures[0]!, asked.pictures[0]!)).toBeGreaterThan(1);
   expect(meanDifference(halfway.pictures[0]!, sunset.pictures[0]!)).toBeGreaterThan(1);
+});
+
+it("decodes no preview that nobody wants, and the picture is the same", async () => {
+  const asked = { ...request, num_inference_steps: 5, preview_every: 1 };
+  const shown = await collect(runtime.textToImage(asked));
+  let asks = 0;
+  const some = await collect(runtime.textToImage(asked, { wants: () => asks++ === 2 }));
+  const previews = (events: RunEvent[]) => events.flatMap((event) => (event.type === "preview" ? [event.step] : []));
+  expect(previews(shown)).toEqual([1, 2, 3, 4]);
+  expect(previews(some)).toEqual([3]);
+  const [one, other] = [shown, some].map((events) => events.at(-1) as ResultEvent);
+  expect(meanDifference(one!.pictures[0]!, other!.pictures[0]!)).toBe(0);
 });

@@ -6,23 +6,31 @@
  */
 
 import type { LoadedModel } from "../diffusion/model.ts";
-import { PipelineError } from "../diffusion/request.ts";
+import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
+import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
-import { type GenerationRequest, parseGeneration } from "./request.ts";
+import {
+  type GenerationRequest,
+  type GenerationUpdate,
+  type ImageToImageInput,
+  parseGeneration,
+  type TextToImageInput,
+} from "./request.ts";
 import { toRunEvent } from "./run-events.ts";
-import { createRunQueue } from "./run-queue.ts";
+import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
-import { useTuning } from "./tuning-cache.ts";
+import { rememberedChoice } from "./tuning-cache.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -31,8 +39,9 @@ export function builtInModel(): string {
 
 /**
  * Opens a GPU and loads a model onto it.
- * Throws `AdapterError` where there is no such adapter, `WeightsError`, `ModelConfigError`, `TokenizerError` or
- * `SchedulerError` for a folder that is not a model we can run, `MemoryLimitError` for one that cannot be run within `maxGpuMemory`.
+ * @throws AdapterError if there is no such adapter
+ * @throws WeightsError, ModelConfigError, TokenizerError, SchedulerError for a folder that is not a model we can run
+ * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
@@ -44,8 +53,9 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
       families: options.families,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
     });
-    const [model] = await Promise.all([loading, useTuning(gpu)]);
-    return runtimeOf(gpu, model, options);
+    const [model, choose] = await Promise.all([loading, rememberedChoice(gpu.facts)]);
+    if (choose) model.memory.useChoice(choose);
+    return new ModelRuntime(gpu, model, options);
   } catch (error) {
     gpu.close();
     throw error;
@@ -58,69 +68,60 @@ export function precisionOn(gpu: Gpu, wanted: "auto" | "f32" | "f16"): "f32" | "
   return gpu.facts.kind === "hardware" && gpu.facts.features.includes("shader-f16") ? "f16" : "f32";
 }
 
-/** Under a limit of memory only where it is asked for: parts of the model would be loaded in turns for it. */
+/** Under a limit of memory only if it is asked for: parts of the model would be loaded in turns for it. */
 function isToTune(gpu: Gpu, wanted: Tune): boolean {
   return wanted === "auto" ? gpu.facts.kind === "hardware" && gpu.maxBytes === undefined : wanted === "on";
 }
 
-function runtimeOf(gpu: Gpu, model: LoadedModel, options: RuntimeOptions): Runtime {
-  const queue = createRunQueue();
-  const closing = new AbortController();
-  const { facts, fewStep } = model.family;
-  const { defaults } = facts;
+class ModelRuntime implements Runtime {
+  readonly adapter: AdapterFacts;
+  readonly model: ModelFacts;
+  readonly device: DeviceState;
+  readonly #gpu: Gpu;
+  readonly #model: LoadedModel;
+  readonly #options: RuntimeOptions;
+  readonly #queue = createRunQueue();
+  readonly #closing = new AbortController();
 
-  async function* run(input: unknown, { signal, takeUpdate }: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
-    let request = parseGeneration(input);
-    const pipelineRequest = await toPipelineRequest(model, request, options);
-    const stop = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
-    stop.throwIfAborted();
-    const change = () => {
-      const update = takeUpdate?.();
-      if (update === undefined) return undefined;
-      const { prompt = request.prompt, negative_prompt = request.negative_prompt } = update;
-      request = { ...request, prompt, negative_prompt };
-      const { guidance_scale: guidanceScale } = update;
-      return { prompt, negativePrompt: negative_prompt, ...(guidanceScale !== undefined && { guidanceScale }) };
-    };
-    const begun = performance.now();
-    const turn = queue.join();
-    try {
-      for (let position = turn.position; position > 0; position = turn.position) {
-        yield { type: "queued", position };
-        await turn.moved(position, stop);
-      }
-      for await (const event of generate(model, pipelineRequest, { signal: stop, takeUpdate: change })) {
-        yield toRunEvent(event, request, pipelineRequest, begun);
-      }
-    } catch (error) {
-      throw toRequestError(error, request);
-    } finally {
-      turn.leave();
-    }
+  constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
+    this.#gpu = gpu;
+    this.#model = model;
+    this.#options = options;
+    this.adapter = gpu.facts;
+    this.model = factsOf(model);
+    this.device = stateOf(gpu);
   }
 
-  async function warm({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
-    const turn = queue.join();
+  textToImage(input: TextToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
+    return this.#run(input, options);
+  }
+
+  imageToImage(input: ImageToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
+    return this.#run(input, options);
+  }
+
+  countTokens(text: string): number {
+    return this.#model.family.countTokens(text);
+  }
+
+  async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+    const { defaults } = this.#model.family.facts;
+    const { signal } = this.#closing;
+    const turn = this.#queue.join();
     try {
-      for (let position = turn.position; position > 0; position = turn.position) {
-        await turn.moved(position, closing.signal);
-      }
+      for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
         width: width ?? defaults.width,
         height: height ?? defaults.height,
         guidanceScale: guidance_scale ?? defaults.guidanceScale,
         images: num_images,
       };
-      if (isToTune(gpu, options.tune ?? "auto")) {
-        await tuneMissing(model, shape, {
-          signal: closing.signal,
-          onProgress: (part, done, total) => options.onProgress?.({ what: `tuning ${part}`, done, total }),
-        });
+      const tell = (what: string, done: number, total: number) => this.#options.onProgress?.({ what, done, total });
+      if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
+        const onProgress = (part: string, done: number, total: number) => tell(`tuning ${part}`, done, total);
+        await tuneMissing(this.#model, shape, { signal, onProgress });
       }
-      await warmUp(model, shape, {
-        signal: closing.signal,
-        onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
-      });
+      await warmUp(this.#model, shape, { signal, onProgress: (done, total) => tell("kernels", done, total) });
     } catch (error) {
       throw toRequestError(error);
     } finally {
@@ -128,43 +129,86 @@ function runtimeOf(gpu: Gpu, model: LoadedModel, options: RuntimeOptions): Runti
     }
   }
 
+  async close(): Promise<void> {
+    this.#closing.abort(new DOMException("The runtime was closed", "AbortError"));
+    // A run that is between two steps notices the signal before it touches the device again.
+    await this.#gpu.idle().catch(() => {});
+    this.#model.memory.destroy();
+    this.#gpu.close();
+  }
+
+  async *#run(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
+    const pending = new PendingUpdate(options.updates);
+    let request: GenerationRequest | undefined;
+    let turn: Turn | undefined;
+    try {
+      request = parseGeneration(input);
+      const asked = await toPipelineRequest(this.#model, request, this.#options);
+      const closing = this.#closing.signal;
+      const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
+      signal.throwIfAborted();
+      const begun = performance.now();
+      turn = this.#queue.join();
+      for (let { position } = turn; position !== undefined; { position } = turn) {
+        yield { type: "queued", position };
+        await turn.moved(position, signal);
+      }
+      const takeUpdate = () => {
+        const update = pending.take();
+        if (update?.prompt !== undefined) request = { ...request!, prompt: update.prompt };
+        return update && toPipelineUpdate(update);
+      };
+      const wantsPreview = () => options.wants?.("preview") ?? true;
+      for await (const event of generate(this.#model, asked, { signal, takeUpdate, wantsPreview })) {
+        yield toRunEvent(event, request, asked, begun);
+      }
+    } catch (error) {
+      throw toRequestError(error, request);
+    } finally {
+      turn?.leave();
+      pending.stop();
+    }
+  }
+}
+
+function factsOf({ family }: LoadedModel): ModelFacts {
+  const { facts, fewStep } = family;
+  const { width, height, steps, guidanceScale } = facts.defaults;
   return {
-    adapter: gpu.facts,
-    model: {
-      name: facts.name,
-      defaultWidth: defaults.width,
-      defaultHeight: defaults.height,
-      defaultSteps: defaults.steps,
-      defaultGuidanceScale: defaults.guidanceScale,
-      fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
+    name: facts.name,
+    defaultWidth: width,
+    defaultHeight: height,
+    defaultSteps: steps,
+    defaultGuidanceScale: guidanceScale,
+    fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
+  };
+}
+
+function stateOf(gpu: Gpu): DeviceState {
+  return {
+    get lost() {
+      return gpu.lost;
     },
-    device: {
-      get lost() {
-        return gpu.lost;
-      },
-      get memoryBytes() {
-        return gpu.memory.bytes;
-      },
-      get peakMemoryBytes() {
-        return gpu.memory.peakBytes;
-      },
+    get memoryBytes() {
+      return gpu.memory.bytes;
     },
-    warmUp: warm,
-    countTokens: (text) => model.family.countTokens(text),
-    textToImage: (input, options = {}) => run(input, options),
-    imageToImage: (input, options = {}) => run(input, options),
-    async close() {
-      closing.abort(new DOMException("The runtime was closed", "AbortError"));
-      // A run that is between two steps notices the signal before it touches the device again.
-      await gpu.idle().catch(() => {});
-      model.memory.destroy();
-      gpu.close();
+    get peakMemoryBytes() {
+      return gpu.memory.peakBytes;
     },
   };
 }
 
+/** A change names only what it changes. */
+function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: GenerationUpdate): PipelineUpdate {
+  return {
+    ...(prompt !== undefined && { prompt }),
+    ...(negative_prompt !== undefined && { negativePrompt: negative_prompt }),
+    ...(guidance_scale !== undefined && { guidanceScale: guidance_scale }),
+  };
+}
+
 /**
- * Errors about the request name its field; all others pass through. Weights are at fault only where a LoRA does not fit, be
+ * Errors about the request name its field; all others pass through. Weights are at fault only if a LoRA does not fit, be
  * it the request's or a variant of the model: the model itself was checked when it was loaded.
  */
 function toRequestError(error: unknown, request?: GenerationRequest): unknown {

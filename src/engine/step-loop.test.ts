@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { LoadedModel } from "../diffusion/model.ts";
+import { Pictures } from "../diffusion/pictures.ts";
 import type { PipelineEvent, PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
@@ -106,7 +107,50 @@ describe("after a warm-up", () => {
   });
 });
 
+describe("previews that nobody would look at", () => {
+  it("are not decoded, and come again when somebody would", async () => {
+    const decode = vi.spyOn(Pictures.prototype, "begin");
+    const asked = { ...request, previewEvery: 1, previewDecoder: "linear" } as const;
+    const previewsAt = async (wantsPreview: (step: number) => boolean) => {
+      decode.mockClear();
+      const seen: number[] = [];
+      let step = 0;
+      for await (const event of generate(model, asked, { wantsPreview: () => wantsPreview(step) })) {
+        if (event.type === "step") step = event.step;
+        if (event.type === "preview") seen.push(event.step);
+      }
+      const decoded = decode.mock.calls.filter(([decoder]) => decoder === "linear").length;
+      expect(decoded).toBe(seen.length);
+      return seen;
+    };
+    expect(await previewsAt(() => true)).toEqual([1, 2, 3, 4, 5]);
+    expect(await previewsAt(() => false)).toEqual([]);
+    expect(await previewsAt((step) => step > 3)).toEqual([4, 5]);
+    decode.mockRestore();
+  });
+});
+
 describe("classifier-free guidance", () => {
+  it("is turned on and off on the way, with another plan", async () => {
+    const latentsOf = async (guidanceScales: readonly number[]) => {
+      const latents: Float32Array[] = [];
+      const takeUpdate = () => ({ guidanceScale: guidanceScales[latents.length]! });
+      for await (const event of generate(model, { ...request, guidanceScale: guidanceScales[0]! }, { takeUpdate })) {
+        if (event.type === "step") latents.push(await event.latents());
+      }
+      return latents;
+    };
+    const [never, always, later] = [
+      await latentsOf([1, 1, 1, 1, 1, 1]),
+      await latentsOf([3, 3, 3, 3, 3, 3]),
+      await latentsOf([1, 1, 3, 3, 1, 1]),
+    ];
+    expect(later[1]).toEqual(never[1]);
+    expect(later[2]).not.toEqual(never[2]);
+    expect(later[5]).not.toEqual(never[5]);
+    expect(later[5]).not.toEqual(always[5]);
+  });
+
   it("is one batch of two, and left out where its scale is 1", async () => {
     const shapes: unknown[] = [];
     const { plans } = model.memory;

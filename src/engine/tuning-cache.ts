@@ -9,8 +9,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { z } from "zod";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { setChoice } from "../graph/plan.ts";
+import type { Choose } from "../graph/choice.ts";
 import { chooserOf } from "../graph/tuner.ts";
 import { VARIANTS, type Variant } from "../graph/variants.ts";
 import { cacheDirectory } from "../platform/cache-directory.ts";
@@ -68,17 +67,12 @@ export async function rememberWinners(
   }
 }
 
-/**
- * Has this GPU's plans take the variants that won when `daguerre tune` timed them here, where it has.
- * @returns how many shapes are remembered
- */
-export async function useTuning(gpu: Gpu): Promise<number> {
-  let winners: Map<string, Variant>;
+/** The choice of kernels by what `daguerre tune` found on this adapter; undefined if it has not run here. */
+export async function rememberedChoice(facts: AdapterFacts): Promise<Choose | undefined> {
   try {
-    winners = await readWinners(await tuningFile(gpu.facts));
+    const winners = await readWinners(await tuningFile(facts));
+    return winners.size > 0 ? chooserOf(winners) : undefined;
   } catch {
-    return 0; // No folder of shaders, as in somebody's bundle: nobody could have tuned it.
+    return; // No folder of shaders, as in somebody's bundle: nobody could have tuned it.
   }
-  if (winners.size > 0) setChoice(gpu, chooserOf(winners));
-  return winners.size;
 }

@@ -8,7 +8,6 @@ import type { LoadedModel, StepShape } from "../diffusion/model.ts";
 import { latentSize, stepShape } from "../diffusion/shape.ts";
 import { stepSpec } from "../diffusion/step.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
-import { setChoice } from "../graph/plan.ts";
 import { chooserOf, type Tunable, tune } from "../graph/tuner.ts";
 import type { Variant } from "../graph/variants.ts";
 import type { ComponentId } from "../memory/component.ts";
@@ -95,7 +94,6 @@ export async function tuneMissing(
     }
   }
   if (timed === 0) return 0;
-  setChoice(gpu, chooserOf(winners));
-  memory.forgetChoices(); // plans made by the rule, or for candidates that lost
+  memory.useChoice(chooserOf(winners)); // plans made by the rule, or for candidates that lost, go
   return timed;
 }

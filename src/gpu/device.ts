@@ -34,6 +34,8 @@ export interface TextureShape {
   readonly format: "rgba32float" | "rgba32uint";
 }
 
+export type BoundResource = GPUBufferBinding | GPUTextureView;
+
 export interface Gpu {
   readonly device: GPUDevice;
   readonly facts: AdapterFacts;
@@ -46,6 +48,10 @@ export interface Gpu {
   readonly maxBindingBytes: number;
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
+  /** Longest side of a texture, in texels. */
+  readonly maxTextureDimension: number;
+  /** Memory of a workgroup, in bytes. */
+  readonly maxWorkgroupBytes: number;
   readonly memory: GpuMemory;
   /** Bytes that buffers and textures may take together; undefined: what the device has. */
   readonly maxBytes: number | undefined;
@@ -67,6 +73,10 @@ export interface Gpu {
    * Dawn's own: ask for all that are needed, then wait. Rejects with what the compiler said.
    */
   pipeline(label: string, code: string): Promise<GPUComputePipeline>;
+  /** Binds a pipeline's group 0: `resources` by their binding numbers, undefined for those that it does not have. */
+  bind(label: string, pipeline: GPUComputePipeline, resources: readonly (BoundResource | undefined)[]): GPUBindGroup;
+  /** So many timestamps of the device's clock, to be written by passes. The caller destroys the set. */
+  timestamps(label: string, count: number): GPUQuerySet;
   /**
    * Resolves once all submitted work is done; throws the first error that the device reported for it. `likely`: the work
    * will hardly be done before, in ms; until then the device is not asked, and the thread is free.
@@ -139,6 +149,8 @@ class OpenDevice implements Gpu {
   readonly maxBindingBytes: number;
   readonly storageAlignment: number;
   readonly uniformAlignment: number;
+  readonly maxTextureDimension: number;
+  readonly maxWorkgroupBytes: number;
   /** What `create()` gave: collected, it would take the process with it. */
   readonly entry: unknown;
   private readonly shared: boolean;
@@ -147,6 +159,7 @@ class OpenDevice implements Gpu {
   private readonly account: MemoryAccount;
   private readonly watch: DeviceWatch;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  private readonly layouts = new WeakMap<GPUComputePipeline, GPUBindGroupLayout>();
   /** Waits for work to be done, to be ended if the device is lost. */
   private readonly awaitingLoss = new Set<() => void>();
 
@@ -164,6 +177,8 @@ class OpenDevice implements Gpu {
     this.maxBindingBytes = this.bindable;
     this.storageAlignment = limits.minStorageBufferOffsetAlignment;
     this.uniformAlignment = limits.minUniformBufferOffsetAlignment;
+    this.maxTextureDimension = limits.maxTextureDimension2D;
+    this.maxWorkgroupBytes = limits.maxComputeWorkgroupStorageSize;
     this.account = new MemoryAccount(options.maxBytes);
     this.watch = watchDevice(device);
     // Not a race with `watch.lost`: each race would leave a reaction on that promise for as long as the device lives.
@@ -236,6 +251,18 @@ class OpenDevice implements Gpu {
     compiling.catch(() => {}); // told to whoever waits for it
     this.pipelines.set(code, compiling);
     return compiling;
+  }
+
+  bind(label: string, pipeline: GPUComputePipeline, resources: readonly (BoundResource | undefined)[]): GPUBindGroup {
+    // Dawn makes a new layout whenever it is asked for one.
+    const layout = this.layouts.get(pipeline) ?? pipeline.getBindGroupLayout(0);
+    this.layouts.set(pipeline, layout);
+    const entries = resources.flatMap((resource, binding) => (resource ? [{ binding, resource }] : []));
+    return this.device.createBindGroup({ label, layout, entries });
+  }
+
+  timestamps(label: string, count: number): GPUQuerySet {
+    return this.device.createQuerySet({ label, type: "timestamp", count });
   }
 
   async idle(likely = 0): Promise<void> {

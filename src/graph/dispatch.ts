@@ -1,6 +1,6 @@
 /**
- * What a lowered operation is: dispatches of kernels over tensors and parameters. Pipelines and buffers come later, in
- * `plan.ts`.
+ * A lowered operation: dispatches of kernels over tensors and parameters. Pipelines and buffers come later, in
+ * `compile/`.
  */
 
 import activation from "../../shaders/prelude/activation.wgsl" with { type: "text" };
@@ -9,17 +9,17 @@ import storageF32 from "../../shaders/prelude/storage_f32.wgsl" with { type: "te
 import weightsF16 from "../../shaders/prelude/weights_f16.wgsl" with { type: "text" };
 import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "text" };
 import type { MatrixUnit } from "../gpu/matrix-unit.ts";
+import type { Choose } from "./choice.ts";
 import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
-import type { Choose } from "./variants.ts";
 import type { TransformedForm } from "./weights.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
-  /** Whether the adapter is a real GPU, not a software driver; that is taken for one where not given. */
+  /** Whether the adapter is a real GPU. Default: a software driver. */
   readonly hardware?: boolean;
-  /** Subgroup size, where it is known; without it the workgroup-tiled variants run. */
+  /** Subgroup size, if it is known; without it the workgroup-tiled variants run. */
   readonly lanes: number | undefined;
-  /** Of the adapter's matrix unit, where it has one that takes halves and adds in f32. */
+  /** The adapter's matrix unit, if it has one that takes halves and adds in f32. */
   readonly matrixUnit?: MatrixUnit;
   /** How activations are stored. */
   readonly storage: Storage;
@@ -27,15 +27,27 @@ export interface Target {
   readonly weights: Storage;
   readonly maxBindingBytes: number;
   readonly maxTextureDimension: number;
-  /** Memory of a workgroup, in bytes; what WebGPU guarantees, where not given. */
+  /** Memory of a workgroup, in bytes. Default: as much as WebGPU guarantees. */
   readonly maxWorkgroupBytes?: number;
   /** Whether weights can be had in other forms than the one they are held in. */
   readonly transformed?: boolean;
-  /** Whether a matrix is held as a texture; buffers only, where not given. */
+  /** Whether a matrix lies in a texture. Default: all lie in buffers. */
   readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
   readonly choose?: Choose;
 }
+
+/** Invocations of a workgroup that WebGPU guarantees. */
+export const MAX_WORKGROUP_SIZE = 256;
+// Memory of a workgroup that WebGPU guarantees.
+const WORKGROUP_BYTES = 16384;
+
+export function maxWorkgroupBytes(target: Target): number {
+  return target.maxWorkgroupBytes ?? WORKGROUP_BYTES;
+}
+
+/** Subgroups of so few lanes have kernels of their own. */
+export const QUAD_LANES = 4;
 
 /** A range of a tensor, in bytes from its start; the whole where no range is given. */
 export interface TensorBinding {
@@ -52,7 +64,7 @@ export interface ParameterBinding {
 
 /** A texture that dispatches pass to those right after them; all of one name share one, as large as any of them asks. */
 export interface Scratch {
-  readonly name: "transformed" | "products" | "staged";
+  readonly name: string;
   readonly width: number;
   readonly height: number;
 }
@@ -76,7 +88,7 @@ export interface Dispatch {
   readonly kernel: Kernel;
   /** The layer's name. */
   readonly label: string;
-  readonly params: ArrayBuffer;
+  readonly params: Params;
   /** Bindings 1, 2, … of the kernel; 0 is `params`. */
   readonly bindings: readonly Binding[];
   readonly workgroups: readonly [number, number, number];
@@ -87,11 +99,19 @@ export interface Float {
   readonly f32: number;
 }
 
-/** A uniform block of 32-bit fields. */
-export function params(...fields: (number | boolean | Float)[]): ArrayBuffer {
-  const bytes = new ArrayBuffer(Math.ceil(fields.length / 4) * 16);
+/** A kernel's uniform block: the 32-bit fields of its struct `Params`, by their names and in their order there. */
+export type Params = Readonly<Record<string, number | boolean | Float>>;
+
+/** Bytes of a uniform block. */
+export function paramBytes(params: Params): number {
+  return Math.ceil(Object.keys(params).length / 4) * 16;
+}
+
+/** A uniform block as it lies in memory. */
+export function packParams(params: Params): ArrayBuffer {
+  const bytes = new ArrayBuffer(paramBytes(params));
   const view = new DataView(bytes);
-  fields.forEach((field, index) => {
+  Object.values(params).forEach((field, index) => {
     if (typeof field === "object") view.setFloat32(index * 4, field.f32, true);
     else view.setUint32(index * 4, Number(field), true);
   });

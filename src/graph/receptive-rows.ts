@@ -1,7 +1,9 @@
-/** Which rows of a picture decide some rows of what a network makes of it. Group norms' statistics, of all rows, apart. */
+/** Which rows of a picture decide some rows of a network's result, apart from the statistics of group norms, which follow from all rows. */
 
-import { GraphError } from "./recorder.ts";
-import type { Convolution, Operation, Tensor } from "./tensor.ts";
+import { GraphError } from "./errors.ts";
+import type { Convolution } from "./ops/convolution.ts";
+import type { Operation } from "./ops/table.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** Rows from `first` up to `end`, `end` not among them; beyond the picture where padding is read. */
 export interface Rows {

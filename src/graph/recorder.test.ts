@@ -1,6 +1,7 @@
 /** What the recorder asks of a checkpoint, how shapes follow from one another, and which mistakes it names. */
 
 import { describe, expect, test } from "vitest";
+import { packPicture } from "./ops/diffusion/pack-picture.ts";
 import { GraphError, headPadding, Recorder } from "./recorder.ts";
 
 const names = (g: Recorder) =>
@@ -88,7 +89,7 @@ describe("shapes", () => {
     expect(g.geglu(g.reshape(x, [2, 24, 8]), "geglu").shape).toEqual([2, 24, 4]);
     expect(g.concat(x, g.input("y", [2, 4, 6, 3])).shape).toEqual([2, 4, 6, 11]);
     expect(g.concat(g.input("z", [2, 4, 6, 3]), x).shape).toEqual([2, 4, 6, 11]);
-    expect(g.packPicture(x, "picture")).toMatchObject({ shape: [48], element: "u32" });
+    expect(packPicture(g, x, "picture")).toMatchObject({ shape: [48], element: "u32" });
     expect(g.gatherRows(g.reshape(x, [2, 24, 8]), g.input("rows", [2], { element: "u32" }), "pool").shape).toEqual([
       2, 8,
     ]);

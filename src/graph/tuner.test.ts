@@ -1,20 +1,14 @@
-/** The tuner on every adapter that has a choice; and what it remembers, whatever is in the file. */
+/** The tuner on every adapter that has a choice. */
 
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, afterEach, beforeEach, describe, expect, it, test } from "vitest";
-import { readWinners, rememberWinners, tuningFile, useTuning } from "../engine/tuning-cache.ts";
-import type { AdapterFacts } from "../gpu/adapter-facts.ts";
+import { afterAll, describe, expect, test } from "vitest";
 import type { Gpu } from "../gpu/device.ts";
 import { loadParameters } from "../memory/load.ts";
-import { compile, setChoice } from "./plan.ts";
+import { compile } from "./plan.ts";
 import { headPadding, Recorder } from "./recorder.ts";
 import { closeAll, openAdapters } from "./testing/devices.ts";
 import { entriesOf, weightsFor } from "./testing/run.ts";
 import { normals, random } from "./testing/values.ts";
 import { chooserOf, type TunedShape, tune } from "./tuner.ts";
-import type { Variant } from "./variants.ts";
 
 const devices = await openAdapters();
 afterAll(() => closeAll(devices));
@@ -39,7 +33,6 @@ describe.each(devices)("$name", ({ gpu }) => {
       label: "tuned",
       storage: "f32",
     });
-  afterEach(() => setChoice(gpu, undefined));
 
   test.runIf(gpu.lanes !== undefined)("times every shape once, by every kernel that can do it", async () => {
     const parameters = await load();
@@ -124,8 +117,8 @@ describe.each(devices)("$name", ({ gpu }) => {
       const others = (shape: TunedShape) => shape.candidates.at(-1)!.variant;
       const results: Float32Array[] = [];
       for (const choice of [undefined, new Map(shapes.map((shape) => [shape.shape, others(shape)]))]) {
-        setChoice(gpu, choice && chooserOf(choice));
-        const plan = await compile(gpu, g, { label: "chosen", storage: "f32", parameters });
+        const choose = choice && chooserOf(choice);
+        const plan = await compile(gpu, g, { label: "chosen", storage: "f32", parameters, choose });
         plan.write("x", normals(random(2), 6 * 6 * 8));
         plan.run();
         results.push((await plan.read("y")) as Float32Array);
@@ -146,79 +139,4 @@ describe.each(devices)("$name", ({ gpu }) => {
       parameters.destroy();
     },
   );
-});
-
-describe("what is remembered", () => {
-  const facts: AdapterFacts = {
-    kind: "hardware",
-    name: "Card",
-    vendor: "v",
-    architecture: "a",
-    description: "driver 1.2",
-    backend: "vulkan",
-    features: [],
-  };
-  const winners = new Map<string, Variant>([["conv a", "tiled"]]);
-  let folder: string;
-  let cacheHome: string | undefined;
-  beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), "daguerre-tuning-"));
-    cacheHome = process.env.XDG_CACHE_HOME;
-    process.env.XDG_CACHE_HOME = join(folder, "cache");
-  });
-  afterEach(async () => {
-    if (cacheHome === undefined) delete process.env.XDG_CACHE_HOME;
-    else process.env.XDG_CACHE_HOME = cacheHome;
-    await rm(folder, { recursive: true });
-  });
-
-  it("comes back, and is added to", async () => {
-    const file = await tuningFile(facts);
-    expect(file.startsWith(join(folder, "cache", "daguerre"))).toBe(true);
-    expect(await readWinners(file)).toEqual(new Map());
-    await rememberWinners(file, facts, winners);
-    await rememberWinners(file, facts, new Map<string, Variant>([["conv b", "subgroup"]]));
-    expect(await readWinners(file)).toEqual(new Map([...winners, ["conv b", "subgroup"]]));
-    expect(await readdir(join(file, ".."))).toHaveLength(1); // no file that is half written
-  });
-
-  it.each([
-    ["no JSON", "{ torn"],
-    ["another form", '{"winners": []}'],
-    ["a kernel that there is not", '{"adapter": "Card", "winners": {"conv a": "imaginary"}}'],
-    ["nothing", ""],
-  ])("is as good as none where the file has %s, and written anew", async (_, text) => {
-    const file = await tuningFile(facts);
-    await rememberWinners(file, facts, winners);
-    await writeFile(file, text);
-    expect(await readWinners(file)).toEqual(new Map());
-    await rememberWinners(file, facts, winners);
-    expect(await readWinners(file)).toEqual(winners);
-    expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ adapter: "Card" });
-  });
-
-  it("is of one adapter, one driver and one set of kernels", async () => {
-    const shaders = join(folder, "shaders");
-    await mkdir(join(shaders, "prelude"), { recursive: true });
-    await writeFile(join(shaders, "conv.wgsl"), "fn main() {}");
-    const own = await tuningFile(facts, shaders);
-    expect(await tuningFile(facts, shaders)).toBe(own);
-    await writeFile(join(shaders, "notes.txt"), "no kernel");
-    expect(await tuningFile(facts, shaders)).toBe(own);
-    expect(await tuningFile({ ...facts, name: "Other card" }, shaders)).not.toBe(own);
-    expect(await tuningFile({ ...facts, description: "driver 1.3" }, shaders)).not.toBe(own);
-    await writeFile(join(shaders, "prelude", "new.wgsl"), "fn f() {}");
-    expect(await tuningFile(facts, shaders)).not.toBe(own);
-    await rm(join(shaders, "prelude", "new.wgsl"));
-    await writeFile(join(shaders, "conv.wgsl"), "fn main() { }");
-    expect(await tuningFile(facts, shaders)).not.toBe(own);
-  });
-
-  it("is used by a GPU from then on", async () => {
-    const { gpu } = devices[0]!;
-    expect(await useTuning(gpu)).toBe(0);
-    await rememberWinners(await tuningFile(gpu.facts), gpu.facts, winners);
-    expect(await useTuning(gpu)).toBe(1);
-    setChoice(gpu, undefined);
-  });
 });

@@ -3,39 +3,33 @@
  *
  * Which variant wins follows from the adapter and from an operation's shape, and neither from its weights nor from its
  * inputs; so each distinct shape is timed once, as a plan of that operation alone. Candidates take turns, and the shortest of
- * the turns counts: what else the machine does only ever adds. One whose answer is not that of the rule's own (of its best
- * without a matrix unit, where it has one) is not timed: drivers have faults that only one kernel meets.
+ * the turns counts: other work of the machine only ever adds. A candidate whose answer is not that of the rule's own choice
+ * (of its best without a matrix unit, if there is one) is not timed: drivers have faults that only one kernel meets.
  *
- * What was found is kept by `tuning-cache.ts`, and used by `chooserOf`.
+ * `src/engine/tuning-cache.ts` remembers the winners, and `chooserOf` takes them.
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import type { Target } from "./dispatch.ts";
-import { isMatrixVariant } from "./kernels/matrix.ts";
-import { type Recorded, runnableOperations } from "./layout.ts";
-import { compile, type Plan, targetOf } from "./plan.ts";
-import { channelsOf, type Operation, partsOf, readsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
-import {
-  attentionVariants,
-  type ChoiceTarget,
-  type Choose,
-  convolutionVariants,
-  groupNormVariants,
-  type Variant,
-  type Varied,
-} from "./variants.ts";
-import type { ParameterBuffers } from "./weights.ts";
+import type { ChoiceTarget, Choose, Varied } from "./choice.ts";
+import { compile } from "./compile/compile.ts";
+import { type Recorded, runnableOperations } from "./compile/layout.ts";
+import type { PlanParameters } from "./compile/parameters.ts";
+import type { Plan } from "./compile/plan.ts";
+import { targetFor, targetOf } from "./compile/target.ts";
+import { type Operation, readsOf } from "./ops/table.ts";
+import { channelsOf, partsOf, rowsOf, type Storage, type Tensor } from "./tensor.ts";
+import { isOnMatrixUnit, isVaried, type Variant, variantsOf } from "./variants.ts";
 
-/** Part of a model: what it records, and how it is run. */
+/** Part of a model: its recording, and how it runs. */
 export interface Tunable {
   readonly recorder: Recorded;
   readonly storage: Storage;
-  readonly parameters: ParameterBuffers;
+  readonly parameters: PlanParameters;
 }
 
 /** One shape of operation, and how long each variant takes. */
 export interface TunedShape {
-  /** What `shapeOf` says of it. */
+  /** By `shapeOf`. */
   readonly shape: string;
   /** Layers of this shape. */
   readonly layers: number;
@@ -50,13 +44,13 @@ const MAX_RUNS = 64;
 const TURNS = 3;
 /** At so many times the best, a candidate's turns are over. */
 const HOPELESS = 4;
-/** What a variant has to save to be taken instead of the rule's: less is noise. */
+/** The part of the time that a variant has to save to win against the rule's choice: less is noise. */
 const WORTHWHILE = 0.03;
 
 /** How far two right answers may be apart, of the largest value: variants sum in other orders, and Winograd's loses a digit. */
 const TOLERANCE: Record<Storage, number> = { f32: 1e-3, f16: 2e-2 };
 
-/** What decides how long an operation takes: sizes, window, storage. Operations of one shape take the same variant. */
+/** The facts that decide how long an operation takes: sizes, window, storage. Operations of one shape take the same variant. */
 export function shapeOf(operation: Varied, target: ChoiceTarget): string {
   const { storage } = target;
   if (operation.kind === "group-norm-apply") {
@@ -92,14 +86,14 @@ export interface TuneOptions {
   readonly signal?: AbortSignal;
   /** Told of each one as it is done. */
   readonly onShape?: (shape: TunedShape, done: number, total: number) => void;
-  /** What a turn of a candidate should last, in ms. */
+  /** How long a turn of a candidate should last, in ms. */
   readonly turnMilliseconds?: number;
 }
 
 /**
  * Times every shape of `parts` that more than one variant can do.
- * Throws GPU errors of the rule's own choices without a matrix unit, the signal's reason when it is aborted, and what `onShape`
- * throws.
+ * @throws GPU errors of the rule's own choices without a matrix unit, the signal's reason if it is aborted, and the errors of
+ *   `onShape`
  */
 export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOptions = {}): Promise<TunedShape[]> {
   const shapes = new Map<
@@ -110,10 +104,11 @@ export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOpti
     const target = targetOf(gpu, part.storage, part.parameters, undefined);
     for (const operation of runnableOperations(gpu, part.recorder, target)) {
       if (!isVaried(operation)) continue;
-      const shape = shapeOf(operation, target);
+      const own = targetFor(operation, target);
+      const shape = shapeOf(operation, own);
       const seen = shapes.get(shape);
       if (seen) seen.layers++;
-      else shapes.set(shape, { part, operation, candidates: candidatesOf(operation, target), layers: 1 });
+      else shapes.set(shape, { part, operation, candidates: variantsOf(operation, own), layers: 1 });
     }
   }
   const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
@@ -135,24 +130,7 @@ export function chooserOf(winners: ReadonlyMap<string, Variant>): Choose {
   return (operation, _, target) => winners.get(shapeOf(operation, target));
 }
 
-function isVaried(operation: Operation): operation is Varied {
-  return operation.kind === "convolution" || operation.kind === "attention" || operation.kind === "group-norm-apply";
-}
-
-function candidatesOf(operation: Varied, target: Target): readonly Variant[] {
-  switch (operation.kind) {
-    case "convolution":
-      return convolutionVariants(operation, target);
-    case "attention":
-      return attentionVariants(operation, target);
-    case "group-norm-apply":
-      return groupNormVariants(operation, target);
-    default:
-      return operation satisfies never;
-  }
-}
-
-/** What runs for an operation, before a variant is chosen for it. */
+/** The operations that run for one, before a variant is chosen for it. */
 function recordedAlone(operation: Varied): Recorded {
   const operations: Operation[] =
     operation.kind === "group-norm-apply" ? [operation.statistics, { ...operation, joined: false }] : [operation];
@@ -175,8 +153,8 @@ async function timeCandidates(
 ): Promise<{ variant: Variant; milliseconds: number }[]> {
   const alone = recordedAlone(operation);
   const inputs = spreadInputs(alone);
-  // The extension for matrix units is an experiment of Dawn's: what they answer is compared, not trusted.
-  const trusted = candidates.find((variant) => !isMatrixVariant(variant)) ?? candidates[0]!;
+  // The extension for matrix units is an experiment of Dawn's: their answers are compared, not trusted.
+  const trusted = candidates.find((variant) => !isOnMatrixUnit(variant)) ?? candidates[0]!;
   let expected: Float32Array | undefined;
   const plans: { variant: Variant; plan: Plan; runs: number; milliseconds: number }[] = [];
   try {
@@ -255,9 +233,9 @@ function isClose(answer: Float32Array, expected: Float32Array, tolerance: number
 /** Milliseconds of one of so many runs. */
 async function time(gpu: Gpu, plan: Plan, runs: number): Promise<number> {
   const begun = performance.now();
-  const encoder = gpu.device.createCommandEncoder({ label: plan.label });
-  for (let run = 0; run < runs; run++) plan.encode(encoder);
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.submit(plan.label, (encoder) => {
+    for (let run = 0; run < runs; run++) plan.encode(encoder);
+  });
   await gpu.idle();
   return (performance.now() - begun) / runs;
 }

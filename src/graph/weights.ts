@@ -1,6 +1,5 @@
 /**
- * Where parameters lie on the device, and in what form. Who fills the buffers is `src/memory/load.ts`; who reads them
- * are the kernels.
+ * Where parameters lie on the device, and in which form. `src/memory/load.ts` fills the buffers; the kernels read them.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -30,11 +29,6 @@ export interface TransformedWeights {
   get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture>;
   /** Whether they were made. */
   has(matrix: MatrixParameter, form: TransformedForm): boolean;
-}
-
-/** Names a form of a matrix among those of one component. */
-export function transformedKey(matrix: MatrixParameter, form: TransformedForm): string {
-  return `${matrix.key} ${form}`;
 }
 
 /** The same weights without a transformed form. */
@@ -70,7 +64,7 @@ const TEXEL_BYTES = 16;
  */
 export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storage): MatrixTexture | undefined {
   if (gpu.facts.driver !== "lavapipe" || gpu.lanes === undefined) return;
-  return tilesTexture(matrix, matrix.taps, storage, gpu.device.limits.maxTextureDimension2D);
+  return tilesTexture(matrix, matrix.taps, storage, gpu.maxTextureDimension);
 }
 
 /** Winograd's F(4×4, 3×3): pixels along the side of a tile; its 36 frequencies stand where the taps of a convolution do. */
@@ -111,9 +105,18 @@ export function tilesToTexture(
   encoder: GPUCommandEncoder,
 ): GPUTexture {
   const texture = gpu.createTexture(label, shape);
-  const { width, height, bytesPerRow } = shape;
-  encoder.copyBufferToTexture({ buffer, bytesPerRow, rowsPerImage: height }, { texture }, { width, height });
+  copyTiles(encoder, buffer, texture, shape);
   return texture;
+}
+
+/** Adds the copy of a matrix's tiles from a buffer into its texture to an encoder. */
+export function copyTiles(
+  encoder: GPUCommandEncoder,
+  buffer: GPUBuffer,
+  texture: GPUTexture,
+  { width, height, bytesPerRow }: MatrixTexture,
+): void {
+  encoder.copyBufferToTexture({ buffer, bytesPerRow, rowsPerImage: height }, { texture }, { width, height });
 }
 
 /** A matrix's tiles in a buffer, copied there where a texture holds them; `release` when done with it. */
@@ -128,9 +131,9 @@ export function tilesInBuffer(
   const { width, height } = texture;
   const bytesPerRow = width * TEXEL_BYTES;
   const buffer = gpu.createBuffer(label, bytesPerRow * height);
-  const encoder = gpu.device.createCommandEncoder({ label });
-  encoder.copyTextureToBuffer({ texture }, { buffer, bytesPerRow, rowsPerImage: height }, { width, height });
-  gpu.device.queue.submit([encoder.finish({ label })]);
+  gpu.submit(label, (encoder) => {
+    encoder.copyTextureToBuffer({ texture }, { buffer, bytesPerRow, rowsPerImage: height }, { width, height });
+  });
   return { buffer, release: () => gpu.destroyBuffer(buffer) }; // the queue keeps what it still has to read
 }
 

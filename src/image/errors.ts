@@ -1,5 +1,7 @@
 /** What can be wrong with a picture that somebody sent. Its message is safe to show: it never holds a path. */
 
+import { FaultError } from "../faults/fault.ts";
+
 /**
  * - `image-format`: not a JPEG, PNG or WebP
  * - `image-too-large`: more pixels than allowed
@@ -7,12 +9,12 @@
  */
 export type ImageErrorCode = "image-format" | "image-too-large" | "image-damaged";
 
-export class ImageError extends Error {
-  readonly code: ImageErrorCode;
+export class ImageError extends FaultError {
+  declare readonly code: ImageErrorCode;
 
   constructor(code: ImageErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    const issues = [{ path: ["image"], message, type: code }];
+    super({ code, status: 422, message, field: "image", issues }, options);
     this.name = "ImageError";
-    this.code = code;
   }
 }

@@ -1,4 +1,5 @@
-/** Why a job was not taken, or is not there: errors that carry the HTTP status by which a transport tells them. */
+/** Why a job was not taken, is not there, or cannot be changed: faults with the HTTP status of each. */
+import { FaultError } from "../faults/fault.ts";
 
 export type JobErrorCode =
   /** As many jobs wait as may: 503, with `retryAfter`. */
@@ -15,8 +16,8 @@ export type JobErrorCode =
   | "log-gone"
   /** The place to resume from lies beyond the job's last event: 400. */
   | "beyond-log"
-  /** The job has ended and cannot be cancelled or changed any more: 400. */
-  | "already-completed";
+  /** The job runs, and its run takes no changes: 409. */
+  | "not-updatable";
 
 const STATUS: Readonly<Record<JobErrorCode, number>> = {
   "queue-full": 503,
@@ -26,22 +27,15 @@ const STATUS: Readonly<Record<JobErrorCode, number>> = {
   "not-found": 404,
   "log-gone": 410,
   "beyond-log": 400,
-  "already-completed": 400,
+  "not-updatable": 409,
 };
 
-/** Its message may be shown to a client. */
-export class JobError extends Error {
-  override readonly name = "JobError";
-  readonly code: JobErrorCode;
-  /** HTTP status. */
-  readonly status: number;
-  /** Seconds after which the same request may succeed. */
-  readonly retryAfter: number | undefined;
+export class JobError extends FaultError {
+  declare readonly code: JobErrorCode;
 
+  /** @param retryAfter seconds after which the same request may succeed */
   constructor(code: JobErrorCode, message: string, retryAfter?: number) {
-    super(message);
-    this.code = code;
-    this.status = STATUS[code];
-    this.retryAfter = retryAfter;
+    super({ code, status: STATUS[code], message, retryAfter });
+    this.name = "JobError";
   }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { createJobLog, type LogRead } from "./job-log.ts";
-import { createJobs, type Jobs, throughJobs } from "./jobs.ts";
+import { JobLog, type LogRead } from "./job-log.ts";
+import { createJobs, type Job, type Jobs, throughJobs, visible } from "./jobs.ts";
 import type { RunContext } from "./run.ts";
 
 interface Input {
@@ -308,19 +308,143 @@ describe("the end of a job", () => {
   });
 });
 
-it("hands changes to the run, laid over each other", async () => {
-  const taken: unknown[] = [];
-  const jobs = createJobs<Input, Event>(async function* (_, { takeUpdate }) {
-    await sleep(10);
-    taken.push(takeUpdate?.(), takeUpdate?.());
+describe("changes", () => {
+  /** A run that yields the changes it is given until one says that it is the last. */
+  async function* changing(_: Input, { updates }: RunContext): AsyncGenerator<Event & Input> {
+    for await (const change of updates!) {
+      yield { type: "item", ...change };
+      if (change.n === 0) break;
+    }
+    await sleep(30);
     yield { type: "result" };
+  }
+  const said = (job: Job<Input, Event & Input>) =>
+    job.log.entries.flatMap((entry) => ("event" in entry && entry.event.type === "item" ? [entry.event] : []));
+
+  it("reach a run that reads them, laid over each other until it does; it takes no more when it has stopped", async () => {
+    const jobs = createJobs(changing);
+    const job = jobs.submit({}, { detached: true });
+    await sleep(1);
+    expect(job.update({ prompt: "a", n: 1 })).toBe(true);
+    job.update({ prompt: "b" });
+    await sleep(10);
+    job.update({ n: 0 });
+    await sleep(10);
+    expect(said(job)).toEqual([
+      { type: "item", prompt: "b", n: 1 },
+      { type: "item", n: 0 },
+    ]);
+    expect(job.state).toBe("running");
+    expect(() => job.update({ n: 2 })).toThrow(expect.objectContaining({ code: "not-updatable", status: 409 }));
+    await job.ended;
+    expect(job.update({ n: 2 })).toBe(false);
   });
-  const job = jobs.submit({}, { detached: true });
-  job.update({ prompt: "a", n: 1 });
-  job.update({ prompt: "b" });
-  await job.ended;
-  expect(taken).toEqual([{ prompt: "b", n: 1 }, undefined]);
-  expect(job.update({ prompt: "c" })).toBe(false);
+
+  it("are refused by a run that does not read them", async () => {
+    const job = createJobs(count).submit({}, { detached: true });
+    await sleep(1);
+    expect(() => job.update({ n: 5 })).toThrow(expect.objectContaining({ code: "not-updatable", status: 409 }));
+    await job.ended;
+    expect(job.log.lastId).toBe(4);
+  });
+
+  it("are laid over the input of a job that waits, whatever its run", async () => {
+    const jobs = createJobs(count, { concurrency: 1 });
+    const first = jobs.submit({ n: 2 }, { detached: true });
+    const input = { n: 5, prompt: "x" };
+    const options = { idempotencyKey: "k", detached: true };
+    const waiting = jobs.submit(input, options);
+    expect(waiting.update({ prompt: "y".repeat(1000) })).toBe(true);
+    expect(waiting.update({ n: 1 })).toBe(true);
+    expect(jobs.bytes).toBeGreaterThan(2000);
+    expect([waiting.input, input]).toEqual([
+      { n: 1, prompt: "y".repeat(1000) },
+      { n: 5, prompt: "x" },
+    ]);
+    // What was asked at first still names the job.
+    expect(jobs.submit({ n: 5, prompt: "x" }, options)).toBe(waiting);
+    await Promise.all([first.ended, waiting.ended]);
+    expect(await all(waiting.watch())).toEqual(["1 item1", "2 result", "ended"]);
+  });
+
+  it("are refused where the input has no fields", () => {
+    const jobs = createJobs<number, Event>(async function* () {}, { concurrency: 1 });
+    jobs.submit(1, { detached: true });
+    const waiting = jobs.submit(2, { detached: true });
+    expect(() => waiting.update({ n: 1 })).toThrow(expect.objectContaining({ code: "not-updatable" }));
+    expect(waiting.input).toBe(2);
+  });
+});
+
+describe("previews", () => {
+  /** A job, and whether its run was told that a preview is wanted. */
+  function asked(detached: boolean) {
+    let wants = () => true;
+    const jobs = createJobs<Input, Event>(async function* (_, context) {
+      wants = () => context.wants!("preview");
+      await sleep(5_000, undefined, { signal: context.signal }).catch(() => {});
+    });
+    const job = jobs.submit({}, { detached, graceMs: 5_000 });
+    return { job, wants: () => wants() };
+  }
+
+  it("of a detached job are wanted while somebody reads who takes them", async () => {
+    const { job, wants } = asked(true);
+    await sleep(1);
+    expect(wants()).toBe(false);
+    const without = job.watch({ wants: (slot) => slot !== "preview" });
+    expect(wants()).toBe(false);
+    const reader = job.watch();
+    expect(wants()).toBe(true);
+    reader.close();
+    expect(wants()).toBe(false);
+    without.close();
+    job.cancel();
+  });
+
+  it("are wanted too while a client that took them is expected back", async () => {
+    const { job, wants } = asked(false);
+    await sleep(1);
+    expect(wants()).toBe(true);
+    job.watch({ wants: (slot) => slot !== "preview" }).close();
+    expect(wants()).toBe(false);
+    job.watch().close();
+    expect(wants()).toBe(true);
+    job.cancel();
+  });
+
+  it("are not handed to a reader that wants none, nor counted as lost to it", async () => {
+    const log = new JobLog<Event>();
+    const dropped: number[] = [];
+    const reader = log.read(
+      { wants: (slot) => slot !== "preview" },
+      { dropped: (_slot: string, count: number) => dropped.push(count) },
+    );
+    for (let n = 1; n <= 3; n++) log.append({ type: "preview", n }, { slot: "preview" });
+    log.append({ type: "result" });
+    log.end();
+    expect(await all(reader)).toEqual(["4 result", "ended"]);
+    reader.close();
+    expect(dropped).toEqual([]);
+  });
+});
+
+describe("visible", () => {
+  it.each([
+    [undefined, undefined, true],
+    [undefined, { owner: undefined }, true],
+    [undefined, { owner: "me" }, true],
+    ["me", undefined, true],
+    ["me", { owner: "me" }, true],
+    ["me", { owner: "you" }, false],
+    ["me", { owner: undefined }, false],
+    ["", { owner: undefined }, false],
+  ])("a job of %o to %o: %s", (owner, viewer, answer) => {
+    expect(visible({ owner }, viewer)).toBe(answer);
+    const jobs = createJobs(count);
+    const job = jobs.submit({ n: 1 }, { id: "a", owner, detached: true });
+    expect(jobs.get("a", viewer) === job).toBe(answer);
+  });
 });
 
 it.each([
@@ -355,7 +479,7 @@ describe("the log", () => {
   const preview = (n: number) => ({ type: "preview", n, bytes: new Uint8Array(1000) });
 
   it("replays what was there in full, and skips superseded entries after that", async () => {
-    const log = createJobLog<Event>();
+    const log = new JobLog<Event>();
     for (let n = 1; n <= 3; n++) log.append(preview(n), { slot: "preview" });
     const late = log.read();
     const early = log.read({ after: 3 });
@@ -367,7 +491,7 @@ describe("the log", () => {
   });
 
   it("is bounded: superseded previews go first, the result never", () => {
-    const log = createJobLog<Event>({ bytes: 10_000 });
+    const log = new JobLog<Event>({ bytes: 10_000 });
     log.append({ type: "result" }, { keep: true });
     for (let n = 1; n <= 1000; n++) {
       log.append(preview(n), { slot: "preview" });
@@ -380,7 +504,7 @@ describe("the log", () => {
   });
 
   it("loses a reader that is behind what had to go, and refuses one that would begin there", async () => {
-    const log = createJobLog<Event>({ bytes: 10_000 });
+    const log = new JobLog<Event>({ bytes: 10_000 });
     log.runFree();
     const slow = log.read();
     const fast = log.read();
@@ -396,23 +520,23 @@ describe("the log", () => {
   });
 
   it("tells each reader how many entries of a slot it was not given", async () => {
-    const log = createJobLog<Event>({ bytes: 10_000 });
+    const log = new JobLog<Event>({ bytes: 10_000 });
     const dropped = { early: 0, late: 0, left: 0 };
     const count = (who: keyof typeof dropped) => ({
-      onDropped: (slot: string, count: number) => {
+      dropped: (slot: string, count: number) => {
         expect(slot).toBe("preview");
         dropped[who] += count;
       },
     });
-    const early = log.read(count("early"));
-    const left = log.read(count("left"));
+    const early = log.read({}, count("early"));
+    const left = log.read({}, count("left"));
     for (let n = 1; n <= 5; n++) log.append(preview(n), { slot: "preview" });
     await early.next(0);
     await left.next(0);
     left.close();
     // Beyond the bound: what nobody has seen goes before anybody is asked.
     for (let n = 6; n <= 40; n++) log.append(preview(n), { slot: "preview" });
-    const late = log.read({ ...count("late"), after: 35 });
+    const late = log.read({ after: 35 }, count("late"));
     log.append({ type: "result" }, { keep: true });
     log.end();
     await all(early);
@@ -424,7 +548,7 @@ describe("the log", () => {
   });
 
   it("holds the producer back by its fastest reader", async () => {
-    const log = createJobLog<Event>({ ahead: 4 });
+    const log = new JobLog<Event>({ ahead: 4 });
     log.read();
     const fast = log.read();
     for (let n = 1; n <= 4; n++) log.append({ type: "item", n });

@@ -12,10 +12,15 @@ export interface RunContext {
   /** The job's id, as the client sees it. */
   readonly requestId: string;
   /**
-   * What was changed since this was last called, the changes laid over each other; undefined where nothing was.
-   * A run that can take changes while it runs calls it before each step; others leave it alone.
+   * Changes to the input while the run goes on, in order; those that were not taken yet are laid over each other. A run
+   * takes changes only while it reads them: it has to begin before its first event, and until then a change is refused
+   * (409). A run that never reads them leaves them alone. Undefined: nobody can send any.
    */
-  readonly takeUpdate?: () => Readonly<Record<string, unknown>> | undefined;
+  readonly updates?: AsyncIterable<Readonly<Record<string, unknown>>>;
+  /**
+   * Whether anybody would look at an event of this slot now; a run need not make one that is not wanted. Undefined: always.
+   */
+  readonly wants?: (slot: "preview") => boolean;
 }
 
 export type Run<Input, Event> = (input: Input, context: RunContext) => AsyncIterable<Event>;

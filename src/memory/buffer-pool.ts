@@ -1,7 +1,7 @@
 /** Buffers of the device that outlive a run, for the next run that needs one of the same size: no run has to allocate. */
 
 import type { Gpu } from "../gpu/device.ts";
-import { align } from "../graph/memory.ts";
+import { align } from "../graph/compile/memory.ts";
 
 /** Free buffers that are kept of one size. */
 const MAX_FREE = 8;

@@ -10,23 +10,15 @@
 
 import loraMerge from "../../shaders/lora_merge.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
-import { grid, kernel, params } from "../graph/dispatch.ts";
-import type { HeadPadding, MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
-import { quads } from "../graph/tensor.ts";
-import { matrixTexture, type TransformedForm, tilesInBuffer, tilesToTexture } from "../graph/weights.ts";
-import { inTurns } from "../platform/turns.ts";
-import { type FloatType, toFloat32 } from "../weights/element-types.ts";
+import { grid, type Kernel, kernel, type Params, packParams } from "../graph/dispatch.ts";
+import { type MatrixParameter, type Parameter, quads, type Storage } from "../graph/tensor.ts";
+import { copyTiles, matrixTexture, type TransformedForm, tilesInBuffer } from "../graph/weights.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { LoraDelta } from "../weights/lora.ts";
-import type { TensorEntry } from "../weights/tensor-set.ts";
 import type { LoadedParameters } from "./load.ts";
+import { type Factors, stackFactors, type WeightedDelta } from "./lora-factors.ts";
 import { createTransformedWeights } from "./transformed-weights.ts";
 
-/** A resolved change, and how strongly it counts. */
-export interface WeightedDelta {
-  readonly delta: LoraDelta;
-  readonly scale: number;
-}
+export type { WeightedDelta } from "./lora-factors.ts";
 
 /** Bytes of factors handed to the device before it is waited for: each write holds its bytes until the queue has passed it. */
 const MAX_BYTES_IN_FLIGHT = 64 * 2 ** 20;
@@ -41,7 +33,7 @@ interface Place {
  * `base` with `deltas` added: W + Σ scale · delta.scale · up · down. Deltas may come from several files and name a module
  * several times. The sum is rounded once where the file can be read again (`finer`). `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
  * Throws `WeightsError` "lora-module" for a module that no matrix among `parameters` has, before anything is allocated,
- * and what reading the files throws; GPU errors as typed errors.
+ * and the errors of reading the files; GPU errors as typed errors.
  */
 export async function mergeLoras(
   gpu: Gpu,
@@ -50,21 +42,7 @@ export async function mergeLoras(
   deltas: readonly WeightedDelta[],
   options: { readonly label: string },
 ): Promise<LoadedParameters> {
-  const places = placesOf(parameters);
-  const changes = new Map<MatrixParameter, Map<number, WeightedDelta[]>>();
-  for (const weighted of deltas) {
-    const { module, down } = weighted.delta;
-    const place = places.get(`${module}.weight`);
-    if (!place) {
-      const details = { file: down.file, tensor: down.name };
-      throw new WeightsError("lora-module", `changes ${module}, which ${options.label} does not have`, details);
-    }
-    if (weighted.scale * weighted.delta.scale === 0) continue;
-    const parts = changes.get(place.parameter) ?? new Map<number, WeightedDelta[]>();
-    changes.set(place.parameter, parts);
-    parts.set(place.part, [...(parts.get(place.part) ?? []), weighted]);
-  }
-
+  const changes = changesOf(parameters, deltas, options.label);
   const copies = new Map<string, GPUBuffer>();
   const textures = new Map<string, GPUTexture>();
   const destroy = () => {
@@ -73,29 +51,19 @@ export async function mergeLoras(
     copies.clear();
     textures.clear();
   };
-  const merger = createMerger(gpu, base, options.label);
+  const merger = new Merger(gpu, base, options.label);
   let bytes = 0;
   try {
     for (const [parameter, parts] of changes) {
       const label = `${options.label}: ${parameter.key}`;
-      const source = tilesInBuffer(gpu, label, base, parameter);
-      const copy = gpu.createBuffer(label, source.buffer.size);
+      const copy = await merger.merge(label, parameter, parts);
       copies.set(parameter.key, copy);
       bytes += copy.size;
-      merger.copy(source.buffer, copy);
-      const finer = await base.finer?.(parameter);
-      const exact = finer && tilesInBuffer(gpu, label, finer, parameter);
-      const before = { buffer: (exact ?? source).buffer, storage: (finer ?? base).storage };
-      for (const [part, weighted] of parts) await merger.add(parameter, part, weighted, before, copy);
-      // The queue keeps what it still has to read.
-      exact?.release();
-      finer?.destroy();
-      source.release();
-      const texture = matrixTexture(gpu, parameter, base.storage);
-      if (texture) {
-        const encoder = gpu.device.createCommandEncoder({ label });
-        textures.set(parameter.key, tilesToTexture(gpu, label, copy, texture, encoder));
-        gpu.device.queue.submit([encoder.finish({ label })]);
+      const shape = matrixTexture(gpu, parameter, base.storage);
+      if (shape) {
+        const texture = gpu.createTexture(label, shape);
+        textures.set(parameter.key, texture);
+        gpu.submit(label, (encoder) => copyTiles(encoder, copy, texture, shape));
         copies.delete(parameter.key);
         gpu.destroyBuffer(copy);
       }
@@ -107,7 +75,7 @@ export async function mergeLoras(
   } finally {
     merger.close();
   }
-  const held = {
+  const merged = {
     storage: base.storage,
     get(parameter: Parameter) {
       const copy = copies.get(parameter.key);
@@ -115,11 +83,11 @@ export async function mergeLoras(
     },
     texture: (matrix: MatrixParameter) => textures.get(matrix.key) ?? base.texture?.(matrix),
   };
-  const own = createTransformedWeights(gpu, options.label, held);
+  const own = createTransformedWeights(gpu, options.label, merged);
   const changed = new Set([...changes.keys()].map(({ key }) => key)); // a plan's parameters are objects of their own
   const transformedOf = (matrix: MatrixParameter) => (changed.has(matrix.key) ? own : base.transformed!);
   return {
-    ...held,
+    ...merged,
     bytes,
     loadingBytes: bytes,
     ...(base.transformed && {
@@ -128,12 +96,33 @@ export async function mergeLoras(
         has: (matrix: MatrixParameter, form: TransformedForm) => transformedOf(matrix).has(matrix, form),
       },
     }),
-    dropTransformed: own.drop,
+    dropTransformed: () => own.drop(),
     destroy() {
       own.destroy();
       destroy();
     },
   };
+}
+
+/** The changes of each part of each matrix that has any. */
+type Changes = ReadonlyMap<MatrixParameter, ReadonlyMap<number, readonly WeightedDelta[]>>;
+
+function changesOf(parameters: Iterable<Parameter>, deltas: readonly WeightedDelta[], label: string): Changes {
+  const places = placesOf(parameters);
+  const changes = new Map<MatrixParameter, Map<number, WeightedDelta[]>>();
+  for (const weighted of deltas) {
+    const { module, down } = weighted.delta;
+    const place = places.get(`${module}.weight`);
+    if (!place) {
+      const details = { file: down.file, tensor: down.name };
+      throw new WeightsError("lora-module", `changes ${module}, which ${label} does not have`, details);
+    }
+    if (weighted.scale * weighted.delta.scale === 0) continue;
+    const parts = changes.get(place.parameter) ?? new Map<number, WeightedDelta[]>();
+    changes.set(place.parameter, parts);
+    parts.set(place.part, [...(parts.get(place.part) ?? []), weighted]);
+  }
+  return changes;
 }
 
 function placesOf(parameters: Iterable<Parameter>): Map<string, Place> {
@@ -145,167 +134,136 @@ function placesOf(parameters: Iterable<Parameter>): Map<string, Place> {
   return places;
 }
 
-interface Merger {
-  copy(source: GPUBuffer, target: GPUBuffer): void;
-  /** Adds all of a part's changes to its packed weights in `before`, and writes the sums into `target`. */
-  add(
+/** Packed weights that a product is added to. */
+interface PackedWeights {
+  readonly buffer: GPUBuffer;
+  readonly storage: Storage;
+}
+
+/** The kernel that adds to weights that are stored so. */
+export function mergeKernel(storage: Storage): Kernel {
+  return kernel("lora_merge", loraMerge, "f32", { weights: storage });
+}
+
+/** The parameters of `mergeKernel` for a part of a matrix, whose weights are stored as `before`. */
+export function mergeParams(
+  { taps, inputQuads, outputQuads, partChannels }: MatrixParameter,
+  part: number,
+  of: { readonly rank: number; readonly before: Storage; readonly gridWidth: number },
+): Params {
+  return {
+    taps,
+    rank: of.rank,
+    in_quads: inputQuads,
+    out_quads: outputQuads,
+    first_packed_quad: partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0),
+    packed_quads: quads(partChannels[part]!),
+    grid_width: of.gridWidth,
+    before_halves: of.before === "f16",
+  };
+}
+
+class Merger {
+  readonly #gpu: Gpu;
+  readonly #base: LoadedParameters;
+  readonly #label: string;
+  readonly #kernel: Kernel;
+  readonly #uniforms: GPUBuffer;
+  /** Bytes of factors since the queue was last waited for. */
+  #inFlight = 0;
+
+  constructor(gpu: Gpu, base: LoadedParameters, label: string) {
+    this.#gpu = gpu;
+    this.#base = base;
+    this.#label = label;
+    this.#kernel = mergeKernel(base.storage);
+    this.#uniforms = gpu.createBuffer(`${label}: merging`, 64, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
+  }
+
+  /** A copy of a matrix with the changes of its parts added. */
+  async merge(
+    label: string,
+    parameter: MatrixParameter,
+    parts: ReadonlyMap<number, readonly WeightedDelta[]>,
+  ): Promise<GPUBuffer> {
+    const gpu = this.#gpu;
+    const source = tilesInBuffer(gpu, label, this.#base, parameter);
+    const copy = gpu.createBuffer(label, source.buffer.size);
+    try {
+      gpu.submit(label, (encoder) => encoder.copyBufferToBuffer(source.buffer, 0, copy, 0, source.buffer.size));
+      const finer = await this.#base.finer?.(parameter);
+      const exact = finer && tilesInBuffer(gpu, label, finer, parameter);
+      const before = { buffer: (exact ?? source).buffer, storage: (finer ?? this.#base).storage };
+      for (const [part, weighted] of parts) {
+        await this.#add(parameter, part, await stackFactors(parameter, part, weighted), before, copy);
+      }
+      // The queue keeps what it still has to read.
+      exact?.release();
+      finer?.destroy();
+      return copy;
+    } catch (error) {
+      gpu.destroyBuffer(copy);
+      throw error;
+    } finally {
+      source.release();
+    }
+  }
+
+  /** Adds the product of the factors to a part of the packed weights in `before`, and writes the sums into `target`. */
+  async #add(
     parameter: MatrixParameter,
     part: number,
-    weighted: readonly WeightedDelta[],
-    before: { readonly buffer: GPUBuffer; readonly storage: Storage },
+    factors: Factors,
+    before: PackedWeights,
     target: GPUBuffer,
-  ): Promise<void>;
-  close(): void;
-}
-
-function createMerger(gpu: Gpu, base: LoadedParameters, label: string): Merger {
-  const { device } = gpu;
-  const merge = kernel("lora_merge", loraMerge, "f32", { weights: base.storage });
-  const uniforms = gpu.createBuffer(`${label}: merging`, 64, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
-  let inFlight = 0;
-
-  const upload = (name: string, values: Float32Array): GPUBuffer => {
-    const buffer = gpu.createBuffer(`${label}: ${name}`, values.byteLength);
-    device.queue.writeBuffer(buffer, 0, values);
-    return buffer;
-  };
-  return {
-    copy(source, target) {
-      const encoder = device.createCommandEncoder({ label });
-      encoder.copyBufferToBuffer(source, 0, target, 0, source.size);
-      device.queue.submit([encoder.finish()]);
-    },
-    async add(parameter, part, weighted, before, target) {
-      const factors = await stackFactors(parameter, part, weighted);
-      const firstQuad = parameter.partChannels.slice(0, part).reduce((sum, channels) => sum + quads(channels), 0);
-      const packedQuads = quads(parameter.partChannels[part]!);
-      const { workgroups, width } = grid(parameter.taps * parameter.inputQuads * packedQuads);
-      const block = params(
-        ...[parameter.taps, factors.rank, parameter.inputQuads, parameter.outputQuads],
-        ...[firstQuad, packedQuads, width, before.storage === "f16" ? 1 : 0],
-      );
-      device.queue.writeBuffer(uniforms, 0, block);
-      const owned: GPUBuffer[] = [];
-      try {
-        const down = upload("down", factors.down);
-        owned.push(down);
-        const up = upload("up", factors.up);
-        owned.push(up);
-        const pipeline = await gpu.pipeline(merge.name, merge.code);
-        const group = device.createBindGroup({
-          label: `${label}: ${merge.name}`,
-          layout: pipeline.getBindGroupLayout(0),
-          entries: [uniforms, down, up, before.buffer, target].map((buffer, binding) => ({
-            binding,
-            resource: binding === 0 ? { buffer, size: block.byteLength } : { buffer },
-          })),
-        });
-        const encoder = device.createCommandEncoder({ label });
-        const pass = encoder.beginComputePass({ label: `${label}: ${parameter.key}` });
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...workgroups);
-        pass.end();
-        device.queue.submit([encoder.finish()]);
-      } finally {
-        for (const buffer of owned) gpu.destroyBuffer(buffer); // the queue keeps what it still has to read
-      }
-      inFlight += factors.down.byteLength + factors.up.byteLength;
-      if (inFlight > MAX_BYTES_IN_FLIGHT) {
-        inFlight = 0;
-        await gpu.idle();
-      }
-    },
-    close() {
-      gpu.destroyBuffer(uniforms);
-    },
-  };
-}
-
-/** The factors of all changes of one module, one below the other, in the order of the packed tiles. */
-interface Factors {
-  readonly rank: number;
-  /** `[tap, rank, stored inputs]` */
-  readonly down: Float32Array;
-  /** `[rank, stored outputs]`, with the scales multiplied in. */
-  readonly up: Float32Array;
-}
-
-async function stackFactors(
-  parameter: MatrixParameter,
-  part: number,
-  weighted: readonly WeightedDelta[],
-): Promise<Factors> {
-  const { taps, inputs, inputHead, outputHead } = parameter;
-  const outputs = parameter.parts[part]!.shape[0]!;
-  const storedInputs = parameter.inputQuads * 4;
-  const storedOutputs = quads(parameter.partChannels[part]!) * 4;
-  const total = weighted.reduce((sum, { delta }) => sum + delta.rank, 0);
-  const stacked = {
-    rank: total,
-    down: new Float32Array(taps * total * storedInputs),
-    up: new Float32Array(total * storedOutputs),
-  };
-  let first = 0;
-  for (const { delta, scale } of weighted) {
-    const { rank } = delta;
-    const down = await downOf(delta, taps, inputs);
-    const up = await valuesOf(delta.up);
-    const begin = first;
-    function* stack(): Generator<void, void, void> {
-      for (let r = 0; r < rank; r++) {
-        for (let tap = 0; tap < taps; tap++) {
-          const row = (tap * total + begin + r) * storedInputs;
-          for (let i = 0; i < inputs; i++)
-            stacked.down[row + stored(i, inputHead)] = down[(r * inputs + i) * taps + tap]!;
-        }
-        const row = (begin + r) * storedOutputs;
-        for (let o = 0; o < outputs; o++)
-          stacked.up[row + stored(o, outputHead)] = up[o * rank + r]! * delta.scale * scale;
-        yield;
-      }
+  ): Promise<void> {
+    const packedQuads = quads(parameter.partChannels[part]!);
+    const { workgroups, width } = grid(parameter.taps * parameter.inputQuads * packedQuads);
+    const owned: GPUBuffer[] = [];
+    try {
+      const uploads = [factors.down, factors.up].map((values) => {
+        const buffer = this.#gpu.createBuffer(`${this.#label}: factors`, values.byteLength);
+        owned.push(buffer);
+        this.#gpu.write(buffer, 0, values.buffer as ArrayBuffer);
+        return buffer;
+      });
+      const params = mergeParams(parameter, part, { rank: factors.rank, before: before.storage, gridWidth: width });
+      await this.#dispatch(`${this.#label}: ${parameter.key}`, params, [...uploads, before.buffer, target], workgroups);
+    } finally {
+      for (const buffer of owned) this.#gpu.destroyBuffer(buffer); // the queue keeps what it still has to read
     }
-    // In turns: what is read comes from blocks already there, and a file has hundreds of modules.
-    await inTurns(stack());
-    first += rank;
-  }
-  return stacked;
-}
-
-/** `down` with the kernel in it, `[rank, inputs, taps]`: a `mid` between the 1 × 1 factors is multiplied into it. */
-async function downOf(delta: LoraDelta, taps: number, inputs: number): Promise<Float32Array> {
-  const down = await valuesOf(delta.down);
-  if (!delta.mid) return down;
-  return inTurns(throughKernel(await valuesOf(delta.mid), down, { rank: delta.rank, inputs, taps }));
-}
-
-/** `mid · down`: `[rank, rank, taps]` and `[rank, inputs]` to `[rank, inputs, taps]`. */
-function* throughKernel(
-  mid: Float32Array,
-  down: Float32Array,
-  { rank, inputs, taps }: { readonly rank: number; readonly inputs: number; readonly taps: number },
-): Generator<void, Float32Array, void> {
-  const product = new Float32Array(rank * inputs * taps);
-  for (let r = 0; r < rank; r++) {
-    for (let i = 0; i < inputs; i++) {
-      for (let tap = 0; tap < taps; tap++) {
-        let sum = 0;
-        for (let s = 0; s < rank; s++) sum += mid[(r * rank + s) * taps + tap]! * down[s * inputs + i]!;
-        product[(r * inputs + i) * taps + tap] = sum;
-      }
-      if ((i * rank) % 4096 < rank) yield;
+    this.#inFlight += factors.down.byteLength + factors.up.byteLength;
+    if (this.#inFlight > MAX_BYTES_IN_FLIGHT) {
+      this.#inFlight = 0;
+      await this.#gpu.idle();
     }
   }
-  return product;
-}
 
-/** The channel as stored: heads are widened to a multiple of four. */
-function stored(channel: number, head: HeadPadding | undefined): number {
-  return head ? Math.floor(channel / head.width) * head.padded + (channel % head.width) : channel;
-}
+  async #dispatch(
+    label: string,
+    params: Params,
+    buffers: readonly GPUBuffer[],
+    workgroups: readonly [number, number, number],
+  ): Promise<void> {
+    const gpu = this.#gpu;
+    const { name, code } = this.#kernel;
+    const block = packParams(params);
+    gpu.write(this.#uniforms, 0, block);
+    const pipeline = await gpu.pipeline(name, code);
+    const group = gpu.bind(`${this.#label}: ${name}`, pipeline, [
+      { buffer: this.#uniforms, size: block.byteLength },
+      ...buffers.map((buffer) => ({ buffer })),
+    ]);
+    gpu.submit(this.#label, (encoder) => {
+      const pass = encoder.beginComputePass({ label });
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...workgroups);
+      pass.end();
+    });
+  }
 
-async function valuesOf(entry: TensorEntry): Promise<Float32Array> {
-  const bytes = new Uint8Array(entry.byteLength);
-  await entry.read(bytes);
-  return toFloat32(bytes, entry.dtype as FloatType);
+  close(): void {
+    this.#gpu.destroyBuffer(this.#uniforms);
+  }
 }

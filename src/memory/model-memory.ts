@@ -10,7 +10,8 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
-import { compile, footprint, type Plan } from "../graph/plan.ts";
+import type { Choose } from "../graph/choice.ts";
+import { compile, footprint, type Plan, type PlanParameters, storageOf } from "../graph/plan.ts";
 import type { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
@@ -51,6 +52,8 @@ export interface LoadOptions {
   readonly activations?: Storage;
   /** Bytes that plans and merged weight sets may take before old ones are given up. */
   readonly maxKeptBytes?: number;
+  /** Which kernels plans take. Default: by rule. */
+  readonly choose?: Choose;
   /** How the names in LoRA files are read. */
   readonly resolve?: ResolveOptions;
   readonly onProgress?: (component: ComponentId, done: number, total: number) => void;
@@ -69,10 +72,12 @@ export class ModelMemory {
   /** Buffers that runs keep their latents in. */
   readonly buffers: BufferPool;
   readonly #components = new Map<ComponentId, StreamedWeights>();
+  #choose: Choose | undefined;
 
   private constructor(gpu: Gpu, specs: readonly ComponentSpec[], options: LoadOptions) {
     const { precision, activations, maxKeptBytes = DEFAULT_KEPT_BYTES, resolve = {} } = options;
     this.gpu = gpu;
+    this.#choose = options.choose;
     this.activations = activations ?? activationStorage(gpu, precision);
     this.buffers = new BufferPool(gpu);
     const budget = new Budget(maxKeptBytes);
@@ -143,8 +148,9 @@ export class ModelMemory {
   /** The most device memory that a plan takes at a time, in bytes, beside its weights. Nothing is made. */
   footprint(spec: PlanSpec, set: WeightSet): number {
     const storage = spec.upcast ? "f32" : this.activations;
-    const weights = this.parameters(spec, set).storage;
-    return footprint(this.gpu, spec.record(), { storage, weights, transformed: false, reads: spec.reads }).peak;
+    const weights = storageOf(this.parameters(spec, set));
+    const options = { storage, weights, transformed: false, reads: spec.reads, choose: this.#choose };
+    return footprint(this.gpu, spec.record(), options).peak;
   }
 
   /** Compiles a plan that reads the weights of `set`. It is the caller's to destroy. */
@@ -154,14 +160,21 @@ export class ModelMemory {
       storage: spec.upcast ? "f32" : this.activations,
       parameters: this.parameters(spec, set),
       reads: spec.reads,
+      choose: this.#choose,
       ...form,
     });
     spec.prepare?.(plan);
     return plan;
   }
 
-  /** Drops plans that are not in use, and transformed weights: kernels will be chosen otherwise from now on. */
-  forgetChoices(): void {
+  /** Which kernels plans take that are compiled from now on; by rule if undefined. */
+  get choose(): Choose | undefined {
+    return this.#choose;
+  }
+
+  /** Has plans take their kernels by `choose` from now on. Plans that are not in use go, and so do transformed weights. */
+  useChoice(choose: Choose | undefined): void {
+    this.#choose = choose;
     this.plans.dropUnused();
     for (const weights of this.#components.values()) weights.dropTransformed();
   }
@@ -173,9 +186,10 @@ export class ModelMemory {
     for (const weights of this.#components.values()) weights.destroy();
   }
 
-  /** The weights of `set` that a plan reads. */
-  parameters({ components }: PlanSpec, set: WeightSet): ParameterBuffers {
+  /** The weights of `set` that a plan reads; by component, if it reads those of several. */
+  parameters({ components }: PlanSpec, set: WeightSet): PlanParameters {
     const [component] = components;
+    if (components.length > 1) return new Map(components.map((id) => [id, set.weights(id)]));
     return component === undefined ? NO_PARAMETERS : set.weights(component);
   }
 }

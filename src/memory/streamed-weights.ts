@@ -1,5 +1,5 @@
 /**
- * Weights that may leave the device and come back from their files: what makes a model run in less memory than all of its
+ * Weights that may leave the device and come back from their files: so a model runs in less memory than all of its
  * components take. Whoever evicts them gives up the plans that read them first.
  */
 
@@ -7,7 +7,7 @@ import type { LoadedParameters } from "./load.ts";
 
 export interface StreamedWeights extends LoadedParameters {
   readonly resident: boolean;
-  /** Loads them, where they are not there. Throws what loading throws. */
+  /** Loads them, if they are not there. @throws the errors of loading */
   bring(): Promise<void>;
   evict(): void;
 }

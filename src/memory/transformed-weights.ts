@@ -7,15 +7,14 @@ import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" }
 import subpixelWeights from "../../shaders/subpixel_weights.wgsl" with { type: "text" };
 import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
-import { grid, kernel, params } from "../graph/dispatch.ts";
-import type { MatrixParameter } from "../graph/tensor.ts";
+import { grid, type Kernel, kernel, type Params, packParams } from "../graph/dispatch.ts";
+import type { MatrixParameter, Storage } from "../graph/tensor.ts";
 import {
+  copyTiles,
   type ParameterBuffers,
   type TransformedForm,
   type TransformedWeights,
   tilesInBuffer,
-  tilesToTexture,
-  transformedKey,
   transformedTexture,
 } from "../graph/weights.ts";
 
@@ -25,49 +24,82 @@ export interface OwnTransformedWeights extends TransformedWeights {
   destroy(): void;
 }
 
-/** Transformed weights of what `parameters` hold; whoever makes this destroys it with them. */
+/** Transformed weights of `parameters`; whoever makes this destroys it with them. */
 export function createTransformedWeights(gpu: Gpu, label: string, parameters: ParameterBuffers): OwnTransformedWeights {
-  const made = new Map<string, GPUTexture>();
-  const making = new Map<string, Promise<GPUTexture>>();
-  let destroyed = false;
-  const make = async (key: string, matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> => {
+  return new Transformed(gpu, label, parameters);
+}
+
+function byForm<T>(): Readonly<Record<TransformedForm, Map<string, T>>> {
+  return { winograd: new Map(), subpixel: new Map() };
+}
+
+class Transformed implements OwnTransformedWeights {
+  readonly #gpu: Gpu;
+  readonly #label: string;
+  readonly #parameters: ParameterBuffers;
+  /** By form, then by the matrix's key: the parameters are those of one component. */
+  readonly #made = byForm<GPUTexture>();
+  readonly #making = byForm<Promise<GPUTexture>>();
+  #destroyed = false;
+
+  constructor(gpu: Gpu, label: string, parameters: ParameterBuffers) {
+    this.#gpu = gpu;
+    this.#label = label;
+    this.#parameters = parameters;
+  }
+
+  has({ key }: MatrixParameter, form: TransformedForm): boolean {
+    return this.#made[form].has(key);
+  }
+
+  async get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> {
+    const known = this.#made[form].get(matrix.key) ?? this.#making[form].get(matrix.key);
+    if (known) return known;
+    const begun = this.#make(matrix, form);
+    this.#making[form].set(matrix.key, begun);
+    return begun;
+  }
+
+  async #make(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> {
     try {
-      const texture = await transform(gpu, `${label}: ${key}`, parameters, matrix, form);
-      if (destroyed) gpu.destroyTexture(texture);
-      else made.set(key, texture);
+      const label = `${this.#label}: ${matrix.key} ${form}`;
+      const texture = await transform(this.#gpu, label, this.#parameters, matrix, form);
+      if (this.#destroyed) this.#gpu.destroyTexture(texture);
+      else this.#made[form].set(matrix.key, texture);
       return texture;
     } finally {
-      making.delete(key);
+      this.#making[form].delete(matrix.key);
     }
-  };
-  const drop = () => {
-    const any = made.size > 0;
-    for (const texture of made.values()) gpu.destroyTexture(texture);
-    made.clear();
-    return any;
-  };
-  return {
-    has: (matrix, form) => made.has(transformedKey(matrix, form)),
-    async get(matrix, form) {
-      const key = transformedKey(matrix, form);
-      const known = made.get(key);
-      if (known) return known;
-      const begun = making.get(key) ?? make(key, matrix, form);
-      if (!made.has(key)) making.set(key, begun);
-      return begun;
-    },
-    drop,
-    destroy() {
-      destroyed = true;
-      drop();
-    },
-  };
+  }
+
+  drop(): boolean {
+    const textures = Object.values(this.#made).flatMap((made) => [...made.values()]);
+    for (const texture of textures) this.#gpu.destroyTexture(texture);
+    for (const made of Object.values(this.#made)) made.clear();
+    return textures.length > 0;
+  }
+
+  destroy(): void {
+    this.#destroyed = true;
+    this.drop();
+  }
 }
 
 const KERNELS = {
   winograd: { name: "winograd_weights", source: winogradWeights, preludes: [winograd] },
   subpixel: { name: "subpixel_weights", source: subpixelWeights, preludes: [] },
-} as const;
+} as const satisfies Record<TransformedForm, unknown>;
+
+/** The kernel that makes a form of weights that are stored so. */
+export function transformKernel(form: TransformedForm, storage: Storage): Kernel {
+  const { name, source, preludes } = KERNELS[form];
+  return kernel(name, source, "f32", { weights: storage, preludes });
+}
+
+/** The parameters of either kernel. */
+export function transformParams({ inputQuads, outputQuads }: MatrixParameter, gridWidth: number): Params {
+  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth };
+}
 
 async function transform(
   gpu: Gpu,
@@ -76,17 +108,11 @@ async function transform(
   matrix: MatrixParameter,
   form: TransformedForm,
 ): Promise<GPUTexture> {
-  const { storage } = parameters;
-  const limits = {
-    maxBindingBytes: gpu.maxBindingBytes,
-    maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
-  };
-  const shape = transformedTexture(matrix, form, limits)!;
-  const { name, source: shader, preludes } = KERNELS[form];
-  const code = kernel(name, shader, "f32", { weights: storage, preludes });
-  const pipeline = await gpu.pipeline(code.name, code.code);
+  const shape = transformedTexture(matrix, form, gpu)!;
+  const { name, code } = transformKernel(form, parameters.storage);
+  const pipeline = await gpu.pipeline(name, code);
   const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
-  const block = params(matrix.inputQuads, matrix.outputQuads, width);
+  const block = packParams(transformParams(matrix, width));
   const source = tilesInBuffer(gpu, label, parameters, matrix);
   const owned = [
     gpu.createBuffer(label, block.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST),
@@ -94,20 +120,21 @@ async function transform(
   ] as const;
   try {
     const [uniforms, target] = owned;
-    gpu.device.queue.writeBuffer(uniforms, 0, block);
-    const group = gpu.device.createBindGroup({
+    gpu.write(uniforms, 0, block);
+    const group = gpu.bind(
       label,
-      layout: pipeline.getBindGroupLayout(0),
-      entries: [uniforms, source.buffer, target].map((buffer, binding) => ({ binding, resource: { buffer } })),
+      pipeline,
+      [uniforms, source.buffer, target].map((buffer) => ({ buffer })),
+    );
+    const texture = gpu.createTexture(label, shape);
+    gpu.submit(label, (encoder) => {
+      const pass = encoder.beginComputePass({ label });
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...workgroups);
+      pass.end();
+      copyTiles(encoder, target, texture, shape);
     });
-    const encoder = gpu.device.createCommandEncoder({ label });
-    const pass = encoder.beginComputePass({ label });
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...workgroups);
-    pass.end();
-    const texture = tilesToTexture(gpu, label, target, shape, encoder);
-    gpu.device.queue.submit([encoder.finish({ label })]);
     return texture;
   } finally {
     // The queue keeps what it still has to read.

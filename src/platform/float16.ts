@@ -12,6 +12,16 @@ export function float16BitsToFloat32(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+let table: Float32Array | undefined;
+
+/** The values of halves by their bits. The table of all there are, 256 KiB, is some ten times faster than computing. */
+export function halvesToFloat32(halves: Uint16Array): Float32Array<ArrayBuffer> {
+  table ??= Float32Array.from({ length: 65536 }, (_, bits) => float16BitsToFloat32(bits));
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < values.length; i++) values[i] = table[halves[i]!]!;
+  return values;
+}
+
 const word = new Uint32Array(1);
 const wordAsFloat = new Float32Array(word.buffer);
 

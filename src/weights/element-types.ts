@@ -7,7 +7,7 @@
  * This is for small tensors, tests and tools. Model weights go from disk to the GPU as they are.
  */
 
-import { float16BitsToFloat32 } from "../platform/float16.ts";
+import { halvesToFloat32 } from "../platform/float16.ts";
 
 /** Bytes of one element. From `Dtype` of the reference implementation (huggingface/safetensors, `tensor.rs`). */
 export const ELEMENT_BYTES = {
@@ -43,14 +43,6 @@ export function isFloatType(name: string): name is FloatType {
   return name === "F32" || name === "F16" || name === "BF16";
 }
 
-let halves: Float32Array | undefined;
-
-/** Every half there is, by its bits: 256 KiB, made when first needed, and some ten times faster than computing. */
-function halfTable(): Float32Array {
-  halves ??= Float32Array.from({ length: 65536 }, (_, bits) => float16BitsToFloat32(bits));
-  return halves;
-}
-
 /** The same bytes as a typed array's elements; copied only where they do not lie on the element's alignment. */
 function elements<T>(
   bytes: Uint8Array,
@@ -71,13 +63,8 @@ export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array {
   switch (type) {
     case "F32":
       return elements(bytes, Float32Array).slice();
-    case "F16": {
-      const table = halfTable();
-      const halves = elements(bytes, Uint16Array);
-      const out = new Float32Array(halves.length);
-      for (let i = 0; i < out.length; i++) out[i] = table[halves[i]!]!;
-      return out;
-    }
+    case "F16":
+      return halvesToFloat32(elements(bytes, Uint16Array));
     case "BF16": {
       // A bfloat16 is the upper half of a float32.
       const upper = elements(bytes, Uint16Array);

@@ -7,14 +7,14 @@
  * shows itself in exact arithmetic: rounding each intermediate once moves its result. One that was built wrongly does not.
  */
 
+import type { Convolution } from "../../src/graph/ops/convolution.ts";
+import { addsPerImage } from "../../src/graph/ops/elementwise.ts";
+import type { Operation } from "../../src/graph/ops/table.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import {
-  addsPerImage,
-  type Convolution,
   channelsOf,
   type Tensor as GraphTensor,
   type HeadPadding,
-  type Operation,
   rowsOf,
   type Storage,
   type VectorParameter,

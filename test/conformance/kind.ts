@@ -1,6 +1,7 @@
 /** What a kind of case is: how it is recognised, and how it is run. One file each in `kinds/`. */
 
 import type { Gpu } from "../../src/gpu/device.ts";
+import type { Choose } from "../../src/graph/choice.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import type { CaseFolder } from "./case-folder.ts";
 import { type Check, compare, equal } from "./comparison.ts";
@@ -19,6 +20,8 @@ export interface Bench {
   /** Of weights. */
   readonly storage: Storage;
   readonly activations: Storage;
+  /** Which kernels run; by rule if undefined. */
+  readonly choose?: Choose;
   /** Whether to compare the milestones inside networks too. */
   readonly intermediates: boolean;
 }

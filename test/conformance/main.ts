@@ -7,7 +7,6 @@ import { Command, Option } from "commander";
 import { adapter } from "../../cli/flags.ts";
 import { openGpu } from "../../src/gpu/device.ts";
 import type { AdapterChoice } from "../../src/gpu/drivers/adapter.ts";
-import { setChoice } from "../../src/graph/plan.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
 import { activationStorage } from "../../src/memory/component.ts";
@@ -48,12 +47,12 @@ async function main(paths: readonly string[], flags: Flags): Promise<number> {
   const choice: AdapterChoice = flags.driver ? { prefer: "software", driver: flags.driver } : flags.adapter;
   const gpu = await openGpu({ adapter: choice, withoutSubgroups: flags.tiled });
   const { storage, intermediates, activations = activationStorage(gpu, storage) } = flags;
-  if (flags.kernels) setChoice(gpu, always(flags.kernels));
+  const choose = flags.kernels && always(flags.kernels);
   const form = gpu.lanes === undefined ? "tiled kernels" : `subgroups of ${gpu.lanes}`;
   print(`${gpu.facts.name}, ${form}, ${storage} storage, ${activations} activations`, "", ...tableHead());
   const results: CaseResult[] = [];
   for (const path of cases) {
-    const result = await runCase(path, { gpu, storage, activations, intermediates });
+    const result = await runCase(path, { gpu, storage, activations, intermediates, choose });
     results.push(result);
     print(...caseTable(result));
   }

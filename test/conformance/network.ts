@@ -45,8 +45,8 @@ export async function runNetwork(
   recorder: Recorder,
   options: NetworkOptions,
 ): Promise<Map<string, Float64Array>> {
-  const { gpu, activations: storage } = run.bench;
-  const plan = await compile(gpu, recorder, { label: options.label, storage, parameters: options.parameters });
+  const { gpu, activations: storage, choose } = run.bench;
+  const plan = await compile(gpu, recorder, { label: options.label, storage, parameters: options.parameters, choose });
   try {
     for (const [name, values] of Object.entries(options.inputs)) plan.write(name, values);
     plan.run();

@@ -2,6 +2,7 @@
 // Plain JavaScript over the public API, so that it runs on any checkout.
 import { createHash } from "node:crypto";
 import path from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
 const [checkout, adapter] = process.argv.slice(2);
@@ -38,20 +39,32 @@ function gradient(width, height) {
   return rgba;
 }
 
-async function draw(name, input, options) {
+async function draw(name, input, options, onEvent) {
   for await (const event of runtime.textToImage(input, options)) {
     const pictures = event.type === "result" ? event.pictures : event.type === "preview" ? [event.picture] : [];
     for (const [index, { rgba }] of pictures.entries()) {
       const hash = createHash("sha256").update(rgba).digest("hex");
       console.log(`${hash} ${name}, ${event.type} ${event.step ?? index}`);
     }
+    await onEvent?.(event);
   }
 }
 
 for (const [name, input] of Object.entries(cases)) await draw(name, input);
 
-// A change of the prompt before the fourth step.
+// A change of the prompt before the fourth step: through `updates`, and through `takeUpdate` on checkouts that have that.
 let asked = 0;
+let send;
 const change = { prompt: "a desert at noon" };
-await draw("changed on the way", base, { takeUpdate: () => (asked++ === 3 ? change : undefined) });
+const updates = (async function* () {
+  yield await new Promise((resolve) => {
+    send = () => resolve(change);
+  });
+})();
+const takeUpdate = () => (asked++ === 3 ? change : undefined);
+await draw("changed on the way", base, { takeUpdate, updates }, async (event) => {
+  if (event.type !== "progress" || event.step !== 3) return;
+  send?.();
+  await setImmediate();
+});
 await runtime.close();

@@ -1,16 +1,17 @@
 /** Convolutions and matrix products against float64, in every form and on every device. */
 
 import { afterAll, describe, expect, test } from "vitest";
-import { fuse } from "../fuse.ts";
-import { lower } from "../lower.ts";
+import { fuse } from "../compile/fuse.ts";
+import type { Convolution } from "../ops/convolution.ts";
+import { lower } from "../ops/table.ts";
 import { headPadding, Recorder } from "../recorder.ts";
-import type { Activation, Convolution, Tensor } from "../tensor.ts";
+import type { Activation, Tensor } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openDevices } from "../testing/devices.ts";
 import { convolution, geglu, type Reference, type Convolution as ReferenceConvolution } from "../testing/reference.ts";
 import { onDevice, run, STORAGES, weightsFor } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
-import { always, convolutionVariants } from "../variants.ts";
+import { always, variantsOf } from "../variants.ts";
 
 interface Case {
   readonly shape: readonly [n: number, h: number, w: number, c: number];
@@ -540,7 +541,7 @@ test("the sub-pixel form is for inputs that are resized to twice their size, and
     const resized = recorder.upsampleNearest(recorder.input("x", [1, 50, 60, 16]), "resize", size);
     recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
     const [operation] = fuse(recorder.operations, recorder.outputs.values());
-    return convolutionVariants(operation as Convolution, {
+    return variantsOf(operation as Convolution, {
       ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
     });

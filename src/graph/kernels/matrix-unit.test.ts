@@ -12,7 +12,7 @@ import attentionUnit from "../../../shaders/prelude/matrix_unit_attention.wgsl" 
 import type { Gpu } from "../../gpu/device.ts";
 import { chooseMatrixUnit } from "../../gpu/matrix-unit.ts";
 import type { Target } from "../dispatch.ts";
-import { lower } from "../lower.ts";
+import { lower } from "../ops/table.ts";
 import { headPadding, Recorder } from "../recorder.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openAdapters } from "../testing/devices.ts";
@@ -20,7 +20,11 @@ import { attention, convolution, halfWeights } from "../testing/reference.ts";
 import { onDevice, run, weightsFor } from "../testing/run.ts";
 import { normals, random, stored } from "../testing/values.ts";
 import { always } from "../variants.ts";
-import { MATRIX_VARIANTS, type MatrixVariant, matrixKernel, unrolled } from "./matrix.ts";
+import { MATRIX_FORMS, matrixKernel } from "./convolution/matrix.ts";
+import { unrolled } from "./unrolled.ts";
+
+type MatrixVariant = keyof typeof MATRIX_FORMS;
+const MATRIX_VARIANTS = Object.keys(MATRIX_FORMS) as MatrixVariant[];
 
 // NVIDIA's two, Apple's and Intel's: none of the three sides is like another in all of them.
 const UNITS = [
@@ -205,7 +209,7 @@ function withPlainUnit(gpu: Gpu, unit: (typeof UNITS)[number], variant: MatrixVa
     code
       .replace(matrixUnit, PLAIN_UNIT)
       .replace(attentionUnit, PLAIN_ATTENTION_UNIT)
-      .replace(matrixKernel(variant, unit, gpu.lanes!).source, source)
+      .replace(matrixKernel(MATRIX_FORMS[variant], unit, gpu.lanes!).source, source)
       .replace("enable chromium_experimental_subgroup_matrix;", "");
   return Object.create(gpu, {
     matrixUnit: { value: unit },

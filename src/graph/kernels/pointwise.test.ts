@@ -1,6 +1,8 @@
 /** Arithmetic, resizing, gathering and pictures against float64, on every adapter. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { latentToRgb as recordLatentToRgb } from "../ops/diffusion/latent-to-rgb.ts";
+import { packPicture } from "../ops/diffusion/pack-picture.ts";
 import { GraphError, Recorder } from "../recorder.ts";
 import { type Activation, activationCode, type Storage } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
@@ -208,7 +210,7 @@ describe.each(devices)("$name", ({ gpu }) => {
         storage,
       );
       const recorder = new Recorder();
-      recorder.output("y", recorder.packPicture(recorder.input("x", [n, h, w, 3]), "picture"));
+      recorder.output("y", packPicture(recorder, recorder.input("x", [n, h, w, 3]), "picture"));
       const { outputs } = await run(gpu, { recorder, storage, inputs: { x: input } });
       const rgba = new Uint8Array(outputs.y!.slice().buffer);
       expect(rgba.length).toBe(n * h * w * 4);
@@ -224,7 +226,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     test("exact halves round to the even byte", async () => {
       // x/2 + ½ = (2k + 1)/510 is no float32, but clamped sums that are: ½ gives 127.5.
       const recorder = new Recorder();
-      recorder.output("y", recorder.packPicture(recorder.input("x", [1, 1, 1, 3]), "picture"));
+      recorder.output("y", packPicture(recorder, recorder.input("x", [1, 1, 1, 3]), "picture"));
       const { outputs } = await run(gpu, { recorder, storage, inputs: { x: Float32Array.of(0, -1, 1) } });
       expect(outputs.y![0]).toBe(0xffff0000 + 128);
     });
@@ -244,7 +246,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const z = recorder.input("z", [n, h, w, c], { element: "f32" });
       recorder.output(
         "y",
-        recorder.latentToRgb(z, recorder.input("m", [padded + 1, 4], { element: "f32" }), "preview"),
+        recordLatentToRgb(recorder, z, recorder.input("m", [padded + 1, 4], { element: "f32" }), "preview"),
       );
       const { outputs } = await run(gpu, { recorder, storage, inputs: { z: latents, m: table } });
       expectClose(outputs.y!, latentToRgb(latents, c, matrix, bias), storage);

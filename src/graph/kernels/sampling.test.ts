@@ -1,6 +1,10 @@
 /** Noise, the model's input and the scheduler's step against their definitions, on every adapter. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { modelInput } from "../ops/diffusion/model-input.ts";
+import { philoxNormals } from "../ops/diffusion/philox-normals.ts";
+import { ROW_QUADS } from "../ops/diffusion/rows.ts";
+import { schedulerStep as recordStep } from "../ops/diffusion/scheduler-step.ts";
 import { Recorder } from "../recorder.ts";
 import type { Storage } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
@@ -8,7 +12,6 @@ import { closeAll, openAdapters } from "../testing/devices.ts";
 import { elementwise, type SchedulerRow, schedulerStep } from "../testing/reference.ts";
 import { run } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
-import { ROW_QUADS } from "./sampling.ts";
 
 const devices = await openAdapters();
 afterAll(() => closeAll(devices));
@@ -73,7 +76,8 @@ describe.each(devices)("$name", ({ gpu }) => {
         const state = recorder.state("latents", shape);
         recorder.output(
           "denoised",
-          recorder.schedulerStep(
+          recordStep(
+            recorder,
             {
               latents: state,
               model: recorder.input("model", [branches * images, h, w, c]),
@@ -133,7 +137,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const recorder = new Recorder();
       const state = recorder.state("latents", [images, h, w, c]);
       const table = recorder.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
-      const input = recorder.modelInput(state, table, 2, "input");
+      const input = modelInput(recorder, state, table, 2, "input");
       recorder.output("y", input);
       expect(input.shape).toEqual([2 * images, h, w, c]);
       const { outputs } = await run(gpu, { recorder, storage, inputs: { latents, rows } });
@@ -151,7 +155,7 @@ describe.each(devices)("$name", ({ gpu }) => {
   test("noise wants six words an image", () => {
     const recorder = new Recorder();
     const draws = recorder.input("draws", [11], { element: "u32" });
-    expect(() => recorder.philoxNormals(draws, [2, 4, 4, 4], "noise")).toThrow(
+    expect(() => philoxNormals(recorder, draws, [2, 4, 4, 4], "noise")).toThrow(
       /noise: wants u32 \[12\], not u32 \[11\]/,
     );
   });

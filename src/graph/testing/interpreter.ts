@@ -4,15 +4,24 @@
  * Operations that work on integers or states, and those that splitting makes, are left out; they have tests of their own.
  */
 
-import { addsPerImage, channelsOf, type Operation, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
+import { addsPerImage } from "../ops/elementwise.ts";
+import type { Operation } from "../ops/table.ts";
+import { channelsOf, type Parameter, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
 import { attention, convolution, elementwise, geglu, groupNorm, softmax, upsampleNearest } from "./reference.ts";
 import type { Weights } from "./run.ts";
 
 /** Values by the tensor's id. */
 export type Values = Map<number, Float64Array | Float32Array>;
 
-/** Adds the outputs of `operations`, which run in their order, to a copy of `inputs`. Throws where one reads too early. */
-export function interpret(operations: readonly Operation[], inputs: Values, weights: Weights): Values {
+/**
+ * Adds the outputs of `operations`, which run in their order, to a copy of `inputs`. Throws where one reads too early.
+ * @param weights by name; by component and then by name, if the operations are of several
+ */
+export function interpret(
+  operations: readonly Operation[],
+  inputs: Values,
+  weights: Weights | ((component: string) => Weights),
+): Values {
   const values: Values = new Map(inputs);
   const stored = (tensor: Tensor) => {
     const known = values.get(tensor.id);
@@ -41,8 +50,9 @@ export function interpret(operations: readonly Operation[], inputs: Values, weig
     const rows = Array.from({ length: rowsOf(tensor) }, (_, row) => row * width + offset);
     return Float64Array.from(rows.flatMap((first) => [...held.subarray(first, first + channels)]));
   };
-  const weight = (parameter: { parts: readonly { name: string }[] }) =>
-    Float64Array.from(parameter.parts.flatMap(({ name }) => [...weights.get(name)!.values]));
+  const weightsOf = typeof weights === "function" ? weights : () => weights;
+  const weight = ({ component, parts }: Parameter) =>
+    Float64Array.from(parts.flatMap(({ name }) => [...weightsOf(component).get(name)!.values]));
   for (const operation of operations) values.set(operation.output.id, result(operation));
   return values;
 

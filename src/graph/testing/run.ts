@@ -3,10 +3,10 @@
 import type { Gpu } from "../../gpu/device.ts";
 import { loadParameters } from "../../memory/load.ts";
 import type { FloatType } from "../../weights/element-types.ts";
+import type { Choose } from "../choice.ts";
 import { compile } from "../plan.ts";
 import type { Recorder } from "../recorder.ts";
 import type { Parameter, Storage } from "../tensor.ts";
-import type { Choose } from "../variants.ts";
 import { tensorEntry } from "./checkpoint.ts";
 import { checkpointed, type Distribution, normals, type Random, stored } from "./values.ts";
 
@@ -21,7 +21,7 @@ export type Weights = ReadonlyMap<string, Weight>;
 
 /** Values for every parameter that was recorded; `adjust` may change them by name. */
 export function weightsFor(
-  recorder: Recorder,
+  recorder: Pick<Recorder, "parameters">,
   source: Random,
   options: Distribution & { type?: FloatType; adjust?: (name: string, values: Float32Array) => Float32Array } = {},
 ): Weights {

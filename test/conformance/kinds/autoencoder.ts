@@ -106,10 +106,10 @@ async function decodeAsPipeline(
   parameters: LoadedParameters,
   latents: Tensor,
 ): Promise<number[]> {
-  const { gpu, activations: storage } = run.bench;
+  const { gpu, activations: storage, choose } = run.bench;
   const [images, channels, height, width] = latents.shape as [number, number, number, number];
   const recorder = recordDecoder(coder, { height, width, channels }, { keepPicture: true });
-  const plan = await compile(gpu, recorder, { label: "decoder", storage, parameters });
+  const plan = await compile(gpu, recorder, { label: "decoder", storage, parameters, choose });
   writeDecoderScale(plan, coder);
   try {
     const pictures: number[] = [];

@@ -53,7 +53,7 @@ async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedF
   const { storage, activations } = bench;
   const directory = await openModelDirectory(folder);
   const { className, config } = directory.component("scheduler")!;
-  const watched = watch(await loadModel(bench.gpu, folder, { precision: storage, activations }));
+  const watched = watch(await loadModel(bench.gpu, folder, { precision: storage, activations, choose: bench.choose }));
   const unet = parseUnetConfig(directory.component("unet")!.config);
   return Object.assign(watched, { unet, scheduler: { className, config } });
 }
@@ -269,7 +269,12 @@ async function picture({ run, watched, shape, steps, pictures, check, has }: Fin
   const storage = vae.forceUpcast ? "f32" : memory.activations;
   const parameters = memory.weightSets.base.weights(component);
   const recorder = recordDecoder(vae, { height, width, channels }, { keepPicture: true });
-  const plan = await compile(run.bench.gpu, recorder, { label: "raw decoder", storage, parameters });
+  const plan = await compile(run.bench.gpu, recorder, {
+    label: "raw decoder",
+    storage,
+    parameters,
+    choose: run.bench.choose,
+  });
   writeDecoderScale(plan, vae);
   try {
     const raw: number[] = [];

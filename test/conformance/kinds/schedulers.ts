@@ -14,7 +14,9 @@ import {
   type StepRow,
 } from "../../../src/diffusion/schedulers/schedule.ts";
 import { packRow } from "../../../src/diffusion/step.ts";
-import { ROW_QUADS } from "../../../src/graph/kernels/sampling.ts";
+import { modelInput } from "../../../src/graph/ops/diffusion/model-input.ts";
+import { ROW_QUADS } from "../../../src/graph/ops/diffusion/rows.ts";
+import { schedulerStep } from "../../../src/graph/ops/diffusion/scheduler-step.ts";
 import { compile, type Plan } from "../../../src/graph/plan.ts";
 import { Recorder } from "../../../src/graph/recorder.ts";
 import type { CaseRun, Kind } from "../kind.ts";
@@ -200,8 +202,8 @@ async function planOf({ bench }: CaseRun, shape: readonly number[], plans: Map<s
   const model = g.input("model", [images, height, width, channels]);
   const noise = g.input("noise", [images, height, width, channels], { element: "f32" });
   const rows = g.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
-  g.output("scaled", g.modelInput(latents, rows, 1, "model_input"));
-  g.output("denoised", g.schedulerStep({ latents, model, noise, history, rows }, "scheduler"));
+  g.output("scaled", modelInput(g, latents, rows, 1, "model_input"));
+  g.output("denoised", schedulerStep(g, { latents, model, noise, history, rows }, "scheduler"));
   const storage = bench.activations;
   const plan = await compile(bench.gpu, g, { label: "scheduler", storage, parameters: { storage, get: () => [] } });
   plans.set(shape.join(), plan);

@@ -1,0 +1,66 @@
+/** The parameters of a plan while it is compiled: of one component, or of several that it names. */
+
+import { ownTurn } from "../../platform/turns.ts";
+import { GraphError } from "../errors.ts";
+import { type Operation, parametersOf } from "../ops/table.ts";
+import type { MatrixParameter, Parameter } from "../tensor.ts";
+import { type ParameterBuffers, type TransformedForm, withoutTransformed } from "../weights.ts";
+import type { TransformedMatrix } from "./layout.ts";
+import { componentOf, type PlanWeights } from "./target.ts";
+
+/** Buffers of all parameters of a plan: of one component, or of several by their names. */
+export type PlanParameters = ParameterBuffers | ReadonlyMap<string, ParameterBuffers>;
+
+export class ParameterSet {
+  readonly #parameters: PlanParameters;
+  readonly #transformed = new Map<MatrixParameter, Map<TransformedForm, GPUTexture>>();
+
+  /** @throws GraphError if `operations` use parameters of several components, and `parameters` are those of one */
+  constructor(parameters: PlanParameters, operations: readonly Operation[]) {
+    this.#parameters = parameters;
+    const used = new Set(operations.flatMap(parametersOf).map(({ component }) => component));
+    if (!isByComponent(parameters) && used.size > 1) {
+      throw new GraphError(`parameters of ${[...used].join(" and ")} need buffers by component`);
+    }
+  }
+
+  /** The buffers of the component that a parameter belongs to. */
+  of({ component }: Parameter): ParameterBuffers {
+    const parameters = this.#parameters;
+    return isByComponent(parameters) ? componentOf(parameters, component) : parameters;
+  }
+
+  hasTransformed(matrix: MatrixParameter, form: TransformedForm): boolean {
+    return this.of(matrix).transformed!.has(matrix, form);
+  }
+
+  /** Makes the transformed weights that are not there yet. */
+  async transform(matrices: readonly TransformedMatrix[]): Promise<void> {
+    for (const { matrix, form } of matrices) {
+      const forms = this.#transformed.get(matrix) ?? new Map<TransformedForm, GPUTexture>();
+      this.#transformed.set(matrix, forms);
+      forms.set(form, await this.of(matrix).transformed!.get(matrix, form));
+      await ownTurn(); // those of a run's own weights are made here
+    }
+  }
+
+  transformed(matrix: MatrixParameter, form: TransformedForm): GPUTexture {
+    return this.#transformed.get(matrix)!.get(form)!;
+  }
+}
+
+function isByComponent(parameters: PlanParameters): parameters is ReadonlyMap<string, ParameterBuffers> {
+  return parameters instanceof Map;
+}
+
+/** How the parameters are stored. */
+export function storageOf(parameters: PlanParameters): PlanWeights {
+  if (!isByComponent(parameters)) return parameters.storage;
+  return new Map([...parameters].map(([name, { storage }]) => [name, storage]));
+}
+
+/** The same parameters without transformed forms. */
+export function untransformed(parameters: PlanParameters): PlanParameters {
+  if (!isByComponent(parameters)) return withoutTransformed(parameters);
+  return new Map([...parameters].map(([name, buffers]) => [name, withoutTransformed(buffers)]));
+}

@@ -1,0 +1,311 @@
+/**
+ * Jobs: runs that were admitted, from waiting in line to the end of their log's retention.
+ *
+ * A store wraps one run. `submit` admits an input or refuses it; what the run yields goes into the job's log
+ * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. What the run is,
+ * and how events reach a client, is not known here.
+ *
+ * A job stops early in three ways, each told to its run through the signal and to its watchers as the last entry at
+ * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
+ * come back within the grace period (`AbortError`), unless it was submitted detached. The place on the device is free
+ * when the run itself has returned.
+ *
+ * Two names say whose a job is. Its *owner* says who may see it (`visible.ts`): ids and idempotency keys are an owner's
+ * own, and what another has is as if it were not there. Its *client* says against whom it counts: clients take turns in
+ * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { Account } from "./account.ts";
+import { bytesOf } from "./bytes-of.ts";
+import { Directory } from "./directory.ts";
+import {
+  type Job,
+  type JobHost,
+  type JobLimits,
+  type JobListener,
+  type JobState,
+  StoredJob,
+  type SubmitOptions,
+} from "./job.ts";
+import { JobError } from "./job-errors.ts";
+import type { LogLimits } from "./job-log.ts";
+import { Line, type LineLimits } from "./line.ts";
+import { Retention, type RetentionLimits } from "./retention.ts";
+import type { AnyRun } from "./run.ts";
+import type { Viewer } from "./visible.ts";
+
+export interface Jobs<Input, Event> {
+  /**
+   * Admits an input: the job runs at once or waits in line.
+   * @throws JobError `queue-full`, `draining`, `id-in-use`, `key-reused`
+   */
+  submit(input: Input, options?: SubmitOptions): Job<Input, Event>;
+  /** The job that `viewer` knows by this id, if `visible` says that it may; its own before one without an owner. */
+  get(id: string, viewer?: Viewer): Job<Input, Event> | undefined;
+  /** @throws JobError `not-found`, or `log-gone` for one that was there */
+  find(id: string, viewer?: Viewer): Job<Input, Event>;
+  /** Every job that is waiting, running, or still held after its end; oldest first. */
+  list(): Job<Input, Event>[];
+  /** Bytes held by all jobs: their inputs and their logs. */
+  readonly bytes: number;
+  /** Jobs in each state among those held. */
+  counts(): Record<JobState, number>;
+  /** Calls `listener` at each change, until the function it returns is called. */
+  observe(listener: JobListener<Input, Event>): () => void;
+  /**
+   * Takes no more jobs and settles when none is left. After `graceMs` those left are handed back: they end with a
+   * `JobError` `draining`, which tells their clients to ask again, and a run that does not stop is waited for no longer
+   * than 2 s.
+   */
+  drain(graceMs?: number): Promise<void>;
+}
+
+export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
+  /** Jobs that run at once. Default: any number. */
+  readonly concurrency?: number;
+  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
+  readonly slotOf?: (event: Event) => string | undefined;
+  /** What waits and what is held is entered here. */
+  readonly account?: Account;
+  /** Told of what a listener has thrown. */
+  readonly onError?: (error: unknown) => void;
+  /** Makes the event that tells a job that has to wait its place in the line, and again when it changes. Default: none. */
+  readonly queuedEvent?: (position: number) => Event;
+}
+
+export const JOB_DEFAULTS = {
+  concurrency: Number.POSITIVE_INFINITY,
+  maxQueued: 128,
+  maxQueuedBytes: 256 * 2 ** 20,
+  deadlineMs: Number.POSITIVE_INFINITY,
+  graceMs: 0,
+  retentionMs: 60_000,
+  retainedBytes: 256 * 2 ** 20,
+  retainedJobs: 1024,
+  log: {} as Partial<LogLimits>,
+};
+
+/** Seconds; what a refused client is told to wait, at least and at most. */
+const RETRY_AFTER = { min: 1, max: 60 };
+/** Seconds after which another process has probably taken over. */
+const RESTART_SECONDS = 5;
+/** Milliseconds that a run has to return once it was handed back. */
+const RETURN_MS = 2_000;
+/** `setTimeout` takes no more. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Which events a newer one of their kind makes worthless. */
+export function slotOf(event: unknown): string | undefined {
+  const type = (event as { type?: unknown } | null | undefined)?.type;
+  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+}
+
+export function createJobs<Input, Event>(
+  run: AnyRun<Input, Event>,
+  options: JobsOptions<Event> = {},
+): Jobs<Input, Event> {
+  return new JobStore(run, options);
+}
+
+class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event> {
+  readonly #run: AnyRun<Input, Event>;
+  readonly #options: JobsOptions<Event>;
+  readonly #limits: typeof JOB_DEFAULTS;
+  readonly #slotOf: (event: Event) => string | undefined;
+  /** Every job that is held. */
+  readonly #jobs = new Set<StoredJob<Input, Event>>();
+  readonly #directory = new Directory<StoredJob<Input, Event>>();
+  readonly #line: Line<StoredJob<Input, Event>>;
+  readonly #retention: Retention<StoredJob<Input, Event>>;
+  readonly #listeners = new Set<JobListener<Input, Event>>();
+  #running = 0;
+  #isDraining = false;
+  /** Called when nothing runs or waits. */
+  #onIdle: (() => void) | undefined;
+  /** A run's usual length in ms, as a moving average, to tell refused clients when to come back. */
+  #usualMs = 1_000;
+
+  constructor(run: AnyRun<Input, Event>, options: JobsOptions<Event>) {
+    this.#run = run;
+    this.#options = options;
+    this.#limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
+    this.#slotOf = options.slotOf ?? slotOf;
+    this.#line = new Line(this.#limits);
+    this.#retention = new Retention(this.#limits, (job) => this.#forget(job));
+    options.account?.enter("waiting", () => this.#sum((job) => (job.endedAt === undefined ? job.inputBytes : 0)));
+    options.account?.enter("logs", () => this.#sum((job) => (job.endedAt === undefined ? job.log.bytes : job.bytes)));
+  }
+
+  submit(input: Input, options: SubmitOptions = {}): Job<Input, Event> {
+    const { id, owner, client, idempotencyKey } = options;
+    const answered = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, owner);
+    // One that failed or was cancelled is no answer to somebody who asks again.
+    if (answered !== undefined && answered.state !== "failed" && answered.state !== "cancelled") {
+      if (isSameInput(answered.asked, input)) return answered;
+      throw new JobError("key-reused", "This idempotency key was used with another input");
+    }
+    const namesake = id === undefined ? undefined : this.#directory.own(id, owner);
+    if (namesake !== undefined && namesake.endedAt === undefined) {
+      if (isSameInput(namesake.asked, input)) return namesake;
+      throw new JobError("id-in-use", "A job with this request_id exists; choose another");
+    }
+    if (this.#isDraining) throw stopping();
+    this.#checkRoom(client, bytesOf(input));
+    if (namesake !== undefined) this.#forget(namesake);
+    const job = new StoredJob(this, input, options, this.#limits);
+    this.#jobs.add(job);
+    this.#directory.add(job);
+    this.tell(job, "submitted");
+    this.#line.push(job);
+    job.heedSignal();
+    this.pump();
+    return job;
+  }
+
+  get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
+    return this.#directory.seen(id, viewer);
+  }
+
+  find(id: string, viewer?: Viewer): Job<Input, Event> {
+    const job = this.#directory.seen(id, viewer);
+    if (job !== undefined) return job;
+    if (this.#directory.wasSeen(id, viewer)) {
+      throw new JobError("log-gone", "This job has ended and its log is no longer held");
+    }
+    throw new JobError("not-found", "There is no such job");
+  }
+
+  list(): Job<Input, Event>[] {
+    return [...this.#jobs];
+  }
+
+  get bytes(): number {
+    return this.#sum(({ bytes }) => bytes);
+  }
+
+  counts(): Record<JobState, number> {
+    const counts = { queued: 0, running: 0, completed: 0, failed: 0, cancelled: 0 };
+    for (const { state } of this.#jobs) counts[state]++;
+    return counts;
+  }
+
+  observe(listener: JobListener<Input, Event>): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async drain(graceMs = Number.POSITIVE_INFINITY): Promise<void> {
+    this.#isDraining = true;
+    if (this.#isIdle()) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      const handBack = () => {
+        for (const job of this.#jobs) job.cancel(stopping());
+        timer = setTimeout(resolve, RETURN_MS);
+      };
+      timer = setTimeout(handBack, Math.min(graceMs, LONGEST_TIMER));
+    });
+    clearTimeout(timer);
+  }
+
+  positionOf(job: StoredJob<Input, Event>): number {
+    return this.#line.position(job);
+  }
+
+  leaveLine(job: StoredJob<Input, Event>): boolean {
+    return this.#line.remove(job);
+  }
+
+  retain(job: StoredJob<Input, Event>): void {
+    this.#retention.retain(job);
+  }
+
+  readonly tell: JobListener<Input, Event> = (...change) => {
+    for (const listener of this.#listeners) {
+      try {
+        listener(...change);
+      } catch (error) {
+        // Whoever looks on must not stop a job, nor the process.
+        this.#options.onError?.(error);
+      }
+    }
+  };
+
+  pump(): void {
+    while (this.#running < this.#limits.concurrency) {
+      const next = this.#line.shift();
+      if (next === undefined) break;
+      void this.#start(next);
+    }
+    this.#announcePositions();
+    if (this.#isIdle()) this.#onIdle?.();
+  }
+
+  async #start(job: StoredJob<Input, Event>): Promise<void> {
+    this.#running++;
+    const begun = performance.now();
+    await job.start(this.#run, this.#slotOf);
+    this.#running--;
+    this.#usualMs += (performance.now() - begun - this.#usualMs) / 4;
+    this.pump();
+  }
+
+  #announcePositions(): void {
+    const { queuedEvent } = this.#options;
+    if (queuedEvent === undefined) return;
+    let position = 0;
+    for (const job of this.#line) {
+      if (job.announced !== position) job.log.append(queuedEvent(position), { slot: "queued" });
+      job.announced = position++;
+    }
+  }
+
+  #isIdle(): boolean {
+    return this.#running === 0 && this.#line.length === 0;
+  }
+
+  #checkRoom(client: string | undefined, inputBytes: number): void {
+    if (this.#running < this.#limits.concurrency) return;
+    const refusal = this.#line.refusal(client, inputBytes);
+    if (refusal !== undefined) throw new JobError("queue-full", refusal, this.#retryAfter());
+  }
+
+  #retryAfter(): number {
+    const seconds = Math.ceil(((this.#line.length + 1) * this.#usualMs) / this.#limits.concurrency / 1000);
+    return Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
+  }
+
+  /** Forgets a job that has ended. */
+  #forget(job: StoredJob<Input, Event>): void {
+    this.#retention.release(job);
+    this.#jobs.delete(job);
+    this.#directory.remove(job);
+    job.log.clear();
+  }
+
+  #sum(bytes: (job: StoredJob<Input, Event>) => number): number {
+    let sum = 0;
+    for (const job of this.#jobs) sum += bytes(job);
+    return sum;
+  }
+}
+
+const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
+
+/** Fields that name a request and do not change what it asks. */
+const NAMES = new Set(["request_id", "input_id"]);
+
+/** Whether two inputs ask the same. */
+function isSameInput(one: unknown, other: unknown): boolean {
+  const asked = (input: unknown) =>
+    typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype
+      ? Object.fromEntries(Object.entries(input).filter(([name, value]) => !NAMES.has(name) && value !== undefined))
+      : input;
+  return isDeepStrictEqual(asked(one), asked(other));
+}
+
+/** Options that were given as undefined are not given. */
+function withoutUndefined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}

@@ -1,0 +1,156 @@
+import SwaggerParser from "@apidevtools/swagger-parser";
+import { createParser } from "eventsource-parser";
+import { afterEach, describe, expect, it } from "vitest";
+import { encodePicture } from "../../src/image/encode.ts";
+import { gradient, gradientRun } from "../../test/gradient-run.ts";
+import { type AppOptions, createApp } from "../app.ts";
+import { createAuthenticator } from "../gate/auth.ts";
+import { type Listening, listen } from "../http/listen.ts";
+import { createMetrics } from "../observe/metrics.ts";
+
+const open: Listening[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((server) => server.close()));
+});
+
+const MODEL = { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10, countTokens: () => 3 };
+
+function appOf(options: Partial<AppOptions> = {}) {
+  return createApp({
+    run: gradientRun(),
+    health: () => ({ version: "1.2.3" }),
+    model: MODEL,
+    metrics: createMetrics(),
+    ...options,
+  });
+}
+
+async function serving(options: Partial<AppOptions> = {}) {
+  const server = await listen(appOf(options), 0, "127.0.0.1");
+  open.push(server);
+  return server.url;
+}
+
+const secured = () => ({
+  authenticator: createAuthenticator({
+    keys: [{ name: "a", key: "k" }],
+    tokenSecret: "0123456789abcdef0123456789abcdef",
+  }),
+});
+
+describe("GET /openapi.json", () => {
+  it("is valid OpenAPI 3.1, with and without credentials", async () => {
+    for (const gate of [undefined, secured()]) {
+      const url = await serving({ gate });
+      const document = await (await fetch(`${url}/openapi.json`)).json();
+      // biome-ignore lint/suspicious/noExplicitAny: the validator's own type
+      const api: any = await SwaggerParser.validate(document as never);
+      expect(api.openapi).toBe("3.1.0");
+      expect(api.info.version).toBe("1.2.3");
+      const { required, properties } = api.components.schemas.Generation;
+      expect(required).toEqual(["prompt"]);
+      expect(properties.num_inference_steps).toMatchObject({ type: "integer", minimum: 1, maximum: 200 });
+      expect(api.paths["/"].post.security).toEqual(gate && [{ key: [] }]);
+    }
+  });
+
+  it("describes every route there is", () => {
+    const app = appOf();
+    const there = new Set(
+      app.routes
+        .filter(({ method, path }) => method !== "ALL" && !path.includes("*") && !path.startsWith("/playground/"))
+        .filter(({ path }) => path !== "/favicon.ico")
+        .map(({ method, path }) => `${method} ${path.replace(/\{[^}]*\}/g, "").replace(/:(\w+)/g, "{$1}")}`),
+    );
+    const described = new Set(app.routeTable.descriptions.map(({ method, path }) => `${method} ${path}`));
+    expect([...there].sort()).toEqual([...described].sort());
+  });
+
+  it("says where the server is, if it was told", async () => {
+    const servers = async (publicUrl?: string) =>
+      ((await (await appOf({ gate: { publicUrl } }).request("/openapi.json")).json()) as { servers?: unknown }).servers;
+    expect(await servers("https://pictures.example/base/")).toEqual([{ url: "https://pictures.example/base" }]);
+    expect(await servers("https://pictures.example")).toEqual([{ url: "https://pictures.example" }]);
+    expect(await servers()).toBeUndefined();
+  });
+
+  it("leaves out what a server does not have", async () => {
+    const url = await serving({ model: undefined, metrics: undefined });
+    const { paths } = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: object };
+    expect(Object.keys(paths)).not.toContain("/v1/images/generations");
+    expect(Object.keys(paths)).not.toContain("/metrics");
+    expect(Object.keys(paths)).toContain("/stream");
+  });
+});
+
+describe("every route that is described", () => {
+  it("answers with a status and a body that are described", async () => {
+    const url = await serving({ gate: secured() });
+    const authorization = { authorization: "Bearer k" };
+    const generation = JSON.stringify({ prompt: "x", request_id: "known" });
+    await (await fetch(`${url}/stream`, { method: "POST", headers: authorization, body: generation })).text();
+    const form = new FormData();
+    const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
+    form.set("image", new Blob([Buffer.from(bytes)]), "a.png");
+    form.set("prompt", "x");
+    const bodies: Record<string, string | FormData> = {
+      Generation: '{"prompt":"x"}',
+      Update: '{"prompt":"y"}',
+      TokenRequest: "{}",
+      ImageGeneration: '{"prompt":"x"}',
+      ImageEdit: form,
+    };
+    for (const { method, path, about } of appOf().routeTable.descriptions) {
+      const { answers, body } = about;
+      const where = `${method} ${path}`;
+      const address = path.replace("{job}", "known").replace("{id}", "known").replace("{app}", "a/b");
+      const query = where === "GET /stream" ? "?prompt=x" : "";
+      const response = await fetch(url + address + query, {
+        method,
+        headers: authorization,
+        body: body && bodies[body.schema.name],
+      });
+      const text = await response.text();
+      const described = answers[response.status];
+      expect(described, `${where} answered ${response.status}: ${text.slice(0, 200)}`).toBeDefined();
+      if (described?.schema === undefined) continue;
+      const type = response.headers.get("content-type") ?? "";
+      expect(type, where).toContain(described.type ?? "application/json");
+      const values: unknown[] = [];
+      if (type.includes("event-stream")) {
+        createParser({ onEvent: ({ data }) => values.push(JSON.parse(data)) }).feed(text);
+        expect(values.length, where).toBeGreaterThan(0);
+      } else values.push(JSON.parse(text));
+      for (const value of values) {
+        const checked = described.schema.schema.safeParse(value);
+        expect(checked.error?.issues, where).toBeUndefined();
+      }
+    }
+  });
+
+  it("asks for a credential where it says so, and only there", async () => {
+    const url = await serving({ gate: secured() });
+    for (const { method, path, scope } of appOf().routeTable.descriptions) {
+      const address = path.replace(/\{\w+\}/g, "x");
+      const response = await fetch(url + address, { method });
+      await response.body?.cancel();
+      expect(response.status === 401, `${method} ${path} answered ${response.status}`).toBe(scope !== "open");
+    }
+  });
+});
+
+describe("GET /docs", () => {
+  it("shows every route, without scripts or anything from elsewhere", async () => {
+    const url = await serving();
+    const response = await fetch(`${url}/docs`);
+    const page = await response.text();
+    for (const { path } of appOf().routeTable.descriptions) expect(page).toContain(path);
+    expect(page).toContain("num_inference_steps");
+    expect(page).not.toMatch(/<script|src=|https?:\/\//);
+    const policy = response.headers.get("content-security-policy");
+    expect(policy).toContain("default-src 'none'");
+    const style = /<style>(.*?)<\/style>/s.exec(page)![1]!;
+    const hash = Buffer.from(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(style))).toString("base64");
+    expect(policy).toContain(hash);
+  });
+});

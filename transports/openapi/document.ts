@@ -1,0 +1,118 @@
+/**
+ * `GET /openapi.json`: the routes of this server, described (OpenAPI 3.1). Bodies are derived from the zod schemas that
+ * check them, so that document and server cannot differ; answers are schemas too, which the tests hold the answers to.
+ */
+import { z } from "zod";
+import { LIMITS } from "../../src/engine/request.ts";
+import type { RouteDescription } from "../route.ts";
+import type { Json, NamedSchema } from "./describe.ts";
+
+export interface DocumentOptions {
+  readonly version: string;
+  /** Whether credentials are asked for. */
+  readonly secured: boolean;
+  readonly routes: readonly RouteDescription[];
+  /** Where browsers find the server; left out: where they have found the document. */
+  readonly publicUrl?: URL;
+}
+
+/** The document, as JSON. */
+export function openapiDocument({ version, secured, routes, publicUrl }: DocumentOptions): Json {
+  const paths: Record<string, Json> = {};
+  for (const route of routes) {
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation(route, secured) };
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Daguerre",
+      version,
+      description: "Diffusion over HTTP: pictures while they form. Events and limits are told in the README.",
+      license: { name: "MIT", identifier: "MIT" },
+    },
+    ...(publicUrl && { servers: [{ url: `${publicUrl.origin}${publicUrl.pathname}`.replace(/\/+$/, "") }] }),
+    paths,
+    components: {
+      schemas: schemasOf(routes),
+      ...(secured && {
+        securitySchemes: { key: { type: "http", scheme: "bearer", description: "a key, or a token for browsers" } },
+      }),
+    },
+  };
+}
+
+function operation({ about, scope }: RouteDescription, secured: boolean): Json {
+  const { tag, summary, parameters, body, answers } = about;
+  return {
+    tags: [tag],
+    summary,
+    ...(parameters && { parameters }),
+    ...(body && {
+      requestBody: {
+        required: body.optional !== true,
+        content: { [body.type ?? "application/json"]: { schema: reference(body.schema) } },
+      },
+    }),
+    responses: mapValues(answers, ({ description, schema, type = "application/json", or }) => ({
+      description,
+      ...((schema ?? (type !== "application/json" ? type : undefined)) !== undefined && {
+        content: {
+          [type]: { schema: schema === undefined ? { type: "string" } : reference(schema) },
+          ...(or && { [or.type]: { schema: reference(or.schema) } }),
+        },
+      }),
+    })),
+    ...(secured && scope !== "open" && { security: [{ key: [] }] }),
+  };
+}
+
+const reference = ({ name }: NamedSchema): Json => ({ $ref: `#/components/schemas/${name}` });
+
+function mapValues<T extends object>(object: T, change: (value: T[keyof T]) => unknown): Json {
+  return Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value as T[keyof T])]));
+}
+
+/** Every schema that a route refers to: bodies first, then answers. */
+function schemasOf(routes: readonly RouteDescription[]): Json {
+  const schemas: Json = {};
+  for (const { about } of routes)
+    if (about.body !== undefined) schemas[about.body.schema.name] ??= bodyOf(about.body.schema);
+  for (const { about } of routes) {
+    for (const { schema, or } of Object.values(about.answers)) {
+      for (const named of [schema, or?.schema]) {
+        if (named !== undefined) schemas[named.name] ??= jsonSchema(named.schema, "output");
+      }
+    }
+  }
+  return schemas;
+}
+
+/** What JSON Schema cannot say of our schemas, said by hand: bytes, and numbers beyond 2^53. */
+const BY_HAND: Readonly<Record<string, Json>> = {
+  seed: {
+    anyOf: [
+      { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
+      { type: "string", pattern: "^\\d{1,20}$", description: `decimal, up to ${LIMITS.seed}` },
+    ],
+  },
+  image: {
+    type: "string",
+    description: "the picture to start from, as a data URI (data:image/png;base64,…), or its base64 alone",
+  },
+  image_url: { type: "string", description: "fal's name for image; addresses are not fetched" },
+};
+
+function bodyOf({ schema, byHand }: NamedSchema): Json {
+  const made = jsonSchema(schema, "input");
+  const properties = made.properties as Json | undefined;
+  for (const [name, instead] of Object.entries({ ...BY_HAND, ...byHand })) {
+    if (properties !== undefined && name in properties) properties[name] = instead;
+  }
+  return made;
+}
+
+function jsonSchema(schema: z.ZodType, io: "input" | "output"): Json {
+  const made = z.toJSONSchema(schema, { io, unrepresentable: "any" }) as Json;
+  delete made.$schema;
+  return made;
+}

@@ -1,0 +1,93 @@
+/** Requests that wait in a session, and the bytes that the session holds on its client's account. */
+import type { Account, Hold } from "../../src/jobs/account.ts";
+
+export interface WaitingRequest<Input> {
+  readonly requestId: string;
+  readonly input: Input;
+  readonly bytes: number;
+}
+
+/** Bytes of a session besides its requests. */
+const SESSION_BYTES = 16 * 1024;
+/** Bytes of requests that wait in a session, at most; a single one may be larger. */
+const MAX_WAITING_BYTES = 64 * 2 ** 20;
+
+/** The oldest comes first. What runs is counted by its job. */
+export class WaitingRequests<Input> {
+  readonly #requests: WaitingRequest<Input>[] = [];
+  readonly #hold: Hold;
+  /** Bytes of the fields that lie under later requests. */
+  #defaultsBytes = 0;
+
+  constructor(account: Account, client: string) {
+    this.#hold = account.open("sessions", client);
+    this.#recount();
+  }
+
+  get size(): number {
+    return this.#requests.length;
+  }
+
+  get ids(): readonly string[] {
+    return this.#requests.map(({ requestId }) => requestId);
+  }
+
+  /** False: the account has no room for it. */
+  push(request: WaitingRequest<Input>): boolean {
+    if (!this.#hold.resize(this.#bytesWith(request.bytes))) return false;
+    this.#requests.push(request);
+    return true;
+  }
+
+  shift(): WaitingRequest<Input> | undefined {
+    const first = this.#requests.shift();
+    this.#recount();
+    return first;
+  }
+
+  /** Whether it was there. */
+  remove(requestId: string | undefined): boolean {
+    const at = this.#requests.findIndex((request) => request.requestId === requestId);
+    if (at < 0) return false;
+    this.#requests.splice(at, 1);
+    this.#recount();
+    return true;
+  }
+
+  clear(): void {
+    this.#requests.length = 0;
+    this.#recount();
+  }
+
+  /** Whether there are more than `buffering`, or more bytes than may wait. */
+  isCrowded(buffering: number): boolean {
+    return this.size > buffering || this.#bytes() > MAX_WAITING_BYTES;
+  }
+
+  /** False: the account has no room for fields of so many bytes. */
+  keepDefaults(bytes: number): boolean {
+    const before = this.#defaultsBytes;
+    this.#defaultsBytes = bytes;
+    if (this.#recount()) return true;
+    this.#defaultsBytes = before;
+    return false;
+  }
+
+  /** The session has ended. */
+  release(): void {
+    this.#requests.length = 0;
+    this.#hold.release();
+  }
+
+  #bytes(): number {
+    return this.#requests.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  #bytesWith(more: number): number {
+    return SESSION_BYTES + this.#defaultsBytes + this.#bytes() + more;
+  }
+
+  #recount(): boolean {
+    return this.#hold.resize(this.#bytesWith(0));
+  }
+}

@@ -1,0 +1,151 @@
+/** What a server says of itself: its page, its health, its figures, its routes. */
+import type { Context, Handler } from "hono";
+import { z } from "zod";
+import type { Metrics } from "./observe/metrics.ts";
+import { CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
+import { openapiDocument } from "./openapi/document.ts";
+import { docsPage } from "./openapi/page.ts";
+import { playgroundHandlers } from "./playground.ts";
+import type { Route, RouteDescription } from "./route.ts";
+
+export interface ServerRoutesOptions {
+  readonly health: () => Record<string, unknown>;
+  /** Why no work is taken at this moment; undefined when it is. */
+  readonly unready: () => string | undefined;
+  readonly metrics?: Metrics;
+  /** Whether credentials are asked for. */
+  readonly secured: boolean;
+  /** Every route of the app; asked when there are all of them. */
+  readonly descriptions: () => readonly RouteDescription[];
+  readonly publicUrl?: URL;
+  /** The address that a client has asked for. */
+  readonly addressOf: (c: Context) => URL;
+}
+
+const HEALTH: NamedSchema = { name: "Health", schema: z.looseObject({ status: z.literal("ok") }) };
+const READY: NamedSchema = {
+  name: "Ready",
+  schema: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
+};
+
+export function serverRoutes(options: ServerRoutesOptions): Route[] {
+  return [...pageRoutes(options), ...stateRoutes(options), ...documentRoutes(options)];
+}
+
+/** Browsers get the page, where it is built; curl gets words. */
+function pageRoutes({ addressOf, descriptions }: ServerRoutesOptions): Route[] {
+  const { page, asset } = playgroundHandlers();
+  return [
+    {
+      method: "GET",
+      path: "/",
+      scope: "open",
+      about: {
+        tag: "server",
+        summary: "The playground for browsers, a few words for others",
+        answers: { 200: { description: "a page, or text", type: "text/html" } },
+      },
+      handlers: [page, (c) => c.text(hello(addressOf(c), descriptions()))],
+    },
+    { method: "GET", path: "/playground/:file", scope: "open", handlers: [asset] },
+    // Every browser asks for it.
+    { method: "GET", path: "/favicon.ico", scope: "open", handlers: [(c) => c.notFound()] },
+  ];
+}
+
+function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[] {
+  const ready: Handler = (c) => {
+    const reason = unready();
+    return reason === undefined ? c.json({ status: "ready" }) : c.json({ status: "unready", reason }, 503);
+  };
+  const routes: Route[] = [
+    {
+      method: "GET",
+      path: "/health",
+      scope: "open",
+      about: {
+        tag: "server",
+        summary: "What runs here",
+        answers: { 200: { description: "version, adapter, model", schema: HEALTH } },
+      },
+      handlers: [(c) => c.json({ status: "ok", ...health() })],
+    },
+    {
+      method: "GET",
+      path: "/ready",
+      scope: "open",
+      about: {
+        tag: "server",
+        summary: "Whether a picture could be made now",
+        answers: { 200: { description: "yes", schema: READY }, 503: { description: "no, and why", schema: READY } },
+      },
+      handlers: [ready],
+    },
+  ];
+  if (metrics === undefined) {
+    return [...routes, { method: "GET", path: "/metrics", scope: "metrics", handlers: [(c) => c.notFound()] }];
+  }
+  return [
+    ...routes,
+    {
+      method: "GET",
+      path: "/metrics",
+      scope: "metrics",
+      about: {
+        tag: "server",
+        summary: "Figures for Prometheus",
+        answers: { 200: { description: "text exposition format", type: "text/plain" }, ...CREDENTIAL },
+      },
+      handlers: [metrics.route],
+    },
+  ];
+}
+
+function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRoutesOptions): Route[] {
+  const document = () => {
+    const version = String(health().version ?? "0.0.0");
+    return openapiDocument({ version, secured, routes: descriptions(), publicUrl });
+  };
+  let text: string | undefined;
+  const page = docsPage(document);
+  return [
+    {
+      method: "GET",
+      path: "/openapi.json",
+      scope: "open",
+      about: { tag: "server", summary: "This document", answers: { 200: { description: "OpenAPI 3.1" } } },
+      handlers: [
+        (c) => {
+          text ??= JSON.stringify(document());
+          return c.body(text, 200, { "Content-Type": "application/json" });
+        },
+      ],
+    },
+    {
+      method: "GET",
+      path: "/docs",
+      scope: "open",
+      about: {
+        tag: "server",
+        summary: "This document as a page",
+        answers: { 200: { description: "a page", type: "text/html" } },
+      },
+      handlers: [page],
+    },
+  ];
+}
+
+/** @param address where the app is, whatever it is mounted below */
+function hello(address: URL, routes: readonly RouteDescription[]): string {
+  const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
+  const lines = routes
+    .filter(({ about }) => about.tag === "pictures" || about.tag === "jobs")
+    .map(({ method, path, about }) => `${method.padEnd(7)}${path.padEnd(15)} ${about.summary}\n`);
+  return `Daguerre is up. Watch a picture develop:
+
+  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+
+${lines.join("")}
+All routes: ${origin}/docs
+`;
+}

@@ -1,0 +1,83 @@
+/** Readers of a job's log for the client of one request. */
+import type { Context } from "hono";
+import { JobError } from "../../src/jobs/job-errors.ts";
+import type { JobLog, LogReader } from "../../src/jobs/job-log.ts";
+import type { Job } from "../../src/jobs/jobs.ts";
+
+/** Milliseconds; how long a silence lasts makes no difference here. */
+const QUIET_MS = 60_000;
+
+type WatchOptions = Parameters<Job<unknown, unknown>["watch"]>[0];
+
+/** How a job is watched by a client that is shown no previews: they need not be made for it. */
+export const NO_PREVIEWS: WatchOptions = { wants: (slot) => slot !== "preview" };
+
+/** A reader that leaves when the client does. Close it when done. */
+export function watchFor<Event>(c: Context, job: Job<unknown, Event>, options?: WatchOptions): LogReader<Event> {
+  const client = c.req.raw.signal;
+  const reader = job.watch(options);
+  const close = () => {
+    client.removeEventListener("abort", close);
+    reader.close();
+  };
+  if (client.aborted) reader.close();
+  else client.addEventListener("abort", close, { once: true });
+  return {
+    get position() {
+      return reader.position;
+    },
+    next: (withinMs) => reader.next(withinMs),
+    wake: () => reader.wake(),
+    close,
+  };
+}
+
+/**
+ * The result of a job: its `result` event, or its last one where it has none; undefined when there was none, or the reader
+ * was closed before. Closes the reader.
+ *
+ * @throws what the run has thrown; JobError `log-gone`
+ */
+export async function resultOf<Event>(reader: LogReader<Event>): Promise<Event | undefined> {
+  let result: Event | undefined;
+  try {
+    for (;;) {
+      const read = await reader.next(QUIET_MS);
+      if (read === "quiet") continue;
+      if (read === "ended") return result;
+      if (read === "lost") throw new JobError("log-gone", "Events of this job are no longer held");
+      if ("error" in read) throw read.error;
+      if (!isResult(result)) result = read.event;
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+function isResult(event: unknown): boolean {
+  return (event as { type?: unknown } | null | undefined)?.type === "result";
+}
+
+/**
+ * What a job failed with before it had said a word, if it does so in time; so its client can be answered with a status.
+ *
+ * @param isWord whether an event is one; left out: every event is
+ */
+export async function earlyFailure<Event>(
+  log: JobLog<Event>,
+  withinMs: number,
+  isWord: (event: Event) => boolean = () => true,
+): Promise<{ readonly error: unknown } | undefined> {
+  const until = performance.now() + withinMs;
+  const ear = log.read();
+  try {
+    for (;;) {
+      const read = await ear.next(Math.max(0, until - performance.now()));
+      if (typeof read === "string") return undefined;
+      if ("error" in read) return read;
+      if (isWord(read.event)) return undefined;
+    }
+  } finally {
+    ear.close();
+  }
+}

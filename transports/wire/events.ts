@@ -1,0 +1,60 @@
+/**
+ * The events of a run as they travel in JSON: those of `src/engine/events.ts`, their pictures encoded, each with the ids of
+ * its request; and `error`, which a run throws. Documents and the page's types follow from these schemas. What makes an
+ * event of this form is in `wire.ts`, for the runs of others as well.
+ */
+import { z } from "zod";
+import {
+  previewEventSchema,
+  progressEventSchema,
+  queuedEventSchema,
+  resultEventSchema,
+} from "../../src/engine/events.ts";
+
+/** An encoded picture. msgpack has its bytes as `content` in place of `url`. */
+const pictureSchema = z.object({
+  url: z.string().describe("a data URI"),
+  content_type: z.enum(["image/jpeg", "image/png", "image/webp"]),
+  width: z.int(),
+  height: z.int(),
+});
+
+const ids = { request_id: z.string(), input_id: z.string().optional() };
+const seed = z.union([z.int(), z.string()]).describe("a decimal string where it is too large for a number");
+
+const faultSchema = z.object({ loc: z.array(z.union([z.string(), z.int()])), msg: z.string(), type: z.string() });
+/** Why something failed: a sentence, or the fields at fault. */
+export const detailSchema = z.union([z.string(), z.array(faultSchema)]);
+
+const { type: preview, picture: _, ...previewFields } = previewEventSchema.shape;
+const { type: result, pictures: __, seed: ___, ...resultFields } = resultEventSchema.shape;
+
+/** The finished picture: a `result` event without its type. */
+export const resultSchema = z.object({
+  image: pictureSchema,
+  images: z.array(pictureSchema),
+  seed,
+  ...resultFields,
+  ...ids,
+});
+
+export const wireEventSchema = z.discriminatedUnion("type", [
+  queuedEventSchema.extend(ids),
+  progressEventSchema.extend(ids),
+  z.object({ type: preview, image: pictureSchema, ...previewFields, ...ids }),
+  z.object({ type: result, ...resultSchema.shape }),
+  z.object({
+    type: z.literal("error"),
+    detail: detailSchema,
+    status: z.int(),
+    retry_after: z.number().optional().describe("seconds after which the same request may succeed"),
+    ...ids,
+  }),
+]);
+
+/** An event of one of our runs on the wire. */
+export type WireRunEvent = Readonly<z.infer<typeof wireEventSchema>>;
+/** One of them. */
+export type WireEventOf<Type extends WireRunEvent["type"]> = Extract<WireRunEvent, { type: Type }>;
+/** One fault of a request; `loc` starts with where it was found: `["body", "num_inference_steps"]`. */
+export type WireFault = Readonly<z.infer<typeof faultSchema>>;
