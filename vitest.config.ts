@@ -1,5 +1,58 @@
 import { readFile } from "node:fs/promises";
-import { defineConfig } from "vitest/config";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+
+/** No more test files at a time than cores: many tests of transports have deadlines. */
+const CORES = availableParallelism();
+
+/** Tests that measure the clock or the memory of a process, or flood a server: one at a time, while nothing else runs. */
+const TIMING = [
+  "transports/**/{any-generator,bounds,hostile,operations,stopped}.test.ts",
+  "test/turn-meter.test.ts",
+  "test/security/**/*.test.ts",
+  "src/platform/turns.test.ts",
+];
+/** Tests that drive Chromium. */
+const BROWSER = [
+  "test/{playground,foreign-pages}.test.ts",
+  "transports/**/event-source.test.ts",
+  "examples/**/*.test.ts",
+];
+/** Transports and jobs. They speak to sockets and open no device. */
+const SERVER = ["{transports,src/jobs}/**/*.test.ts"];
+/** Pure computation and files. They open no device. */
+const UNIT = [
+  "src/{faults,image,platform,text,weights}/**/*.test.ts",
+  "src/diffusion/{schedulers,noise}/**/*.test.ts",
+  "src/diffusion/{noise,philox}.test.ts",
+  "src/engine/request.test.ts",
+  "src/gpu/errors.test.ts",
+  "src/graph/**/{memory,recorder}.test.ts",
+  "src/models/config.test.ts",
+  "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "playground/**/*.test.ts",
+];
+
+/**
+ * A project without a device: its files run side by side. If such a test opens a device, it fails and says where it
+ * belongs, so that the lists above stay true.
+ */
+function parallel(name: string, groupOrder: number, include: string[], exclude: string[]) {
+  return {
+    extends: true,
+    resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
+    test: { name, include, exclude, maxWorkers: CORES, sequence: { groupOrder } },
+  } satisfies TestProjectInlineConfiguration;
+}
+
+/** A project whose files take turns: one software GPU already uses every core. */
+function serial(name: string, groupOrder: number, include: string[], exclude: string[]) {
+  return {
+    extends: true,
+    test: { name, include, exclude, fileParallelism: false, sequence: { groupOrder } },
+  } satisfies TestProjectInlineConfiguration;
+}
 
 export default defineConfig({
   plugins: [
@@ -13,11 +66,21 @@ export default defineConfig({
     },
   ],
   test: {
-    include: ["{src,transports,cli,shaders,test,examples}/**/*.test.ts"],
-    // One software GPU already uses every core; test files take turns.
-    fileParallelism: false,
     pool: "forks",
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // The projects run one after another, in this order. A test that no list names is a device test.
+    projects: [
+      parallel("unit", 1, UNIT, TIMING),
+      parallel("server", 2, SERVER, [...TIMING, ...BROWSER]),
+      serial(
+        "device",
+        3,
+        ["{src,transports,cli,shaders,playground,test,examples}/**/*.test.ts"],
+        [...UNIT, ...SERVER, ...BROWSER, ...TIMING],
+      ),
+      serial("browser", 4, BROWSER, []),
+      serial("timing", 5, TIMING, []),
+    ],
   },
 });

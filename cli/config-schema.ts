@@ -33,7 +33,7 @@ function setting<T extends z.ZodType>(
 
 const isHost = (text: string) => parseHost(text.replace(/^\*\./, "")) !== undefined;
 const isBare = (text: string) => {
-  // What is no address at all has been told already.
+  // The schema has already refused a text that is no address.
   if (!URL.canParse(text)) return true;
   const { username, password, search, hash } = new URL(text);
   return username + password + search + hash === "";
@@ -52,9 +52,12 @@ const apiKey = z.strictObject({
 });
 
 export const configSchema = z.strictObject({
-  host: setting(z.string().default("127.0.0.1"), "address to listen on; 0.0.0.0 to be reached from other machines"),
+  host: setting(
+    z.string().default("127.0.0.1"),
+    "address to listen on; 0.0.0.0 accepts connections from other machines",
+  ),
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
-  model: setting(z.string().optional(), "a model in diffusers layout; left out: the built-in landscapes", {
+  model: setting(z.string().optional(), "a model in diffusers layout; default: the built-in landscapes", {
     isPath: true,
   }),
   adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
@@ -69,29 +72,29 @@ export const configSchema = z.strictObject({
         return z.NEVER;
       })
       .optional(),
-    "device memory that may be used, in bytes or as 6GiB; less than the model takes: its parts take turns; left out: all",
+    "limit on device memory, in bytes or as 6GiB; if the model needs more, its parts take turns; default: all of it",
   ),
   tune: setting(
     z.enum(["auto", "on", "off"]).default("auto"),
-    "whether kernels are timed at the first start on a GPU, for the fastest to be used from then on; auto: on hardware, without max_gpu_memory",
+    "whether the first start on a GPU times the kernels and later starts use the fastest; auto: on hardware, without max_gpu_memory",
   ),
   lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { isPath: true }),
   cors_origins: setting(
     z.array(z.string()).default([]),
-    "origins of web pages that may use this server besides its own, such as https://app.example; * for all",
+    "origins of other web pages that may use this server, such as https://app.example; * allows all",
   ),
   hosts: setting(
     z
       .array(z.string().refine(isHost, "must be a host such as pictures.example, *.pictures.example or daguerre:8080"))
       .default([]),
-    "names under which this server is reached, besides addresses in digits, localhost, host and public_url: of containers, host.docker.internal, a proxy's name for it; *.pictures.example for all below; a port may follow; other names are refused with 421",
+    "more names of this server, besides numeric addresses, localhost, host and public_url: names of containers, host.docker.internal, a proxy's name for it; *.pictures.example matches all names below; a port may follow; other names get 421",
   ),
   public_url: setting(
     z
       .url({ protocol: /^https?$/, error: "must be an address such as https://pictures.example/base" })
       .refine(isBare, "must hold no user, query or fragment")
       .optional(),
-    "the address that browsers open where a proxy stands before this server, with the path that it takes away, such as https://pictures.example/base",
+    "the address that browsers open if this server is behind a proxy, with the path that the proxy removes, such as https://pictures.example/base",
   ),
   get_stream: setting(
     z.boolean().default(false),
@@ -99,19 +102,19 @@ export const configSchema = z.strictObject({
   ),
   proxies: setting(
     z.int().min(0).max(10).default(0),
-    "proxies before this server that write X-Forwarded-For, and Forwarded or X-Forwarded-Host, -Proto, -Port and -Prefix if they change them; 0: a client's address is its socket's",
+    "number of proxies before this server that write X-Forwarded-For, and Forwarded or X-Forwarded-Host, -Proto, -Port and -Prefix if they change them; at 0 a client's address is its socket's",
   ),
   retention_seconds: setting(
     seconds.default(600),
-    "seconds for which the events and the result of a job that has ended can still be fetched, and its idempotency key counts",
+    "seconds after the end of a job during which clients can fetch its events and result, and its idempotency key counts",
   ),
   shutdown_seconds: setting(
     z.number().min(0).max(86_400).default(10),
-    "seconds that requests get to finish after SIGTERM; those left are handed back to their clients with 503",
+    "seconds that requests get to finish after SIGTERM; the rest end with 503",
   ),
   log_level: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-    "what is logged (JSON lines on stderr)",
+    "the least level that is logged (JSON lines on stderr)",
   ),
   auth: z
     .strictObject({
@@ -122,58 +125,58 @@ export const configSchema = z.strictObject({
       ),
       token_secret: setting(
         z.string().min(32).optional(),
-        "secret of at least 32 bytes that short-lived tokens for browsers are signed with (HS256); left out: no tokens",
+        "secret of at least 32 bytes that signs short-lived tokens for browsers (HS256); without it there are no tokens",
         { secret: true },
       ),
-      token_seconds: setting(z.int().min(1).max(86_400).default(600), "seconds that a token may live"),
+      token_seconds: setting(z.int().min(1).max(86_400).default(600), "longest life of a token, in seconds"),
     })
     .prefault({}),
   limits: z
     .strictObject({
-      body_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a request's body"),
-      frame_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "bytes of a WebSocket frame"),
+      body_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "most bytes of a request's body"),
+      frame_bytes: setting(positive.default(DEFAULT_MAX_BODY_BYTES), "most bytes of a WebSocket frame"),
       bodies_bytes: setting(
         positive.default(MEMORY_BOUNDS.bodies),
-        "bytes of bodies and frames that are arriving, in all, beyond 64 KiB of each; above it the slowest are ended with 408",
+        "most bytes of all arriving bodies and frames together, beyond 64 KiB of each; above it the slowest end with 408",
       ),
       answers_bytes: setting(
         positive.default(MEMORY_BOUNDS.answers),
-        "bytes of answers that wait to be read, in all, beyond 64 KiB of each; above it the slowest are cut off",
+        "most bytes of all answers that wait to be read, beyond 64 KiB of each; above it the slowest are cut off",
       ),
       sessions_bytes: setting(
         positive.default(MEMORY_BOUNDS.sessions),
-        "bytes that WebSocket sessions hold, in all: their defaults, and requests that wait in them; above it more are 503",
+        "most bytes of all WebSocket sessions together: their defaults and waiting requests; above it more get 503",
       ),
       prompt_characters: setting(
         positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),
-        "characters of a prompt",
+        "most characters of a prompt",
       ),
       pixels: setting(
         positive.max(LIMITS.maxPixels).default(LIMITS.maxPixels),
-        "pixels of a picture, width times height",
+        "most pixels of a picture, width times height",
       ),
-      steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "denoising steps of a request"),
-      images: setting(positive.max(LIMITS.images).default(LIMITS.images), "pictures of a request"),
+      steps: setting(positive.max(LIMITS.steps).default(LIMITS.steps), "most denoising steps of a request"),
+      images: setting(positive.max(LIMITS.images).default(LIMITS.images), "most pictures of a request"),
       waiting: setting(
         z.int().min(0).max(100_000).default(JOB_DEFAULTS.maxQueued),
-        "requests that may wait for their turn, of one key or address no more than are left free for others; more are 503",
+        "most requests that wait for their turn; one key or address may have as many as it leaves free for others; more get 503",
       ),
       waiting_bytes: setting(
         positive.default(JOB_DEFAULTS.maxQueuedBytes),
-        "bytes that the requests which wait may hold together, their pictures included",
+        "most bytes of all waiting requests together, with their pictures",
       ),
       log_bytes: setting(
         positive.default(LOG_LIMITS.bytes),
-        "bytes of one job's events that are held for those who watch it; beyond it replaced previews go first",
+        "most bytes of one job's events, kept for its clients; beyond it replaced previews go first",
       ),
-      retained_jobs: setting(positive.default(JOB_DEFAULTS.retainedJobs), "jobs that have ended and are still held"),
+      retained_jobs: setting(positive.default(JOB_DEFAULTS.retainedJobs), "most ended jobs that are still kept"),
       retained_bytes: setting(
         positive.default(JOB_DEFAULTS.retainedBytes),
-        "bytes that they hold together; the oldest are forgotten first",
+        "most bytes of all ended jobs together; the oldest go first",
       ),
       stream_resume_seconds: setting(
         z.number().min(0).max(86_400).default(RESUME.streamSeconds),
-        "seconds that the client of a stream may have its job wait for it (resume_grace_s), at most",
+        "longest time, in seconds, that a job waits for the client of its stream (resume_grace_s)",
       ),
       session_resume_seconds: setting(
         z
@@ -181,18 +184,18 @@ export const configSchema = z.strictObject({
           .min(0)
           .max(86_400)
           .default(RESUME.sessionMs / 1000),
-        "seconds that a WebSocket session waits for its client when the connection broke",
+        "seconds that a WebSocket session waits for its client after the connection has broken",
       ),
       deadline_seconds: setting(
         seconds.default(600),
-        "seconds that a request may take, waiting included; then it is stopped",
+        "seconds that a request may take, with its wait; then it is stopped",
       ),
-      sessions: setting(positive.default(32), "WebSocket sessions of one key or address at a time"),
+      sessions: setting(positive.default(32), "most WebSocket sessions of one key or address at a time"),
       requests_per_minute: setting(
         positive.optional(),
-        "requests of one key or address in a minute; left out: no limit",
+        "most requests of one key or address in a minute; default: no limit",
       ),
-      connections: setting(positive.default(4_096), "open connections; more are closed at once"),
+      connections: setting(positive.default(4_096), "most open connections; more are closed at once"),
       headers_seconds: setting(seconds.default(15), "seconds that a request's headers may take to arrive"),
       request_seconds: setting(seconds.default(60), "seconds that a whole request may take to arrive"),
     })
@@ -201,7 +204,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       hosts: setting(
         z.array(z.string().refine((text) => allowedHost(text) !== undefined, NOT_A_HOST)).default([]),
-        "hosts that results may be posted to, such as hooks.example or *.hooks.example; a port other than the scheme's own (443; 80 for http) is named: hooks.example:8443; none: webhooks are refused",
+        "hosts that may receive results, such as hooks.example or *.hooks.example; name a port other than the scheme's own (443; 80 for http), as in hooks.example:8443; without any host webhooks are refused",
       ),
       allow_private: setting(
         z.boolean().default(false),

@@ -81,7 +81,7 @@ const program = new Command("daguerre")
   .showHelpAfterError("(daguerre --help shows what can be said)");
 
 withSettings(program.command("serve"))
-  .description("serve the model over HTTP; docs/configuration.md tells of every setting")
+  .description("serve the model over HTTP; docs/configuration.md explains every setting")
   .action(async ({ config: named, ...given }: ServeFlags) => {
     const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
@@ -162,23 +162,23 @@ withRuntimeFlags(program.command("generate"))
       .argParser(flags.pictureFile)
       .default({ file: "out.png", format: "png" }, "out.png"),
   )
-  .option("--negative <prompt>", "what it should not be")
+  .option("--negative <prompt>", "what the picture should not show")
   .option("--steps <number>", "denoising steps", flags.number)
   .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
-  .option("--max-gpu-memory <bytes>", "device memory that may be used, as 6GiB", flags.bytes)
+  .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
   .addOption(
     new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
   )
   .option("--seed <number>", "the same seed gives the same picture")
   .option("--size <WxH>", "pixels", flags.size)
-  .option("--images <number>", "how many", flags.number)
+  .option("--images <number>", "number of pictures", flags.number)
   .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
   .option("--image <file>", "a picture to start from")
-  .option("--strength <number>", "how much of it to draw anew, 0 to 1", flags.number)
-  .option("--preview-dir <dir>", "keep the previews there")
+  .option("--strength <number>", "how much of the image to draw anew, 0 to 1", flags.number)
+  .option("--preview-dir <dir>", "save the previews in this folder")
   .option("--preview-every <steps>", "steps between two previews", flags.number)
-  .option("--few-step", "the model's few-step variant, where it has one: faster, a little less varied")
-  .option("--lora <file[:scale]>", "a LoRA file; may be given several times", flags.lora)
+  .option("--few-step", "use the model's few-step variant, if it has one: faster, a little less varied")
+  .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
     const { parseGeneration } = await import("../src/engine/request.ts");
     const input = {
@@ -245,10 +245,10 @@ withRuntimeFlags(program.command("profile"))
   });
 
 withRuntimeFlags(program.command("bench"))
-  .description("what a picture costs on this machine, phase by phase, and what would make it faster")
+  .description("time and memory of a picture on this machine, phase by phase, and how to make it faster")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--steps <number>", "denoising steps", flags.number)
-  .option("--rounds <number>", "pictures of which the median counts", flags.number, 3)
+  .option("--rounds <number>", "number of pictures; the median counts", flags.number, 3)
   .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
     const { bench } = await import("./bench.ts");
     const { loadingScreen } = await import("./loading.ts");
@@ -261,9 +261,9 @@ withRuntimeFlags(program.command("bench"))
   });
 
 withRuntimeFlags(program.command("tune"))
-  .description("time the kernels that could do each layer of a model on this GPU, and use the fastest from then on")
+  .description("time every kernel that can compute a layer of the model on this GPU, and use the fastest from then on")
   .option("--size <WxH>", "pixels", flags.size)
-  .option("--again", "time what is remembered, too", false)
+  .option("--again", "time remembered kernels again, too", false)
   .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
     const { tuneModel } = await import("./tune.ts");
     await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
@@ -273,7 +273,7 @@ withRuntimeFlags(program.command("tune"))
 
 program
   .command("doctor")
-  .description("what this machine offers to compute on, what is missing, and how to mend it")
+  .description("the GPUs of this machine, missing drivers, and how to fix them")
   .action(async () => {
     const { doctor } = await import("./doctor.ts");
     process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));

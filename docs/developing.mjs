@@ -1,5 +1,5 @@
 // Makes docs/developing.jpg, the picture in the README: three runs of the built-in model, developing from left to right.
-// Run it after `npm run build`:  node docs/developing.mjs
+// `npm run docs:pictures` runs it, after `npm run build`.
 import { createRuntime } from "daguerre";
 import sharp from "sharp";
 

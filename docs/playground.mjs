@@ -1,15 +1,31 @@
-// Makes the pictures of the playground in this folder: `npm start`, then `node docs/playground.mjs [address]`.
-// Wants Debian's Chromium.
+// Makes docs/playground-paint.webp, the picture of the page in the README. `npm run docs:pictures` runs it, after `npm run build`.
+// It needs Debian's Chromium. It starts a server, unless it gets the address of one: `node docs/playground.mjs ADDRESS`.
+import { spawn } from "node:child_process";
 import { chromium } from "playwright-core";
 import sharp from "sharp";
 
-const address = process.argv[2] ?? "http://127.0.0.1:8080";
+const server =
+  process.argv[2] === undefined
+    ? spawn(process.execPath, ["dist/cli.js", "serve", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] })
+    : undefined;
+const address = process.argv[2] ?? (await printedAddress());
 const WEBP = { quality: 82, effort: 6 };
 
 const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
 });
+
+/** The address that the server prints once it answers. */
+async function printedAddress() {
+  let text = "";
+  for await (const data of server.stdout) {
+    text += data;
+    const found = /serving +(http:\S+)/.exec(text)?.[1];
+    if (found) return found;
+  }
+  throw new Error("the server ended before it answered");
+}
 
 async function open(options) {
   const page = await (await browser.newContext({ viewport: { width: 1360, height: 850 }, ...options })).newPage();
@@ -29,14 +45,6 @@ async function picture(page, name) {
     .webp(WEBP)
     .toFile(`docs/${name}.webp`);
   await page.close();
-}
-
-{
-  const page = await open({ colorScheme: "light" });
-  await page.fill("#prompt", "a hot air balloon over rolling hills, golden sunset");
-  await page.fill("#seed", "3");
-  await page.press("#prompt", "Enter");
-  await picture(page, "playground");
 }
 
 {
@@ -84,13 +92,5 @@ async function picture(page, name) {
   await picture(page, "playground-paint");
 }
 
-{
-  const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
-  const page = await open({ colorScheme: "dark", ...phone });
-  await page.fill("#prompt", "a city skyline at night, starry sky");
-  await page.fill("#seed", "3");
-  await page.press("#prompt", "Enter");
-  await picture(page, "playground-phone");
-}
-
 await browser.close();
+server?.kill();

@@ -4,7 +4,6 @@
  */
 
 import type { Shown } from "./connection.ts";
-import { release } from "./wire-events.ts";
 
 export interface Frame {
   readonly image: Shown;
@@ -75,8 +74,6 @@ export function openFilmstrip(strip: HTMLElement, chosen: (frame: Frame | undefi
       strip.scrollTo({ left: strip.scrollWidth });
     },
     clear() {
-      // What is on the plate may still be one of these; it is decoded already and stays visible.
-      for (const { image } of frames) release(image);
       frames = [];
       choice = undefined;
       strip.replaceChildren();

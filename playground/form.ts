@@ -19,138 +19,161 @@ export interface ServerFacts {
   readonly fewStep: boolean;
 }
 
-export interface RequestForm {
-  /** The request's fields but for the picture; a complaint per field that cannot be read. */
-  read(): { input: Input; complaints: Complaint[] };
-  /** Lets the request be answered by the few-step variant, if there is one and nobody has chosen steps or guidance. */
-  hurry(input: Input): void;
-  /** Shows the model's own values in what is untouched. */
-  showDefaults(facts: ServerFacts): void;
-  /** The size a request would get. */
-  size(): { width: number; height: number };
-  show(complaints: readonly Complaint[]): void;
-  readonly fields: ReadonlySet<string>;
-}
-
-/** What is taken for the model's size until the server has told. */
+/** The side of a picture, in pixels, until the server has named the model's own. */
 const SUPPOSED_SIDE = 512;
-/** What the server takes, so that the plate does not follow a number that it will refuse. */
+/** The sides that the server accepts, so that the plate does not follow a number that it will refuse. */
 const MIN_SIDE = 64;
 const MAX_SIDE = 2048;
 /** Steps that a preview is made of on the way, at most: more are not seen in so short a time. */
 const PREVIEWS = 12;
 
-export function requestForm(form: HTMLFormElement): RequestForm {
-  const named = (name: string) => form.elements.namedItem(name) as HTMLInputElement;
-  const faults = new Map(
-    Array.from(
-      form.querySelectorAll<HTMLElement>("[data-fault]"),
-      (place) => [place.dataset.fault ?? "", place] as const,
-    ),
-  );
-  let defaults: ServerFacts["defaults"] = {};
-  let fewStep = false;
+/** The sliders that hold a model's own value until somebody moves them; `strength` is the page's own. */
+const SLIDERS = ["num_inference_steps", "guidance_scale", "strength"] as const;
 
-  const touched = new Set<string>(["strength"]);
-  const sliders = (["num_inference_steps", "guidance_scale", "strength"] as const).map((name) => {
-    const input = named(name);
-    const output = form.querySelector<HTMLOutputElement>(`output[for="${input.id}"]`)!;
-    const say = () => {
-      const { min, max, value } = input;
-      const known = touched.has(name) || (name !== "strength" && defaults[name] !== undefined);
-      output.textContent = known
-        ? name === "strength"
-          ? `${Math.round(Number(value) * 100)} %`
-          : value
-        : "model’s own";
-      input.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
-    };
+interface Slider {
+  readonly name: (typeof SLIDERS)[number];
+  readonly input: HTMLInputElement;
+  readonly output: HTMLOutputElement;
+}
+
+export class RequestForm {
+  /** The places for complaints, by the field that they are about. */
+  private readonly faults: ReadonlyMap<string, HTMLElement>;
+  private readonly sliders: readonly Slider[];
+  private readonly touched = new Set<string>(["strength"]);
+  private defaults: ServerFacts["defaults"] = {};
+  private fewStep = false;
+
+  constructor(private readonly form: HTMLFormElement) {
+    this.faults = new Map(
+      Array.from(form.querySelectorAll<HTMLElement>("[data-fault]"), (place) => [place.dataset.fault ?? "", place]),
+    );
+    this.sliders = SLIDERS.map((name) => this.wireSlider(name));
+    for (const [name, place] of this.faults) this.describe(name, place);
+  }
+
+  /** The names that have a place for a complaint. */
+  get fields(): ReadonlySet<string> {
+    return new Set(this.faults.keys());
+  }
+
+  /** The request's fields but for the picture; a complaint for each field that cannot be read. */
+  read(): { input: Input; complaints: Complaint[] } {
+    const complaints: Complaint[] = [];
+    const input: Input = { prompt: this.text("prompt") };
+    const negative = this.text("negative_prompt");
+    if (negative !== "") input.negative_prompt = negative;
+    for (const { name, input: slider } of this.sliders) {
+      if (name !== "strength" && this.touched.has(name)) input[name] = Number(slider.value);
+    }
+    for (const name of ["width", "height"] as const) {
+      const text = this.text(name);
+      if (/^\d+$/.test(text)) input[name] = Number(text);
+      else if (text !== "") {
+        const usual = this.defaults[name] ?? SUPPOSED_SIDE;
+        complaints.push({ field: name, text: `The ${name} must be a whole number of pixels, such as ${usual}.` });
+      }
+    }
+    const seed = this.text("seed");
+    if (/^\d{1,20}$/.test(seed)) input.seed = seed;
+    else if (seed !== "") {
+      complaints.push({
+        field: "seed",
+        text: "The seed must be a whole number. Leave it empty for a new one each time.",
+      });
+    }
+    const steps = input.num_inference_steps ?? this.defaults.num_inference_steps ?? PREVIEWS;
+    input.preview_every = Math.max(1, Math.ceil(steps / PREVIEWS));
+    return { input, complaints };
+  }
+
+  /** Lets the few-step variant answer, if there is one and nobody has chosen steps or guidance. */
+  hurry(input: Input): void {
+    if (!this.fewStep || this.touched.has("num_inference_steps") || this.touched.has("guidance_scale")) return;
+    input.few_step = true;
+    input.preview_every = 1;
+  }
+
+  /** Shows the model's own values in the fields that nobody has touched. */
+  showDefaults({ defaults, fewStep }: ServerFacts): void {
+    this.defaults = defaults;
+    this.fewStep = fewStep;
+    for (const slider of this.sliders) {
+      const value = slider.name === "strength" ? undefined : defaults[slider.name];
+      if (value !== undefined && !this.touched.has(slider.name)) slider.input.value = String(value);
+      this.label(slider);
+    }
+    for (const name of ["width", "height"] as const) {
+      if (defaults[name] !== undefined) this.named(name).placeholder = String(defaults[name]);
+    }
+  }
+
+  /** The size of the picture that a request would get, in pixels. */
+  size(): { width: number; height: number } {
+    return { width: this.side("width"), height: this.side("height") };
+  }
+
+  /** Shows these complaints and no others, and moves the focus to the first. */
+  show(complaints: readonly Complaint[]): void {
+    for (const name of this.faults.keys()) this.clear(name);
+    let first: HTMLElement | undefined;
+    for (const { field, text } of complaints) {
+      const place = field === undefined ? undefined : this.faults.get(field);
+      if (field === undefined || place === undefined) continue;
+      place.textContent = text;
+      this.named(field).setAttribute("aria-invalid", "true");
+      // A folded part must open to show its fault.
+      place.closest("details")?.setAttribute("open", "");
+      first ??= this.named(field);
+    }
+    first?.focus();
+  }
+
+  private named(name: string): HTMLInputElement {
+    return this.form.elements.namedItem(name) as HTMLInputElement;
+  }
+
+  private text(name: string): string {
+    return this.named(name).value.trim();
+  }
+
+  private side(name: "width" | "height"): number {
+    const side = Number(this.named(name).value);
+    return side >= MIN_SIDE && side <= MAX_SIDE ? Math.round(side) : (this.defaults[name] ?? SUPPOSED_SIDE);
+  }
+
+  private wireSlider(name: Slider["name"]): Slider {
+    const input = this.named(name);
+    const output = this.form.querySelector<HTMLOutputElement>(`output[for="${input.id}"]`)!;
+    const slider = { name, input, output };
     input.addEventListener("input", () => {
-      touched.add(name);
-      say();
+      this.touched.add(name);
+      this.label(slider);
     });
-    return { name, input, say };
-  });
-  for (const slider of sliders) slider.say();
+    this.label(slider);
+    return slider;
+  }
 
-  for (const [name, place] of faults) {
+  /** Writes a slider's value beside it, and fills its track up to the value. */
+  private label({ name, input, output }: Slider): void {
+    const { min, max, value } = input;
+    const known = this.touched.has(name) || (name !== "strength" && this.defaults[name] !== undefined);
+    const shown = name === "strength" ? `${Math.round(Number(value) * 100)} %` : value;
+    output.textContent = known ? shown : "model’s own";
+    input.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
+  }
+
+  /** Joins a field to the place of its complaint, which goes as soon as the field is changed. */
+  private describe(name: string, place: HTMLElement): void {
     place.id = `fault-${name}`;
-    const input = named(name);
+    const input = this.named(name);
     const described = input.getAttribute("aria-describedby");
     input.setAttribute("aria-describedby", described === null ? place.id : `${described} ${place.id}`);
-    input.addEventListener("input", () => clear(name));
+    input.addEventListener("input", () => this.clear(name));
   }
 
-  function clear(name: string): void {
-    faults.get(name)!.textContent = "";
-    named(name).removeAttribute("aria-invalid");
+  private clear(name: string): void {
+    this.faults.get(name)!.textContent = "";
+    this.named(name).removeAttribute("aria-invalid");
   }
-
-  const pixels = (name: "width" | "height") => {
-    const side = Number(named(name).value);
-    return side >= MIN_SIDE && side <= MAX_SIDE ? Math.round(side) : (defaults[name] ?? SUPPOSED_SIDE);
-  };
-
-  return {
-    fields: new Set(faults.keys()),
-    read() {
-      const complaints: Complaint[] = [];
-      const input: Input = { prompt: named("prompt").value.trim() };
-      const negative = named("negative_prompt").value.trim();
-      if (negative !== "") input.negative_prompt = negative;
-      for (const { name, input: slider } of sliders) {
-        if (name !== "strength" && touched.has(name)) input[name] = Number(slider.value);
-      }
-      for (const name of ["width", "height"] as const) {
-        const text = named(name).value.trim();
-        if (/^\d+$/.test(text)) input[name] = Number(text);
-        else if (text !== "") {
-          complaints.push({
-            field: name,
-            text: `The ${name} must be a whole number of pixels, such as ${defaults[name] ?? SUPPOSED_SIDE}.`,
-          });
-        }
-      }
-      const seed = named("seed").value.trim();
-      if (/^\d{1,20}$/.test(seed)) input.seed = seed;
-      else if (seed !== "")
-        complaints.push({
-          field: "seed",
-          text: "The seed must be a whole number. Leave it empty for a new one each time.",
-        });
-      const steps = input.num_inference_steps ?? defaults.num_inference_steps ?? PREVIEWS;
-      input.preview_every = Math.max(1, Math.ceil(steps / PREVIEWS));
-      return { input, complaints };
-    },
-    hurry(input) {
-      if (!fewStep || touched.has("num_inference_steps") || touched.has("guidance_scale")) return;
-      input.few_step = true;
-      input.preview_every = 1;
-    },
-    showDefaults(facts) {
-      ({ defaults, fewStep } = facts);
-      for (const slider of sliders) {
-        const value = slider.name === "strength" ? undefined : defaults[slider.name];
-        if (value !== undefined && !touched.has(slider.name)) slider.input.value = String(value);
-        slider.say();
-      }
-      if (defaults.width !== undefined) named("width").placeholder = String(defaults.width);
-      if (defaults.height !== undefined) named("height").placeholder = String(defaults.height);
-    },
-    size: () => ({ width: pixels("width"), height: pixels("height") }),
-    show(list) {
-      for (const name of faults.keys()) clear(name);
-      let first: HTMLElement | undefined;
-      for (const { field, text } of list) {
-        const place = field === undefined ? undefined : faults.get(field);
-        if (field === undefined || place === undefined) continue;
-        place.textContent = text;
-        named(field).setAttribute("aria-invalid", "true");
-        // What is folded away must open to show its fault.
-        place.closest("details")?.setAttribute("open", "");
-        first ??= named(field);
-      }
-      first?.focus();
-    },
-  };
 }

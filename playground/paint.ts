@@ -5,14 +5,7 @@
  * Without a pointer, arrow keys move the brush, space paints where it stands, and painting goes on while space is held.
  */
 
-export interface Easel {
-  /** Sets the form of the canvas; what is painted is kept, stretched. */
-  shape(width: number, height: number): void;
-  /** The painting as PNG of the request's size. */
-  picture(): Promise<Uint8Array>;
-  /** Puts a picture onto it, as one stroke that can be taken back. */
-  adopt(url: string): Promise<void>;
-}
+import { Palette } from "./palette.ts";
 
 /** Canvas pixels of the longer side. */
 const FINE = 768;
@@ -21,22 +14,21 @@ const UNDO = 20;
 /** Canvas pixels that an arrow key moves the brush. */
 const KEY_STEP = 16;
 /** Sky to horizon to ground: something a landscape model can begin with. */
-const WASH = ["#6f93c7", "#d9dfe6", "#e9d9bd", "#8b9a68", "#5f7350"] as const;
-
-const COLOURS: readonly (readonly [name: string, colour: string])[] = [
-  ["Night", "#141c33"],
-  ["Sky", "#6f9fd8"],
-  ["Sea", "#1f6f8b"],
-  ["Snow", "#f4f6f8"],
-  ["Sunset", "#ee7b3b"],
-  ["Rose", "#d9628c"],
-  ["Sun", "#f7d154"],
-  ["Grass", "#5d8f3c"],
-  ["Pine", "#24452f"],
-  ["Sand", "#d9b27a"],
-  ["Rock", "#6d6a70"],
-  ["Brick", "#a5342c"],
+const WASH: readonly (readonly [stop: number, colour: string])[] = [
+  [0, "#6f93c7"],
+  [0.48, "#d9dfe6"],
+  [0.56, "#e9d9bd"],
+  [0.62, "#8b9a68"],
+  [1, "#5f7350"],
 ];
+
+/** Canvas pixels that each arrow key moves the brush. */
+const MOVES: Readonly<Record<string, readonly [number, number]>> = {
+  ArrowLeft: [-KEY_STEP, 0],
+  ArrowRight: [KEY_STEP, 0],
+  ArrowUp: [0, -KEY_STEP],
+  ArrowDown: [0, KEY_STEP],
+};
 
 interface Elements {
   readonly canvas: HTMLCanvasElement;
@@ -47,69 +39,209 @@ interface Elements {
   readonly clear: HTMLButtonElement;
 }
 
-/** @param changed called after each part of a stroke that can be seen */
-export function openEasel({ canvas, swatches, brush, undo, fill, clear }: Elements, changed: () => void): Easel {
-  const context = canvas.getContext("2d")!;
-  // Screen readers hand the arrow keys to an application instead of reading with them.
-  canvas.setAttribute("role", "application");
-  canvas.setAttribute(
-    "aria-label",
-    "Canvas. Arrow keys move the brush, space paints, Control and Z take a stroke back.",
-  );
-  const history: HTMLCanvasElement[] = [];
-  const target = { width: 0, height: 0 };
-  let colour: string = COLOURS[4]![1];
-  let last: { x: number; y: number } | undefined;
-  const cursor = { x: 0, y: 0, painting: false, seen: false };
+/** A place on the canvas, in canvas pixels. */
+interface Point {
+  x: number;
+  y: number;
+}
 
-  // Colours.
-  const custom = document.createElement("input");
-  COLOURS.forEach(([name, value], index) => {
-    const label = document.createElement("label");
-    const radio = document.createElement("input");
-    radio.type = "radio";
-    radio.name = "colour";
-    radio.value = value;
-    radio.checked = index === 4;
-    radio.setAttribute("aria-label", name);
-    label.title = name;
-    label.style.setProperty("--colour", value);
-    radio.addEventListener("change", () => {
-      colour = value;
-      custom.parentElement?.classList.remove("chosen");
-    });
-    label.append(radio);
-    swatches.append(label);
-  });
-  const any = document.createElement("label");
-  any.className = "custom";
-  any.title = "Another colour";
-  custom.type = "color";
-  custom.value = "#8a5cc4";
-  custom.setAttribute("aria-label", "Another colour");
-  custom.addEventListener("input", () => {
-    colour = custom.value;
-    any.style.setProperty("--colour", colour);
-    any.classList.add("chosen");
-    for (const radio of swatches.querySelectorAll<HTMLInputElement>("input[type=radio]")) radio.checked = false;
-  });
-  any.append(custom);
-  swatches.append(any);
+export class Easel {
+  private readonly canvas: HTMLCanvasElement;
+  private readonly context: CanvasRenderingContext2D;
+  private readonly palette: Palette;
+  /** Copies of the canvas before each stroke, the newest last. */
+  private readonly history: HTMLCanvasElement[] = [];
+  /** The request's size. */
+  private readonly target = { width: 0, height: 0 };
+  /** Where the pointer's stroke has come to. */
+  private last: Point | undefined;
+  /** The keyboard's brush. */
+  private readonly cursor = { x: 0, y: 0, painting: false, seen: false };
+  private readonly ring = document.createElement("span");
 
-  // Painting.
-  function remember(): void {
-    const copy = document.createElement("canvas");
-    copy.width = canvas.width;
-    copy.height = canvas.height;
-    copy.getContext("2d")!.drawImage(canvas, 0, 0);
-    history.push(copy);
-    if (history.length > UNDO) history.shift();
-    undo.disabled = false;
+  /** @param changed called after each part of a stroke that can be seen */
+  constructor(
+    private readonly elements: Elements,
+    private readonly changed: () => void,
+  ) {
+    this.canvas = elements.canvas;
+    this.context = elements.canvas.getContext("2d")!;
+    this.palette = new Palette(elements.swatches);
+    this.describe();
+    this.wirePointer();
+    this.wireKeyboard();
+    this.wireControls();
   }
 
-  function line(from: { x: number; y: number }, to: { x: number; y: number }, pressure: number): void {
-    context.strokeStyle = colour;
-    context.lineWidth = Number(brush.value) * (canvas.width / 512) * pressure;
+  /** Sets the proportions of the canvas to those of a request, in pixels; the painting stays, stretched. */
+  shape(width: number, height: number): void {
+    const { canvas, target } = this;
+    if (target.width === width && target.height === height) return;
+    const first = target.width === 0;
+    const painted = first ? undefined : this.copy();
+    Object.assign(target, { width, height });
+    const scale = FINE / Math.max(width, height);
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    if (painted === undefined) this.wash();
+    else this.lay(painted);
+    Object.assign(this.cursor, { x: canvas.width / 2, y: canvas.height / 2 });
+  }
+
+  /** The painting as PNG, in the request's size. */
+  async picture(): Promise<Uint8Array> {
+    const small = document.createElement("canvas");
+    small.width = this.target.width;
+    small.height = this.target.height;
+    const shrink = small.getContext("2d")!;
+    shrink.imageSmoothingQuality = "high";
+    shrink.drawImage(this.canvas, 0, 0, small.width, small.height);
+    const blob = await new Promise<Blob | null>((resolve) => small.toBlob(resolve, "image/png"));
+    if (blob === null) throw new Error("the canvas could not be read");
+    return new Uint8Array(await blob.arrayBuffer());
+  }
+
+  /** Puts a picture onto the canvas, as one stroke that can be taken back. */
+  async adopt(url: string): Promise<void> {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    this.remember();
+    this.context.imageSmoothingQuality = "high";
+    this.lay(image);
+    this.changed();
+  }
+
+  private describe(): void {
+    // Screen readers hand the arrow keys to an application instead of reading with them.
+    this.canvas.setAttribute("role", "application");
+    this.canvas.setAttribute(
+      "aria-label",
+      "Canvas. Arrow keys move the brush, space paints, Control and Z take a stroke back.",
+    );
+    this.ring.className = "brush-ring";
+    this.ring.setAttribute("aria-hidden", "true");
+    this.canvas.parentElement!.append(this.ring);
+  }
+
+  private wirePointer(): void {
+    const { canvas } = this;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      canvas.setPointerCapture(event.pointerId);
+      this.remember();
+      this.last = this.place(event);
+      this.line(this.last, this.last, pressureOf(event));
+      this.changed();
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (this.last === undefined) return;
+      // One event a frame holds every place the pointer was at since the last.
+      const events = event.getCoalescedEvents?.() ?? [];
+      for (const one of events.length > 0 ? events : [event]) {
+        const next = this.place(one);
+        this.line(this.last, next, pressureOf(one));
+        this.last = next;
+      }
+      this.changed();
+    });
+    const lift = () => {
+      if (this.last === undefined) return;
+      this.last = undefined;
+      this.changed();
+    };
+    canvas.addEventListener("pointerup", lift);
+    canvas.addEventListener("pointercancel", lift);
+  }
+
+  private wireKeyboard(): void {
+    const { canvas, cursor } = this;
+    canvas.addEventListener("keydown", (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+        this.takeBack();
+        event.preventDefault();
+        return;
+      }
+      const move = MOVES[event.key];
+      if (event.key === " ") {
+        if (!event.repeat) this.press();
+      } else if (move !== undefined) this.move(move);
+      else return;
+      cursor.seen = true;
+      this.showBrush();
+      event.preventDefault();
+    });
+    canvas.addEventListener("keyup", (event) => {
+      if (event.key === " ") cursor.painting = false;
+    });
+    canvas.addEventListener("blur", () => {
+      cursor.painting = cursor.seen = false;
+      this.showBrush();
+    });
+  }
+
+  private wireControls(): void {
+    const { brush, undo, fill, clear } = this.elements;
+    const thickness = () => {
+      const { min, max, value } = brush;
+      brush.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
+      this.showBrush();
+    };
+    brush.addEventListener("input", thickness);
+    thickness();
+    undo.disabled = true;
+    undo.addEventListener("click", () => this.takeBack());
+    fill.addEventListener("click", () => {
+      this.remember();
+      this.context.fillStyle = this.palette.colour;
+      this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+      this.changed();
+    });
+    clear.addEventListener("click", () => {
+      this.remember();
+      this.wash();
+      this.changed();
+    });
+  }
+
+  /** Begins a stroke of the keyboard's brush. */
+  private press(): void {
+    this.remember();
+    this.cursor.painting = true;
+    this.line(this.cursor, this.cursor, 1);
+    this.changed();
+  }
+
+  private move([x, y]: readonly [number, number]): void {
+    const { canvas, cursor } = this;
+    const from = { ...cursor };
+    cursor.x = Math.max(0, Math.min(canvas.width, cursor.x + x));
+    cursor.y = Math.max(0, Math.min(canvas.height, cursor.y + y));
+    if (!cursor.painting) return;
+    this.line(from, cursor, 1);
+    this.changed();
+  }
+
+  private showBrush(): void {
+    const { canvas, cursor, ring } = this;
+    ring.style.setProperty("--x", `${(cursor.x / canvas.width) * 100}%`);
+    ring.style.setProperty("--y", `${(cursor.y / canvas.height) * 100}%`);
+    ring.style.setProperty("--size", `${(Number(this.elements.brush.value) / 512) * 100}%`);
+    ring.classList.toggle("seen", cursor.seen);
+  }
+
+  private place(event: PointerEvent): Point {
+    const box = this.canvas.getBoundingClientRect();
+    return {
+      x: ((event.clientX - box.left) / box.width) * this.canvas.width,
+      y: ((event.clientY - box.top) / box.height) * this.canvas.height,
+    };
+  }
+
+  private line(from: Point, to: Point, pressure: number): void {
+    const { context } = this;
+    context.strokeStyle = this.palette.colour;
+    context.lineWidth = Number(this.elements.brush.value) * (this.canvas.width / 512) * pressure;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
     context.moveTo(from.x, from.y);
@@ -117,168 +249,42 @@ export function openEasel({ canvas, swatches, brush, undo, fill, clear }: Elemen
     context.stroke();
   }
 
-  const place = (event: PointerEvent) => {
-    const box = canvas.getBoundingClientRect();
-    return {
-      x: ((event.clientX - box.left) / box.width) * canvas.width,
-      y: ((event.clientY - box.top) / box.height) * canvas.height,
-    };
-  };
-  // A mouse says 0.5, a finger 0 or 1; only a pen's pressure means something.
-  const pressureOf = (event: PointerEvent) => (event.pointerType === "pen" ? 0.3 + event.pressure : 1);
-
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    canvas.setPointerCapture(event.pointerId);
-    remember();
-    last = place(event);
-    line(last, last, pressureOf(event));
-    changed();
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (last === undefined) return;
-    // One event a frame holds every place the pointer was at since the last.
-    const events = event.getCoalescedEvents?.() ?? [];
-    for (const one of events.length > 0 ? events : [event]) {
-      const next = place(one);
-      line(last, next, pressureOf(one));
-      last = next;
-    }
-    changed();
-  });
-  const lift = () => {
-    if (last === undefined) return;
-    last = undefined;
-    changed();
-  };
-  canvas.addEventListener("pointerup", lift);
-  canvas.addEventListener("pointercancel", lift);
-
-  // The keyboard's brush.
-  const moves: Readonly<Record<string, readonly [number, number]>> = {
-    ArrowLeft: [-KEY_STEP, 0],
-    ArrowRight: [KEY_STEP, 0],
-    ArrowUp: [0, -KEY_STEP],
-    ArrowDown: [0, KEY_STEP],
-  };
-  const ring = document.createElement("span");
-  ring.className = "brush-ring";
-  ring.setAttribute("aria-hidden", "true");
-  canvas.parentElement!.append(ring);
-  function point(): void {
-    ring.style.setProperty("--x", `${(cursor.x / canvas.width) * 100}%`);
-    ring.style.setProperty("--y", `${(cursor.y / canvas.height) * 100}%`);
-    ring.style.setProperty("--size", `${(Number(brush.value) / 512) * 100}%`);
-    ring.classList.toggle("seen", cursor.seen);
+  private copy(): HTMLCanvasElement {
+    const copy = document.createElement("canvas");
+    copy.width = this.canvas.width;
+    copy.height = this.canvas.height;
+    copy.getContext("2d")!.drawImage(this.canvas, 0, 0);
+    return copy;
   }
-  canvas.addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
-      takeBack();
-      event.preventDefault();
-      return;
-    }
-    const move = moves[event.key];
-    if (event.key === " ") {
-      if (!event.repeat) {
-        remember();
-        cursor.painting = true;
-        line(cursor, cursor, 1);
-        changed();
-      }
-    } else if (move !== undefined) {
-      const from = { ...cursor };
-      cursor.x = Math.max(0, Math.min(canvas.width, cursor.x + move[0]));
-      cursor.y = Math.max(0, Math.min(canvas.height, cursor.y + move[1]));
-      if (cursor.painting) {
-        line(from, cursor, 1);
-        changed();
-      }
-    } else return;
-    cursor.seen = true;
-    point();
-    event.preventDefault();
-  });
-  canvas.addEventListener("keyup", (event) => {
-    if (event.key === " ") cursor.painting = false;
-  });
-  canvas.addEventListener("blur", () => {
-    cursor.painting = cursor.seen = false;
-    point();
-  });
 
-  const thickness = () => {
-    const { min, max, value } = brush;
-    brush.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
-    point();
-  };
-  brush.addEventListener("input", thickness);
-  thickness();
+  private remember(): void {
+    this.history.push(this.copy());
+    if (this.history.length > UNDO) this.history.shift();
+    this.elements.undo.disabled = false;
+  }
 
-  // What is done to the whole.
-  function takeBack(): void {
-    const before = history.pop();
-    undo.disabled = history.length === 0;
+  private takeBack(): void {
+    const before = this.history.pop();
+    this.elements.undo.disabled = this.history.length === 0;
     if (before === undefined) return;
-    context.drawImage(before, 0, 0, canvas.width, canvas.height);
-    changed();
+    this.lay(before);
+    this.changed();
   }
-  function wash(): void {
-    const gradient = context.createLinearGradient(0, 0, 0, canvas.height);
-    WASH.forEach((shade, index) => {
-      gradient.addColorStop([0, 0.48, 0.56, 0.62, 1][index]!, shade);
-    });
-    context.fillStyle = gradient;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-  }
-  undo.disabled = true;
-  undo.addEventListener("click", takeBack);
-  fill.addEventListener("click", () => {
-    remember();
-    context.fillStyle = colour;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    changed();
-  });
-  clear.addEventListener("click", () => {
-    remember();
-    wash();
-    changed();
-  });
 
-  return {
-    shape(width, height) {
-      if (target.width === width && target.height === height) return;
-      const first = target.width === 0;
-      const painted = document.createElement("canvas");
-      painted.width = canvas.width;
-      painted.height = canvas.height;
-      if (!first) painted.getContext("2d")!.drawImage(canvas, 0, 0);
-      Object.assign(target, { width, height });
-      const scale = FINE / Math.max(width, height);
-      canvas.width = Math.round(width * scale);
-      canvas.height = Math.round(height * scale);
-      if (first) wash();
-      else context.drawImage(painted, 0, 0, canvas.width, canvas.height);
-      Object.assign(cursor, { x: canvas.width / 2, y: canvas.height / 2 });
-    },
-    async picture() {
-      const small = document.createElement("canvas");
-      small.width = target.width;
-      small.height = target.height;
-      const shrink = small.getContext("2d")!;
-      shrink.imageSmoothingQuality = "high";
-      shrink.drawImage(canvas, 0, 0, small.width, small.height);
-      const blob = await new Promise<Blob | null>((resolve) => small.toBlob(resolve, "image/png"));
-      if (blob === null) throw new Error("the canvas could not be read");
-      return new Uint8Array(await blob.arrayBuffer());
-    },
-    async adopt(url) {
-      const image = new Image();
-      image.src = url;
-      await image.decode();
-      remember();
-      context.imageSmoothingQuality = "high";
-      context.drawImage(image, 0, 0, canvas.width, canvas.height);
-      changed();
-    },
-  };
+  /** Stretches a picture over the canvas. */
+  private lay(picture: CanvasImageSource): void {
+    this.context.drawImage(picture, 0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  private wash(): void {
+    const gradient = this.context.createLinearGradient(0, 0, 0, this.canvas.height);
+    for (const [stop, shade] of WASH) gradient.addColorStop(stop, shade);
+    this.context.fillStyle = gradient;
+    this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+}
+
+/** A mouse says 0.5, a finger 0 or 1; only a pen's pressure means something. */
+function pressureOf(event: PointerEvent): number {
+  return event.pointerType === "pen" ? 0.3 + event.pressure : 1;
 }

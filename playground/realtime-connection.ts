@@ -3,7 +3,7 @@
  * waiting for this page. Pictures come and go as bytes.
  */
 import { decode, encode } from "@msgpack/msgpack";
-import { type Connection, type Failure, freshId, type RunListener } from "./connection.ts";
+import { type Connection, type Failure, freshId, type Input, type RunListener, type RunOptions } from "./connection.ts";
 import type { Key } from "./key.ts";
 import { failureIn, runEvent } from "./wire-events.ts";
 
@@ -18,138 +18,148 @@ interface Open {
 /** Milliseconds before each attempt to take up a session whose connection broke. */
 const ATTEMPTS = [200, 1_000, 3_000];
 
-export function realtimeConnection(address: URL, key: Key): Connection {
-  const requests = new Map<string, Open>();
-  /** Settles with an open socket; a new one is opened when the last has closed. */
-  let socket: Promise<WebSocket> | undefined;
+export class RealtimeConnection implements Connection {
+  private readonly requests = new Map<string, Open>();
+  /** Settles with an open socket; a new one is opened if the last has closed. */
+  private socket: Promise<WebSocket> | undefined;
   /** The session's name, for taking it up again. */
-  let session: string | undefined;
-  let closed = false;
+  private session: string | undefined;
+  private closed = false;
 
-  function open(): Promise<WebSocket> {
-    socket ??= connect().catch((failure) => {
-      socket = undefined;
-      throw failure;
-    });
-    return socket;
+  constructor(
+    private readonly address: URL,
+    private readonly key: Key,
+  ) {
+    // The first request should not have to wait for the connection; a failure is reported when a request needs it.
+    this.open().catch(() => {});
   }
 
-  /** @throws Failure where there is no connection to be had */
-  async function connect(): Promise<WebSocket> {
-    const url = new URL(address);
+  run(input: Input, listener: RunListener, { replace }: RunOptions): () => void {
+    const request_id = freshId();
+    this.requests.set(request_id, { listener, seen: 0 });
+    this.send({ ...input, request_id, interrupt: replace === "interrupt" });
+    return () => {
+      if (this.drop(request_id) !== undefined) this.send({ type: "cancel", request_id });
+    };
+  }
+
+  close(): void {
+    this.closed = true;
+    void this.socket?.then(
+      (ready) => ready.close(1000),
+      () => {},
+    );
+  }
+
+  private open(): Promise<WebSocket> {
+    this.socket ??= this.connect().catch((failure) => {
+      this.socket = undefined;
+      throw failure;
+    });
+    return this.socket;
+  }
+
+  /** @throws Failure if no connection can be made */
+  private async connect(): Promise<WebSocket> {
+    const url = new URL(this.address);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    if (session !== undefined) {
-      url.searchParams.set("session", session);
-      url.searchParams.set("after", [...requests].map(([id, { seen }]) => `${id}:${seen}`).join(","));
+    if (this.session !== undefined) {
+      url.searchParams.set("session", this.session);
+      url.searchParams.set("after", [...this.requests].map(([id, { seen }]) => `${id}:${seen}`).join(","));
     }
-    const token = await key.token().catch(() => undefined);
+    const token = await this.key.token().catch(() => undefined);
     if (token !== undefined) url.searchParams.set("fal_jwt_token", token);
     const attempt = new WebSocket(url);
     attempt.binaryType = "arraybuffer";
     attempt.addEventListener("message", ({ data }) => {
-      if (data instanceof ArrayBuffer) hear(decode(data) as Fields);
-      else control(JSON.parse(String(data)) as Fields);
+      if (data instanceof ArrayBuffer) this.hear(decode(data) as Fields);
+      else this.control(JSON.parse(String(data)) as Fields);
     });
     const opened = await new Promise<boolean>((resolve) => {
       attempt.addEventListener("open", () => resolve(true), { once: true });
       attempt.addEventListener("close", () => resolve(false), { once: true });
     });
-    if (!opened) throw await whyNot();
+    if (!opened) throw await this.whyNot();
     attempt.addEventListener("close", ({ code, reason }) => {
-      socket = undefined;
+      this.socket = undefined;
       const failure = closing(code, reason);
-      if (failure.status === 0 && requests.size > 0 && !closed) void takeUp(failure);
-      else fail(failure);
+      if (failure.status === 0 && this.requests.size > 0 && !this.closed) void this.takeUp(failure);
+      else this.fail(failure);
     });
-    if (closed) attempt.close(1000);
+    if (this.closed) attempt.close(1000);
     return attempt;
   }
 
-  async function takeUp(failure: Failure): Promise<void> {
+  private async takeUp(failure: Failure): Promise<void> {
     for (const wait of ATTEMPTS) {
       await new Promise((resolve) => setTimeout(resolve, wait));
-      if (closed || (await open().catch(() => undefined)) !== undefined) return;
+      if (this.closed || (await this.open().catch(() => undefined)) !== undefined) return;
     }
-    fail(failure);
+    this.fail(failure);
   }
 
   /** A browser does not say why an upgrade was refused; the same address asked for without one does. */
-  async function whyNot(): Promise<Failure> {
+  private async whyNot(): Promise<Failure> {
     try {
-      const response = await fetch(address, { headers: key.headers() });
+      const response = await fetch(this.address, { headers: this.key.headers() });
       if (response.status === 404) return { status: 404, detail: "there is no realtime connection here" };
       if (response.status === 401 || response.status === 403 || response.status === 429) {
         return failureIn((await response.json()) as Record<string, unknown>, response.status);
       }
     } catch {
-      // Then it cannot be reached at all.
+      // Then the server cannot be reached at all.
     }
     return { status: 0, detail: "" };
   }
 
-  function fail(failure: Failure): void {
-    const broken = [...requests.values()];
-    requests.clear();
-    if (!closed) for (const { listener } of broken) listener.failed(failure);
+  private fail(failure: Failure): void {
+    const broken = [...this.requests.values()];
+    this.requests.clear();
+    if (!this.closed) for (const { listener } of broken) listener.failed(failure);
   }
 
   /** Frames about the connection and the session: JSON, as text. */
-  function control({ action, session: name, resumed, request_id }: Fields): void {
+  private control({ action, session, resumed, request_id }: Fields): void {
     if (action === "session") {
-      session = String(name);
-      // The server has forgotten the session, and with it what was under way.
-      if (resumed === false) for (const [id, { seen }] of requests) if (seen > 0) drop(id)?.failed(closing(1006, ""));
+      this.session = String(session);
+      // The server has forgotten the session, and with it the requests under way.
+      if (resumed === false) {
+        for (const [id, { seen }] of this.requests) if (seen > 0) this.drop(id)?.failed(closing(1006, ""));
+      }
     }
-    if (action === "superseded") drop(String(request_id))?.superseded();
+    if (action === "superseded") this.drop(String(request_id))?.superseded();
   }
 
-  function drop(id: string): RunListener | undefined {
-    const listener = requests.get(id)?.listener;
-    requests.delete(id);
+  private drop(id: string): RunListener | undefined {
+    const listener = this.requests.get(id)?.listener;
+    this.requests.delete(id);
     return listener;
   }
 
-  function hear(wire: Fields): void {
+  private hear(wire: Fields): void {
     const id = String(wire.request_id);
-    const request = requests.get(id);
+    const request = this.requests.get(id);
     if (request === undefined) return;
     request.seen = Math.max(request.seen, Number(wire.event_id) || 0);
     if (wire.type === "error") {
-      drop(id);
+      this.drop(id);
       request.listener.failed(failureIn(wire));
       return;
     }
     const event = runEvent(wire);
     if (event === undefined) return;
-    if (event.type === "result") drop(id);
+    if (event.type === "result") this.drop(id);
     request.listener.event(event);
   }
 
-  function send(message: Fields): void {
-    open().then((ready) => {
-      if (ready.readyState === WebSocket.OPEN) ready.send(encode(message, { ignoreUndefined: true }));
-    }, fail);
+  private send(message: Fields): void {
+    this.open().then(
+      (ready) => {
+        if (ready.readyState === WebSocket.OPEN) ready.send(encode(message, { ignoreUndefined: true }));
+      },
+      (failure) => this.fail(failure),
+    );
   }
-
-  // The first request should not have to wait for the connection; whether there is one is told when it is needed.
-  open().catch(() => {});
-  return {
-    run(input, listener, { replace }) {
-      const request_id = freshId();
-      requests.set(request_id, { listener, seen: 0 });
-      send({ ...input, request_id, interrupt: replace === "interrupt" });
-      return () => {
-        if (drop(request_id) !== undefined) send({ type: "cancel", request_id });
-      };
-    },
-    close() {
-      closed = true;
-      void socket?.then(
-        (ready) => ready.close(1000),
-        () => {},
-      );
-    },
-  };
 }
 
 /** Why the server closed (RFC 6455, section 7.4.1, as this server uses them). */

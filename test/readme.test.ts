@@ -1,7 +1,11 @@
-/** Every command in the README does what it says. A command that no case here knows fails the test. */
+/**
+ * Every command in README.md and CONTRIBUTING.md does what it says. A command that no case here knows fails the test.
+ * Commands that documents name in passing exist.
+ */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,16 +14,24 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("..", import.meta.url));
-const readme = await readFile(join(root, "README.md"), "utf8");
+const documents = ["README.md", "CONTRIBUTING.md"];
+/** Documents that name commands in passing. The notebook has the commands of its day. */
+const PROSE = [...documents, "SECURITY.md", "CHANGELOG.md", ".ci/run"].concat(
+  (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`),
+);
+const read = (name: string) => readFile(join(root, name), "utf8");
+const { scripts } = JSON.parse(await read("package.json")) as { scripts: Record<string, string> };
 const cli = join(root, "dist/cli.js");
 
 /** Lines of the shell blocks, continued lines joined. */
-const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)].flatMap(([, block]) =>
-  block!
-    .replaceAll("\\\n", " ")
-    .split("\n")
-    .filter((line) => line.trim() !== ""),
-);
+const linesOf = (text: string) =>
+  [...text.matchAll(/```sh\n(.*?)```/gs)].flatMap(([, block]) =>
+    block!
+      .replaceAll("\\\n", " ")
+      .split("\n")
+      .filter((line) => line.trim() !== ""),
+  );
+const commands = [...new Set((await Promise.all(documents.map(read))).flatMap(linesOf))];
 
 let folder: string;
 let server: ChildProcess;
@@ -43,6 +55,19 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
   // `npm ci` has been run, or this test would not be; the server above is `npm start`.
   ["npm ci && npm start", async () => expect((await fetch(`${url}/health`)).status).toBe(200)],
   ["npm ci && npm test", async () => {}], // this
+  ["npm ci", async () => {}],
+  ["npm run dev", async () => {}], // dev.test.ts
+  [
+    "npm run test:",
+    async (command) => {
+      const script = scripts[command.slice("npm run ".length)]!;
+      expect(script).toMatch(/^vitest run /);
+      const { stdout } = await run("npx", [...script.replace("vitest run", "vitest list --filesOnly").split(" ")], {
+        cwd: root,
+      });
+      expect(stdout).toMatch(/\.test\.ts$/m);
+    },
+  ],
   [
     "curl -N http://127.0.0.1:8080",
     async (command) => {
@@ -71,7 +96,30 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
   ["npm run ", (command) => inShell(command, root)],
 ];
 
-describe("README.md", () => {
+describe("commands in passing", () => {
+  it.each(PROSE)("%s", async (name) => {
+    const named = [...(await read(name)).matchAll(/npm run (?:--silent )?([a-z][\w:-]*)/g)].map(
+      ([, script]) => script!,
+    );
+    expect(Object.keys(scripts)).toEqual(expect.arrayContaining(named));
+  });
+});
+
+describe("files that documents name", () => {
+  /** A path of this repository: a folder, a slash, no place to fill in (`NAME`), no pattern. */
+  const PATH = /`((?:src|transports|cli|playground|shaders|test|tooling|docs|bench|examples)\/[\w./-]*)`/g;
+  const known = ["CONTRIBUTING.md", "docs/request-path.md"].map(async (name) =>
+    [...(await read(name)).matchAll(PATH)].map(([, path]) => [name, path!] as const),
+  );
+
+  it("exist", async () => {
+    const paths = (await Promise.all(known)).flat().filter(([, path]) => !/[A-Z]{3}/.test(path));
+    expect(paths.length).toBeGreaterThan(30);
+    expect(paths.filter(([, path]) => !existsSync(join(root, path)))).toEqual([]);
+  });
+});
+
+describe(documents.join(", "), () => {
   it("has commands", () => expect(commands.length).toBeGreaterThan(5));
 
   it.each(commands)("%s", { timeout: 180_000 }, async (command) => {

@@ -1,5 +1,5 @@
 /**
- * `node --import tsx bench/gpu/build.ts`: what `run.sh` needs on a bare machine with a GPU, as plain JavaScript in `.gpu/app`.
+ * `npm run bench:gpu:build`: what `run.sh` needs on a bare machine with a GPU, as plain JavaScript in `.gpu/app`.
  *
  * There is no npm there: everything is part of the files but Dawn (`webgpu`), which is unpacked beside them. Programs run in
  * the root of the repository, whose models, fixtures and shaders they read.
