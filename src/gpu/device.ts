@@ -253,6 +253,18 @@ class OpenDevice implements Gpu {
     return compiling;
   }
 
+  bind(label: string, pipeline: GPUComputePipeline, resources: readonly (BoundResource | undefined)[]): GPUBindGroup {
+    // Dawn makes a new layout whenever it is asked for one.
+    const layout = this.layouts.get(pipeline) ?? pipeline.getBindGroupLayout(0);
+    this.layouts.set(pipeline, layout);
+    const entries = resources.flatMap((resource, binding) => (resource ? [{ binding, resource }] : []));
+    return this.device.createBindGroup({ label, layout, entries });
+  }
+
+  timestamps(label: string, count: number): GPUQuerySet {
+    return this.device.createQuerySet({ label, type: "timestamp", count });
+  }
+
   async idle(likely = 0): Promise<void> {
     this.watch.check();
     const slept = likely > 1 ? likely : 0;
@@ -272,18 +284,6 @@ class OpenDevice implements Gpu {
     } finally {
       this.awaitingLoss.delete(release);
     }
-  }
-
-  bind(label: string, pipeline: GPUComputePipeline, resources: readonly (BoundResource | undefined)[]): GPUBindGroup {
-    // Dawn makes a new layout whenever it is asked for one.
-    const layout = this.layouts.get(pipeline) ?? pipeline.getBindGroupLayout(0);
-    this.layouts.set(pipeline, layout);
-    const entries = resources.flatMap((resource, binding) => (resource ? [{ binding, resource }] : []));
-    return this.device.createBindGroup({ label, layout, entries });
-  }
-
-  timestamps(label: string, count: number): GPUQuerySet {
-    return this.device.createQuerySet({ label, type: "timestamp", count });
   }
 
   write(buffer: GPUBuffer, offset: number, bytes: Uint8Array | ArrayBuffer): void {
