@@ -25,7 +25,7 @@ import { createRate, type Rate } from "./gate/rate.ts";
 import { tokenRoutes } from "./gate/token-route.ts";
 import { wholeAddress } from "./http/address.ts";
 import { clientOf } from "./http/client.ts";
-import { jobRoutes } from "./job-api.ts";
+import { jobRoutes } from "./job-routes.ts";
 import { jsonRoutes } from "./json.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { observedRun } from "./observe/observed-run.ts";

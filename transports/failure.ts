@@ -3,19 +3,13 @@
  * errors are shown; the whole error goes to the server's log.
  */
 import { CANCELLED, faultOf, type RequestIssue } from "../src/faults/fault.ts";
+import type { WireFault } from "./wire/events.ts";
 
 export { CANCELLED };
 
-/** One fault of a request; `loc` starts with where it was found: `["body", "num_inference_steps"]`. */
-export interface FaultDetail {
-  readonly loc: readonly (string | number)[];
-  readonly msg: string;
-  readonly type: string;
-}
-
 export interface Failure {
   readonly status: number;
-  readonly detail: string | readonly FaultDetail[];
+  readonly detail: string | readonly WireFault[];
   /** Seconds after which the same request may succeed. */
   readonly retryAfter?: number;
 }
@@ -44,8 +38,8 @@ const MAX_FAULTS = 100;
 /** Characters of a name that a client made up, where an answer repeats it. */
 const MAX_NAME = 128;
 
-function detailOf(issues: readonly RequestIssue[], source: InputSource): FaultDetail[] {
-  const detail: FaultDetail[] = issues.slice(0, MAX_FAULTS).map(({ path, message, type }) => ({
+function detailOf(issues: readonly RequestIssue[], source: InputSource): WireFault[] {
+  const detail: WireFault[] = issues.slice(0, MAX_FAULTS).map(({ path, message, type }) => ({
     loc: [source, ...path.map((part) => (typeof part === "string" ? part.slice(0, MAX_NAME) : part))],
     msg: message,
     type,

@@ -1,9 +1,13 @@
-/** What can be done to a job besides watching it: look at it, change it while it runs, cancel it. */
+/** What can be done to a job besides watching it: look at it, change it while it runs, cancel it; and the routes for that. */
 import type { Context } from "hono";
+import { z } from "zod";
+import { updateSchema } from "../src/engine/request.ts";
 import { faultOf } from "../src/faults/fault.ts";
 import type { Job, Jobs } from "../src/jobs/jobs.ts";
 import { failureOf, failureResponse } from "./failure.ts";
 import { type InputOptions, readInput } from "./http/input.ts";
+import { type Answer, COMMON, failure, GONE, JOB, type NamedSchema } from "./openapi/describe.ts";
+import type { Route } from "./route.ts";
 import { type OwnerOf, viewerOf } from "./source.ts";
 import { idHeaders } from "./wire/wire.ts";
 
@@ -14,7 +18,7 @@ export interface JobRouteOptions {
 
 type Handler = (c: Context) => Promise<Response>;
 
-function route<Input, Event>(
+function answering<Input, Event>(
   jobs: Jobs<Input, Event>,
   { ownerOf }: JobRouteOptions,
   answer: (job: Job<Input, Event>, c: Context) => Response | Promise<Response>,
@@ -30,7 +34,7 @@ function route<Input, Event>(
 
 /** `DELETE /jobs/{job}`: it stops before its next step. 202, or 400 `ALREADY_COMPLETED`. */
 export function cancelJob<Input, Event>(jobs: Jobs<Input, Event>, options: JobRouteOptions = {}): Handler {
-  return route(jobs, options, (job) =>
+  return answering(jobs, options, (job) =>
     job.cancel()
       ? Response.json({ status: "CANCELLATION_REQUESTED" }, { status: 202, headers: idHeaders({ requestId: job.id }) })
       : Response.json({ status: "ALREADY_COMPLETED", detail: "The job has ended already" }, { status: 400 }),
@@ -42,7 +46,7 @@ export function updateJob<Input, Event>(
   jobs: Jobs<Input, Event>,
   options: JobRouteOptions & InputOptions<Readonly<Record<string, unknown>>>,
 ): Handler {
-  return route(jobs, options, async (job, c) => {
+  return answering(jobs, options, async (job, c) => {
     const change = await readInput(c, options);
     try {
       return job.update(change)
@@ -58,7 +62,7 @@ export function updateJob<Input, Event>(
 
 /** `GET /jobs/{job}`: its state and times, without its events. */
 export function jobStatus<Input, Event>(jobs: Jobs<Input, Event>, options: JobRouteOptions = {}): Handler {
-  return route(jobs, options, ({ id, state, position, submittedAt, startedAt, endedAt, log }) =>
+  return answering(jobs, options, ({ id, state, position, submittedAt, startedAt, endedAt, log }) =>
     Response.json(
       {
         request_id: id,
@@ -72,4 +76,78 @@ export function jobStatus<Input, Event>(jobs: Jobs<Input, Event>, options: JobRo
       { headers: idHeaders({ requestId: id }) },
     ),
   );
+}
+
+const STATUS: NamedSchema = {
+  name: "Job",
+  schema: z.object({
+    request_id: z.string(),
+    state: z.enum(["queued", "running", "completed", "failed", "cancelled"]),
+    position: z.int(),
+    submitted_at: z.iso.datetime(),
+    started_at: z.iso.datetime().nullable(),
+    ended_at: z.iso.datetime().nullable(),
+    last_event_id: z.int(),
+  }),
+};
+
+/** How a request to change or cancel a job is answered. */
+export const DONE: NamedSchema = {
+  name: "Done",
+  schema: z.object({
+    status: z.enum(["CANCELLATION_REQUESTED", "UPDATE_REQUESTED", "ALREADY_COMPLETED", "NOT_UPDATABLE", "NOT_FOUND"]),
+    detail: z.string().optional(),
+  }),
+};
+export const DONE_ANSWERS: Readonly<Record<202 | 400, Answer>> = {
+  202: { description: "asked", schema: DONE },
+  400: { description: "ended already", schema: DONE },
+};
+
+export function jobRoutes<Input, Event>(
+  jobs: Jobs<Input, Event>,
+  options: JobRouteOptions & InputOptions<Readonly<Record<string, unknown>>>,
+): Route[] {
+  return [
+    {
+      method: "GET",
+      path: "/jobs/:job",
+      about: {
+        tag: "jobs",
+        summary: "A job's state and times",
+        parameters: [JOB],
+        answers: { 200: { description: "its state", schema: STATUS }, ...COMMON, ...GONE },
+      },
+      handlers: [jobStatus(jobs, options)],
+    },
+    {
+      method: "PATCH",
+      path: "/jobs/:job",
+      about: {
+        tag: "jobs",
+        summary: "Change a running job from its next step on",
+        parameters: [JOB],
+        body: { schema: { name: "Update", schema: updateSchema } },
+        answers: {
+          ...DONE_ANSWERS,
+          409: { description: "the run takes no changes", schema: DONE },
+          422: failure("fields at fault"),
+          ...COMMON,
+          ...GONE,
+        },
+      },
+      handlers: [updateJob(jobs, options)],
+    },
+    {
+      method: "DELETE",
+      path: "/jobs/:job",
+      about: {
+        tag: "jobs",
+        summary: "Cancel a job before its next step",
+        parameters: [JOB],
+        answers: { ...DONE_ANSWERS, ...COMMON, ...GONE },
+      },
+      handlers: [cancelJob(jobs, options)],
+    },
+  ];
 }

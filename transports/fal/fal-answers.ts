@@ -1,6 +1,6 @@
 /** How the routes of fal's queue are described. */
 import { z } from "zod";
-import { DONE, DONE_ANSWERS } from "../job-api.ts";
+import { DONE, DONE_ANSWERS } from "../job-routes.ts";
 import {
   COMMON,
   CREDENTIAL,

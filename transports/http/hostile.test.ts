@@ -11,7 +11,7 @@ import { WebSocket } from "ws";
 import { z } from "zod";
 import { gradientRun } from "../../test/gradient-run.ts";
 import { createApp } from "../app.ts";
-import { DONE } from "../job-api.ts";
+import { DONE } from "../job-routes.ts";
 import { createMetrics } from "../observe/metrics.ts";
 import { openaiErrorSchema } from "../openai/openai-error.ts";
 import { FAILURE } from "../openapi/describe.ts";
