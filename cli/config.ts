@@ -7,6 +7,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { requestIssues } from "../src/faults/request-issues.ts";
 import { type Config, configSchema } from "./config-schema.ts";
 import { SETTINGS, type Setting } from "./settings.ts";
 
@@ -52,10 +53,10 @@ export function loadConfig({ flags, env, file }: ConfigSources): Config {
   }
   const parsed = configSchema.safeParse(tree, { reportInput: false });
   if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.map((issue) => {
+  const lines = requestIssues(parsed.error).map((issue) => {
     const key = issue.path.map(String).join(".");
     const named = [...origin].find(([setting]) => key === setting || key.startsWith(`${setting}.`))?.[1];
-    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${issue.message}`;
+    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${issue.message.replace(/^(Input|String|List) /, "")}`;
   });
   throw new ConfigError(lines);
 }

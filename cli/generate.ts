@@ -1,11 +1,12 @@
 /** `daguerre generate`: a prompt becomes a file, with the step it is at on the screen meanwhile. */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Runtime } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { TextToImageInput } from "../src/engine/request.ts";
 import { encodePicture, type PictureFormat, PREVIEW_QUALITY } from "../src/image/encode.ts";
 import { pictureCodec } from "../src/platform/picture-codec.ts";
+import { makeFolder } from "./checks.ts";
 import { progressBar } from "./progress-bar.ts";
 
 /** What one call of the command is to do. */
@@ -38,8 +39,8 @@ export async function generate(
   signal?: AbortSignal,
 ): Promise<string[]> {
   const { input, output, image, previewDir } = job;
-  await mkdir(path.dirname(output.file), { recursive: true });
-  if (previewDir !== undefined) await mkdir(previewDir, { recursive: true });
+  await makeFolder("--output", path.dirname(output.file));
+  if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 
   const events =
     image === undefined

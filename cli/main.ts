@@ -77,14 +77,17 @@ async function openRuntime(
 
 const program = new Command("daguerre")
   .description("A diffusion server: WebGPU on Node, pictures streamed while they form.")
-  .version(version)
-  .showHelpAfterError("(daguerre --help shows what can be said)");
+  .version(version, "-v, --version")
+  .addHelpText("after", '\nExample: daguerre generate "northern lights over a lake"')
+  .showHelpAfterError("(daguerre --help lists commands and flags)");
 
 withSettings(program.command("serve"))
   .description("serve the model over HTTP; docs/configuration.md explains every setting")
   .action(async ({ config: named, ...given }: ServeFlags) => {
     const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
+    const { checkAddress } = await import("./checks.ts");
+    await checkAddress(config.port, config.host);
     const { startTelemetry } = await import("./telemetry.ts");
     const stopTelemetry = await startTelemetry(process.env);
     const { loadingScreen } = await import("./loading.ts");
@@ -107,8 +110,6 @@ withSettings(program.command("serve"))
       await runtime.close();
       throw error;
     });
-    // The reader of the terminal's output may leave.
-    process.stdout.on("error", () => {});
     let closing = false;
     const end = (code = 0) => {
       closing = true;
@@ -169,7 +170,7 @@ withRuntimeFlags(program.command("generate"))
   .addOption(
     new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
   )
-  .option("--seed <number>", "the same seed gives the same picture")
+  .option("--seed <number>", "the same seed gives the same picture; -1: any")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--images <number>", "number of pictures", flags.number)
   .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
@@ -194,15 +195,22 @@ withRuntimeFlags(program.command("generate"))
       few_step: options.fewStep,
       preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
     };
-    // What is wrong with the request is said before a model is loaded for it.
-    parseGeneration({ ...input, strength: options.strength });
+    const { checkGenerate, inFlags } = await import("./checks.ts");
+    await checkGenerate(prompt, options);
+    try {
+      parseGeneration({ ...input, strength: options.strength });
+    } catch (error) {
+      throw inFlags(error);
+    }
     const { generate } = await import("./generate.ts");
     const { loadingScreen } = await import("./loading.ts");
     const loading = loadingScreen(process.stderr);
     const runtime = await openRuntime(options, loading.show);
     const interrupt = new AbortController();
+    let compiling = true;
     const end = () => {
-      if (interrupt.signal.aborted) process.exit(INTERRUPTED);
+      // The driver compiles in threads of its own, which nothing can stop; and nothing has been made that could be lost.
+      if (compiling || interrupt.signal.aborted) process.exit(INTERRUPTED);
       interrupt.abort();
     };
     process.on("SIGINT", end);
@@ -212,6 +220,7 @@ withRuntimeFlags(program.command("generate"))
       if (options.lora === undefined) {
         await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
       }
+      compiling = false;
       loading.end();
       await generate(
         runtime,
@@ -279,6 +288,11 @@ program
     process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));
   });
 
+// The reader of the output, such as `head`, may leave before its end.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
 /** One sentence for people; the stack for those who set DEBUG. */
 function fail(error: unknown): void {
   const message = error instanceof Error ? error.message : String(error);
@@ -287,4 +301,5 @@ function fail(error: unknown): void {
   process.exitCode = 1;
 }
 
-await program.parseAsync().catch(fail);
+if (process.argv.length <= 2) program.outputHelp();
+else await program.parseAsync().catch(fail);

@@ -8,6 +8,7 @@ import { createAuthenticator } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
 import { type Listening, listen } from "../transports/http/listen.ts";
 import { createMetrics } from "../transports/observe/metrics.ts";
+import { listenError } from "./checks.ts";
 import { ConfigError } from "./config.ts";
 import type { Config } from "./config-schema.ts";
 import { memoryBound, memoryBounds } from "./memory-bound.ts";
@@ -59,6 +60,8 @@ export async function serve(
     account,
     onError,
     onServer: metrics.watch,
+  }).catch((error) => {
+    throw listenError(error, config.port, config.host);
   });
   // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
   try {

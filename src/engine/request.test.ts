@@ -43,6 +43,7 @@ describe("parseGeneration", () => {
     });
     expect(parseGeneration(once)).toEqual(once);
     expect(once.seed).toBe(18446744073709551615n);
+    for (const seed of [-1, "-1"]) expect(parseGeneration({ prompt: "x", seed }).seed).toBeUndefined();
     expect(Array.from(once.image ?? [])).toEqual([0x89, 0x50, 0x4e, 0x47]);
   });
 
@@ -57,7 +58,7 @@ describe("parseGeneration", () => {
     [{ prompt: "x", guidance_scale: "high" }, "guidance_scale: float_type"],
     [{ prompt: "x", width: 130 }, "width: multiple_of"],
     [{ prompt: "x", height: 8 }, "height: greater_than_equal"],
-    [{ prompt: "x", seed: -1 }, "seed: greater_than_equal"],
+    [{ prompt: "x", seed: -2 }, "seed: greater_than_equal"],
     [{ prompt: "x", seed: "18446744073709551616" }, "seed: value_error"],
     [{ prompt: "x", output_format: "gif" }, "output_format: literal_error"],
     [{ prompt: "x", strength: 0 }, "strength: greater_than"],

@@ -116,7 +116,7 @@ export const generationFields = z.object({
   /** Classifier-free guidance; 1 or less means none. Left out: the model's own. */
   guidance_scale: z.number().min(0).max(LIMITS.guidanceScale).optional(),
   /** Left out: a random one, told in the result. */
-  seed: seed.optional(),
+  seed: seed.optional().describe("left out, or -1: any"),
   /** Whose noise a seed means: PyTorch's on the CPU, or on CUDA. */
   generator: z.enum(["cpu", "cuda"]).default("cpu"),
   num_images: z.int().min(1).max(LIMITS.images).default(1),
@@ -210,16 +210,21 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
 /** Levels of a request: itself, `loras`, one LoRA. Deeper is nobody's field, and recursion must end somewhere. */
 const REQUEST_DEPTH = 3;
 
-/** Objects without their null fields, as deep as a request goes; bytes are left alone. */
-function withoutNulls(value: unknown, depth: number = REQUEST_DEPTH): unknown {
+/** Objects without fields that are left out by null, or by a seed of -1; as deep as a request goes. Bytes are left alone. */
+function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown {
   if (depth === 0) return value;
-  if (Array.isArray(value)) return value.map((item) => withoutNulls(item, depth - 1));
+  if (Array.isArray(value)) return value.map((item) => withoutLeftOut(item, depth - 1));
   if (!isPlainObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([, field]) => field !== null && field !== undefined)
-      .map(([name, field]) => [name, withoutNulls(asText(name, field), depth - 1)]),
+      .filter(([name, field]) => field !== null && field !== undefined && !(name === "seed" && isAnySeed(field)))
+      .map(([name, field]) => [name, withoutLeftOut(asText(name, field), depth - 1)]),
   );
+}
+
+/** Other programs of the field write -1 for any seed. */
+function isAnySeed(value: unknown): boolean {
+  return value === -1 || value === "-1";
 }
 
 /** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
@@ -239,7 +244,7 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
  * @throws RequestError naming every field at fault
  */
 export function parseGeneration(input: unknown): GenerationRequest {
-  const given = withoutNulls(input);
+  const given = withoutLeftOut(input);
   const parsed = generationSchema.safeParse(given, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
   if (isPlainObject(given)) issues.push(...nearMisses(given));
@@ -257,7 +262,7 @@ const PICTURE_NAMES: Readonly<Record<string, "image">> = { image_bytes: "image" 
  * @throws RequestError naming every field at fault
  */
 export function parseDefaults(input: unknown): Readonly<Record<string, unknown>> {
-  const given = withoutNulls(input);
+  const given = withoutLeftOut(input);
   if (!isPlainObject(given)) throw new RequestError("", "must be a map of fields");
   const known: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
@@ -288,7 +293,7 @@ export type GenerationUpdate = z.output<typeof updateSchema>;
  * @throws RequestError naming every field at fault
  */
 export function parseUpdate(input: unknown): GenerationUpdate {
-  const given = withoutNulls(input);
+  const given = withoutLeftOut(input);
   const parsed = updateSchema.safeParse(given, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
   if (isPlainObject(given)) {
