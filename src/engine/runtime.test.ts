@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -256,6 +256,35 @@ describe("LoRA", () => {
       tensor(`${module}.lora_B.weight`, [outputs, 1, 1, 1]),
     ];
   }
+});
+
+describe("a model with a scheduler that we do not have", () => {
+  it("is loaded; a run that needs it is refused with those that there are, another is drawn", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "daguerre-scheduler-"));
+    for (const part of readdirSync(builtInModel())) {
+      if (!["scheduler", "model_index.json"].includes(part))
+        symlinkSync(join(builtInModel(), part), join(folder, part));
+    }
+    const name = "SomeNewerScheduler";
+    const index = JSON.parse(readFileSync(join(builtInModel(), "model_index.json"), "utf8"));
+    writeFileSync(join(folder, "model_index.json"), JSON.stringify({ ...index, scheduler: ["diffusers", name] }));
+    mkdirSync(join(folder, "scheduler"));
+    const config = JSON.parse(readFileSync(join(builtInModel(), "scheduler/scheduler_config.json"), "utf8"));
+    writeFileSync(join(folder, "scheduler/scheduler_config.json"), JSON.stringify({ ...config, _class_name: name }));
+    const other = await createRuntime({ model: folder });
+    try {
+      await expect(collect(other.textToImage(request))).rejects.toMatchObject({
+        field: "scheduler",
+        message: expect.stringMatching(/SomeNewerScheduler.*is not supported; supported: DDIMScheduler, /),
+      });
+      const asked = { ...request, scheduler: "ddim" };
+      const drawn = await resultOf(other.textToImage(asked));
+      expect(drawn.pictures[0]!.rgba).toEqual((await resultOf(runtime.textToImage(asked))).pictures[0]!.rgba);
+    } finally {
+      await other.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
 });
 
 describe("stopping and waiting", () => {

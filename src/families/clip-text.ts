@@ -92,6 +92,11 @@ export class ClipText {
     return this.#encoders.reduce((sum, { config }) => sum + config.hidden_size, 0);
   }
 
+  /** Numbers of the pooled vector; 0: no encoder has a projection. */
+  get pooledWidth(): number {
+    return this.#encoders.findLast(({ config }) => config.withProjection)?.config.projection_dim ?? 0;
+  }
+
   /** Runs one prompt through the encoders, whose plans are given in their order. */
   async encode(prompt: string, plans: readonly Plan[]): Promise<TextConditioning> {
     const parts: { hidden: Float32Array; width: number }[] = [];

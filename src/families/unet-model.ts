@@ -2,6 +2,7 @@
 
 import type { PictureCoder } from "../diffusion/latents.ts";
 import type { FamilyModel, PictureModel } from "../diffusion/model.ts";
+import { isSchedulerClass } from "../diffusion/schedulers/create-schedule.ts";
 import { createRunSchedule } from "../diffusion/schedulers/run-schedule.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { ComponentSpec } from "../memory/component.ts";
@@ -51,11 +52,12 @@ export async function openUnetModel(
   const described = await readModelFolder(directory.files, traits.family, usual, scheduler.config);
   const text = await ClipText.open(directory, traits.textEncoders, { hidden: traits.hidden, words: described.words });
   checkWidths(config, text);
-  const step = new UnetStep(config, text.tokens);
+  const step = new UnetStep(config, text.tokens, text.pooledWidth);
   const linear = await latentRgbOf(directory.files, latentChannels, traits.latentRgb);
-  // A configuration that cannot make the model's own schedule is refused here, not at the first request.
+  // A configuration that cannot make the model's own schedule is refused here, not at the first request. A scheduler that
+  // we do not have is no reason to refuse the model: a request may name another.
   const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
-  schedule({ ...described.facts.defaults }, vae.autoencoder.downscale);
+  if (isSchedulerClass(scheduler.className)) schedule(described.facts.defaults, downscale);
   return {
     ...partsOf(described),
     components: [

@@ -6,7 +6,7 @@ import { createSchedule } from "../diffusion/schedulers/create-schedule.ts";
 import { recordStep, writeStep } from "../diffusion/step.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { compile } from "../graph/plan.ts";
-import { parseUnetConfig } from "../models/unet.ts";
+import { parseUnetConfig, timestepSinusoids } from "../models/unet.ts";
 import { UnetStep } from "./unet-step.ts";
 
 let gpu: Gpu;
@@ -77,6 +77,61 @@ it.each([
     plan.destroy();
     parameters.destroy();
   }
+});
+
+it.each([
+  { sizes: 6, negative: [24, 16], positive: [24, 16] },
+  { sizes: 5, negative: [2.5], positive: [6] },
+])("of $sizes size conditions, the last are the target size, or each branch's aesthetic score", async (expected) => {
+  const [pooled, width] = [4, 8];
+  const added = pooled + expected.sizes * width;
+  const config = parseUnetConfig({
+    ...plain,
+    addition_embed_type: "text_time",
+    addition_time_embed_dim: width,
+    projection_class_embeddings_input_dim: added,
+  });
+  const step = new UnetStep(config, shape.tokens, pooled);
+  const recorder = recordStep(step, shape);
+  const parameters = await generateParameters(gpu, recorder, "f32");
+  const plan = await compile(gpu, recorder, { label: "unet", storage: "f32", parameters });
+  try {
+    const text = (seed: number) => ({
+      embedding: normals(shape.tokens * plain.cross_attention_dim, seed),
+      tokens: shape.tokens,
+      width: plain.cross_attention_dim,
+      pooled: normals(pooled, seed),
+      ids: [],
+    });
+    const branches = [text(1), text(2)];
+    const request = { width: 16, height: 24, guidanceScale: 3, sizes: { crop: [1, 2] as const } };
+    for (let slot = 0; slot < shape.slots; slot++)
+      await step.writeConditioning(plan, shape, slot, { branches, request });
+    const written = (await plan.read("added")) as Float32Array;
+    for (const [branch, last] of [expected.negative, expected.positive].entries()) {
+      const numbers = timestepSinusoids([24, 16, 1, 2, ...last], width);
+      const row = Float32Array.of(...branches[branch]!.pooled, ...numbers);
+      for (let slot = 0; slot < shape.slots; slot++) {
+        const at = (branch * shape.slots + slot) * added;
+        expect(difference(written.subarray(at, at + added), row)).toBeLessThan(1e-6);
+      }
+    }
+  } finally {
+    plan.destroy();
+    parameters.destroy();
+  }
+});
+
+it("refuses added conditions that are no pooled vector with 5 or 6 sizes", () => {
+  const config = parseUnetConfig({
+    ...plain,
+    addition_embed_type: "text_time",
+    addition_time_embed_dim: 8,
+    projection_class_embeddings_input_dim: 4 + 7 * 8,
+  });
+  expect(() => new UnetStep(config, 5, 4)).toThrow(
+    /projection_class_embeddings_input_dim: is 60; a pooled vector of 4/,
+  );
 });
 
 function repeated(values: Float32Array, times: number): Float32Array {

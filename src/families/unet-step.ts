@@ -10,6 +10,7 @@ import type { StepRow } from "../diffusion/schedulers/schedule.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Parameter, type Tensor } from "../graph/tensor.ts";
+import { ModelConfigError } from "../models/config.ts";
 import {
   guidanceEmbedding,
   hasAddedConditions,
@@ -31,15 +32,28 @@ export interface UnetConditioning {
 /** Steps whose timesteps are projected at once; a longer schedule does so again after as many. */
 const PROJECTED_STEPS = 32;
 
+/** Aesthetic scores that SDXL's refiner reads instead of a target size, as diffusers gives them if nobody says others. */
+const AESTHETIC_SCORES = { negative: 2.5, positive: 6 };
+/** Numbers of the size conditions: original size, crop, and the target size or a score. */
+const SIZES = { withTarget: 6, withScore: 5 };
+
 export class UnetStep implements StepModel<UnetConditioning> {
   readonly part = "unet";
   readonly #config: UnetConfig;
   readonly #tokens: number;
+  /** Its size conditions end with an aesthetic score. */
+  readonly #readsScore: boolean;
 
-  /** @param tokens of a prompt's embedding */
-  constructor(config: UnetConfig, tokens: number) {
+  /**
+   * @param tokens of a prompt's embedding
+   * @param pooledWidth numbers of a prompt's pooled vector, 0 without one; left out: added conditions are not checked
+   * @throws ModelConfigError if its added conditions are not such a vector and sizes
+   */
+  constructor(config: UnetConfig, tokens: number, pooledWidth?: number) {
     this.#config = config;
     this.#tokens = tokens;
+    const isChecked = hasAddedConditions(config) && pooledWidth !== undefined;
+    this.#readsScore = isChecked && sizesOf(config, pooledWidth) === SIZES.withScore;
   }
 
   needs(): readonly string[] {
@@ -91,7 +105,10 @@ export class UnetStep implements StepModel<UnetConditioning> {
       const row = branch * shape.slots + slot;
       await plan.writeInTurns("text", text.embedding, row);
       if (!hasAddedConditions(config)) continue;
-      plan.write("added", addedConditions(config.addition_time_embed_dim!, text, request), row);
+      const isNegative = branches.length > 1 && branch === 0;
+      const score = isNegative ? AESTHETIC_SCORES.negative : AESTHETIC_SCORES.positive;
+      const last = this.#readsScore ? [score] : undefined;
+      plan.write("added", addedConditions(config.addition_time_embed_dim!, text, request, last), row);
     }
     if (!config.time_cond_proj_dim) return;
     const guidance = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
@@ -133,15 +150,28 @@ export class UnetStep implements StepModel<UnetConditioning> {
   }
 }
 
-/** SDXL: the pooled text, then sinusoids of the six sizes (Podell et al. 2023, arXiv 2307.01952, section 2.2). */
+/** How many sizes stand beside the pooled vector. @throws ModelConfigError if that is no number that we know */
+function sizesOf(config: UnetConfig, pooledWidth: number): number {
+  const { projection_class_embeddings_input_dim: inputs, addition_time_embed_dim: width } = config;
+  const sizes = (inputs! - pooledWidth) / width!;
+  if (Object.values(SIZES).includes(sizes)) return sizes;
+  const reason = `is ${inputs}; a pooled vector of ${pooledWidth} and 5 or 6 sizes of ${width} each were expected`;
+  throw new ModelConfigError("unet", "projection_class_embeddings_input_dim", reason);
+}
+
+/**
+ * SDXL: the pooled text, then sinusoids of the sizes (Podell et al. 2023, arXiv 2307.01952, section 2.2).
+ * @param last the numbers after original size and crop, if not the target size
+ */
 function addedConditions(
   width: number,
   { pooled }: TextConditioning,
   { width: pictureWidth, height, sizes = {} }: UnetConditioning["request"],
+  last?: readonly number[],
 ): Float32Array {
   const size = [height, pictureWidth] as const;
   const { original = size, crop = [0, 0], target = size } = sizes;
-  const sinusoids = timestepSinusoids([...original, ...crop, ...target], width);
+  const sinusoids = timestepSinusoids([...original, ...crop, ...(last ?? target)], width);
   const added = new Float32Array(pooled!.length + sinusoids.length);
   added.set(pooled!);
   added.set(sinusoids, pooled!.length);
