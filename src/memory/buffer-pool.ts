@@ -3,15 +3,18 @@
 import type { Gpu } from "../gpu/device.ts";
 import { align } from "../graph/compile/memory.ts";
 
-/** Free buffers that are kept of one size. */
-const MAX_FREE = 8;
+/** Bytes of free buffers that are kept; the longest unused go first. */
+const MAX_FREE_BYTES = 64 * 2 ** 20;
 
 export class BufferPool {
   readonly #gpu: Gpu;
-  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #maxFreeBytes: number;
+  /** The longest unused first. */
+  #free: GPUBuffer[] = [];
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: Gpu, maxFreeBytes = MAX_FREE_BYTES) {
     this.#gpu = gpu;
+    this.#maxFreeBytes = maxFreeBytes;
   }
 
   /**
@@ -19,23 +22,26 @@ export class BufferPool {
    * @throws GpuOutOfMemoryError, MemoryLimitError as `Gpu.createBuffer`
    */
   take(label: string, bytes: number): GPUBuffer {
-    return this.#free.get(align(bytes, 16))?.pop() ?? this.#gpu.createBuffer(label, bytes);
+    const at = this.#free.findLastIndex(({ size }) => size === align(bytes, 16));
+    if (at < 0) return this.#gpu.createBuffer(label, bytes);
+    return this.#free.splice(at, 1)[0]!;
   }
 
   giveBack(buffer: GPUBuffer): void {
-    const free = this.#free.get(buffer.size) ?? [];
-    if (free.length >= MAX_FREE) {
-      this.#gpu.destroyBuffer(buffer);
-      return;
+    this.#free.push(buffer);
+    let bytes = this.#free.reduce((sum, { size }) => sum + size, 0);
+    while (bytes > this.#maxFreeBytes) {
+      const oldest = this.#free.shift()!;
+      bytes -= oldest.size;
+      this.#gpu.destroyBuffer(oldest);
     }
-    this.#free.set(buffer.size, [...free, buffer]);
   }
 
   /** Gives up the free buffers; whether there were any. */
   dropUnused(): boolean {
-    const free = [...this.#free.values()].flat();
+    const free = this.#free;
+    this.#free = [];
     for (const buffer of free) this.#gpu.destroyBuffer(buffer);
-    this.#free.clear();
     return free.length > 0;
   }
 
