@@ -5,11 +5,12 @@
  * Weights and plans stay as long as they fit. If something does not, what no run is using gives way: first plans, which
  * are made again in a moment, and free buffers; then merged weight sets, and copies of weights that are transformed for
  * faster kernels; then the new plan does without such copies itself; and only then the weights of other components go,
- * which come back from their files. With room for all of a model nothing ever moves.
+ * which come back from their files. With room for all of a model nothing ever moves. If the device itself is out of memory,
+ * plans, free buffers and merged sets give way in the same way, and the rest is an error.
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { MemoryLimitError } from "../gpu/errors.ts";
+import { GpuOutOfMemoryError, MemoryLimitError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
 import { compile, footprint, type Plan, type PlanParameters, storageOf } from "../graph/plan.ts";
 import type { Recorder } from "../graph/recorder.ts";
@@ -115,7 +116,7 @@ export class ModelMemory {
   /**
    * Does `make` with the weights of these components on the device. Called again for each time that something had to
    * give way.
-   * @throws MemoryLimitError if nothing is left that could
+   * @throws MemoryLimitError, GpuOutOfMemoryError if nothing is left that could
    */
   async withRoom<T>(components: readonly ComponentId[], make: (form: PlanForm) => Promise<T>): Promise<T> {
     let transformed = true;
@@ -125,9 +126,8 @@ export class ModelMemory {
         for (const component of components) await this.#components.get(component)!.bring();
         return await make({ transformed });
       } catch (error) {
+        if (error instanceof GpuOutOfMemoryError && this.#dropUnused()) continue;
         if (!(error instanceof MemoryLimitError)) throw error;
-        const [plans, buffers] = [this.plans.dropUnused(), this.buffers.dropUnused()];
-        if (plans || buffers || this.weightSets.dropUnused()) continue;
         const unused = [...this.#components].filter(([id]) => !this.plans.reads(id));
         if (transformed) {
           // Once: what the second attempt has made itself would be made, and be too much, for ever.
@@ -143,6 +143,12 @@ export class ModelMemory {
         isRetry = false;
       }
     }
+  }
+
+  /** Gives up what later runs would be glad of and no run is using; whether there was anything. */
+  #dropUnused(): boolean {
+    const [plans, buffers] = [this.plans.dropUnused(), this.buffers.dropUnused()];
+    return plans || buffers || this.weightSets.dropUnused();
   }
 
   /** The most device memory that a plan takes at a time, in bytes, beside its weights. Nothing is made. */

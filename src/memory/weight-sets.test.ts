@@ -11,6 +11,7 @@ import { generate } from "../diffusion/run.ts";
 import { loadModel } from "../engine/load-model.ts";
 import { builtInModel } from "../engine/runtime.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { GpuOutOfMemoryError } from "../gpu/errors.ts";
 import * as merging from "./merge-loras.ts";
 
 vi.mock("./merge-loras.ts", { spy: true });
@@ -118,6 +119,26 @@ describe("a merged set", () => {
       lease.release();
       lease.release(); // harmless when repeated
       expect(model.memory.weightSets.size).toBe(0);
+    } finally {
+      model.memory.destroy();
+    }
+  });
+
+  it("gives way, with its plans, if the device itself is out of memory", async () => {
+    const model = await load();
+    try {
+      const { memory } = model;
+      await draw(model, { loras: [{ path, scale: 1 }] });
+      let calls = 0;
+      const full = new GpuOutOfMemoryError("no more memory on this device");
+      const made = await memory.withRoom([], async () => {
+        if (++calls < 3) throw full;
+        return "made";
+      });
+      expect([made, calls, memory.plans.size, memory.weightSets.size]).toEqual(["made", 3, 0, 0]);
+      const never = memory.withRoom([], () => Promise.reject(full));
+      await expect(never).rejects.toBe(full);
+      await draw(model, { loras: [{ path, scale: 1 }] });
     } finally {
       model.memory.destroy();
     }
