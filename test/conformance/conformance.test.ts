@@ -1,10 +1,14 @@
 // The runner on the small cases of test/fixtures, and that it fails what it must: a runner that passes everything is worth
 // nothing. `npm run conformance` runs the same on whole sets.
 
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cpuGenerator } from "../../src/diffusion/noise.ts";
+import { generate } from "../../src/diffusion/run.ts";
+import { loadModel } from "../../src/engine/load-model.ts";
+import { builtInModel } from "../../src/engine/runtime.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { AdapterError } from "../../src/gpu/errors.ts";
 import { openSafetensors } from "../../src/weights/safetensors.ts";
@@ -69,6 +73,62 @@ describe("cases of set A", () => {
   test("a folder of cases is all its cases", async () => {
     const names = (await findCases([fixturePath("conformance")])).map((path) => path.split("/").at(-1));
     expect(names).toEqual(["clip-l", "taesd", "unet-sd15", "vae-kl"]);
+  });
+});
+
+/**
+ * Whole runs have no reference small enough to be kept here. This case is drawn by the pipeline itself, so it says nothing of
+ * the pictures: it holds that the runner can still watch a run, and that it fails what is off.
+ */
+describe("a case of whole runs", () => {
+  const run = { prompt: "a lake", negative_prompt: "snow", num_inference_steps: 3, guidance_scale: 3, seed: "5" };
+  const size = { width: 64, height: 64 };
+
+  async function drawCase(name: string, off = 0): Promise<string> {
+    const path = join(scratch, name);
+    const model = await loadModel(gpu, builtInModel(), { precision: "f32" });
+    const latents: Float32Array[] = [];
+    let picture = new Uint8Array();
+    try {
+      const request = { ...size, prompt: run.prompt, negativePrompt: run.negative_prompt, seed: BigInt(run.seed) };
+      const asked = { ...request, steps: run.num_inference_steps, guidanceScale: run.guidance_scale };
+      for await (const event of generate(model, asked)) {
+        if (event.type === "step") latents.push(await event.latents());
+        if (event.type === "result") picture = event.pictures[0]!.rgba.filter((_, at) => at % 4 !== 3);
+      }
+    } finally {
+      model.memory.destroy();
+    }
+    const steps = Float32Array.from(
+      latents.flatMap((each) => [...each]),
+      (value) => value + off,
+    );
+    const noise = cpuGenerator(BigInt(run.seed)).randn(latents[0]!.length);
+    const [channels, side] = [latents[0]!.length / 64, 8];
+    await mkdir(path);
+    const facts = { model: relative(path, builtInModel()), runs: { main: { ...run, ...size } } };
+    await writeFile(join(path, "case.json"), JSON.stringify(facts));
+    const bytes = (values: Float32Array | Uint8Array) =>
+      new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    const shape = [1, channels, side, side];
+    await writeSafetensors(join(path, "expected.safetensors"), [
+      { name: "latents_after_step", dtype: "F32", shape: [latents.length, ...shape], data: bytes(steps) },
+      { name: "init_noise", dtype: "F32", shape, data: bytes(Float32Array.from(noise)) },
+      { name: "image_u8", dtype: "U8", shape: [64, 64, 3], data: bytes(picture) },
+    ]);
+    return path;
+  }
+
+  test("is compared from the noise to the pixels", async () => {
+    const result = await runCase(await drawCase("whole"), bench());
+    expect(failures(result)).toEqual([]);
+    expect(result.kinds).toEqual(["pipeline"]);
+    expect(result.checks.map(({ what }) => what).sort()).toEqual(["image_u8", "init_noise", "latents_after_step"]);
+  });
+
+  test("fails if its latents are off", async () => {
+    const failed = failures(await runCase(await drawCase("whole-off", 0.01), bench()));
+    expect(failed.map(({ what }) => what)).toContain("latents_after_step");
   });
 });
 

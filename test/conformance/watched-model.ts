@@ -36,8 +36,7 @@ export function watch(model: LoadedModel): Watched {
     const note = (input: string, values: Values, first = 0) => {
       writes.push({ label: plan.label, input, values: values.slice(), first });
     };
-    return {
-      ...plan,
+    const noted: Partial<Plan> = {
       write(input, values, first) {
         note(input, values, first);
         plan.write(input, values, first);
@@ -54,6 +53,12 @@ export function watch(model: LoadedModel): Watched {
         return plan.replay(around);
       },
     };
+    return new Proxy(plan, {
+      get(target, name) {
+        const own = Reflect.get(noted, name) ?? Reflect.get(target, name, target);
+        return typeof own === "function" ? own.bind(target) : own;
+      },
+    });
   };
   const borrow = cache.borrow.bind(cache);
   cache.borrow = () => {
