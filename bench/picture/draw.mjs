@@ -3,9 +3,12 @@
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [checkout, adapter] = process.argv.slice(2);
+const [checkout, driver] = process.argv.slice(2);
 const { createRuntime } = await import(pathToFileURL(path.join(checkout, "dist/index.js")).href);
-const runtime = await createRuntime({ adapter, loraFolder: path.join(checkout, "models/landscapes/few-step") });
+const runtime = await createRuntime({
+  adapter: { prefer: "software", ...(driver && { driver }) },
+  loraFolder: path.join(checkout, "models/landscapes/few-step"),
+});
 const usual = { prompt: "a lighthouse at sunset, calm sea", seed: 7 };
 const kinds = {
   picture: usual,

@@ -1,7 +1,7 @@
 /**
  * What a picture and a start of the built-in model cost, in CPU time of the process, of two checkouts in turns:
  *
- *     npm run bench:picture -- OTHER_CHECKOUT [--pairs 30] [--adapter software]
+ *     npm run bench:picture -- OTHER_CHECKOUT [--pairs 30] [--driver swiftshader]
  *
  * Both must be built (`npm run build`).
  */
@@ -12,7 +12,7 @@ import { measurePairs, pairsLine } from "../pairs.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { pairs: { type: "string", default: "30" }, adapter: { type: "string", default: "software" } },
+  options: { pairs: { type: "string", default: "30" }, driver: { type: "string", default: "" } },
 });
 const here = path.resolve(import.meta.dirname, "../..");
 const other = positionals[0];
@@ -38,7 +38,7 @@ function answerOf(child: ChildProcess): Promise<number> {
 
 async function start(checkout: string): Promise<Drawer> {
   const program = path.join(import.meta.dirname, "draw.mjs");
-  const child = fork(program, [path.resolve(checkout), flags.adapter], {
+  const child = fork(program, [path.resolve(checkout), flags.driver], {
     stdio: ["ignore", "ignore", "ignore", "ipc"],
   });
   return { child, startMs: await answerOf(child) };

@@ -5,9 +5,12 @@ import path from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
-const [checkout, adapter] = process.argv.slice(2);
+const [checkout, driver] = process.argv.slice(2);
 const { createRuntime, encodePicture } = await import(pathToFileURL(path.join(checkout, "dist/index.js")).href);
-const runtime = await createRuntime({ adapter, loraFolder: path.join(checkout, "models/landscapes/few-step") });
+const runtime = await createRuntime({
+  adapter: { prefer: "software", ...(driver && { driver }) },
+  loraFolder: path.join(checkout, "models/landscapes/few-step"),
+});
 
 const prompt = "a lighthouse at sunset, calm sea";
 const base = { prompt, seed: 7, num_inference_steps: 6 };

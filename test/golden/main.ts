@@ -1,7 +1,7 @@
 /**
- * Whether two checkouts draw the same pictures, bit for bit, on one adapter:
+ * Whether two checkouts draw the same pictures, bit for bit, on one software adapter:
  *
- *     npm run golden -- OTHER_CHECKOUT [--adapter "software"]
+ *     npm run golden -- OTHER_CHECKOUT [--driver swiftshader]
  *
  * Both must be built (`npm run build`): each draws by its own `dist/index.js`, in a process of its own. Every line is one
  * picture or preview; the exit code is 1 if any differs.
@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { adapter: { type: "string", default: "software" } },
+  options: { driver: { type: "string", default: "" } },
 });
 const here = path.resolve(import.meta.dirname, "../..");
 const other = positionals[0];
@@ -23,7 +23,7 @@ if (other === undefined) {
 
 function draw(checkout: string): Map<string, string> {
   const program = path.join(import.meta.dirname, "draw.mjs");
-  const args = [program, path.resolve(checkout), flags.adapter];
+  const args = [program, path.resolve(checkout), flags.driver];
   const output = execFileSync(process.execPath, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
   const lines = output.trim().split("\n");
   return new Map(lines.map((line) => [line.slice(65), line.slice(0, 64)]));
