@@ -1,5 +1,5 @@
 /**
- * What is wrong with a command line, found out before a GPU is opened or a model loaded for it. Each complaint names the
+ * Checks of a command line, made before a GPU is opened or a model loaded for it. Each complaint names the
  * flag, and says what to do.
  */
 import { constants } from "node:fs";
@@ -113,7 +113,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   preview_every: "--preview-every",
 };
 
-/** What `generate` says of an error of its request: the flag instead of the field. Other errors pass through. */
+/** An error of the request of `generate` with the flag instead of the field. Other errors pass through. */
 export function inFlags(error: unknown): unknown {
   const { issues } = faultOf(error);
   if (issues === undefined) return error;

@@ -37,7 +37,7 @@ const BAND_COUNTS = [2, 3, 4, 6, 8, 12, 16, 24, 32];
 /** With fewer rows of latents a band is mostly what it looks at beyond them. */
 const MIN_BAND_ROWS = 4;
 /**
- * What a mean or deviation may still move by, in deviations of its layer. Pictures are then within one level of 255
+ * The most that a mean or deviation may still move by, in deviations of its layer. Pictures are then within one level of 255
  * (bands.test.ts, random weights): 0.06 to 0.09 on average, 0.005 with a tolerance of 1e-3 and two passes more.
  */
 const TOLERANCE = 0.02;
@@ -111,7 +111,7 @@ export async function decodeInBands(
   return { width, height: size.height * downscale, rgba };
 }
 
-/** What the autoencoder says of a picture, in bands. Throws as `decodeInBands` does. */
+/** Encodes a picture in bands. Throws as `decodeInBands` does. */
 export async function encodeInBands(
   gpu: Gpu,
   encoder: Autoencoder,
@@ -150,7 +150,7 @@ export async function encodeInBands(
 }
 
 /**
- * What decoding in the smallest bands takes at its peak, beside the weights, in bytes.
+ * Bytes that decoding in the smallest bands takes at its peak, beside the weights.
  * Throws `TensorTooLargeError` where a tensor does not fit.
  */
 export function decodeBandsBytes(

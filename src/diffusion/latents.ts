@@ -172,7 +172,7 @@ export function encoderSpec(
   };
 }
 
-/** What the autoencoder says of a picture, as PyTorch has it. */
+/** The output of the autoencoder for a picture, in PyTorch's order. */
 export interface Encoded {
   /** `[channels, h, w]` */
   readonly mean: Float32Array;
@@ -205,7 +205,7 @@ export function* signedRows(
   return picture;
 }
 
-/** What the encoder's output `[1, h, w, c]` means. */
+/** Takes the encoder's output `[1, h, w, c]` apart. */
 export function encodedOf(encoded: Float32Array, encoder: Autoencoder): Encoded {
   const channels = encoder.kind === "kl" ? 2 * encoder.latentChannels : encoder.latentChannels;
   const planar = toNchw(encoded, 1, channels, encoded.length / channels);

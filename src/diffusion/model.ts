@@ -1,5 +1,5 @@
 /**
- * What the diffusion loop knows of a kind of model: nothing of UNets, text encoders or checkpoints, which are a family's
+ * The interface between the diffusion loop and a kind of model. UNets, text encoders and checkpoints are a family's business
  * (`src/families`).
  */
 
@@ -14,7 +14,7 @@ import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
 
-/** What a step's plan is made for. A family adds what its network depends on, such as tokens of text. */
+/** The shape that a step's plan is made for. A family adds fields that its network depends on, such as tokens of text. */
 export interface StepShape extends LatentSize {
   /** Pictures that take the step together. */
   readonly slots: number;
@@ -37,7 +37,7 @@ export interface StepModel<Conditioning = unknown> {
   readonly part: string;
   /** Components whose weights it reads. */
   needs(shape: StepShape): readonly ComponentId[];
-  /** What its plans depend on beside the latents' size: guidance, chunks of text, further networks. */
+  /** The part of the shape beside the latents' size: guidance, chunks of text, further networks. */
   shape(request: RunShape): { readonly branches: 1 | 2; readonly [part: string]: number | string | boolean };
   /**
    * Records the network. Row `branch · slots + slot` of the batch is a branch of a slot.
@@ -60,7 +60,7 @@ export interface PictureModel {
   readonly linear?: LatentRgb;
 }
 
-/** What its makers say of a model, or is usual for its family. */
+/** Facts that the makers of a model state, or that are usual for its family. */
 export interface ModelFacts {
   readonly name: string;
   readonly family: string;
@@ -93,11 +93,11 @@ export interface Large {
   readonly fromPixels: number;
 }
 
-/** What `encode` works with. */
+/** The tools of `encode`. */
 export interface Encoders {
   /** Plans of the text encoders, in the order of `FamilyModel.encoders`. */
   plans(): Promise<readonly Plan[]>;
-  /** What `make` makes of a prompt, kept for the next time. `key` is all that it depends on beside the weights. */
+  /** The result of `make`, kept for the next time. `key` is all that it depends on beside the weights. */
   remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
 }
 
@@ -121,7 +121,7 @@ export interface FamilyModel<Conditioning = unknown> {
   encode(request: PipelineRequest, shape: StepShape, encoders: Encoders): Promise<Conditioning>;
   /** Tokens of a prompt, begin and end marks included. */
   countTokens(prompt: string): number;
-  /** What the caller should know of a prompt, such as words that do not fit. */
+  /** Warnings about a prompt, such as a prompt that is too long. */
   promptWarnings(prompt: string): Promise<string[]>;
 }
 

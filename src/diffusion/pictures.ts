@@ -69,7 +69,7 @@ export class Pictures {
     return decoding.picture;
   }
 
-  /** What the autoencoder says of a picture. Throws as `decode` does. */
+  /** Encodes a picture. Throws as `decode` does. */
   async encode(image: Pixels): Promise<Encoded> {
     const { autoencoder } = this.#model.full;
     const spec = encoderSpec(this.#model.full, image);

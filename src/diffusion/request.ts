@@ -1,4 +1,4 @@
-/** What is asked of the pipeline, and what it says. Requests of clients are another thing (`src/engine/request.ts`). */
+/** Requests to the pipeline, and its events. Requests of clients are another thing (`src/engine/request.ts`). */
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
@@ -85,7 +85,7 @@ export type PipelineEvent =
       readonly warnings: readonly string[];
     };
 
-/** What may change between two steps. */
+/** The fields that may change between two steps. */
 export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativePrompt" | "guidanceScale">>;
 
 export interface PipelineOptions {

@@ -1,4 +1,4 @@
-/** What fits: how much device memory a run takes in each of its phases, and the largest picture that finds room. */
+/** Device memory that a run takes in each of its phases, and the largest picture that finds room. */
 
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { TensorTooLargeError } from "../graph/recorder.ts";
@@ -26,7 +26,7 @@ export function limitOf({ limit }: MemoryLimitError): string {
   return `the ${Math.floor(limit / 2 ** 20)} MiB of device memory that may be used`;
 }
 
-/** What to say of a picture that does not fit, with the largest of its proportions that does. */
+/** The error for a picture that does not fit; it names the largest of its proportions that does. */
 export async function tooLarge(
   model: LoadedModel,
   set: WeightSet,

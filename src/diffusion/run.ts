@@ -59,7 +59,7 @@ class Run {
   readonly #warnings: string[];
   readonly #clock: Stopwatch;
   #request: PipelineRequest;
-  /** What the plan of the steps is made for; words may change it on the way. */
+  /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;
   #plan: Plan | undefined;
   /** Whether the slots are yet to take their first step in this plan. */

@@ -16,7 +16,7 @@ export function latentSize({ latent }: FamilyModel, request: Pick<RunShape, "wid
   return { height: request.height / downscale, width: request.width / downscale, channels };
 }
 
-/** What the steps of a request are made for. @throws PipelineError as `latentSize` */
+/** The shape of a request's steps. @throws PipelineError as `latentSize` */
 export function stepShape(family: FamilyModel, request: RunShape): StepShape {
   return { slots: request.images ?? 1, ...family.step.shape(request), ...latentSize(family, request) };
 }

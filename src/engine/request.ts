@@ -130,7 +130,7 @@ export const generationFields = z.object({
   /** Pixels of a preview's longer side, at most; larger ones are shrunk. Left out: as they are. */
   preview_size: z.int().min(LIMITS.minPreviewSize).max(LIMITS.maxSide).optional(),
   preview_format: z.enum(["jpeg", "png", "webp"]).optional(),
-  /** Of JPEG and WebP. Left out: 70. */
+  /** Quality of JPEG and WebP. Left out: 70. */
   preview_quality: z.int().min(1).max(100).optional(),
   /** With the model's few-step variant, where it has one: a picture in a quarter of the time, of a little less variety. */
   few_step: z.boolean().default(false),

@@ -1,4 +1,4 @@
-/** What a model's makers put beside its components: recommendations, variants, the words that it was taught. */
+/** Files that a model's makers put beside its components: recommendations, variants, the words that it was taught. */
 
 import { z } from "zod";
 import type { FewStep, Large, ModelFacts } from "../diffusion/model.ts";

@@ -1,7 +1,7 @@
 /** A model whose network is a UNet, with CLIP text encoders and an autoencoder: Stable Diffusion 1, 2, XL, LCM. */
 
 import type { PictureCoder } from "../diffusion/latents.ts";
-import type { FamilyModel, PictureModel } from "../diffusion/model.ts";
+import type { FamilyModel } from "../diffusion/model.ts";
 import { isSchedulerClass } from "../diffusion/schedulers/create-schedule.ts";
 import { createRunSchedule } from "../diffusion/schedulers/run-schedule.ts";
 import { Recorder } from "../graph/recorder.ts";
@@ -13,10 +13,10 @@ import { type Component, type ModelDirectory, openComponentFolder } from "../wei
 import { ClipText, type HiddenState, required, type TextConditioning, zeroConditioning } from "./clip-text.ts";
 import type { OpenOptions } from "./family.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
-import { LARGEST_SIDE, type ModelFolder, readModelFolder } from "./model-folder.ts";
+import { LARGEST_SIDE, readModelFolder } from "./model-folder.ts";
 import { type UnetConditioning, UnetStep } from "./unet-step.ts";
 
-/** What one of these families has of its own. */
+/** The differences between these families. */
 export interface UnetTraits {
   readonly family: string;
   /** Places of its text encoders. */
@@ -25,7 +25,7 @@ export interface UnetTraits {
   readonly hidden: HiddenState;
   /** An absent negative prompt means zeros rather than the empty prompt. */
   readonly zerosForNoPrompt: boolean;
-  /** What a user of the family expects who says nothing. `latentSide`: of a UNet that names no sample size. */
+  /** Values for requests that leave them out. `latentSide` is for a UNet that names no sample size. */
   readonly defaults: { readonly steps: number; readonly guidanceScale: number; readonly latentSide: number };
   /** The linear map of its usual autoencoder. */
   readonly latentRgb?: LatentRgb;
@@ -59,7 +59,9 @@ export async function openUnetModel(
   const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
   if (isSchedulerClass(scheduler.className)) schedule(described.facts.defaults, downscale);
   return {
-    ...partsOf(described),
+    facts: described.facts,
+    fewStep: described.fewStep,
+    large: described.large,
     components: [
       ...text.components,
       { id: "unet", parameters: step.parameters(), files: required(directory, "unet") },
@@ -68,7 +70,7 @@ export async function openUnetModel(
     ],
     latent: { channels: latentChannels, downscale },
     step,
-    picture: pictureModel(vae, tiny, linear),
+    picture: { full: vae, tiny, linear },
     encoders: text.plans,
     resolve: { layersPerBlock: config.layers_per_block },
     schedule: (request) => schedule(request, downscale),
@@ -87,10 +89,6 @@ export async function openUnetModel(
   };
 }
 
-function partsOf({ facts, fewStep, large }: ModelFolder): Pick<FamilyModel, "facts" | "fewStep" | "large"> {
-  return { facts, fewStep, large };
-}
-
 interface LoadableCoder extends PictureCoder {
   readonly spec: ComponentSpec;
 }
@@ -106,10 +104,6 @@ function coderParameters(coder: Autoencoder) {
   coder.decode(g, g.input("latents", [1, 8, 8, coder.latentChannels]));
   coder.encode(g, g.input("picture", [1, 8 * coder.downscale, 8 * coder.downscale, 3]));
   return [...g.parameters.values()];
-}
-
-function pictureModel(vae: PictureCoder, tiny: PictureCoder | undefined, linear: LatentRgb | undefined): PictureModel {
-  return { full: vae, tiny, linear };
 }
 
 /** Pixels of the side of the pictures that the UNet was made for. */

@@ -1,7 +1,7 @@
 /**
  * The denoising step of the families whose network is a UNet.
  *
- * What the UNet adds for the timestep is computed for many steps at once, in the plan's prologue; a step takes its row.
+ * The UNet's additions for the timestep are computed for many steps at once, in the plan's prologue; a step takes its row.
  */
 
 import type { StepModel, StepPlace, StepShape } from "../diffusion/model.ts";
@@ -65,7 +65,7 @@ export class UnetStep implements StepModel<UnetConditioning> {
     return { branches: isGuided ? 2 : 1, tokens: this.#tokens } as const;
   }
 
-  /** What the UNet's weights are: they do not depend on the picture's size, and any small one names them. */
+  /** The UNet's parameters. They do not depend on the picture's size, so any small one names them. */
   parameters(): Parameter[] {
     const side = 2 ** this.#config.block_out_channels.length;
     const channels = this.#config.out_channels;

@@ -63,7 +63,7 @@ export const CANCELLED = 499;
 /** The code of every error that is not made to be shown. */
 export const INTERNAL = "internal";
 
-/** What a client may know of a thrown error; of any value, since anything may be thrown. */
+/** The part of a thrown error that a client may know. Any value may be thrown. */
 export function faultOf(error: unknown): Fault {
   if (typeof error === "object" && error !== null) {
     const { name, status, message, issues } = error as Readonly<Record<string, unknown>>;

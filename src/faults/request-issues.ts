@@ -1,4 +1,4 @@
-/** What zod finds wrong with a request, in the words of `Fault.issues`. */
+/** Zod's findings about a request, in the words of `Fault.issues`. */
 import type { z } from "zod";
 
 /** One thing wrong with a request: where, what, and which rule in pydantic's vocabulary (`missing`, `int_type`, …). */
@@ -20,7 +20,7 @@ export function isZodIssues(value: unknown): value is readonly z.core.$ZodIssue[
   );
 }
 
-/** What zod found, in pydantic's vocabulary, which is what fal's clients show. */
+/** Zod's findings in pydantic's vocabulary, which fal's clients show. */
 export function requestIssues({ issues }: { readonly issues: readonly z.core.$ZodIssue[] }): RequestIssue[] {
   return issues.map((issue) => ({
     path: issue.path.filter((part) => typeof part !== "symbol"),

@@ -1,4 +1,4 @@
-/** What a host and the place where its runs live say to each other; all of it is data that `structuredClone` takes. */
+/** Messages between a host and the place where its runs live; all of them are data that `structuredClone` takes. */
 
 /** Which slots are wanted now; a slot that is not named is wanted. */
 export type Wanted = Readonly<Record<string, boolean>>;

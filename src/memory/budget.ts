@@ -1,6 +1,6 @@
 /**
- * What is kept on the device for later runs (plans, merged weight sets), within one bound of bytes: the least recently
- * used goes first once all of it takes more. A thing in use never goes, even beyond the bound.
+ * Plans and merged weight sets that stay on the device for later runs, within one bound of bytes: the least recently
+ * used goes first once all of them take more. A thing in use never goes, even beyond the bound.
  */
 
 export interface Kept {

@@ -44,8 +44,4 @@ export class BufferPool {
     for (const buffer of free) this.#gpu.destroyBuffer(buffer);
     return free.length > 0;
   }
-
-  destroy(): void {
-    this.dropUnused();
-  }
 }

@@ -1,6 +1,6 @@
 /**
- * A model's memory: its components on the device, merged weight sets, plans, and who gives way where not everything can be
- * there (`Gpu.maxBytes`).
+ * A model's memory: its components on the device, merged weight sets and plans, and the order in which they give way if not
+ * everything fits (`Gpu.maxBytes`).
  *
  * Weights and plans stay as long as they fit. If something does not, what no run is using gives way: first plans, which
  * are made again in a moment, and free buffers; then merged weight sets, and copies of weights that are transformed for
@@ -188,7 +188,7 @@ export class ModelMemory {
   destroy(): void {
     this.plans.drop();
     this.weightSets.destroy();
-    this.buffers.destroy();
+    this.buffers.dropUnused();
     for (const weights of this.#components.values()) weights.destroy();
   }
 
@@ -200,7 +200,7 @@ export class ModelMemory {
   }
 }
 
-/** What one run has in use of a model's memory: a weight set, and the plans that it has asked for. */
+/** The part of a model's memory that one run has in use: a weight set, and the plans that it has asked for. */
 export class Leases {
   readonly set: WeightSet;
   readonly memory: ModelMemory;

@@ -7,7 +7,7 @@ import type { Plan } from "../graph/plan.ts";
 import type { Budget, Kept } from "./budget.ts";
 import type { ComponentId } from "./component.ts";
 
-/** What a plan is made for, as plain data: equal if all of its fields are. */
+/** The shape that a plan is made for, as plain data: equal if all of its fields are. */
 export type PlanShape = Readonly<Record<string, string | number | boolean>>;
 
 export interface PlanKey {

@@ -41,7 +41,7 @@ const MAX_PROMPTS = 64;
 export class WeightSet {
   /** Bytes of weights of its own, beside the model's. */
   readonly bytes: number;
-  /** What its text encoders have made of prompts, by what they were asked. */
+  /** Conditioning of prompts by its text encoders, by the key of `Encoders.remember`. */
   readonly prompts = new LRUCache<string, object>({ max: MAX_PROMPTS });
   readonly #own: ReadonlyMap<ComponentId, LoadedParameters>;
   readonly #base: WeightSet | undefined;

@@ -24,13 +24,13 @@ export class ModelConfigError extends Error {
 export const size = {
   channels: z.number().int().positive().max(65_536),
   vocabulary: z.number().int().positive().max(4_000_000),
-  /** Of a text encoder, or of a transformer in a UNet: published ones have up to 48. */
+  /** Layers of a text encoder, or of a transformer in a UNet: published ones have up to 48. */
   layers: z.number().int().positive().max(256),
-  /** Of a level of a UNet or autoencoder: published ones have 1 to 3. */
+  /** Layers of a level of a UNet or autoencoder: published ones have 1 to 3. */
   layersOfLevel: z.number().int().positive().max(32),
   /** Residual blocks of a level, which may have none. */
   blocks: z.number().int().nonnegative().max(32),
-  /** Of resolutions: beyond this the latents of no picture could be halved so often. */
+  /** Levels of resolution: beyond this the latents of no picture could be halved so often. */
   levels: <T extends z.ZodType>(entry: T) => z.array(entry).min(1).max(12),
 };
 
@@ -40,7 +40,7 @@ export const number = {
   eps: z.number().min(1e-30).max(1),
   /** Latents are multiplied or divided by it: 0.13 to 1. */
   scale: z.number().min(1e-4).max(1e4),
-  /** Of latents, or of colours: 0 to 1. */
+  /** A shift of latents, or of colours: 0 to 1. */
   shift: z.number().min(-1e4).max(1e4),
 };
 

@@ -35,7 +35,7 @@ export interface GateOptions {
    * machine. It may be a picture tag of any page.
    */
   readonly getStream?: boolean;
-  /** Of one client; undefined: no limit. */
+  /** Requests of one client; undefined: no limit. */
   readonly requestsPerMinute?: number;
   /** Counts a client's requests where somebody else counts them, too. */
   readonly rate?: Rate;

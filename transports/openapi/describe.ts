@@ -1,4 +1,4 @@
-/** Of what the description of a route is made (`route.ts`), and what many of them have in common. */
+/** The parts of the description of a route (`route.ts`), and those that many routes share. */
 import { z } from "zod";
 import { generationSchema } from "../../src/engine/request.ts";
 import { detailSchema, resultSchema, wireEventSchema } from "../wire/events.ts";
@@ -9,7 +9,7 @@ export type Json = Record<string, unknown>;
 export interface NamedSchema {
   readonly name: string;
   readonly schema: z.ZodType;
-  /** Of a body: fields that JSON Schema cannot derive, by hand. */
+  /** Fields of a body that JSON Schema cannot derive, by hand. */
   readonly byHand?: Readonly<Record<string, Json>>;
 }
 

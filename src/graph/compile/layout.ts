@@ -62,9 +62,9 @@ export interface TransformedMatrix {
 export interface Footprint {
   /** The part that it owns: arenas, inputs, states, parameter blocks, scratch, read-back. */
   readonly bytes: number;
-  /** Of these, activations. */
+  /** The part of them that is activations. */
   readonly arenas: number;
-  /** Of these, textures between the steps of one operation. */
+  /** The part of them that is textures between the steps of one operation. */
   readonly scratch: number;
   /** Beside it, weights transformed for faster kernels, which plans of the same weights share. */
   readonly transformed: number;
