@@ -17,19 +17,19 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((server) => server.close()));
 });
 
-async function serving(options: { keys?: string[]; stepMs?: number } = {}) {
+async function serving(options: { keys?: string[]; stepMs?: number; requestsPerMinute?: number } = {}) {
   const { metrics, jobs } = seenJobs();
-  const { keys = [], stepMs = 15 } = options;
+  const { keys = [], stepMs = 15, requestsPerMinute } = options;
   const app = createApp({
     run: (input, context) => gradientRun()({ ...input, step_ms: stepMs, preview_every: 0 }, context),
     health: () => ({}),
     jobs: { concurrency: 20 },
     metrics,
-    gate: { authenticator: createAuthenticator({ keys: keys.map((key) => ({ name: key, key })) }) },
+    gate: { authenticator: createAuthenticator({ keys: keys.map((key) => ({ name: key, key })) }), requestsPerMinute },
   });
   const server = await listen(app, 0, "127.0.0.1");
   open.push(server);
-  return { url: server.url, jobs };
+  return { url: server.url, jobs, app };
 }
 
 const INPUT = { prompt: "a hill", num_inference_steps: 30 };
@@ -147,6 +147,25 @@ describe("a client that comes back", () => {
     expect(numbers(await ask(url, { body: input, headers: { "last-event-id": "9" } }))).toEqual(upFrom(9, LAST));
     expect(await ask(url, { body: input, headers: { "last-event-id": `${LAST}` } })).toMatchObject({ status: 204 });
     expect(jobs.map(({ id }) => id)).toEqual([first.ids[0]!.split(":")[0], "mine"]);
+  });
+
+  it("counts against no rate, and comes back to a server that is about to end", async () => {
+    const { url, jobs, app } = await serving({ requestsPerMinute: 1 });
+    const heard = await ask(url, { body: INPUT, headers: EVENT_SOURCE, leaveAfter: 3 });
+    expect((await ask(url, { body: INPUT, headers: EVENT_SOURCE })).status).toBe(429);
+    const ended = app.drain(20_000);
+    for (const how of [{ body: INPUT }, { path: `/stream?${QUERY}` }]) {
+      const again = await ask(url, {
+        ...how,
+        headers: { ...EVENT_SOURCE, "last-event-id": heard.ids[2]! },
+        leaveAfter: 2,
+      });
+      expect(numbers(again)).toEqual([4, 5]);
+    }
+    const rest = await ask(url, { path: `/stream?${QUERY}&lastEventId=${heard.ids[2]}` });
+    expect(numbers(rest)).toEqual(upFrom(3, LAST));
+    await ended;
+    expect(jobs).toHaveLength(1);
   });
 
   it("with another input is refused", async () => {

@@ -38,6 +38,20 @@ export function placeOf(c: Context): Place | undefined {
   return { job: job && jobOf(job), after: Number(number) };
 }
 
+/** Whether a request begins a job. One that goes on in a job, or names an event that is none, begins nothing. */
+export function beginsJob(c: Context): boolean {
+  try {
+    return !goesOn(placeOf(c));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether whoever asks has seen a part of a job. */
+export function goesOn(place: Place | undefined): place is Place {
+  return place !== undefined && (place.job !== undefined || place.after > 0);
+}
+
 /** The names of polyfills, less their hyphens and underscores. */
 const NAMES = new Set(["lasteventid", "evslasteventid"]);
 

@@ -28,7 +28,7 @@ import { type JobRequestOptions, jobsOf, RESUME, type Source, submit, viewerOf }
 import { envelopeOf, envelopeOfJob, idHeaders } from "../wire/wire.ts";
 import { Frames } from "./frames.ts";
 import { EVENT_STREAM, type StreamOptions, type StreamProtocol, streamAnswer, streamResponse } from "./job-stream.ts";
-import { placeOf, withoutPlace } from "./last-event-id.ts";
+import { goesOn, placeOf, withoutPlace } from "./last-event-id.ts";
 import { previewPace } from "./preview-pace.ts";
 import { earlyFailure, readsNothing, watchFor } from "./reading.ts";
 import { streamFormat } from "./stream-format.ts";
@@ -78,7 +78,7 @@ export function sse<Input, Event>(
       const input = await readInput(c, reading);
       const { requestId: id } = envelopeOf(input);
       headers = idHeaders({ requestId: id });
-      if (place !== undefined && (place.job !== undefined || place.after > 0)) {
+      if (goesOn(place)) {
         const idempotencyKey = c.req.header("idempotency-key");
         const names = place.job === undefined ? { id, idempotencyKey } : { id: place.job };
         return await goOn(jobs.rejoin(input, names, viewer));
