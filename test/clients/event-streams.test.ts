@@ -22,7 +22,7 @@ class Heard {
   readonly ids: string[] = [];
   readonly types: string[] = [];
 
-  take({ id, data }: { id: string | undefined; data: string }): void {
+  take({ id, data }: { id?: string | undefined; data: string }): void {
     this.ids.push(id!);
     this.types.push(JSON.parse(data).type);
   }
