@@ -69,7 +69,9 @@ const IMAGE_MESSAGE =
 const DATA_URI = /^data:image\/[\w.+-]{1,40};base64,/;
 const BASE64 = /^[A-Za-z0-9+/\s]+={0,2}\s*$/;
 const picture = z
-  .union([z.instanceof(Uint8Array), z.string(), z.instanceof(Base64Text)], { error: IMAGE_MESSAGE })
+  .union([z.custom<Uint8Array>((value) => value instanceof Uint8Array), z.string(), z.instanceof(Base64Text)], {
+    error: IMAGE_MESSAGE,
+  })
   .transform((value, ctx): Uint8Array => {
     const refuse = (message: string) => {
       ctx.addIssue({ code: "custom", message });
