@@ -30,8 +30,9 @@ const UNIT = [
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
+  "test/docs-tables.test.ts",
 ];
 
 /**

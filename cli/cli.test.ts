@@ -130,8 +130,8 @@ describe("generate", () => {
     const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
     await writeFile(start, bytes);
     const output = { file: path.join(dir, "out.webp"), format: "webp" } as const;
-    const image = { file: start, strength: 0.4 };
-    await generate(runtime, { input: { prompt: "x" }, output, image }, screen(false).stream);
+    const input = { prompt: "x", strength: 0.4 };
+    await generate(runtime, { input, output, image: start }, screen(false).stream);
     expect(inputs[0]).toMatchObject({ strength: 0.4, image: new Uint8Array(bytes) });
   });
 

@@ -247,9 +247,11 @@ function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
 }
 
-const KINDS = fieldsOf(generationFields);
+const FIELDS = fieldsOf(generationFields);
 
 /** A query is all strings; the schema says which of them are numbers or booleans. */
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(query).map(([name, text]) => [name, fromText(text, KINDS.get(name))]));
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => [name, fromText(text, FIELDS.get(name)?.kind)]),
+  );
 }

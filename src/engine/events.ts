@@ -45,7 +45,11 @@ export const queuedEventSchema = z
   .describe("the run waits for its turn");
 
 export const progressEventSchema = z
-  .object({ type: z.literal("progress"), ...at, elapsed_ms: z.number().describe("since the run was admitted") })
+  .object({
+    type: z.literal("progress"),
+    ...at,
+    elapsed_ms: z.number().describe("milliseconds since the run was admitted"),
+  })
   .describe("a denoising step is done");
 
 export const previewEventSchema = z
@@ -63,7 +67,7 @@ export const resultEventSchema = z
     warnings: z
       .array(z.string())
       .optional()
-      .describe("sentences for the user, such as which words did not fit into the text encoder"),
+      .describe("sentences for the user, such as which words the text encoder left out"),
   })
   .describe("the end of a good run");
 

@@ -126,7 +126,7 @@ export const generationFields = z.object({
   seed: seed
     .optional()
     .describe(
-      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; the same seed gives the same picture; -1 or left out: random, and the result has it",
+      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; -1: random; the same seed gives the same picture; default: random; the result has it",
     ),
   generator: z
     .enum(["cpu", "cuda"])
@@ -149,7 +149,7 @@ export const generationFields = z.object({
     .boolean()
     .default(false)
     .describe(
-      "use the model's few-step variant, if `/health` lists one: a picture in a quarter of the time, a little less varied",
+      "use the model's few-step variant, if it has one: a picture in a quarter of the time, a little less varied",
     ),
   preview_every: z
     .int()

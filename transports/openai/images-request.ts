@@ -157,7 +157,7 @@ export function sizeOf(size: string, served: ServedModel): { width: number; heig
   return { width: onGrid(width), height: onGrid(height) };
 }
 
-const KINDS = fieldsOf(imageEditSchema);
+const FIELDS = fieldsOf(imageEditSchema);
 
 /**
  * A form's fields with the types that JSON would have given them: a form holds only strings and files.
@@ -172,7 +172,7 @@ export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown
       if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
       else if (name === "mask")
         throw new RequestError("mask", "masks are not supported; leave it out to redraw the whole");
-    } else if (name !== "__proto__") fields[name] = fromText(value, KINDS.get(name));
+    } else if (name !== "__proto__") fields[name] = fromText(value, FIELDS.get(name)?.kind);
   }
   if (pictures.length > 1) throw new RequestError("image", "must be one picture; several cannot be combined here");
   if (pictures[0] !== undefined) fields.image = pictures[0];
