@@ -26,12 +26,13 @@ const UNIT = [
   "src/{faults,image,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox}.test.ts",
-  "src/engine/request.test.ts",
+  "src/engine/{request-parsing,request-fields}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
+  "test/docs-tables.test.ts",
 ];
 
 /**

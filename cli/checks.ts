@@ -7,6 +7,7 @@ import { access, mkdir, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { faultOf } from "../src/faults/fault.ts";
+import { flagOf } from "./generation-flags.ts";
 
 /** A command line that cannot be carried out. Its message is all that a person needs. */
 export class UsageError extends Error {
@@ -96,30 +97,13 @@ function reasonOf(error: unknown): string {
   return REASONS[code] ?? message;
 }
 
-/** The flags of `generate` by the fields of a request. */
-const FLAGS: Readonly<Record<string, string>> = {
-  prompt: "the prompt",
-  negative_prompt: "--negative",
-  num_inference_steps: "--steps",
-  guidance_scale: "--guidance",
-  seed: "--seed",
-  width: "--size",
-  height: "--size",
-  num_images: "--images",
-  scheduler: "--scheduler",
-  strength: "--strength",
-  loras: "--lora",
-  few_step: "--few-step",
-  preview_every: "--preview-every",
-};
-
 /** An error of the request of `generate` with the flag instead of the field. Other errors pass through. */
 export function inFlags(error: unknown): unknown {
   const { issues } = faultOf(error);
   if (issues === undefined) return error;
   const lines = issues.map(({ path: [field], message }) => {
     if (field === "seed") return "--seed must be a whole number, at most 2^64 - 1; -1 takes any";
-    const named = FLAGS[String(field)] ?? String(field);
+    const named = flagOf(String(field)) ?? String(field);
     return `${named} ${message.replace(/^(Input|String|List) /, "")}`;
   });
   return new UsageError([...new Set(lines)].join("\n"));

@@ -6,7 +6,7 @@ import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { LoadProgress, Runtime } from "../src/engine/contract.ts";
-import { parseGeneration } from "../src/engine/request.ts";
+import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
@@ -130,8 +130,8 @@ describe("generate", () => {
     const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
     await writeFile(start, bytes);
     const output = { file: path.join(dir, "out.webp"), format: "webp" } as const;
-    const image = { file: start, strength: 0.4 };
-    await generate(runtime, { input: { prompt: "x" }, output, image }, screen(false).stream);
+    const input = { prompt: "x", strength: 0.4 };
+    await generate(runtime, { input, output, image: start }, screen(false).stream);
     expect(inputs[0]).toMatchObject({ strength: 0.4, image: new Uint8Array(bytes) });
   });
 

@@ -11,6 +11,7 @@ import type { BenchOptions } from "./bench.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
+import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
 import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -138,24 +139,16 @@ withSettings(program.command("serve"))
     });
   });
 
+/** The flags that are no fields of a request; for those see `generation-flags.ts`. */
 interface GenerateFlags extends RuntimeFlags {
   output: GenerateJob["output"];
-  negative?: string;
-  steps?: number;
-  guidance?: number;
-  seed?: string;
   size?: { width: number; height: number };
-  images?: number;
-  scheduler?: string;
   image?: string;
-  strength?: number;
   previewDir?: string;
-  previewEvery?: number;
   lora?: { path: string; scale: number }[];
-  fewStep?: boolean;
 }
 
-withRuntimeFlags(program.command("generate"))
+withGenerationFlags(withRuntimeFlags(program.command("generate")))
   .description("make a picture from words")
   .argument("<prompt>")
   .addOption(
@@ -163,42 +156,27 @@ withRuntimeFlags(program.command("generate"))
       .argParser(flags.pictureFile)
       .default({ file: "out.png", format: "png" }, "out.png"),
   )
-  .option("--negative <prompt>", "what the picture should not show")
-  .option("--steps <number>", "denoising steps", flags.number)
-  .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
   .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
   .addOption(
     new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
   )
-  .option("--seed <number>", "the same seed gives the same picture; -1: any")
   .option("--size <WxH>", "pixels", flags.size)
-  .option("--images <number>", "number of pictures", flags.number)
-  .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
   .option("--image <file>", "a picture to start from")
-  .option("--strength <number>", "how much of the image to draw anew, 0 to 1", flags.number)
   .option("--preview-dir <dir>", "save the previews in this folder")
-  .option("--preview-every <steps>", "steps between two previews", flags.number)
-  .option("--few-step", "use the model's few-step variant, if it has one: faster, a little less varied")
   .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
-    const { parseGeneration } = await import("../src/engine/request.ts");
+    const { parseGeneration } = await import("../src/engine/request-parsing.ts");
     const input = {
       prompt,
-      negative_prompt: options.negative,
-      num_inference_steps: options.steps,
-      guidance_scale: options.guidance,
-      seed: options.seed,
       ...options.size,
-      num_images: options.images,
-      scheduler: options.scheduler,
       loras: options.lora,
-      few_step: options.fewStep,
-      preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
+      ...fieldsInFlags({ ...options }),
+      ...(options.previewDir === undefined && { preview_every: 0 }),
     };
     const { checkGenerate, inFlags } = await import("./checks.ts");
-    await checkGenerate(prompt, options);
+    await checkGenerate(prompt, { ...options, strength: input.strength });
     try {
-      parseGeneration({ ...input, strength: options.strength });
+      parseGeneration(input);
     } catch (error) {
       throw inFlags(error);
     }
@@ -218,18 +196,14 @@ withRuntimeFlags(program.command("generate"))
     try {
       // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
       if (options.lora === undefined) {
-        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+        const { guidance_scale, num_images } = input;
+        await runtime.warmUp({ ...options.size, guidance_scale, num_images });
       }
       compiling = false;
       loading.end();
       await generate(
         runtime,
-        {
-          input,
-          output: options.output,
-          image: options.image === undefined ? undefined : { file: options.image, strength: options.strength },
-          previewDir: options.previewDir,
-        },
+        { input, output: options.output, image: options.image, previewDir: options.previewDir },
         process.stderr,
         interrupt.signal,
       );

@@ -3,14 +3,9 @@
  */
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
-import {
-  type GenerationRequest,
-  generationFields,
-  parseDefaults,
-  parseRemoteGeneration,
-  parseUpdate,
-} from "../src/engine/request.ts";
+import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
+import { parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request-parsing.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
@@ -252,9 +247,11 @@ function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
 }
 
-const KINDS = fieldsOf(generationFields);
+const FIELDS = fieldsOf(generationFields);
 
 /** A query is all strings; the schema says which of them are numbers or booleans. */
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(query).map(([name, text]) => [name, fromText(text, KINDS.get(name))]));
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => [name, fromText(text, FIELDS.get(name)?.kind)]),
+  );
 }

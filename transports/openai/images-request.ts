@@ -9,8 +9,9 @@
 import { z } from "zod";
 import { Base64Text } from "../../src/engine/base64-text.ts";
 import { RequestError } from "../../src/engine/errors.ts";
-import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../../src/engine/request.ts";
+import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engine/request.ts";
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
+import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
 import type { FormField } from "../http/form.ts";
 
 /** What mapping needs to know of the model that serves. Pixels and steps. */
@@ -156,7 +157,7 @@ export function sizeOf(size: string, served: ServedModel): { width: number; heig
   return { width: onGrid(width), height: onGrid(height) };
 }
 
-const KINDS = fieldsOf(imageEditSchema);
+const FIELDS = fieldsOf(imageEditSchema);
 
 /**
  * A form's fields with the types that JSON would have given them: a form holds only strings and files.
@@ -171,7 +172,7 @@ export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown
       if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
       else if (name === "mask")
         throw new RequestError("mask", "masks are not supported; leave it out to redraw the whole");
-    } else if (name !== "__proto__") fields[name] = fromText(value, KINDS.get(name));
+    } else if (name !== "__proto__") fields[name] = fromText(value, FIELDS.get(name)?.kind);
   }
   if (pictures.length > 1) throw new RequestError("image", "must be one picture; several cannot be combined here");
   if (pictures[0] !== undefined) fields.image = pictures[0];
