@@ -14,6 +14,7 @@ import { inTurns } from "../platform/turns.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
 import { Previews } from "./previews.ts";
@@ -29,6 +30,7 @@ import { Stopwatch } from "./stopwatch.ts";
 /**
  * Runs one request. One run at a time on a model: plans are the model's.
  * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
 export async function* generate(
   model: LoadedModel,
@@ -40,7 +42,8 @@ export async function* generate(
   try {
     yield* run.events();
   } catch (error) {
-    throw isOutOfRoom(error) ? await tooLarge(model, run.weights, request, error) : error;
+    if (isOutOfRoom(error)) throw await tooLarge(model, run.weights, request, error);
+    throw error instanceof NotFiniteError ? run.faultOf(error) : error;
   } finally {
     run.end();
   }
@@ -112,6 +115,18 @@ class Run {
     return this.#lease.set;
   }
 
+  /** NaN and infinity are the fault of the request's LoRAs if they have changed the component, else of the model. */
+  faultOf(error: NotFiniteError): Error {
+    const { set } = this.#lease;
+    const isBase = set.ownerOf([error.component]) === this.#model.memory.weightSets.base;
+    if (!isBase && this.#request.loras?.length) {
+      const reason = `with them the ${error.network} (${error.component}) computes NaN or infinity; lower their scale`;
+      return new PipelineError("loras", reason, { cause: error });
+    }
+    const isHalf = this.#model.memory.activations === "f16" || set.weights(error.component).storage === "f16";
+    return error.toFault({ halves: isHalf });
+  }
+
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
     const conditioning = await this.#encode(this.#request);
     this.#lap("prompt");
@@ -147,7 +162,8 @@ class Run {
       const plan = this.#plan!;
       await this.#write(plan, index, row);
       const replay = this.#replay(plan, row);
-      const preview = await this.#previews.taken();
+      const broken = this.#readBroken(plan);
+      const preview = await this.#previews.taken(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
@@ -155,6 +171,7 @@ class Run {
         this.#checkSignal();
       }
       await replay;
+      if ((await broken).some((flag) => flag !== 0)) throw this.#notFinite(index + 1, steps);
       this.#lap("denoise");
       yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
       if (this.#previews.isDue(index + 1, steps)) {
@@ -189,6 +206,18 @@ class Run {
     });
     replay.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
     return replay;
+  }
+
+  /** Whether the step just submitted leaves NaN or infinity, by slot; asked with it, so that there is one waiting for both. */
+  #readBroken(plan: Plan): Promise<Float32Array | Uint32Array> {
+    const broken = plan.read("broken");
+    broken.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
+    return broken;
+  }
+
+  #notFinite(step: number, steps: number): NotFiniteError {
+    const [component] = this.#family.step.needs(this.#shape);
+    return new NotFiniteError("denoiser", component!, ` in step ${step} of ${steps}`);
   }
 
   /** Takes a slot for each picture and writes the latents to start from. */
