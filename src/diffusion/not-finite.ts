@@ -1,6 +1,7 @@
 /** NaN and infinity: a network whose output holds one makes no picture, and the run ends with an error that names it. */
 
 import { FaultError } from "../faults/fault.ts";
+import { INFINITE_FROM } from "../graph/ops/diffusion/finite-check.ts";
 import type { ComponentId } from "../memory/component.ts";
 import { inTurns } from "../platform/turns.ts";
 import type { Pixels } from "./latents.ts";
@@ -29,9 +30,9 @@ export class NotFiniteError extends Error {
 /** Numbers that are looked at in one turn: less than a millisecond's work. */
 const PIECE = 2 ** 18;
 
-/** @throws NotFiniteError if one of `values` is NaN or infinite */
+/** @throws NotFiniteError if one of `values` is NaN, or as large as counts as infinite */
 export async function checkFinite(values: Float32Array, network: string, component: ComponentId): Promise<void> {
-  const isBroken = (value: number) => !Number.isFinite(value);
+  const isBroken = (value: number) => !(Math.abs(value) < INFINITE_FROM);
   if (await inTurns(some(values, isBroken))) throw new NotFiniteError(network, component);
 }
 

@@ -148,6 +148,8 @@ export class Uploader {
   /** A word for each tensor, 1 if the device has found NaN or infinity in it. */
   readonly #broken: GPUBuffer;
   readonly #numbers: ReadonlyMap<TensorEntry, number>;
+  /** Tensors in which the host has found some. */
+  readonly #unsound = new Set<TensorEntry>();
   #used = 0;
   #packings: Packing[] = [];
   #endings: ((encoder: GPUCommandEncoder) => GPUBuffer)[] = [];
@@ -201,7 +203,7 @@ export class Uploader {
       const bytes = new Uint8Array(tensor.byteLength);
       await tensor.read(bytes);
       const source = toFloat32(bytes, tensor.dtype as FloatType);
-      if (!areFinite(source)) throw notFinite([tensor]);
+      if (!areFinite(source)) this.#unsound.add(tensor);
       const { width, padded } = parameter.head ?? { width: source.length, padded: source.length };
       for (let head = 0; head * width < source.length; head++) {
         values.set(source.subarray(head * width, (head + 1) * width), start + head * padded);
@@ -253,7 +255,8 @@ export class Uploader {
   async checkFinite(): Promise<void> {
     const { buffer, byteLength } = await this.#gpu.read(this.#broken, 0, brokenBytes(this.#options.tensors));
     const broken = new Uint32Array(buffer, 0, byteLength / 4);
-    const found = [...this.#numbers].filter(([, number]) => broken[number] !== 0).map(([tensor]) => tensor);
+    const isUnsound = (tensor: TensorEntry) => broken[this.#number(tensor)] !== 0 || this.#unsound.has(tensor);
+    const found = [...this.#numbers.keys()].filter(isUnsound);
     if (found.length > 0) throw notFinite(found);
   }
 

@@ -24,10 +24,16 @@ export function finiteCheck(g: Graph, prediction: Tensor, latents: Tensor, name:
   return g.push<FiniteCheck>({ kind: "finite-check", name: g.path(name), prediction, latents, output }).output;
 }
 
-/** The bits of the least magnitude that stands for infinity: storing as f16 saturates at its largest number, 65504. */
+/**
+ * The bits, as f32, of the least magnitude that counts as infinite. Stored as f16, numbers saturate at 65504. In f32 it is
+ * 2^64, whose square is infinite: no norm comes back from there, and infinity would be found a network too late.
+ */
 export function infinityBits(storage: Storage): number {
-  return storage === "f16" ? 0x477fe000 : 0x7f800000;
+  return storage === "f16" ? 0x477fe000 : 0x5f800000;
 }
+
+/** The same in f32, as a number. */
+export const INFINITE_FROM = 2 ** 64;
 
 export const finiteCheckKind: OperationKind<FiniteCheck> = {
   reads: ({ prediction, latents }) => [prediction, latents],
@@ -41,7 +47,8 @@ export const finiteCheckKind: OperationKind<FiniteCheck> = {
           images,
           image_quads: imageQuads(latents),
           branches: prediction.shape[0]! / images,
-          limit: infinityBits(storage),
+          prediction_limit: infinityBits(storage),
+          latents_limit: infinityBits("f32"),
         },
         bindings: [prediction, latents, output].map((tensor) => ({ tensor })),
         workgroups: [images, 1, 1],
