@@ -17,7 +17,7 @@ export type {
 export { RequestError } from "./src/engine/errors.ts";
 export type * from "./src/engine/events.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./src/engine/request.ts";
-export { parseRemoteGeneration, parseUpdate } from "./src/engine/request.ts";
+export { parseRemoteGeneration, parseUpdate } from "./src/engine/request-parsing.ts";
 export { createRuntime } from "./src/engine/runtime.ts";
 export { type Fault, FaultError, faultOf } from "./src/faults/fault.ts";
 export type { AdapterFacts } from "./src/gpu/adapter-facts.ts";

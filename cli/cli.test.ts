@@ -6,7 +6,7 @@ import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { LoadProgress, Runtime } from "../src/engine/contract.ts";
-import { parseGeneration } from "../src/engine/request.ts";
+import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";

@@ -181,7 +181,7 @@ withRuntimeFlags(program.command("generate"))
   .option("--few-step", "use the model's few-step variant, if it has one: faster, a little less varied")
   .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
-    const { parseGeneration } = await import("../src/engine/request.ts");
+    const { parseGeneration } = await import("../src/engine/request-parsing.ts");
     const input = {
       prompt,
       negative_prompt: options.negative,

@@ -4,24 +4,16 @@
  * Requests have an order. The server may still be busy with one while the next is on its way, so every event says
  * which run it belongs to, and whoever shows pictures decides what is still news.
  */
+import type { GenerationInput } from "../src/engine/request.ts";
 import type { WireEventOf, WireFault, WireRunEvent } from "../transports/wire/events.ts";
 
-/** A request's fields as the server knows them; `image` is an encoded picture, carried as the connection can. */
-export interface Input {
-  prompt: string;
-  negative_prompt?: string;
-  num_inference_steps?: number;
-  guidance_scale?: number;
+/** A request, as the page writes one. */
+export type Input = GenerationInput & {
   /** A decimal string: seeds go beyond what a number holds. */
   seed?: string;
-  width?: number;
-  height?: number;
-  strength?: number;
-  few_step?: boolean;
-  preview_every?: number;
-  output_format?: "jpeg" | "png";
+  /** An encoded picture, carried as the connection can. */
   image?: Uint8Array;
-}
+};
 
 /** A picture that an `img` can show. */
 export interface Shown {

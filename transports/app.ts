@@ -3,14 +3,9 @@
  */
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
-import {
-  type GenerationRequest,
-  generationFields,
-  parseDefaults,
-  parseRemoteGeneration,
-  parseUpdate,
-} from "../src/engine/request.ts";
+import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
+import { parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request-parsing.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";

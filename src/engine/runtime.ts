@@ -20,13 +20,8 @@ import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
-import {
-  type GenerationRequest,
-  type GenerationUpdate,
-  type ImageToImageInput,
-  parseGeneration,
-  type TextToImageInput,
-} from "./request.ts";
+import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
+import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
 import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";

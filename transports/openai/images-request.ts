@@ -9,8 +9,9 @@
 import { z } from "zod";
 import { Base64Text } from "../../src/engine/base64-text.ts";
 import { RequestError } from "../../src/engine/errors.ts";
-import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../../src/engine/request.ts";
+import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engine/request.ts";
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
+import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
 import type { FormField } from "../http/form.ts";
 
 /** What mapping needs to know of the model that serves. Pixels and steps. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { RequestError } from "./errors.ts";
-import { LIMITS, parseGeneration, parseRemoteGeneration } from "./request.ts";
+import { LIMITS } from "./request.ts";
+import { parseGeneration, parseRemoteGeneration } from "./request-parsing.ts";
 
 /** The issues that parsing `input` raises, as `path: type`. */
 function faults(input: unknown, parse = parseGeneration): string[] {
