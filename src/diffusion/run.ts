@@ -6,11 +6,13 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
+import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
+import { WeightsError } from "../weights/errors.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
@@ -20,7 +22,9 @@ import { Pictures } from "./pictures.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import { toRequestFault } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
@@ -29,7 +33,7 @@ import { Stopwatch } from "./stopwatch.ts";
 
 /**
  * Runs one request. One run at a time on a model: plans are the model's.
- * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ * @throws PipelineError naming a field, GPU errors, and the signal's reason when it is aborted
  * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
 export async function* generate(
@@ -102,7 +106,7 @@ class Run {
     const clock = new Stopwatch();
     const { family } = model;
     const shape = stepShape(family, request);
-    const schedule = family.schedule(request);
+    const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
     const warnings = await family.promptWarnings(request.prompt);
     const lease = await leaseWeights(model, request, warnings);
@@ -300,9 +304,19 @@ class Run {
   }
 }
 
+/** @throws PipelineError naming the field that leaves a request without a schedule */
+function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
+
 /**
  * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
- * @throws PipelineError if what was asked for does not
+ * @throws PipelineError if what was asked for does not, or is no LoRA of this model
+ * @throws FaultError if the variant for large pictures is broken
  */
 export async function leaseWeights(
   { family, memory }: LoadedModel,
@@ -323,7 +337,21 @@ export async function leaseWeights(
   try {
     return await memory.weightSets.lease(files);
   } catch (error) {
+    if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
   }
+}
+
+/** A file that cannot be merged: the model's own are named by their place in its folder, others by their base name. */
+function variantFault(error: WeightsError, { fewStep, large }: FamilyModel, loras: readonly LoraRequest[]): Error {
+  if (error.file === large?.path) {
+    const message = `The model's variant for large pictures cannot be used: ${error.message}`;
+    return new FaultError({ code: error.code, status: 500, message }, { cause: error });
+  }
+  if (error.file === fewStep?.path) {
+    return new PipelineError("few_step", `the model's few-step variant cannot be used: ${error.message}`);
+  }
+  const index = loras.findIndex(({ path }) => path.endsWith(`/${error.file}`));
+  return new PipelineError(index < 0 ? "loras" : `loras.${index}`, error.message, { cause: error });
 }
