@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { Base64Text } from "./base64-text.ts";
 
@@ -123,6 +124,10 @@ export const generationFields = z.object({
     .max(64)
     .optional()
     .describe("a diffusers scheduler's name, such as EulerDiscreteScheduler or euler; default: the model's"),
+  timestep_spacing: z
+    .enum(TIMESTEP_SPACINGS)
+    .optional()
+    .describe("which timesteps the scheduler visits; few-step models want trailing; default: the model's"),
   seed: seed
     .optional()
     .describe(

@@ -3,6 +3,7 @@
  * pooled vector of the last encoder that has a projection. Results are small (a few hundred KB) and kept on the host.
  */
 
+import { checkFinite } from "../diffusion/not-finite.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import type { ComponentSpec } from "../memory/component.ts";
@@ -97,13 +98,16 @@ export class ClipText {
     return this.#encoders.findLast(({ config }) => config.withProjection)?.config.projection_dim ?? 0;
   }
 
-  /** Runs one prompt through the encoders, whose plans are given in their order. */
+  /**
+   * Runs one prompt through the encoders, whose plans are given in their order.
+   * @throws NotFiniteError naming an encoder
+   */
   async encode(prompt: string, plans: readonly Plan[]): Promise<TextConditioning> {
     const parts: { hidden: Float32Array; width: number }[] = [];
     const allIds: Int32Array[] = [];
     let pooled: Float32Array | undefined;
     let tokens = 0;
-    for (const [index, { config, tokenizer }] of this.#encoders.entries()) {
+    for (const [index, { files, config, tokenizer }] of this.#encoders.entries()) {
       const plan = plans[index]!;
       await ownTurn();
       const { ids } = tokenizer.encode(prompt);
@@ -111,8 +115,13 @@ export class ClipText {
       plan.write("ids", Uint32Array.from(ids));
       if (config.withProjection) plan.write("end", Uint32Array.of(poolingPosition(config, ids)));
       plan.run();
-      parts.push({ hidden: (await plan.read("hidden")) as Float32Array, width: config.hidden_size });
-      if (config.withProjection) pooled = (await plan.read("pooled")) as Float32Array;
+      const hidden = (await plan.read("hidden")) as Float32Array;
+      await checkFinite(hidden, "text encoder", files.name);
+      parts.push({ hidden, width: config.hidden_size });
+      if (config.withProjection) {
+        pooled = (await plan.read("pooled")) as Float32Array;
+        await checkFinite(pooled, "text encoder", files.name);
+      }
       tokens = ids.length;
     }
     return { embedding: sideBySide(parts, tokens), tokens, width: this.width, pooled, ids: allIds };

@@ -33,6 +33,8 @@ export type WeightsErrorCode =
   | "weights-pickle"
   /** The wished variant ("fp16") is not there. */
   | "weights-variant"
+  /** A tensor that holds NaN or infinity. */
+  | "weights-not-finite"
   /** Missing, extra or ill-shaped tensors for a model. */
   | "weights-mismatch"
   /** `model_index.json` or a component's config is not what it must be. */

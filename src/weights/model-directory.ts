@@ -50,6 +50,8 @@ export interface ModelDirectory {
   readonly files: ModelFiles;
   /** One of the known pipelines (`model-classes.ts`). */
   readonly pipelineClass: string;
+  /** `_name_or_path` of `model_index.json`: the repository, or the folder, that it was saved from. */
+  readonly nameOrPath?: string;
   /** What `model_index.json` says besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly components: ReadonlyMap<string, Component>;
@@ -76,7 +78,7 @@ const componentSchema = z.union([
   z.null(),
 ]);
 
-const indexSchema = z.looseObject({ _class_name: z.string() });
+const indexSchema = z.looseObject({ _class_name: z.string(), _name_or_path: z.string().optional().catch(undefined) });
 
 /**
  * Opens a model: reads `model_index.json` and the config of each component.
@@ -136,7 +138,8 @@ export async function openModelDirectory(
       throw new WeightsError("model-config", `a ${pipelineClass} needs a component "${name}", and none is named`, {
         file: INDEX_FILE,
       });
-  return { files, pipelineClass, flags, components, ignored, component: (name) => components.get(name) };
+  const { _name_or_path: nameOrPath } = index.data;
+  return { files, pipelineClass, nameOrPath, flags, components, ignored, component: (name) => components.get(name) };
 }
 
 /**
