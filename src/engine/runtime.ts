@@ -18,6 +18,7 @@ import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
 import {
@@ -44,9 +45,11 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  const { model: given = builtInModel() } = options;
+  const files = typeof given === "string" ? await locateModel(given) : given;
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,

@@ -2,6 +2,7 @@
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
 // `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
 
+import { foreignKind } from "../platform/file-kind.ts";
 import { filesOf } from "../platform/folder-files.ts";
 import { FileError, fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
 import { quoted } from "../platform/quoted.ts";
@@ -81,13 +82,17 @@ export async function readClipTokenizerFiles(folder: ModelFiles | string): Promi
 }
 
 async function readOptional(files: ModelFiles, file: string): Promise<string | undefined> {
+  let content: Uint8Array;
   try {
-    return textOf(await readFile(fileAt(files, file), LARGEST_FILE));
+    content = await readFile(fileAt(files, file), LARGEST_FILE);
   } catch (error) {
     if (!(error instanceof FileError)) throw error;
     if (error.code === "absent") return undefined;
     throw new TokenizerError(file, error.message, { cause: error });
   }
+  const foreign = foreignKind(content);
+  if (foreign !== undefined && foreign.kind !== "text") throw new TokenizerError(file, foreign.reason);
+  return textOf(content);
 }
 
 function parseObject(file: string, text: string): Json {
