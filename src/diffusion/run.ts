@@ -292,7 +292,9 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files);
+    const lease = await memory.weightSets.lease(files);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);

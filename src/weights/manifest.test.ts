@@ -91,7 +91,7 @@ describe("checkTensors", () => {
     const { message } = await refusal(Object.fromEntries(many.map(({ name }) => [name, ["F8_E4M3", [1]]])), many);
     expect(message).toBe(
       'vae/model.safetensors: 25 tensors do not fit the config of vae: 25 tensors, such as "t0", are F8_E4M3, where F32, ' +
-        "F16 or BF16 is expected (FP8 is not supported: get the model in fp16 or bf16)",
+        "F16 or BF16 is expected (FP8 is not supported: get the file in fp16 or bf16)",
     );
   });
 

@@ -80,8 +80,12 @@ export function checkTensors(
 function ofType(type: ElementType, names: readonly string[]): string {
   const [which, verb] =
     names.length === 1 ? [names[0], "is"] : [`${names.length} tensors, such as ${names[0]},`, "are"];
-  const advice = type.startsWith("F8_") ? " (FP8 is not supported: get the model in fp16 or bf16)" : "";
-  return `${which} ${verb} ${type}, where F32, F16 or BF16 is expected${advice}`;
+  return `${which} ${verb} ${type}, where F32, F16 or BF16 is expected${adviceOn(type)}`;
+}
+
+/** Advice on a type that no weight may have, to stand behind the complaint. */
+export function adviceOn(type: ElementType): string {
+  return type.startsWith("F8_") ? " (FP8 is not supported: get the file in fp16 or bf16)" : "";
 }
 
 /** Whether two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
