@@ -29,6 +29,8 @@ export const LIMITS = {
   guidanceScale: 100,
   images: 8,
   loras: 8,
+  /** Characters of a LoRA's name, folders included. */
+  loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
   /** Bytes of an encoded starting picture. */
@@ -94,8 +96,8 @@ const PICTURES = new Set(["image", "image_url"]);
 
 const lora = z
   .object({
-    /** A file of the server's LoRA folder, without its ending. */
-    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
+    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
     /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
     path: z.string().min(1).max(4096).optional(),
     scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
@@ -311,8 +313,11 @@ export function parseUpdate(input: unknown): GenerationUpdate {
 
 const IDS = new Set(["request_id", "input_id"]);
 
-/** A LoRA's name in the server's folder: no separators, no leading dot, so that it cannot leave the folder. */
-const LORA_NAME = /^[A-Za-z0-9][\w. -]*$/;
+/**
+ * Texts that no LoRA of a server is named: absolute paths, hidden files and folders above, backslashes. Others are looked up
+ * among the files that there are (`lora-files.ts`), and never become a path.
+ */
+const NO_LORA_NAME = /^\/|\\|\0|(?:^|\/)\./;
 
 /**
  * As `parseGeneration`, for a request from another machine: a LoRA is a name in the server's folder, never a path.
@@ -323,7 +328,7 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
   const request = parseGeneration(input);
   const loras = request.loras.map(({ name, path, scale }, index) => {
     const asked = (name ?? path) as string;
-    if (!LORA_NAME.test(asked)) {
+    if (NO_LORA_NAME.test(asked)) {
       throw new RequestError(
         `loras.${index}.${name === undefined ? "path" : "name"}`,
         "must be the name of a LoRA that the server offers",

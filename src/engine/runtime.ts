@@ -18,6 +18,7 @@ import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { checkLoraFolder, listLoras } from "./lora-files.ts";
 import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
@@ -47,6 +48,7 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const { model: given = builtInModel() } = options;
   const files = typeof given === "string" ? await locateModel(given) : given;
+  await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, files, {
@@ -105,6 +107,10 @@ class ModelRuntime implements Runtime {
 
   countTokens(text: string): number {
     return this.#model.family.countTokens(text);
+  }
+
+  loras(): ReturnType<Runtime["loras"]> {
+    return listLoras(this.#options.loraFolder);
   }
 
   async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
