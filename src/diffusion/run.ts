@@ -335,7 +335,9 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files);
+    const lease = await memory.weightSets.lease(files);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
     if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;

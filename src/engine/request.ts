@@ -29,6 +29,8 @@ export const LIMITS = {
   guidanceScale: 100,
   images: 8,
   loras: 8,
+  /** Characters of a LoRA's name, folders included. */
+  loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
   /** Bytes of an encoded starting picture. */
@@ -93,8 +95,8 @@ const picture = z
   });
 const lora = z
   .object({
-    /** A file of the server's LoRA folder, without its ending. */
-    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
+    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
     /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
     path: z.string().min(1).max(4096).optional(),
     scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),

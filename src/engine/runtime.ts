@@ -18,6 +18,8 @@ import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { checkLoraFolder, listLoras } from "./lora-files.ts";
+import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
@@ -39,9 +41,12 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  const { model: given = builtInModel() } = options;
+  const files = typeof given === "string" ? await locateModel(given) : given;
+  await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
@@ -97,6 +102,10 @@ class ModelRuntime implements Runtime {
 
   countTokens(text: string): number {
     return this.#model.family.countTokens(text);
+  }
+
+  loras(): ReturnType<Runtime["loras"]> {
+    return listLoras(this.#options.loraFolder);
   }
 
   async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
