@@ -87,8 +87,16 @@ function schemasOf(routes: readonly RouteDescription[]): Json {
   return schemas;
 }
 
+const ID: Json = {
+  anyOf: [
+    { type: "string", minLength: 1, maxLength: LIMITS.idCharacters, pattern: "^[\\w.:-]*$" },
+    { type: "integer" },
+  ],
+};
 /** What JSON Schema cannot say of our schemas, said by hand: bytes, and numbers beyond 2^53. */
 const BY_HAND: Readonly<Record<string, Json>> = {
+  request_id: { ...ID, description: "the job's id; a number is its decimal text" },
+  input_id: { ...ID, description: "carried through to every event" },
   seed: {
     anyOf: [
       { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
