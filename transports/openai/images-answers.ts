@@ -54,6 +54,7 @@ const ANSWERS: Readonly<Record<number, Answer>> = {
   404: error("another model"),
   408: error("the body came too slowly while others needed the memory"),
   413: error("too long, or too many values"),
+  415: error("compressed: send it without Content-Encoding"),
   421: error("not under this name"),
   429: error("too many requests"),
   503: error("busy"),
