@@ -107,7 +107,11 @@ describe("every route that is described", () => {
     for (const { method, path, about } of appOf().routeTable.descriptions) {
       const { answers, body } = about;
       const where = `${method} ${path}`;
-      const address = path.replace("{job}", "known").replace("{id}", "known").replace("{app}", "a/b");
+      const address = path
+        .replace("{job}", "known")
+        .replace("{id}", "known")
+        .replace("{app}", "a/b")
+        .replace("{model}", "gradient");
       const query = where === "GET /stream" ? "?prompt=x" : "";
       const response = await fetch(url + address + query, {
         method,
