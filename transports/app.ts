@@ -134,7 +134,6 @@ export function createApp(options: AppOptions): App {
           metrics,
           secured: authenticator.required,
           descriptions: () => table.descriptions,
-          publicUrl,
           addressOf,
         }),
       ],

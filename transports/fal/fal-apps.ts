@@ -47,7 +47,7 @@ export function falAppRoutes(model: string, handlers: AppHandlers): Route[] {
   return [
     { method: "POST", ...at("/stream"), about: APP_STREAM, handlers: [stream] },
     { ...socket, ...at("/realtime"), about: APP_REALTIME, handlers: [realtime, noUpgrade] },
-    { ...socket, ...at("/stream"), handlers: [streamSocket, noUpgrade] },
+    { ...socket, ...at("/stream"), about: APP_WEBSOCKET, handlers: [streamSocket, noUpgrade] },
     { method: "POST", ...at(""), about: APP_RUN, handlers: [run] },
     { ...socket, ...at(""), about: APP_WEBSOCKET, handlers: [runSocket, noUpgrade] },
   ];

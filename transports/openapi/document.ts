@@ -12,12 +12,10 @@ export interface DocumentOptions {
   /** Whether credentials are asked for. */
   readonly secured: boolean;
   readonly routes: readonly RouteDescription[];
-  /** Where browsers find the server; left out: where they have found the document. */
-  readonly publicUrl?: URL;
 }
 
 /** The document, as JSON. */
-export function openapiDocument({ version, secured, routes, publicUrl }: DocumentOptions): Json {
+export function openapiDocument({ version, secured, routes }: DocumentOptions): Json {
   const paths: Record<string, Json> = {};
   for (const route of routes) {
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation(route, secured) };
@@ -30,7 +28,6 @@ export function openapiDocument({ version, secured, routes, publicUrl }: Documen
       description: "Diffusion over HTTP: pictures while they form. Events and limits are told in the README.",
       license: { name: "MIT", identifier: "MIT" },
     },
-    ...(publicUrl && { servers: [{ url: `${publicUrl.origin}${publicUrl.pathname}`.replace(/\/+$/, "") }] }),
     paths,
     components: {
       schemas: schemasOf(routes),
