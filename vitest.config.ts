@@ -20,7 +20,7 @@ const BROWSER = [
   "examples/**/*.test.ts",
 ];
 /** Transports and jobs. They speak to sockets and open no device. */
-const SERVER = ["{transports,src/jobs,test/proxies}/**/*.test.ts"];
+const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
   "src/{faults,image,platform,text,weights}/**/*.test.ts",

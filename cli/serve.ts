@@ -20,7 +20,18 @@ export interface Server extends Listening {
 }
 
 /** What must never be in a log, should an object that holds it ever be logged. */
-const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
+const REDACTED = [
+  "authorization",
+  "key",
+  "token",
+  "token_secret",
+  "tokenSecret",
+  "fal_jwt_token",
+  "headers",
+  "cookie",
+  "secrets",
+  "webhook_secrets",
+];
 
 /**
  * Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
@@ -130,7 +141,14 @@ function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions 
       streamSeconds: limits.stream_resume_seconds,
       sessionMs: limits.session_resume_seconds * 1000,
     },
-    webhooks: { hosts: webhooks.hosts, allowPrivate: webhooks.allow_private },
+    webhooks: {
+      hosts: webhooks.hosts,
+      allowPrivate: webhooks.allow_private,
+      secrets: webhooks.secrets,
+      keySecrets: new Map(
+        config.auth.keys.flatMap(({ name, webhook_secrets: own }) => (own === undefined ? [] : [[name, own]])),
+      ),
+    },
   };
 }
 
