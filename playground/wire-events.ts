@@ -1,6 +1,6 @@
 /**
- * From what arrives on the wire to what the page shows. Nothing of it is trusted to have the form that it should: an
- * event that cannot be used is nothing, not an exception in the middle of a stream.
+ * Reads the events of the wire for the page. No message is trusted to be well formed: an event that cannot be used is
+ * nothing, not an exception in the middle of a stream.
  */
 import type { WireFault } from "../transports/wire/events.ts";
 import type { Failure, RunEvent, Shown } from "./connection.ts";
@@ -25,13 +25,17 @@ export function release(image: Shown): void {
   if (image.url.startsWith("blob:")) URL.revokeObjectURL(image.url);
 }
 
-/** An event of a run, or undefined for what the page does not know. Errors are not events here: see `failureIn`. */
+/** An event of a run; undefined if the page does not know it. Errors are not events here: see `failureIn`. */
 export function runEvent(wire: Fields): RunEvent | undefined {
   const step = Number(wire.step);
   const steps = Number(wire.steps);
   switch (wire.type) {
     case "queued":
       return { type: "queued", position: Number(wire.position) || 0 };
+    case "preparing": {
+      const [done, total] = [Number(wire.done) || 0, Number(wire.total) || 0];
+      return { type: "preparing", what: String(wire.what ?? ""), done, total };
+    }
     case "progress":
       return { type: "progress", step, steps, progress: Number(wire.progress) };
     case "preview": {
