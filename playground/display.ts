@@ -50,6 +50,7 @@ export class Display implements RunView {
 
   begin(run: Run): void {
     this.timed = run;
+    this.waiting.over();
     this.stage.dim(run.deliberate);
     this.stage.progress(0);
     this.step.textContent = this.first.textContent = this.total.textContent = "–";
