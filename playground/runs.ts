@@ -169,6 +169,7 @@ export class Runs {
         this.view.progress(event.step, event.steps, event.progress);
         return;
       case "preview":
+        run.steps = event.steps;
         this.add(run, event.image);
         this.view.preview(run, event.image, event.step);
         return;

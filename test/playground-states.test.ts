@@ -263,7 +263,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the states of the page", { timeout: 120_
       await settled(2);
       const now = await shown();
       expect(now).toMatchObject({
-        caption: "a city at night stopped after step 2",
+        caption: "a city at night stopped after step 2 of 8",
         seed: seed || "–",
         file: `daguerre-${seed && `${seed}-`}step-2.jpeg`,
         strip: ["Step 1", "Step 2"],
