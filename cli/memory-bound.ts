@@ -27,7 +27,7 @@ export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
   };
 }
 
-/** What happens at the bound of each kind, in the words of `docs/security.md`. */
+/** The consequence at the bound of each kind, in the words of `docs/security.md`. */
 const AT_THE_BOUND: Readonly<Record<HoldKind, readonly [what: string, setting: string, then: string]>> = {
   bodies: [
     "bodies and frames that arrive, beyond 64 KiB of each",

@@ -209,7 +209,7 @@ export class RequestForm {
 
     const [all, , strength] = this.sliders.map((slider) => this.value(slider));
     const part = all === undefined || strength === undefined ? "" : `: ${Math.trunc(all * strength)} of ${all} steps`;
-    document.getElementById("strength-hint")!.textContent = `How much of your painting is drawn anew${part}`;
+    document.getElementById("strength-hint")!.textContent = `The part of your painting that is drawn anew${part}`;
   }
 
   /** Joins a field to the place of its complaint, which goes as soon as the field is changed. */

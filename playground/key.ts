@@ -4,7 +4,7 @@
  */
 
 export interface Key {
-  /** What a request carries. */
+  /** The headers of a request. */
   headers(): Record<string, string>;
   /** For an address; undefined where there is no key, or the server makes no tokens. */
   token(): Promise<string | undefined>;

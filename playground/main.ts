@@ -32,7 +32,7 @@ const form = at<HTMLFormElement>("request");
 const prompt = at<HTMLTextAreaElement>("prompt");
 const seed = form.elements.namedItem("seed") as HTMLInputElement;
 
-/** Where the server is: beside the page, wherever that is mounted. */
+/** The server's address is beside the page, wherever that is mounted. */
 const beside = (path: string) => new URL(path, document.baseURI);
 
 const request = new RequestForm(form);

@@ -55,7 +55,7 @@ export class Easel {
   private readonly target = { width: 0, height: 0 };
   /** The painting as it was before the canvas last changed its proportions; undefined once it is painted on. */
   private original: HTMLCanvasElement | undefined;
-  /** Where the pointer's stroke has come to. */
+  /** The last place of the pointer's stroke. */
   private last: Point | undefined;
   /** The keyboard's brush. */
   private readonly cursor = { x: 0, y: 0, painting: false, seen: false };

@@ -20,14 +20,14 @@ type Bundle = Record<string, { fileName: string; name?: string; isEntry?: boolea
 
 const SOURCES = new URL("../playground/", import.meta.url);
 
-/** How tsdown builds the page into `outDir`. */
+/** The configuration with which tsdown builds the page into `outDir`. */
 export function playgroundBuild(outDir: string): UserConfig {
   const source = (path: string) => fileURLToPath(new URL(path, SOURCES));
   return {
     entry: { main: source("main.ts"), theme: source("theme.ts") },
     outDir,
     platform: "browser",
-    // What has `light-dark()` and `:has()`; older browsers get a page in plain colours.
+    // These have `light-dark()` and `:has()`; older browsers get a page in plain colours.
     target: ["chrome123", "firefox121", "safari17.5"],
     format: "esm",
     dts: false,

@@ -7,7 +7,7 @@
 
 import type { ClipTokenizerFiles } from "./tokenizer-files.ts";
 
-/** What the last piece of a word ends in. */
+/** The end of a word's last piece. */
 const END_OF_WORD = "</w>";
 
 /** Bytes of UTF-8 that one unit of a JavaScript string may take. */

@@ -32,7 +32,7 @@ export function parseHost(text: string): Host | undefined {
   return name === "" ? undefined : { name, port };
 }
 
-/** Whether a host is this machine alone, which browsers take to be as safe as https. */
+/** True if a host is this machine alone, which browsers take to be as safe as https. */
 export function isLoopback({ name }: Host): boolean {
   if (name === "localhost" || name.endsWith(".localhost") || name === "[::1]") return true;
   return isIP(name) === 4 && name.startsWith("127.");

@@ -8,7 +8,7 @@ import type { Run, RunContext } from "../../src/jobs/run.ts";
 
 export type Outcome = "completed" | "cancelled" | "failed";
 
-/** Told of one job, in this order. None of it may throw. */
+/** Hears of one job, in this order. None of its methods may throw. */
 export interface JobObserver<Event> {
   /** @param began when it was asked for, `ms` how long it took */
   event?(event: Event, began: number, ms: number): void;

@@ -61,7 +61,7 @@ export class Frames<Input, Event> {
     const shared = frames.get(entry) ?? new Map<string, Promise<Frame>>();
     const known = shared.get(this.#form);
     const making = known ?? this.#make(entry);
-    // Where nobody else follows the job it is not shared.
+    // If nobody else follows the job it is not shared.
     const keep = known === undefined && this.#job.log.readers > 1 && shared.size < MAX_FORMS;
     if (keep) frames.set(entry, shared.set(this.#form, making));
     const frame = await making;
