@@ -105,7 +105,7 @@ export class RequestForm {
     this.defaults = defaults;
     this.fewStep = fewStep;
     for (const name of ["width", "height"] as const) {
-      if (defaults[name] !== undefined) this.named(name).placeholder = String(defaults[name]);
+      if (defaults[name] !== undefined) this.control(name).placeholder = String(defaults[name]);
     }
     this.showSliders();
   }
@@ -129,29 +129,29 @@ export class RequestForm {
       const place = field === undefined ? undefined : this.faults.get(field);
       if (field === undefined || place === undefined) continue;
       place.textContent = text;
-      this.named(field).setAttribute("aria-invalid", "true");
+      this.control(field).setAttribute("aria-invalid", "true");
       // A folded part must open to show its fault.
       place.closest("details")?.setAttribute("open", "");
-      first ??= this.named(field);
+      first ??= this.control(field);
     }
     first?.focus();
   }
 
-  private named(name: string): HTMLInputElement {
+  private control(name: string): HTMLInputElement {
     return this.form.elements.namedItem(name) as HTMLInputElement;
   }
 
   private text(name: string): string {
-    return this.named(name).value.trim();
+    return this.control(name).value.trim();
   }
 
   private side(name: "width" | "height"): number {
-    const side = Number(this.named(name).value);
+    const side = Number(this.control(name).value);
     return side >= MIN_SIDE && side <= MAX_SIDE ? Math.round(side) : (this.defaults[name] ?? SUPPOSED_SIDE);
   }
 
   private wireSlider(name: Slider["name"]): Slider {
-    const input = this.named(name);
+    const input = this.control(name);
     const output = this.form.querySelector<HTMLOutputElement>(`output[for="${input.id}"]`)!;
     input.addEventListener("input", () => {
       this.touched.add(name);
@@ -185,8 +185,8 @@ export class RequestForm {
         input.max = String(Math.max(value, Number(input.max)));
         input.value = String(value);
       }
-      const shown = name === "strength" ? `${Math.round(Number(value) * 100)} %` : String(value);
-      output.textContent = value === undefined ? "model’s own" : shown;
+      const text = name === "strength" ? `${Math.round(Number(value) * 100)} %` : String(value);
+      output.textContent = value === undefined ? "model’s own" : text;
       const { min, max } = input;
       input.style.setProperty(
         "--filled",
@@ -215,7 +215,7 @@ export class RequestForm {
   /** Joins a field to the place of its complaint, which goes as soon as the field is changed. */
   private describe(name: string, place: HTMLElement): void {
     place.id = `fault-${name}`;
-    const input = this.named(name);
+    const input = this.control(name);
     const described = input.getAttribute("aria-describedby");
     input.setAttribute("aria-describedby", described === null ? place.id : `${described} ${place.id}`);
     input.addEventListener("input", () => this.clear(name));
@@ -223,6 +223,6 @@ export class RequestForm {
 
   private clear(name: string): void {
     this.faults.get(name)!.textContent = "";
-    this.named(name).removeAttribute("aria-invalid");
+    this.control(name).removeAttribute("aria-invalid");
   }
 }

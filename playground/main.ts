@@ -71,10 +71,10 @@ let connection: Connection = streamConnection(streams, key);
 /** The seed of pictures while typing or painting: a new one each time would be another picture at every key. */
 let sessionSeed = randomSeed();
 
-const painting = () => chosen("start") === "canvas";
-const realtime = () => chosen("transport") === "realtime";
+const painting = () => choice("start") === "canvas";
+const realtime = () => choice("transport") === "realtime";
 
-function chosen(name: string): string {
+function choice(name: string): string {
   return (form.elements.namedItem(name) as RadioNodeList).value;
 }
 

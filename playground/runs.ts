@@ -69,7 +69,7 @@ export interface StartOptions extends RunOptions {
 export class Runs {
   private orders = 0;
   private readonly underWay = new Set<Run>();
-  private shown: Run | undefined;
+  private current: Run | undefined;
   /** The run of the picture on the plate. */
   private pictured: Run | undefined;
 
@@ -140,19 +140,19 @@ export class Runs {
   }
 
   private begin(run: Run): void {
-    if (this.shown === run) return;
-    this.shown = run;
+    if (this.current === run) return;
+    this.current = run;
     this.view.begin(run);
   }
 
   private hear(run: Run, event: RunEvent): void {
     if (run.over) return;
     if (event.type === "queued") {
-      if (this.shown === run) this.view.queued(event.position);
+      if (this.current === run) this.view.queued(event.position);
       return;
     }
     run.begun = true;
-    if (this.shown !== undefined && this.shown.order > run.order) {
+    if (this.current !== undefined && this.current.order > run.order) {
       // A result that was encoded while the next run had begun: no news, but an end.
       if (event.type === "preview" || event.type === "result") this.release(event.image);
       if (event.type === "result") this.end(run);
@@ -201,7 +201,7 @@ export class Runs {
   private fail(run: Run, failure: Failure): void {
     if (run.over) return;
     this.end(run);
-    this.view.failed(run, failure, this.shown === undefined || this.shown.order <= run.order);
+    this.view.failed(run, failure, this.current === undefined || this.current.order <= run.order);
   }
 
   private end(run: Run): void {

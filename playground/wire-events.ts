@@ -8,7 +8,7 @@ import type { Failure, RunEvent, Shown } from "./connection.ts";
 type Fields = Readonly<Record<string, unknown>>;
 
 /** A picture of an event: `url` is a data URI in JSON, `content` raw bytes in msgpack. */
-function shown(image: unknown): Shown | undefined {
+function pictureOf(image: unknown): Shown | undefined {
   const { url, content, content_type, width, height } = (image ?? {}) as Fields;
   const type = typeof content_type === "string" ? content_type : "image/jpeg";
   const size = { width: Number(width) || 0, height: Number(height) || 0, type };
@@ -39,11 +39,11 @@ export function runEvent(wire: Fields): RunEvent | undefined {
     case "progress":
       return { type: "progress", step, steps, progress: Number(wire.progress) };
     case "preview": {
-      const image = shown(wire.image);
+      const image = pictureOf(wire.image);
       return image && { type: "preview", image, step, steps };
     }
     case "result": {
-      const image = shown(wire.image);
+      const image = pictureOf(wire.image);
       const warnings = Array.isArray(wire.warnings) ? wire.warnings.map(String) : [];
       return image && { type: "result", image, seed: String(wire.seed ?? ""), warnings };
     }

@@ -11,7 +11,7 @@ import type { UserConfig } from "tsdown";
 /** In the order in which they build on each other. */
 const STYLES = ["tokens", "page", "controls", "stage", "easel"];
 
-/** The part of rolldown's plugin interface that is used here. */
+/** The part of rolldown's plugin interface that this file uses. */
 interface Emitting {
   emitFile(file: { type: "asset"; fileName: string; source: string }): unknown;
   addWatchFile(path: string): void;

@@ -21,7 +21,7 @@ const jose = () => import("jose");
 export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** The client of a request. A key is the owner `{key, subject: undefined}`; each subject of its tokens is one besides. */
+/** The client of a request. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is another. */
 export interface Principal {
   /** For logs alone: the name of the key, `subject:` and the subject of a token of no key, or `anonymous`. */
   readonly name: string;
@@ -143,9 +143,9 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
   const required = keys.length > 0 || secret !== undefined;
 
   const byKey = (value: string): Principal | undefined => {
-    const given = digest(createHash("sha256").update(value).digest());
+    const candidate = digest(createHash("sha256").update(value).digest());
     let found: Principal | undefined;
-    for (const known of keys) if (timingSafeEqual(known.digest, given)) found = known.principal;
+    for (const known of keys) if (timingSafeEqual(known.digest, candidate)) found = known.principal;
     return found;
   };
 
@@ -176,14 +176,14 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
         return invalid("key", "must be the name of a key of this server");
       }
       if (scope !== undefined && scopes !== undefined) return invalid("scopes", "must not be there beside `scope`");
-      const named = scopes ?? scope?.split(" ") ?? [];
+      const names = scopes ?? scope?.split(" ") ?? [];
       const subject = sub ?? subjectOf(token);
       return {
         name: key ?? `subject:${subject}`,
         by: "token",
         key,
         subject,
-        scopes: SCOPES.filter((known) => named.includes(known)),
+        scopes: SCOPES.filter((known) => names.includes(known)),
         models,
         expiresAt: exp * 1000,
       };

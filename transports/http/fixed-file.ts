@@ -58,8 +58,8 @@ export class FixedFile {
       header: "Accept-Encoding",
       supports,
       default: "identity",
-      match(asked) {
-        const quality = (name: string) => asked.find(({ type }) => type.toLowerCase() === name)?.q;
+      match(preferences) {
+        const quality = (name: string) => preferences.find(({ type }) => type.toLowerCase() === name)?.q;
         // A client that does not name `identity` takes it, but rather has what it names.
         const wish = (name: Encoding) => quality(name) ?? quality("*") ?? (name === "identity" ? Number.MIN_VALUE : 0);
         return supports.reduce((best, next) => (wish(next) > wish(best) ? next : best));
