@@ -109,7 +109,9 @@ export class Display implements RunView {
     if (!running && document.activeElement === this.cancel) at("generate").focus();
     this.cancel.disabled = !running;
     document.body.classList.toggle("busy", running);
-    if (!running) this.waiting.over();
+    if (running) return;
+    this.waiting.over();
+    this.stage.progress(undefined);
   }
 
   /** The plate goes back to the picture that it has; the figures say how the run ended. */

@@ -208,7 +208,8 @@ export class RequestForm {
         : `While you type, the few-step variant draws.${byHand}`;
 
     const [all, , strength] = this.sliders.map((slider) => this.value(slider));
-    const part = all === undefined || strength === undefined ? "" : `: ${Math.trunc(all * strength)} of ${all} steps`;
+    const part =
+      all === undefined ? "" : `: ${redrawn(all, Number(strength), this.touched.has("num_inference_steps"))}`;
     document.getElementById("strength-hint")!.textContent = `The part of your painting that is drawn anew${part}`;
   }
 
@@ -225,4 +226,10 @@ export class RequestForm {
     this.faults.get(name)!.textContent = "";
     this.control(name).removeAttribute("aria-invalid");
   }
+}
+
+/** The part of the steps that redraws a painting. If nobody has chosen the steps, the server takes enough for one. */
+function redrawn(steps: number, strength: number, chosen: boolean): string {
+  const count = Math.trunc(steps * strength);
+  return count === 0 && !chosen ? "1 step" : `${count} of ${steps} steps`;
 }

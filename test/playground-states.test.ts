@@ -466,6 +466,10 @@ describe.skipIf(!existsSync(CHROMIUM))("the states of the page", { timeout: 120_
     await page.locator("#strength").fill("0.9");
     expect(await text("#strength-hint")).toMatch(/: 3 of 4 steps$/);
 
+    await page.locator("#strength").fill("0.1");
+    expect(await text("#strength-hint")).toMatch(/: 1 step$/);
+    await page.locator("#strength").fill("0.9");
+
     // A value that is chosen is a choice against the variant.
     await page.locator("#steps").fill("9");
     expect(await sliders()).toEqual(["9", "3"]);
