@@ -15,7 +15,7 @@ const TIMING = [
 ];
 /** Tests that drive Chromium. */
 const BROWSER = [
-  "test/{playground,foreign-pages}.test.ts",
+  "test/{playground,playground-states,foreign-pages}.test.ts",
   "transports/**/event-source.test.ts",
   "examples/**/*.test.ts",
 ];
