@@ -15,7 +15,7 @@ const ENTRIES = {
 
 export default defineConfig([
   {
-    entry: { ...ENTRIES, cli: "cli/main.ts", "thread-main": "src/hosts/thread-main.js" },
+    entry: { ...ENTRIES, cli: "cli/daguerre.ts", "thread-main": "src/hosts/thread-main.js" },
     platform: "node",
     target: "node20",
     format: "esm",

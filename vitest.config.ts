@@ -30,7 +30,7 @@ const UNIT = [
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",
 ];
 

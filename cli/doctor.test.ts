@@ -29,7 +29,7 @@ it("finds this machine usable, with a computation that came out right", async ()
 
 it("writes each line by itself as a command", () => {
   const root = fileURLToPath(new URL("..", import.meta.url));
-  const args = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx", "cli/main.ts", "doctor"];
+  const args = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx", "cli/daguerre.ts", "doctor"];
   const { stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
   const lines = stdout.trimEnd().split("\n");
   expect(lines[0]).toBe("Machine");

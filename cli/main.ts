@@ -1,7 +1,6 @@
-#!/usr/bin/env node
 /**
- * The `daguerre` command. This file only reads the command line; each command is a file beside it, loaded when asked
- * for, so that `--help` does not wait for a GPU driver.
+ * Reads the command line. Each command is a file beside this one, loaded when asked for, so that `--help` does not wait
+ * for a GPU driver.
  */
 import process from "node:process";
 import { Command, Option } from "commander";
@@ -11,6 +10,7 @@ import type { BenchOptions } from "./bench.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
+import { onInterrupt } from "./interrupts.ts";
 import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -127,8 +127,7 @@ withSettings(program.command("serve"))
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
       end();
     };
-    process.on("SIGINT", interrupt);
-    process.on("SIGTERM", interrupt);
+    onInterrupt(interrupt);
     // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
     let faults = 0;
     process.on("uncaughtException", (error, origin) => {
@@ -210,11 +209,13 @@ withRuntimeFlags(program.command("generate"))
     let compiling = true;
     const end = () => {
       // The driver compiles in threads of its own, which nothing can stop; and nothing has been made that could be lost.
-      if (compiling || interrupt.signal.aborted) process.exit(INTERRUPTED);
+      if (compiling || interrupt.signal.aborted) {
+        loading.end();
+        process.exit(INTERRUPTED);
+      }
       interrupt.abort();
     };
-    process.on("SIGINT", end);
-    process.on("SIGTERM", end);
+    const offInterrupt = onInterrupt(end);
     try {
       // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
       if (options.lora === undefined) {
@@ -238,8 +239,7 @@ withRuntimeFlags(program.command("generate"))
       process.exitCode = INTERRUPTED;
     } finally {
       loading.end();
-      process.off("SIGINT", end);
-      process.off("SIGTERM", end);
+      offInterrupt();
       await runtime.close();
     }
   });

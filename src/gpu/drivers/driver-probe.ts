@@ -11,6 +11,7 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { type AdapterFacts, type Described, factsOf } from "../adapter-facts.ts";
 import { DAWN_FLAGS, LISTING_FLAG, parseListing } from "./adapter.ts";
+import { dawnComplaints } from "./driver-messages.ts";
 
 /** An adapter that opened, with the limits that matter to us. */
 export interface ProbedAdapter {
@@ -93,11 +94,10 @@ for (const [, name] of report.listing.matchAll(new RegExp(pattern, "gm"))) {
 process.stdout.write(JSON.stringify(report), () => process.exit(0));
 `;
 
-/** Dawn's complaint among what it printed: the first line of the last warning that is one. */
+/** Dawn's complaint among what it printed: the last that is one. */
 function complaintIn(stderr: string): string | undefined {
-  const warnings = [...stderr.matchAll(/^(?:Warning|Error): (.*)$/gm)].map(([, text = ""]) => text);
   // Said of each healthy lavapipe and of no interest here.
-  return warnings.filter((text) => !/artificially reduced/.test(text)).at(-1);
+  return dawnComplaints(stderr).findLast((text) => !/artificially reduced/.test(text));
 }
 
 /** Tries one driver, or all that the machine offers, in a child process. Never throws. */
