@@ -24,7 +24,11 @@ export default defineConfig([
     clean: true,
     fixedExtension: false,
     // Types still come from the packages themselves.
-    deps: { alwaysBundle: (id, importer) => BUNDLED.includes(id) && !importer?.endsWith(".d.ts"), onlyBundle: BUNDLED },
+    deps: {
+      alwaysBundle: (id, importer) => BUNDLED.includes(id) && !importer?.endsWith(".d.ts"),
+      onlyBundle: BUNDLED,
+      neverBundle: ["webgpu"], // in a checkout; the package brings its files (tooling/pack-native.ts)
+    },
     plugins: [licences(BUNDLED)],
   },
   playgroundBuild("dist/playground"),

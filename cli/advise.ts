@@ -46,7 +46,7 @@ export function advise(findings: Findings): string {
     if (lavapipe !== undefined && !lavapipe.accepted) {
       return `Not usable: Dawn refuses this Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}. ${upper(asRoot)}`;
     }
-    const without = findings.swiftShader === "missing" ? "; or, without root: npm install @sparticuz/chromium" : "";
+    const without = findings.swiftShader === "missing" ? "; or, without root: npm ci" : "";
     return `Not usable: there is no GPU driver. ${upper(asRoot)}${without}`;
   }
   if (chosen.kind === "hardware") return `Ready: ${chosen.name}. There is nothing to mend.`;

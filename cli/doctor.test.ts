@@ -139,9 +139,9 @@ describe("advice", () => {
     expect(advise(old)).toMatch(/^Not usable: Dawn refuses this Mesa \(22\.3\.6\)\. As root: .*backports/);
   });
 
-  it("offers the npm package where nothing is there and root may not be had", () => {
-    expect(advise({ ...none, swiftShader: "missing" })).toMatch(/^Not usable: .*npm install @sparticuz\/chromium$/);
-    expect(advise({ ...none, swiftShader: "impossible" })).not.toContain("npm install");
+  it("offers the software GPU that comes with a checkout where nothing is there and root may not be had", () => {
+    expect(advise({ ...none, swiftShader: "missing" })).toMatch(/^Not usable: .*without root: npm ci$/);
+    expect(advise({ ...none, swiftShader: "impossible" })).not.toContain("npm ci");
   });
 
   it("says where Dawn cannot run at all", () => {

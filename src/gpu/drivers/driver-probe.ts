@@ -7,10 +7,9 @@
 
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
 import { type AdapterFacts, type Described, factsOf } from "../adapter-facts.ts";
 import { DAWN_FLAGS, LISTING_FLAG, parseListing } from "./adapter.ts";
+import { dawnModule } from "./dawn.ts";
 import { dawnComplaints } from "./driver-messages.ts";
 
 /** An adapter that opened, with the limits that matter to us. */
@@ -101,9 +100,15 @@ function complaintIn(stderr: string): string | undefined {
 }
 
 /** Tries one driver, or all that the machine offers, in a child process. Never throws. */
-export function probeDriver(options: ProbeOptions = {}): Promise<DriverProbe> {
+export async function probeDriver(options: ProbeOptions = {}): Promise<DriverProbe> {
+  let webgpu: string;
+  try {
+    webgpu = await dawnModule();
+  } catch (error) {
+    return { adapters: [], failed: true, reason: error instanceof Error ? error.message : String(error) };
+  }
   const argument = JSON.stringify({
-    webgpu: pathToFileURL(createRequire(import.meta.url).resolve("webgpu")).href,
+    webgpu,
     flags: DAWN_FLAGS,
     listingFlag: LISTING_FLAG,
     pattern: "name: '(.*)'$",
