@@ -13,6 +13,13 @@ const ENTRIES = {
   hosts: "src/hosts/index.ts",
 };
 
+/**
+ * WebGPU's types come with `lib.dom` or `@webgpu/types`, which exclude each other, and a program that brings no device of
+ * its own has neither. An empty interface merges with either, and stands for them where there is none.
+ */
+const GPU_TYPES = ["GPU", "GPUAdapter", "GPUBuffer", "GPUCommandEncoder", "GPUDevice", "GPUDeviceDescriptor"];
+const GPU_DECLARATIONS = `declare global {\n${GPU_TYPES.map((name) => `  interface ${name} {}`).join("\n")}\n}`;
+
 export default defineConfig([
   {
     entry: { ...ENTRIES, cli: "cli/daguerre.ts", "thread-main": "src/hosts/thread-main.js" },
@@ -20,6 +27,7 @@ export default defineConfig([
     target: "node20",
     format: "esm",
     dts: { entry: Object.values(ENTRIES) },
+    banner: { dts: GPU_DECLARATIONS },
     loader: { ".wgsl": "text" },
     clean: true,
     fixedExtension: false,
