@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { lavapipeDriver, swiftShaderDriver } from "../src/gpu/drivers/software-driver.ts";
-import { advise, type Findings } from "./advise.ts";
+import { advise, canBeFaster, type Findings } from "./advise.ts";
 import { doctor } from "./doctor.ts";
 import { readDistribution } from "./mending.ts";
 
@@ -16,9 +16,11 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 it("finds this machine usable, with a computation that came out right", async () => {
   const lines: string[] = [];
-  const code = await doctor((line) => lines.push(line));
+  const report = await doctor((line) => lines.push(line));
   const text = lines.join("\n");
-  expect(code, text).toBe(0);
+  expect(report.usable, text).toBe(true);
+  expect(report.advice).toBe(lines.at(-1));
+  expect(report.adapters.map(({ name }) => name)).toContain(report.chosen);
   expect(text).toContain(`Node ${process.versions.node}`);
   expect(text).toMatch(/f16 (yes|no); subgroups (no|\d+ (to \d+ )?lanes); timestamps (yes|no)/);
   expect(text).toMatch(/largest buffer \d+ MiB, of which a kernel sees \d+ MiB at once/);
@@ -44,7 +46,7 @@ function doctorWith(driverFiles: readonly string[]): { code: number | null; line
   writeFileSync(
     script,
     `import { doctor } from ${JSON.stringify(doctorModule)};
-     process.exitCode = await doctor((line) => console.log(line));`,
+     process.exitCode = (await doctor((line) => console.log(line))).usable ? 0 : 1;`,
   );
   const run = spawnSync(process.execPath, ["--import", import.meta.resolve("tsx"), script], {
     env: { ...process.env, VK_DRIVER_FILES: driverFiles.join(delimiter) },
@@ -118,6 +120,16 @@ describe("advice", () => {
       "Ready: NVIDIA H200. There is nothing to mend.",
     );
     expect(advise({ ...none, chosen: lavapipe })).toMatch(/^Ready, .*nothing to mend\.$/);
+  });
+
+  it.each([
+    ["a GPU", hardware, [], false],
+    ["lavapipe alone", lavapipe, [], false],
+    ["lavapipe beside a GPU", lavapipe, ["AMD"], true],
+    ["SwiftShader", software, [], true],
+  ] as const)("says the same as the greeting about what would be faster: %s", (_, chosen, gpus, faster) => {
+    expect(canBeFaster(gpus, chosen)).toBe(faster);
+    expect(advise({ ...none, gpus, chosen }).endsWith("othing to mend.")).toBe(!faster);
   });
 
   it("points at a GPU that is there and not used, and at the reason", () => {

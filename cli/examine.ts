@@ -52,6 +52,8 @@ export interface DriverFindings {
   working: string[];
   lavapipe: Findings["lavapipe"];
   swiftShader: Findings["swiftShader"];
+  /** Every ICD file that was tried, and what came of it. */
+  drivers: { readonly file: string; readonly result: string }[];
   /** Adapters of the drivers that work alone. */
   adapters: ProbedAdapter[];
 }
@@ -63,6 +65,7 @@ export async function describeDrivers(write: Write, loader: LoaderSource | undef
     working: [],
     lavapipe: undefined,
     swiftShader: "installed",
+    drivers: [],
     adapters: [],
   };
   const option = await loaderOption(loader);
@@ -77,7 +80,9 @@ export async function describeDrivers(write: Write, loader: LoaderSource | undef
   for (const driver of candidates) {
     if (seen.has(driver.file)) continue;
     seen.add(driver.file);
-    write(`  ${driver.file}: ${await examine(driver, option, findings)}`);
+    const result = await examine(driver, option, findings);
+    findings.drivers.push({ file: driver.file, result });
+    write(`  ${driver.file}: ${result}`);
   }
   if (seen.size === 0) write("  none installed");
   if (swiftShader === undefined) {

@@ -135,7 +135,9 @@ describe("the installed package", () => {
     timeout: 3 * MINUTES,
   }, async () => {
     const readme = await readFile(join(root, "README.md"), "utf8");
-    const [sample] = [...readme.matchAll(/```ts\n([^`]*createRuntime[^`]*)```/g)].map(([, code]) => code);
+    const sample = [...readme.matchAll(/```ts\n(.*?)```/gs)]
+      .map(([, code]) => code)
+      .find((code) => code?.includes("createRuntime"));
     await writeFile(join(project, "sample.ts"), sample!);
     await writeFile(
       join(project, "entries.ts"),
