@@ -30,7 +30,7 @@ const UNIT = [
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",
   "test/docs-tables.test.ts",
 ];

@@ -127,7 +127,11 @@ export const configSchema = z.strictObject({
   ),
   log_level: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-    "the least level that is logged (JSON lines on stderr)",
+    "the least level that is logged, on stderr",
+  ),
+  log_format: setting(
+    z.enum(["auto", "json", "pretty"]).default("auto"),
+    "json: a JSON object on each line; pretty: lines for people; auto: pretty on a terminal, json elsewhere",
   ),
   auth: z
     .strictObject({

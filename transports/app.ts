@@ -141,7 +141,7 @@ export function createApp(options: AppOptions): App {
   const app = new Hono();
   app.use(tracing.requests);
   if (metrics !== undefined) app.use(metrics.requests);
-  if (onRequest !== undefined) app.use(requestLog(onRequest, proxies));
+  if (onRequest !== undefined) app.use(requestLog(onRequest, { proxies, jobOf: (id) => jobs.get(id) }));
   const model = options.model?.name ?? "";
   app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
   table.addTo(app);
