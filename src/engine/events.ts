@@ -1,8 +1,8 @@
 /**
  * What a run says while it runs.
  *
- * A run is one async generator. It yields `queued` and `progress` events, a `preview` every few steps, and one `result`
- * last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport
+ * A run is one async generator. It yields `queued`, `preparing` and `progress` events, a `preview` every few steps, and one
+ * `result` last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport
  * writes it down for somebody on the other side of a wire. Pictures are raw pixels for the same reason: whoever holds the
  * event decides whether it becomes a JPEG, a file, or a texture.
  *
@@ -39,6 +39,14 @@ export type PreviewDecoder = z.infer<typeof previewDecoderSchema>;
 /** Waiting for its turn; `position` is how many runs are ahead (0: next). */
 export const queuedEventSchema = z.object({ type: z.literal("queued"), position: z.int() });
 
+/** Waiting for weights that come onto the device, for kernels that are compiled, or for their tuning. */
+export const preparingEventSchema = z.object({
+  type: z.literal("preparing"),
+  what: z.enum(["weights", "kernels", "tuning"]),
+  done: z.int().describe("parts that are ready: kernels, shapes that were timed, bytes or matrices of weights"),
+  total: z.int().describe("parts that are needed, as far as is known"),
+});
+
 /**
  * One denoising step is done. `step` counts from 1 to `steps`; `elapsed_ms` are milliseconds since the run was admitted.
  */
@@ -66,6 +74,7 @@ export const resultEventSchema = z.object({
 
 export const runEventSchema = z.discriminatedUnion("type", [
   queuedEventSchema,
+  preparingEventSchema,
   progressEventSchema,
   previewEventSchema,
   resultEventSchema,
@@ -79,7 +88,8 @@ type Constant<T> = {
 };
 
 export type QueuedEvent = Constant<z.infer<typeof queuedEventSchema>>;
+export type PreparingEvent = Constant<z.infer<typeof preparingEventSchema>>;
 export type ProgressEvent = Constant<z.infer<typeof progressEventSchema>>;
 export type PreviewEvent = Constant<z.infer<typeof previewEventSchema>>;
 export type ResultEvent = Constant<z.infer<typeof resultEventSchema>>;
-export type RunEvent = QueuedEvent | ProgressEvent | PreviewEvent | ResultEvent;
+export type RunEvent = QueuedEvent | PreparingEvent | ProgressEvent | PreviewEvent | ResultEvent;

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import {
+  preparingEventSchema,
   previewEventSchema,
   progressEventSchema,
   queuedEventSchema,
@@ -40,6 +41,7 @@ export const resultSchema = z.object({
 
 export const wireEventSchema = z.discriminatedUnion("type", [
   queuedEventSchema.extend(ids),
+  preparingEventSchema.extend(ids),
   progressEventSchema.extend(ids),
   z.object({ type: preview, image: pictureSchema, ...previewFields, ...ids }),
   z.object({ type: result, ...resultSchema.shape }),
