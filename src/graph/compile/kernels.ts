@@ -33,12 +33,14 @@ export class PlanKernels {
   /** A dispatch of each kernel, by its code. */
   readonly #firsts: ReadonlyMap<string, Dispatch>;
   readonly #ready: Set<string>;
+  /** Codes of those that have never run: they are waited for. */
+  readonly #due: ReadonlySet<string>;
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #making: Promise<unknown>;
   /** Codes whose pipelines are made and have to be run once. */
   readonly #arrived: string[] = [];
   #wake = () => {};
-  /** Kernels that are waited for. */
+  /** Those that are due and not ready yet. */
   #left: number;
 
   /** Begins to make them. */
@@ -50,7 +52,8 @@ export class PlanKernels {
     this.#ready = readyOn.get(gpu) ?? new Set();
     readyOn.set(gpu, this.#ready);
     const codes = [...new Set(dispatches.map(({ kernel }) => kernel.code))];
-    this.#left = codes.filter((code) => !this.#ready.has(code)).length;
+    this.#due = new Set(codes.filter((code) => !this.#ready.has(code)));
+    this.#left = this.#due.size;
     if (this.#left > 0) watch.onKernels?.(this.#left);
     this.#making = Promise.all(Array.from({ length: AT_ONCE[gpu.facts.kind] }, () => this.#make(codes)));
     this.#making.catch(() => {}); // thrown by `prepare`
@@ -60,10 +63,10 @@ export class PlanKernels {
   async #make(codes: string[]): Promise<void> {
     for (let code = codes.shift(); code !== undefined; code = codes.shift()) {
       this.#watch.signal?.throwIfAborted();
-      const isNew = !this.#ready.has(code);
-      if (isNew) await ownTurn(); // Dawn reads the code in this thread
+      const isDue = this.#due.has(code);
+      if (isDue) await ownTurn(); // Dawn reads the code in this thread
       this.#pipelines.set(code, await this.#gpu.pipeline(this.#firsts.get(code)!.kernel.name, code));
-      if (isNew) this.#arrived.push(code);
+      if (isDue) this.#arrived.push(code);
       this.#wake();
     }
   }
