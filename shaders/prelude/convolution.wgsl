@@ -22,6 +22,7 @@ struct Params {
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
   per_image_quads: u32, first_per_image_quad: u32,
   phase_y: u32, phase_x: u32,   // rows_phase.wgsl
+  gated: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -89,11 +90,18 @@ struct Epilogue {
 fn finish(row: u32, column: u32, sum: vec4f) {
   if (row >= params.rows || column >= params.out_quads) { return; }
   let wanted = epilogue();
+  var own_bias = vec4f(0.0);
+  if (wanted.has_bias) { own_bias = bias[params.first_out_quad + column]; }
+  end(row, column, sum, own_bias, wanted, true);
+}
+
+// `finish` of a pixel and channels that are there, whose bias is loaded already. `any_activation` false: none, or RELU.
+fn end(row: u32, column: u32, sum: vec4f, own_bias: vec4f, wanted: Epilogue, any_activation: bool) {
   let index = output_row(row) * params.out_quads + column;
   let layer_column = params.first_out_quad + column;
   var value = sum;
   if (wanted.accumulate) { value += widen(out[index]); }
-  if (wanted.has_bias) { value += bias[layer_column]; }
+  if (wanted.has_bias) { value += own_bias; }
   if (wanted.has_per_image) {
     let image = row / (params.out_height * params.out_width);
     value += widen(per_image[image * params.per_image_quads + params.first_per_image_quad + layer_column]);
@@ -102,7 +110,11 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   var added = vec4f(0.0);
   if (wanted.has_residual) { added = widen(residual[index]); }
   if (wanted.activation_after_residual) { value += added; }
-  value = activate(value, wanted.activation);
+  if (any_activation) {
+    value = activate(value, wanted.activation);
+  } else if (wanted.activation == RELU) {
+    value = max(value, vec4f(0.0));
+  }
   if (!wanted.activation_after_residual) { value += added; }
   out[index] = narrow(value);
 }

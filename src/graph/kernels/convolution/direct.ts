@@ -12,7 +12,7 @@ import tilesTextureF32 from "../../../../shaders/prelude/tiles_texture_f32.wgsl"
 import { type Dispatch, fold, type KernelOptions, kernel, type Target } from "../../dispatch.ts";
 import { channelsOf, partsOf, quads } from "../../tensor.ts";
 import type { Convolution } from "./operation.ts";
-import { convolutionParams, epilogueBindings, epilogueCode, type Phase } from "./params.ts";
+import { convolutionParams, epilogueBindings, epilogueCode, type Phase, uniformEpilogue } from "./params.ts";
 
 /** A kernel, and the part of a convolution that a workgroup of it owns. */
 export interface DirectKernel extends KernelOptions {
@@ -21,6 +21,8 @@ export interface DirectKernel extends KernelOptions {
   /** Output pixels of a workgroup, and quads of output channels. */
   readonly rows: number;
   readonly quads: number;
+  /** One pipeline does for all endings, whatever the adapter. */
+  readonly endings?: boolean;
 }
 
 /** The sizes that a kernel is chosen by. */
@@ -54,7 +56,7 @@ export function lowerDirect(
     const isLast = part === parts.length - 1;
     const end = { accumulate: part > 0, epilogue: isLast };
     const block = convolutionParams(operation, { input, firstInQuad, ...end, gridWidth: width, phase });
-    const ending = epilogueCode(operation, end, lanes);
+    const ending = direct.endings ? uniformEpilogue : epilogueCode(operation, end, lanes);
     firstInQuad += quads(channelsOf(input));
     return {
       kernel: kernel(direct.name, direct.source, storage, {

@@ -56,7 +56,8 @@ export function subgroupKernel({ rows, outQuads, held, gated }: DirectShape, lan
     ...{ rows: tile.rows, quads: tile.quads * lanes },
     subgroups: lanes,
     preludes: [inFours ? quadProduct : subgroupProduct],
-    constants: { GATED: Number(gated), ROWS: tile.rows, QUADS: tile.quads },
+    constants: { ...(!inFours && { GATED: Number(gated) }), ROWS: tile.rows, QUADS: tile.quads },
+    endings: inFours,
   };
 }
 
