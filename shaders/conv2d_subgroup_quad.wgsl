@@ -23,7 +23,9 @@ fn end_here(row: u32, column: u32, sum: vec4f, own_bias: vec4f, kind: u32) {
     kind == RARE && all.accumulate, all.has_bias, kind == WITH_PER_IMAGE || (kind == RARE && all.has_per_image),
     kind == WITH_RESIDUAL || (kind == RARE && all.has_residual), all.activation, all.activation_after_residual,
   );
-  end(row, column, sum, own_bias, wanted, kind == RARE);
+  var out_row = row;
+  if (PHASED == 1u) { out_row = phase_row(row); }
+  end(out_row, row, column, sum, own_bias, wanted, kind == RARE);
 }
 
 @compute @workgroup_size(LANES)

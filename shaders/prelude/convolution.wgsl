@@ -9,7 +9,8 @@
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias has all of them, and
 // per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
-// What of the epilogue a dispatch has is told by epilogue_*.wgsl, and where in out its rows are by rows_*.wgsl.
+// What of the epilogue a dispatch has is told by epilogue_*.wgsl. A dispatch may make one of the four phases of an output twice
+// as high and wide, the pixels (2y + phase_y, 2x + phase_x): out_height and out_width are then those of the phase.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -21,7 +22,7 @@ struct Params {
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
   per_image_quads: u32, first_per_image_quad: u32,
-  phase_y: u32, phase_x: u32,   // rows_phase.wgsl
+  phased: u32, phase_y: u32, phase_x: u32,
   gated: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -82,22 +83,37 @@ fn gated_column(column: u32, is_gate: bool) -> u32 {
   return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);
 }
 
+// The row in the output of a row of a phase.
+fn phase_row(row: u32) -> u32 {
+  let pixel = output_pixel(row);
+  let line = 2u * (pixel.image * params.out_height + pixel.y) + params.phase_y;
+  return 2u * (line * params.out_width + pixel.x) + params.phase_x;
+}
+
 struct Epilogue {
   accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
   activation: u32, activation_after_residual: bool,
 }
 
-fn finish(row: u32, column: u32, sum: vec4f) {
+fn finish(row: u32, column: u32, sum: vec4f) { finish_at(row, row, column, sum); }
+
+// Of a dispatch that makes a phase.
+fn finish_phase(row: u32, column: u32, sum: vec4f) { finish_at(phase_row(row), row, column, sum); }
+
+// `out_row` is the row's own in the output.
+fn finish_at(out_row: u32, row: u32, column: u32, sum: vec4f) {
   if (row >= params.rows || column >= params.out_quads) { return; }
   let wanted = epilogue();
   var own_bias = vec4f(0.0);
   if (wanted.has_bias) { own_bias = bias[params.first_out_quad + column]; }
-  end(row, column, sum, own_bias, wanted, true);
+  end(out_row, row, column, sum, own_bias, wanted, true);
 }
 
-// `finish` of a pixel and channels that are there, whose bias is loaded already. `any_activation` false: none, or RELU.
-fn end(row: u32, column: u32, sum: vec4f, own_bias: vec4f, wanted: Epilogue, any_activation: bool) {
-  let index = output_row(row) * params.out_quads + column;
+// `finish_at` of a pixel and channels that are there, whose bias is loaded already. `any_activation` false: none, or RELU.
+fn end(
+  out_row: u32, row: u32, column: u32, sum: vec4f, own_bias: vec4f, wanted: Epilogue, any_activation: bool,
+) {
+  let index = out_row * params.out_quads + column;
   let layer_column = params.first_out_quad + column;
   var value = sum;
   if (wanted.accumulate) { value += widen(out[index]); }

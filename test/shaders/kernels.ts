@@ -143,7 +143,7 @@ function* weightKernels(): Generator<AssembledKernel> {
     yield { kernel: packing.table, params: tableParams(table, { rows: 1000, format: "BF16", firstRow: 0 }, 1) };
     yield { kernel: mergeKernel(storage), params: mergeParams(matrix, 0, { rank: 4, before: storage, gridWidth: 1 }) };
     for (const form of ["winograd", "subpixel"] as const) {
-      yield { kernel: transformKernel(form, storage), params: transformParams(matrix, 1) };
+      yield { kernel: transformKernel(form, storage), params: transformParams(form, matrix, 1) };
     }
   }
 }

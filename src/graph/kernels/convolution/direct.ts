@@ -4,8 +4,6 @@
  */
 
 import convolution from "../../../../shaders/prelude/convolution.wgsl" with { type: "text" };
-import rowsPhase from "../../../../shaders/prelude/rows_phase.wgsl" with { type: "text" };
-import rowsWhole from "../../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import tilesBuffer from "../../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
@@ -33,6 +31,7 @@ export interface DirectShape {
   /** Where the weights lie. */
   readonly held: "texture" | "buffer";
   readonly gated: boolean;
+  readonly phased: boolean;
 }
 
 /** All of the output of `operation`, or a phase of it, whose own size `operation.picture` has then. */
@@ -48,7 +47,7 @@ export function lowerDirect(
   const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1);
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = phase || target.textured?.(weight) ? "texture" : "buffer";
-  const direct = kernelOf({ rows, outQuads, held, gated });
+  const direct = kernelOf({ rows, outQuads, held, gated, phased: phase !== undefined });
   const { width, height } = fold(Math.ceil(rows / direct.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
@@ -62,13 +61,7 @@ export function lowerDirect(
       kernel: kernel(direct.name, direct.source, storage, {
         ...direct,
         weights,
-        preludes: [
-          convolution,
-          phase ? rowsPhase : rowsWhole,
-          ending.prelude,
-          TILES[held][weights],
-          ...(direct.preludes ?? []),
-        ],
+        preludes: [convolution, ending.prelude, TILES[held][weights], ...(direct.preludes ?? [])],
         constants: { ...ending.constants, ...direct.constants },
       }),
       label: operation.name,

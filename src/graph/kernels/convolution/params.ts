@@ -79,6 +79,7 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     tile_pixels: (tiles?.side ?? 0) ** 2,
     per_image_quads: perImage ? quads(channelsOf(perImage.tensor)) : 0,
     first_per_image_quad: perImage ? perImage.offset / 4 : 0,
+    phased: phase !== undefined,
     phase_y: phase?.y ?? 0,
     phase_x: phase?.x ?? 0,
     gated: Number(operation.gated ?? false),
