@@ -321,6 +321,12 @@ describe("what is shown while a model is made ready", () => {
       loading.show({ what: "kernels", done: 2, total: 4 });
       loading.show({ what: "kernels", done: 3, total: 4 });
       expect(String(stream.read())).toBe("getting ready: kernels 50%  5.0 s\n");
+      vi.advanceTimersByTime(1000);
+      loading.show({ what: "kernels", done: 4, total: 4 });
+      vi.advanceTimersByTime(100);
+      loading.end();
+      loading.end();
+      expect(String(stream.read())).toBe("getting ready: kernels 100%  6.0 s\ngetting ready: done  6.1 s\n");
     } finally {
       vi.useRealTimers();
     }

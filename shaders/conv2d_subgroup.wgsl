@@ -17,11 +17,12 @@ fn main(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let column0 = workgroup.y * (QUADS >> GATED) * LANES + lane;
+  let is_gated = QUADS > 1u && params.gated != 0u;
+  let column0 = workgroup.y * (QUADS >> select(0u, 1u, is_gated)) * LANES + lane;
   let column1 = column0 + LANES;
   let weights0 = params.first_out_quad + min(column0, params.out_quads - 1u);
   var weights1 = params.first_out_quad + min(column1, params.out_quads - 1u);
-  if (GATED == 1u) { weights1 = gated_column(column0, true); }
+  if (is_gated) { weights1 = gated_column(column0, true); }
 
   let owned = lane % ROWS;
   let pixel0 = output_pixel(first_row + owned);
@@ -77,14 +78,21 @@ fn main(
   // lavapipe compiles it for half a minute instead of a second. Indexed by the loop, `done` lies in memory; sum does not.
   var done0 = sum0;
   var done1 = sum1;
+  // One pipeline for gated layers, phases and all others: a branch here is less to compile than three kernels.
   let count = min(ROWS, params.rows - first_row);
-  if (GATED == 1u) {
+  if (is_gated) {
     for (var i = 0u; i < count; i++) { finish_gated(first_row + i, column0, done0[i], done1[i]); }
     return;
   }
-  for (var i = 0u; i < count * QUADS; i++) {
+  let is_phase = params.phased != 0u;
+  for (var i = 0u; i < select(count * QUADS, 0u, is_phase); i++) {
     let row = i / QUADS;
     let second = i % QUADS == 1u;
     finish(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
+  }
+  for (var i = 0u; i < select(0u, count * QUADS, is_phase); i++) {
+    let row = i / QUADS;
+    let second = i % QUADS == 1u;
+    finish_phase(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
   }
 }

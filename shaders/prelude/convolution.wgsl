@@ -9,7 +9,8 @@
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias has all of them, and
 // per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
-// What of the epilogue a dispatch has is told by epilogue_*.wgsl, and where in out its rows are by rows_*.wgsl.
+// What of the epilogue a dispatch has is told by epilogue_*.wgsl. A dispatch may make one of the four phases of an output twice
+// as high and wide, the pixels (2y + phase_y, 2x + phase_x): out_height and out_width are then those of the phase.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -21,7 +22,8 @@ struct Params {
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
   per_image_quads: u32, first_per_image_quad: u32,
-  phase_y: u32, phase_x: u32,   // rows_phase.wgsl
+  phased: u32, phase_y: u32, phase_x: u32,
+  gated: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -81,19 +83,41 @@ fn gated_column(column: u32, is_gate: bool) -> u32 {
   return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);
 }
 
+// The row in the output of a row of a phase.
+fn phase_row(row: u32) -> u32 {
+  let pixel = output_pixel(row);
+  let line = 2u * (pixel.image * params.out_height + pixel.y) + params.phase_y;
+  return 2u * (line * params.out_width + pixel.x) + params.phase_x;
+}
+
 struct Epilogue {
   accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
   activation: u32, activation_after_residual: bool,
 }
 
-fn finish(row: u32, column: u32, sum: vec4f) {
+fn finish(row: u32, column: u32, sum: vec4f) { finish_at(row, row, column, sum); }
+
+// Of a dispatch that makes a phase.
+fn finish_phase(row: u32, column: u32, sum: vec4f) { finish_at(phase_row(row), row, column, sum); }
+
+// `out_row` is the row's own in the output.
+fn finish_at(out_row: u32, row: u32, column: u32, sum: vec4f) {
   if (row >= params.rows || column >= params.out_quads) { return; }
   let wanted = epilogue();
-  let index = output_row(row) * params.out_quads + column;
+  var own_bias = vec4f(0.0);
+  if (wanted.has_bias) { own_bias = bias[params.first_out_quad + column]; }
+  end(out_row, row, column, sum, own_bias, wanted, true);
+}
+
+// `finish_at` of a pixel and channels that are there, whose bias is loaded already. `any_activation` false: none, or RELU.
+fn end(
+  out_row: u32, row: u32, column: u32, sum: vec4f, own_bias: vec4f, wanted: Epilogue, any_activation: bool,
+) {
+  let index = out_row * params.out_quads + column;
   let layer_column = params.first_out_quad + column;
   var value = sum;
   if (wanted.accumulate) { value += widen(out[index]); }
-  if (wanted.has_bias) { value += bias[layer_column]; }
+  if (wanted.has_bias) { value += own_bias; }
   if (wanted.has_per_image) {
     let image = row / (params.out_height * params.out_width);
     value += widen(per_image[image * params.per_image_quads + params.first_per_image_quad + layer_column]);
@@ -102,7 +126,11 @@ fn finish(row: u32, column: u32, sum: vec4f) {
   var added = vec4f(0.0);
   if (wanted.has_residual) { added = widen(residual[index]); }
   if (wanted.activation_after_residual) { value += added; }
-  value = activate(value, wanted.activation);
+  if (any_activation) {
+    value = activate(value, wanted.activation);
+  } else if (wanted.activation == RELU) {
+    value = max(value, vec4f(0.0));
+  }
   if (!wanted.activation_after_residual) { value += added; }
   out[index] = narrow(value);
 }

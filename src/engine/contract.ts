@@ -43,7 +43,7 @@ export interface RuntimeOptions {
 
 /** What is being made ready: bytes of weights, of one component after the other; shapes that are timed; kernels. */
 export interface LoadProgress {
-  /** The component's name, as `unet`, or `tuning unet`, or `kernels`. */
+  /** The component's name, as `unet`, or `tuning unet`, or `kernels`; `weights` that come back for the kernels. */
   readonly what: string;
   readonly done: number;
   readonly total: number;
@@ -75,7 +75,7 @@ export interface ModelFacts {
 }
 
 export interface RunOptions {
-  /** Aborting stops the run before its next step. */
+  /** Aborting stops the run before its next step, or before the next kernel that is compiled for it. */
   readonly signal?: AbortSignal;
   /** Changes to the request (see `parseUpdate`), read from the beginning; the run goes on with them from its next step. */
   readonly updates?: AsyncIterable<GenerationUpdate>;
@@ -99,9 +99,10 @@ export interface Runtime {
   /**
    * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
    * it; before that it tunes what was never timed on this adapter, where `tune` says so. Takes its turn among the runs.
-   * @throws RequestError where the shape cannot be run; GPU errors
+   * An abort ends it before the next kernel.
+   * @throws RequestError where the shape cannot be run; GPU errors; the signal's reason
    */
-  warmUp(shape?: WarmUpShape): Promise<void>;
+  warmUp(shape?: WarmUpShape, options?: Pick<RunOptions, "signal">): Promise<void>;
   /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
   countTokens(text: string): number;
   /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */

@@ -6,12 +6,14 @@
  */
 
 import type { LoadedModel } from "../diffusion/model.ts";
+import { Preparing } from "../diffusion/preparing.ts";
 import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
 import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
@@ -82,6 +84,9 @@ class ModelRuntime implements Runtime {
   readonly #options: RuntimeOptions;
   readonly #queue = createRunQueue();
   readonly #closing = new AbortController();
+  /** How far the warm-up is that is going on, and those who are told. */
+  #warming: Preparation | undefined;
+  readonly #watchers = new Set<(progress: Preparation) => void>();
 
   constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
     this.#gpu = gpu;
@@ -108,9 +113,12 @@ class ModelRuntime implements Runtime {
     return listLoras(this.#options.loraFolder);
   }
 
-  async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+  async warmUp(
+    { width, height, guidance_scale, num_images }: WarmUpShape = {},
+    options: Pick<RunOptions, "signal"> = {},
+  ): Promise<void> {
     const { defaults } = this.#model.family.facts;
-    const { signal } = this.#closing;
+    const signal = this.#orClosing(options.signal);
     const turn = this.#queue.join();
     try {
       for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
@@ -120,15 +128,21 @@ class ModelRuntime implements Runtime {
         guidanceScale: guidance_scale ?? defaults.guidanceScale,
         images: num_images,
       };
-      const tell = (what: string, done: number, total: number) => this.#options.onProgress?.({ what, done, total });
+      const tell = (progress: Preparation, what: string = progress.what) => {
+        this.#warming = progress;
+        for (const watcher of this.#watchers) watcher(progress);
+        this.#options.onProgress?.({ ...progress, what });
+      };
       if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
-        const onProgress = (part: string, done: number, total: number) => tell(`tuning ${part}`, done, total);
+        const onProgress = (part: string, done: number, total: number) =>
+          tell({ what: "tuning", done, total }, `tuning ${part}`);
         await tuneMissing(this.#model, shape, { signal, onProgress });
       }
-      await warmUp(this.#model, shape, { signal, onProgress: (done, total) => tell("kernels", done, total) });
+      await warmUp(this.#model, shape, { signal, onProgress: tell });
     } catch (error) {
       throw toRequestError(error);
     } finally {
+      this.#warming = undefined;
       turn.leave();
     }
   }
@@ -141,6 +155,24 @@ class ModelRuntime implements Runtime {
     this.#gpu.close();
   }
 
+  #orClosing(signal?: AbortSignal): AbortSignal {
+    const closing = this.#closing.signal;
+    return signal ? AbortSignal.any([signal, closing]) : closing;
+  }
+
+  /** Waits until `turn` has another position, and tells how far the warm-up is, if it is one that is waited for. */
+  async *#moved(turn: Turn, from: number, signal: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
+    const preparing = new Preparing(signal);
+    const watcher = preparing.watch.onProgress!;
+    this.#watchers.add(watcher);
+    if (this.#warming) watcher(this.#warming);
+    try {
+      yield* preparing.during(turn.moved(from, preparing.watch.signal));
+    } finally {
+      this.#watchers.delete(watcher);
+    }
+  }
+
   async *#run(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
     const pending = new PendingUpdate(options.updates);
     let request: GenerationRequest | undefined;
@@ -148,14 +180,13 @@ class ModelRuntime implements Runtime {
     try {
       request = parseGeneration(input);
       const asked = await toPipelineRequest(this.#model, request, this.#options);
-      const closing = this.#closing.signal;
-      const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
+      const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
       turn = this.#queue.join();
       for (let { position } = turn; position !== undefined; { position } = turn) {
         yield { type: "queued", position };
-        await turn.moved(position, signal);
+        yield* this.#moved(turn, position, signal);
       }
       const takeUpdate = () => {
         const update = pending.take();

@@ -75,7 +75,7 @@ export interface JobNames {
 export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
-  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
+  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
   /** What waits and what is held is entered here. */
   readonly account?: Account;
@@ -106,10 +106,12 @@ const RETURN_MS = 2_000;
 /** `setTimeout` takes no more. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+const DROPPABLE: ReadonlySet<string> = new Set(["queued", "preparing", "progress", "preview"]);
+
 /** Which events a newer one of their kind makes worthless. */
 export function slotOf(event: unknown): string | undefined {
   const type = (event as { type?: unknown } | null | undefined)?.type;
-  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+  return typeof type === "string" && DROPPABLE.has(type) ? type : undefined;
 }
 
 export function createJobs<Input, Event>(

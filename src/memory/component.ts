@@ -7,7 +7,7 @@ import { isUnneededInEncoder, withEncoderNames } from "../weights/encoder-names.
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadingBytes, loadParameters } from "./load.ts";
-import { type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
+import { type LoadingProgress, type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
 
 /** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
 export type Precision = "f32" | "f16";
@@ -45,12 +45,14 @@ export function loadComponent(
   parameters: readonly Parameter[],
   options: LoadComponentOptions,
 ): Promise<StreamedWeights> {
-  return streamedWeights(() => loadOnce(gpu, component, parameters, options));
+  const { precision } = options;
+  const load = (onProgress?: LoadingProgress) => loadOnce(gpu, component, parameters, { precision, onProgress });
+  return streamedWeights(load, options.onProgress);
 }
 
 interface LoadComponentOptions {
   readonly precision: Precision;
-  readonly onProgress?: (done: number, total: number) => void;
+  readonly onProgress?: LoadingProgress | undefined;
 }
 
 async function loadOnce(

@@ -25,6 +25,7 @@ import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
 import { mergeLoras } from "./merge-loras.ts";
 import type { PlanCache } from "./plan-cache.ts";
+import type { PreparationWatch } from "./preparation.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
@@ -87,7 +88,7 @@ interface MergedSet extends Kept {
 }
 
 /** Does something with the weights of these components on the device (`ModelMemory.withRoom`). */
-type WithRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>) => Promise<T>;
+type WithRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>, watch: PreparationWatch) => Promise<T>;
 
 export interface WeightSetsOptions {
   readonly gpu: Gpu;
@@ -123,19 +124,19 @@ export class WeightSets {
   /**
    * The model's weights with `loras` merged in; without any, the model's own.
    * @throws WeightsError naming file and module if a file does not fit this model, before anything is allocated
-   * @throws MemoryLimitError if there is no room for the copies
+   * @throws MemoryLimitError if there is no room for the copies; the signal's reason if it is aborted
    */
-  async lease(loras: readonly LoraRequest[]): Promise<WeightSetLease> {
+  async lease(loras: readonly LoraRequest[], watch: PreparationWatch = {}): Promise<WeightSetLease> {
     if (loras.length === 0) return { set: this.base, warnings: [], release() {} };
     const key = await keyOf(loras);
     let merging = this.#merged.get(key);
     if (merging === undefined) {
-      merging = this.#merge(key, loras);
+      merging = this.#merge(key, loras, watch);
       this.#merged.set(key, merging);
       merging.catch(() => this.#merged.delete(key));
     }
     const merged = await merging;
-    if (!this.#ready.has(merged)) return this.lease(loras); // it had to give way at once
+    if (!this.#ready.has(merged)) return this.lease(loras, watch); // it had to give way at once
     merged.leases++;
     this.#options.budget.use(merged);
     let released = false;
@@ -170,9 +171,9 @@ export class WeightSets {
     }
   }
 
-  async #merge(key: string, loras: readonly LoraRequest[]): Promise<MergedSet> {
+  async #merge(key: string, loras: readonly LoraRequest[], watch: PreparationWatch): Promise<MergedSet> {
     const { base, plans } = this.#options;
-    const { own, warnings } = await mergeAll(loras, this.#options);
+    const { own, warnings } = await mergeAll(loras, this.#options, watch);
     const set = new WeightSet(own, base);
     const merged: MergedSet = {
       set,
@@ -207,6 +208,7 @@ async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
 async function mergeAll(
   loras: readonly LoraRequest[],
   { gpu, base, specs, withRoom, resolve }: WeightSetsOptions,
+  watch: PreparationWatch,
 ): Promise<{ readonly own: Map<ComponentId, LoadedParameters>; readonly warnings: readonly string[] }> {
   const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
   const files: LoraFile[] = [];
@@ -229,8 +231,8 @@ async function mergeAll(
         return file.resolve(component, modules.get(id)!, resolve).map((delta) => ({ delta, scale }));
       });
       if (deltas.length === 0) continue;
-      const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA` });
-      merged.set(id, await withRoom([id], merge));
+      const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA`, ...watch });
+      merged.set(id, await withRoom([id], merge, watch));
     }
     return { own: merged, warnings };
   } catch (error) {
