@@ -23,9 +23,9 @@ import { toPipelineRequest } from "./pipeline-request.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
-import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
+import { Turn } from "./turn.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -75,7 +75,7 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
-  readonly #queue = createRunQueue();
+  readonly #line = Turn.line();
   readonly #closing = new AbortController();
 
   constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
@@ -102,7 +102,7 @@ class ModelRuntime implements Runtime {
   async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
     const { defaults } = this.#model.family.facts;
     const { signal } = this.#closing;
-    const turn = this.#queue.join();
+    const turn = new Turn(this.#line);
     try {
       for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
@@ -143,7 +143,7 @@ class ModelRuntime implements Runtime {
       const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
       signal.throwIfAborted();
       const begun = performance.now();
-      turn = this.#queue.join();
+      turn = new Turn(this.#line);
       for (let { position } = turn; position !== undefined; { position } = turn) {
         yield { type: "queued", position };
         await turn.moved(position, signal);
