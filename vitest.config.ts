@@ -26,7 +26,7 @@ const UNIT = [
   "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox}.test.ts",
-  "src/engine/{request-parsing,request-fields,turn}.test.ts",
+  "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",

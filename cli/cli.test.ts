@@ -46,6 +46,7 @@ function gradientRuntime(record?: RunRecord) {
     },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
+    loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
     textToImage: start,
     imageToImage: start,

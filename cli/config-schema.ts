@@ -60,6 +60,10 @@ export const configSchema = z.strictObject({
   model: setting(z.string().optional(), "a model in diffusers layout; default: the built-in landscapes", {
     isPath: true,
   }),
+  variant: setting(
+    z.string().min(1).optional(),
+    "which of a model's saved weights to take, such as fp16, bf16 or non_ema; default: the plain ones, else fp16, else the only ones",
+  ),
   adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
   precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
   max_gpu_memory: setting(

@@ -31,12 +31,14 @@ interface RuntimeFlags {
   maxGpuMemory?: number;
   tune?: Tune;
   loraDir?: string;
+  variant?: string;
 }
 
 /** The flags that say what computes, on every command that computes. */
 function withRuntimeFlags(command: Command): Command {
   return command
     .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .option("--variant <name>", "which of a model's saved weights to take, as fp16, bf16 or non_ema")
     .addOption(
       new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
         .argParser(flags.adapter)
@@ -68,12 +70,12 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, tune, loraFolder: loraDir, onProgress };
-  return createRuntime(options);
+  const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
+  return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
 }
 
 const program = new Command("daguerre")
@@ -96,6 +98,7 @@ withSettings(program.command("serve"))
     const runtime = await openRuntime(
       {
         model: config.model,
+        variant: config.variant,
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,

@@ -63,6 +63,7 @@ export async function serve(
   }).catch((error) => {
     throw listenError(error, config.port, config.host);
   });
+  for (const note of (await runtime.loras()).notes) log.warn({ lora_dir: config.lora_dir }, note);
   // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
   try {
     await runtime.warmUp();

@@ -41,6 +41,8 @@ export interface AppOptions {
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
   model?: ServedModel & { countTokens: (text: string) => number };
+  /** Names of the LoRAs that a request may use; left out: there are none. */
+  loras?: () => Promise<readonly string[]>;
   /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -121,6 +123,7 @@ export function createApp(options: AppOptions): App {
         ...tokenRoutes(authenticator),
         ...serverRoutes({
           health,
+          loras: options.loras ?? (async () => []),
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,

@@ -2,6 +2,7 @@
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
+import type { TimestepSpacing } from "./schedulers/timesteps.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
 export class PipelineError extends Error {
@@ -44,6 +45,8 @@ export interface PipelineRequest {
   readonly fewStep?: boolean;
   /** Another scheduler than the model's own. */
   readonly scheduler?: SchedulerChoice;
+  /** Instead of that of the scheduler's configuration. */
+  readonly timestepSpacing?: TimestepSpacing;
   /** DDIM's η. */
   readonly eta?: number;
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */

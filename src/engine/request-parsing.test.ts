@@ -108,7 +108,23 @@ describe("parseRemoteGeneration", () => {
     ]);
   });
 
-  it.each(["../secret", "/etc/passwd", "C:\\ink", ".hidden", "a/b"])("refuses %s as a name", (path) => {
-    expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
-  });
+  it.each([
+    "add_detail (v1)",
+    "墨心",
+    "style+lora",
+    "[Hyper] 8step",
+    "_private",
+    "de\u0301tail",
+    "sub/inner",
+    "a.SAFETENSORS",
+  ])("takes %s as a name", (name) =>
+    expect(parseRemoteGeneration({ prompt: "x", loras: [{ name }] }).loras).toEqual([{ name, scale: 1 }]),
+  );
+
+  it.each(["../secret", "a/../../b", "/etc/passwd", "C:\\ink", ".hidden", "a/.b", "..", "a\0b"])(
+    "refuses %j as a name",
+    (path) => {
+      expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
+    },
+  );
 });

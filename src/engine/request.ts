@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { Base64Text } from "./base64-text.ts";
 
@@ -28,6 +29,8 @@ export const LIMITS = {
   guidanceScale: 100,
   images: 8,
   loras: 8,
+  /** Characters of a LoRA's name, folders included. */
+  loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
   /** Bytes of an encoded starting picture. */
@@ -92,8 +95,8 @@ const picture = z
   });
 const lora = z
   .object({
-    /** A file of the server's LoRA folder, without its ending. */
-    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
+    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
     /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
     path: z.string().min(1).max(4096).optional(),
     scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
@@ -123,6 +126,10 @@ export const generationFields = z.object({
     .max(64)
     .optional()
     .describe("a diffusers scheduler's name, such as EulerDiscreteScheduler or euler; default: the model's"),
+  timestep_spacing: z
+    .enum(TIMESTEP_SPACINGS)
+    .optional()
+    .describe("which timesteps the scheduler visits; few-step models want trailing; default: the model's"),
   seed: seed
     .optional()
     .describe(

@@ -70,7 +70,7 @@ describe("encodePicture and decodePicture", () => {
 
   it("resize to exactly what was asked", async () => {
     const { bytes } = await encodePicture(gradient(100, 60), { format: "png" });
-    const picture = await decodePicture(bytes, { width: 64, height: 128 });
+    const picture = await decodePicture(bytes, { resize: () => ({ width: 64, height: 128, fit: "stretch" }) });
     expect([picture.width, picture.height, picture.rgba.length]).toEqual([64, 128, 64 * 128 * 4]);
   });
 
