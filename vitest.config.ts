@@ -15,12 +15,12 @@ const TIMING = [
 ];
 /** Tests that drive Chromium. */
 const BROWSER = [
-  "test/{playground,foreign-pages}.test.ts",
+  "test/{playground,playground-states,foreign-pages}.test.ts",
   "transports/**/event-source.test.ts",
   "examples/**/*.test.ts",
 ];
 /** Transports and jobs. They speak to sockets and open no device. */
-const SERVER = ["{transports,src/jobs}/**/*.test.ts"];
+const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
   "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
@@ -30,7 +30,7 @@ const UNIT = [
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",
   "test/docs-tables.test.ts",
 ];

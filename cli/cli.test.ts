@@ -10,10 +10,12 @@ import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
+import { canBeFaster } from "./advise.ts";
 import { configSchema } from "./config-schema.ts";
 import * as flags from "./flags.ts";
 import { generate } from "./generate.ts";
 import { loadingScreen } from "./loading.ts";
+import { gpuVendors } from "./machine.ts";
 import { serve } from "./serve.ts";
 
 /** The gradient run in a runtime's clothes: what the commands do around a runtime does not depend on the model. */
@@ -211,6 +213,7 @@ describe("serve", () => {
     });
     try {
       expect(said).toContain("adapter  llvmpipe (a software GPU");
+      expect(said.includes("daguerre doctor")).toBe(canBeFaster(gpuVendors(), runtime.adapter));
       const [, url, body] = /curl -N (\S+) -H 'content-type: application\/json' -d '(.+)'/.exec(said)!;
       const response = await fetch(url!, { method: "POST", body: body! });
       expect(await response.text()).toContain('"type":"result"');

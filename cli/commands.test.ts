@@ -20,7 +20,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const ROOT = path.resolve(import.meta.dirname, "..");
 
 function daguerre(args: readonly string[], env: Record<string, string> = {}) {
-  const program = path.join(ROOT, "cli/main.ts");
+  const program = path.join(ROOT, "cli/daguerre.ts");
   const loader = path.join(ROOT, "tooling/run.mjs");
   const child = spawn(process.execPath, ["--import", loader, program, ...args], {
     cwd: ROOT,

@@ -6,6 +6,7 @@ import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_LIMITS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
 import { allowedHost } from "../transports/fal/webhook.ts";
+import { webhookSecret } from "../transports/fal/webhook-signature.ts";
 import { SCOPES } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../transports/http/input.ts";
@@ -43,12 +44,20 @@ const seconds = z.number().min(0.1).max(86_400);
 
 const NOT_A_HOST = "must be a host such as hooks.example, *.hooks.example, hooks.example:8443 or [2001:db8::1]:8443";
 
+const webhookSecrets = z.array(
+  z
+    .string()
+    .refine((text) => webhookSecret(text) !== undefined, "must be whsec_ and the base64 of 24 to 64 random bytes"),
+);
+
 const apiKey = z.strictObject({
   name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
   /** The key, or `sha256:` and its SHA-256 in hexadecimal. */
   key: z.string().min(1),
   scopes: z.array(z.enum(SCOPES)).optional(),
   models: z.array(z.string()).optional(),
+  /** What signs the webhooks of its jobs, in place of `webhooks.secrets`. */
+  webhook_secrets: webhookSecrets.optional(),
 });
 
 export const configSchema = z.strictObject({
@@ -118,13 +127,17 @@ export const configSchema = z.strictObject({
   ),
   log_level: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-    "the least level that is logged (JSON lines on stderr)",
+    "the least level that is logged, on stderr",
+  ),
+  log_format: setting(
+    z.enum(["auto", "json", "pretty"]).default("auto"),
+    "json: a JSON object on each line; pretty: lines for people; auto: pretty on a terminal, json elsewhere",
   ),
   auth: z
     .strictObject({
       keys: setting(
         z.array(apiKey).default([]),
-        "API keys: name, key (or sha256: and its hash), scopes and models if not all; in the environment name=key,name=key",
+        "API keys: name, key (or sha256: and its hash), scopes and models if not all, webhook_secrets of its own; in the environment name=key,name=key",
         { secret: true },
       ),
       token_secret: setting(
@@ -213,6 +226,11 @@ export const configSchema = z.strictObject({
       allow_private: setting(
         z.boolean().default(false),
         "whether those hosts may have private, loopback or link-local addresses, and plain http",
+      ),
+      secrets: setting(
+        webhookSecrets.default([]),
+        "secrets that sign webhooks (docs/webhooks.md): whsec_ and the base64 of 24 to 64 random bytes; two while one replaces the other; without any webhooks are not signed",
+        { secret: true },
       ),
     })
     .prefault({}),

@@ -115,12 +115,25 @@ describe("configuration", () => {
     expect(complaint(() => loadConfig({ ...nothing, file: list }))).toContain("must be an object");
   });
 
+  it("reads secrets of webhooks, of the server and of a key, and shows none that is wrong", async () => {
+    const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+    const env = { DAGUERRE_WEBHOOKS_SECRETS: `${secret},${secret}` };
+    const keys = [{ name: "a", key: "k", webhook_secrets: [secret] }];
+    const config = loadConfig({ flags: {}, env, file: await file({ auth: { keys } }) });
+    expect(config.webhooks.secrets).toEqual([secret, secret]);
+    expect(config.auth.keys[0]!.webhook_secrets).toEqual([secret]);
+    const wrong = complaint(() => loadConfig({ ...nothing, env: { DAGUERRE_WEBHOOKS_SECRETS: "hunter2" } }));
+    expect(wrong).toMatch(/^DAGUERRE_WEBHOOKS_SECRETS: must be whsec_ and the base64/);
+    expect(wrong).not.toContain("hunter2");
+  });
+
   it("gives every setting its own flag and variable, and secrets no flag", () => {
     const names = SETTINGS.flatMap(({ flag, variables }) => [...(flag ? [flag] : []), ...variables]);
     expect(new Set(names).size).toBe(names.length);
     expect(SETTINGS.filter(({ flag }) => flag === undefined).map(({ key }) => key)).toEqual([
       "auth.keys",
       "auth.token_secret",
+      "webhooks.secrets",
     ]);
     expect(flagName("limitsRequestsPerMinute")).toBe("limits-requests-per-minute");
   });

@@ -1,7 +1,6 @@
-#!/usr/bin/env node
 /**
- * The `daguerre` command. This file only reads the command line; each command is a file beside it, loaded when asked
- * for, so that `--help` does not wait for a GPU driver.
+ * Reads the command line. Each command is a file beside this one, loaded when asked for, so that `--help` does not wait
+ * for a GPU driver.
  */
 import process from "node:process";
 import { Command, Option } from "commander";
@@ -12,6 +11,8 @@ import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
+import { onInterrupt } from "./interrupts.ts";
+import type { ModelOptions } from "./model.ts";
 import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -131,8 +132,7 @@ withSettings(program.command("serve"))
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
       end();
     };
-    process.on("SIGINT", interrupt);
-    process.on("SIGTERM", interrupt);
+    onInterrupt(interrupt);
     // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
     let faults = 0;
     process.on("uncaughtException", (error, origin) => {
@@ -191,11 +191,13 @@ withGenerationFlags(withRuntimeFlags(program.command("generate")))
     let compiling = true;
     const end = () => {
       // The driver compiles in threads of its own, which nothing can stop; and nothing has been made that could be lost.
-      if (compiling || interrupt.signal.aborted) process.exit(INTERRUPTED);
+      if (compiling || interrupt.signal.aborted) {
+        loading.end();
+        process.exit(INTERRUPTED);
+      }
       interrupt.abort();
     };
-    process.on("SIGINT", end);
-    process.on("SIGTERM", end);
+    const offInterrupt = onInterrupt(end);
     try {
       // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
       if (options.lora === undefined) {
@@ -215,19 +217,51 @@ withGenerationFlags(withRuntimeFlags(program.command("generate")))
       process.exitCode = INTERRUPTED;
     } finally {
       loading.end();
-      process.off("SIGINT", end);
-      process.off("SIGTERM", end);
+      offInterrupt();
       await runtime.close();
     }
   });
+
+interface ReportFlags extends RuntimeFlags {
+  size?: { width: number; height: number };
+  json?: boolean;
+}
+
+const REPORT_AS_JSON = "print one JSON document (docs/commands.md) instead of lines";
+
+/** Runs a command that reports: its lines on stdout as they come, or its report as JSON at the end. */
+async function report<Report>({ json }: { json?: boolean }, run: (write: (line: string) => void) => Promise<Report>) {
+  const print = (text: string) => process.stdout.write(`${text}\n`);
+  const result = await run(json ? () => {} : print);
+  if (json) print(JSON.stringify(result, undefined, 2));
+  return result;
+}
+
+/** The same of one that loads a model, which takes its time. */
+async function reportOnModel<Report>(
+  flags: ReportFlags,
+  run: (options: ModelOptions, write: (line: string) => void) => Promise<Report>,
+) {
+  const { loadingScreen } = await import("./loading.ts");
+  const loading = loadingScreen(process.stderr);
+  const { model, adapter, size, precision = "auto" } = flags;
+  const options = { model, adapter, size, precision, onProgress: loading.show };
+  await report(flags, (write) =>
+    run(options, (line) => {
+      loading.end();
+      write(line);
+    }),
+  ).finally(loading.end);
+}
 
 withRuntimeFlags(program.command("profile"))
   .description("where a model's time goes on this GPU, per kernel and per layer")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--layers <number>", "rows of the table of layers", flags.number, 20)
-  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & { layers: number }) => {
     const { profile } = await import("./profile.ts");
-    await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+    await reportOnModel(options, (common, write) => profile({ ...common, layers: options.layers }, write));
   });
 
 withRuntimeFlags(program.command("bench"))
@@ -235,34 +269,30 @@ withRuntimeFlags(program.command("bench"))
   .option("--size <WxH>", "pixels", flags.size)
   .option("--steps <number>", "denoising steps", flags.number)
   .option("--rounds <number>", "number of pictures; the median counts", flags.number, 3)
-  .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & Pick<BenchOptions, "steps" | "rounds">) => {
     const { bench } = await import("./bench.ts");
-    const { loadingScreen } = await import("./loading.ts");
-    const loading = loadingScreen(process.stderr);
-    const { precision = "auto", ...rest } = options;
-    await bench({ ...rest, precision, onProgress: loading.show }, (line) => {
-      loading.end();
-      process.stdout.write(`${line}\n`);
-    }).finally(loading.end);
+    const { steps, rounds } = options;
+    await reportOnModel(options, (common, write) => bench({ ...common, steps, rounds }, write));
   });
 
 withRuntimeFlags(program.command("tune"))
   .description("time every kernel that can compute a layer of the model on this GPU, and use the fastest from then on")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--again", "time remembered kernels again, too", false)
-  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & { again: boolean }) => {
     const { tuneModel } = await import("./tune.ts");
-    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
-      process.stdout.write(`${line}\n`),
-    );
+    await reportOnModel(options, (common, write) => tuneModel({ ...common, again: options.again }, write));
   });
 
 program
   .command("doctor")
   .description("the GPUs of this machine, missing drivers, and how to fix them")
-  .action(async () => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: { json?: boolean }) => {
     const { doctor } = await import("./doctor.ts");
-    process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));
+    if (!(await report(options, doctor)).usable) process.exitCode = 1;
   });
 
 // The reader of the output, such as `head`, may leave before its end.

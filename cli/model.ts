@@ -32,15 +32,31 @@ export interface OpenModel {
   readonly heading: string;
 }
 
+/** The beginning of each report in JSON about a model: on which model, and where. */
+export interface Subject {
+  readonly model: string;
+  readonly width: number;
+  readonly height: number;
+  readonly precision: Precision;
+  readonly adapter: string;
+  readonly backend: string;
+  readonly kind: "hardware" | "software";
+}
+
+export function subjectOf({ model, size: { width, height }, precision, gpu }: OpenModel): Subject {
+  const { name: adapter, backend, kind } = gpu.facts;
+  return { model: model.family.facts.name, width, height, precision, adapter, backend, kind };
+}
+
 /**
  * Has `use` work on the model.
  * @param options.tuning false: kernels are chosen by rule, whatever was tuned
  * @throws AdapterError, WeightsError and the like, as `createRuntime` does, and whatever `use` throws
  */
-export async function withModel(
+export async function withModel<Result>(
   options: ModelOptions & { readonly tuning?: boolean },
-  use: (open: OpenModel) => Promise<void>,
-): Promise<void> {
+  use: (open: OpenModel) => Promise<Result>,
+): Promise<Result> {
   const files = await locateModel(options.model ?? builtInModel());
   const gpu = await openGpu({ adapter: options.adapter });
   try {
@@ -55,7 +71,7 @@ export async function withModel(
     const { name, defaults } = model.family.facts;
     const { width, height } = options.size ?? defaults;
     const heading = `${name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`;
-    await use({ gpu, model, precision, size: { width, height }, isTuned: choose !== undefined, heading });
+    return await use({ gpu, model, precision, size: { width, height }, isTuned: choose !== undefined, heading });
   } finally {
     gpu.close();
   }

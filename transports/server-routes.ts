@@ -1,6 +1,7 @@
 /** What a server says of itself: its page, its health, its figures, its routes. */
 import type { Context, Handler } from "hono";
 import { z } from "zod";
+import { baseAddress } from "./http/address.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { COMMON, CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
 import { openapiDocument } from "./openapi/document.ts";
@@ -20,7 +21,6 @@ export interface ServerRoutesOptions {
   readonly secured: boolean;
   /** Every route of the app; asked when there are all of them. */
   readonly descriptions: () => readonly RouteDescription[];
-  readonly publicUrl?: URL;
   /** The address that a client has asked for. */
   readonly addressOf: (c: Context) => URL;
 }
@@ -126,12 +126,13 @@ function loraRoute({ loras }: ServerRoutesOptions): Route {
   };
 }
 
-function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRoutesOptions): Route[] {
+function documentRoutes({ health, secured, descriptions, addressOf }: ServerRoutesOptions): Route[] {
   const document = () => {
     const version = String(health().version ?? "0.0.0");
-    return openapiDocument({ version, secured, routes: descriptions(), publicUrl });
+    return openapiDocument({ version, secured, routes: descriptions() });
   };
-  let text: string | undefined;
+  // Clients mostly ask under one address, and to write it down takes milliseconds.
+  let written = { at: "", text: "" };
   const page = docsPage(document);
   return [
     {
@@ -141,8 +142,9 @@ function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRout
       about: { tag: "server", summary: "This document", answers: { 200: { description: "OpenAPI 3.1" } } },
       handlers: [
         (c) => {
-          text ??= JSON.stringify(document());
-          return c.body(text, 200, { "Content-Type": "application/json" });
+          const at = baseAddress(addressOf(c), "/openapi.json");
+          if (written.at !== at) written = { at, text: JSON.stringify({ ...document(), servers: [{ url: at }] }) };
+          return c.body(written.text, 200, { "Content-Type": "application/json" });
         },
       ],
     },
@@ -162,7 +164,7 @@ function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRout
 
 /** @param address where the app is, whatever it is mounted below */
 function hello(address: URL, routes: readonly RouteDescription[]): string {
-  const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
+  const origin = baseAddress(address, "/");
   const lines = routes
     .filter(({ about }) => about.tag === "pictures" || about.tag === "jobs")
     .map(({ method, path, about }) => `${method.padEnd(7)}${path.padEnd(15)} ${about.summary}\n`);

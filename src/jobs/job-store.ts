@@ -40,6 +40,12 @@ export interface Jobs<Input, Event> {
    * @throws JobError `queue-full`, `draining`, `id-in-use`, `key-reused`
    */
   submit(input: Input, options?: SubmitOptions): Job<Input, Event>;
+  /**
+   * The job of this input that a client comes back to, by its id or else by its idempotency key, whatever has become of
+   * it; undefined if it is not held. Unlike `submit` it never begins one.
+   * @throws JobError `id-in-use`, `key-reused`
+   */
+  rejoin(input: Input, names: JobNames, viewer?: Viewer): Job<Input, Event> | undefined;
   /** The job that `viewer` knows by this id, if `visible` says that it may; its own before one without an owner. */
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined;
   /** @throws JobError `not-found`, or `log-gone` for one that was there */
@@ -58,6 +64,12 @@ export interface Jobs<Input, Event> {
    * than 2 s.
    */
   drain(graceMs?: number): Promise<void>;
+}
+
+/** The names of a job that a client may know. */
+export interface JobNames {
+  readonly id?: string;
+  readonly idempotencyKey?: string;
 }
 
 export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
@@ -146,7 +158,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     // One that failed or was cancelled is no answer to somebody who asks again.
     if (earlier !== undefined && earlier.state !== "failed" && earlier.state !== "cancelled") {
       if (isSameInput(earlier.originalInput, input)) return earlier;
-      throw new JobError("key-reused", "This idempotency key was used with another input");
+      throw keyReused();
     }
     const namesake = id === undefined ? undefined : this.#directory.own(id, owner);
     if (namesake !== undefined && namesake.endedAt === undefined) {
@@ -163,6 +175,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     job.heedSignal();
     if (job.endedAt === undefined) this.#line.join(job);
     return job;
+  }
+
+  rejoin(input: Input, { id, idempotencyKey }: JobNames, viewer?: Viewer): Job<Input, Event> | undefined {
+    const named = id === undefined ? undefined : this.#directory.seen(id, viewer);
+    const keyed = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, viewer?.owner);
+    const job = named ?? keyed;
+    if (job === undefined || isSameInput(job.originalInput, input)) return job;
+    if (named === undefined) throw keyReused();
+    throw new JobError("id-in-use", "The job of this id was asked for with another input");
   }
 
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
@@ -269,6 +290,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 }
 
 const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
+
+const keyReused = () => new JobError("key-reused", "This idempotency key was used with another input");
 
 /** Fields that name a request and do not change what it asks. */
 const NAMES = new Set(["request_id", "input_id"]);

@@ -5,7 +5,7 @@ import { bytesOf } from "./bytes-of.ts";
 import { JobError } from "./job-errors.ts";
 import { JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun } from "./run.ts";
-import { type Change, Updates } from "./updates.ts";
+import { type Change, changedInput, Updates } from "./updates.ts";
 
 export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
 
@@ -198,8 +198,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   update(change: Change): boolean {
     if (this.endedAt !== undefined) return false;
     if (this.state === "queued") {
-      if (!isRecord(this.input)) throw new JobError("not-updatable", "The input of this job has no fields to change");
-      this.input = { ...this.input, ...change };
+      this.input = changedInput(this.input, change);
       this.inputBytes = bytesOf(this.input);
       return true;
     }
@@ -286,10 +285,4 @@ const cancellation = () => new DOMException("Cancelled", "AbortError");
 /** The result stays in the log whatever its bound. */
 function isResult(event: unknown): boolean {
   return (event as { type?: unknown } | null | undefined)?.type === "result";
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }
