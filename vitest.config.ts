@@ -23,10 +23,10 @@ const BROWSER = [
 const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
-  "src/{faults,image,platform,text,weights}/**/*.test.ts",
+  "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox}.test.ts",
-  "src/engine/{request-parsing,request-fields,model-location,lora-files}.test.ts",
+  "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/models/config.test.ts",

@@ -2,9 +2,9 @@
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
-
 import type { PreparingEvent } from "./preparing.ts";
 import type { TimestepSpacing } from "./schedulers/timesteps.ts";
+
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
 export class PipelineError extends Error {
   override readonly name = "PipelineError";

@@ -27,9 +27,9 @@ import { toPipelineRequest } from "./pipeline-request.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
-import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
+import { Turn } from "./turn.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -82,7 +82,7 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
-  readonly #queue = createRunQueue();
+  readonly #line = Turn.line();
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
   #warming: Preparation | undefined;
@@ -119,7 +119,7 @@ class ModelRuntime implements Runtime {
   ): Promise<void> {
     const { defaults } = this.#model.family.facts;
     const signal = this.#orClosing(options.signal);
-    const turn = this.#queue.join();
+    const turn = new Turn(this.#line);
     try {
       for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
@@ -183,7 +183,7 @@ class ModelRuntime implements Runtime {
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      turn = this.#queue.join();
+      turn = new Turn(this.#line);
       for (let { position } = turn; position !== undefined; { position } = turn) {
         yield { type: "queued", position };
         yield* this.#moved(turn, position, signal);

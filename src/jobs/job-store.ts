@@ -15,6 +15,7 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
+import { Line, type LineLimits } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
@@ -29,7 +30,6 @@ import {
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
 import type { LogLimits } from "./job-log.ts";
-import { Line, type LineLimits } from "./line.ts";
 import { Retention, type RetentionLimits } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
@@ -132,7 +132,6 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   readonly #line: Line<StoredJob<Input, Event>>;
   readonly #retention: Retention<StoredJob<Input, Event>>;
   readonly #listeners = new Set<JobListener<Input, Event>>();
-  #running = 0;
   #isDraining = false;
   /** Called when nothing runs or waits. */
   #onIdle: (() => void) | undefined;
@@ -144,7 +143,12 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#options = options;
     this.#limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
     this.#slotOf = options.slotOf ?? slotOf;
-    this.#line = new Line(this.#limits);
+    const { queuedEvent } = options;
+    this.#line = new Line({
+      ...this.#limits,
+      begin: (job) => void this.#start(job),
+      moved: queuedEvent && ((job, position) => job.log.append(queuedEvent(position), { slot: "queued" })),
+    });
     this.#retention = new Retention(this.#limits, (job) => this.#forget(job));
     options.account?.enter("waiting", () => this.#sum((job) => (job.endedAt === undefined ? job.inputBytes : 0)));
     options.account?.enter("logs", () => this.#sum((job) => (job.endedAt === undefined ? job.log.bytes : job.bytes)));
@@ -170,9 +174,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#jobs.add(job);
     this.#directory.add(job);
     this.tell(job, "submitted");
-    this.#line.push(job);
     job.heedSignal();
-    this.pump();
+    if (job.endedAt === undefined) this.#line.join(job);
     return job;
   }
 
@@ -219,7 +222,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
   async drain(graceMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.#isDraining = true;
-    if (this.#isIdle()) return;
+    if (this.#line.isIdle) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
@@ -232,12 +235,12 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     clearTimeout(timer);
   }
 
-  positionOf(job: StoredJob<Input, Event>): number {
+  positionOf(job: StoredJob<Input, Event>): number | undefined {
     return this.#line.position(job);
   }
 
-  leaveLine(job: StoredJob<Input, Event>): boolean {
-    return this.#line.remove(job);
+  leaveLine(job: StoredJob<Input, Event>): void {
+    this.#line.withdraw(job);
   }
 
   retain(job: StoredJob<Input, Event>): void {
@@ -255,41 +258,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     }
   };
 
-  pump(): void {
-    while (this.#running < this.#limits.concurrency) {
-      const next = this.#line.shift();
-      if (next === undefined) break;
-      void this.#start(next);
-    }
-    this.#announcePositions();
-    if (this.#isIdle()) this.#onIdle?.();
-  }
-
   async #start(job: StoredJob<Input, Event>): Promise<void> {
-    this.#running++;
     const begun = performance.now();
     await job.start(this.#run, this.#slotOf);
-    this.#running--;
     this.#usualMs += (performance.now() - begun - this.#usualMs) / 4;
-    this.pump();
-  }
-
-  #announcePositions(): void {
-    const { queuedEvent } = this.#options;
-    if (queuedEvent === undefined) return;
-    let position = 0;
-    for (const job of this.#line) {
-      if (job.announcedPosition !== position) job.log.append(queuedEvent(position), { slot: "queued" });
-      job.announcedPosition = position++;
-    }
-  }
-
-  #isIdle(): boolean {
-    return this.#running === 0 && this.#line.length === 0;
+    this.#line.end(job);
+    if (this.#line.isIdle) this.#onIdle?.();
   }
 
   #checkRoom(client: string | undefined, inputBytes: number): void {
-    if (this.#running < this.#limits.concurrency) return;
     const refusal = this.#line.refusal(client, inputBytes);
     if (refusal !== undefined) throw new JobError("queue-full", refusal, this.#retryAfter());
   }
