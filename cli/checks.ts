@@ -110,6 +110,33 @@ export function inFlags(error: unknown): unknown {
   return new UsageError([...new Set(lines)].join("\n"));
 }
 
+/** The flags of `bench`, `tune` and `profile` that are numbers. */
+export interface ReportNumbers {
+  readonly size?: { readonly width: number; readonly height: number };
+  readonly steps?: number;
+  readonly rounds?: number;
+  readonly layers?: number;
+}
+
+/** @throws UsageError naming the flags at fault */
+export async function checkReport({ size, steps, rounds, layers }: ReportNumbers): Promise<void> {
+  checkCount("--rounds", rounds, 1);
+  checkCount("--layers", layers, 0);
+  const { parseGeneration } = await import("../src/engine/request.ts");
+  try {
+    parseGeneration({ prompt: "any", ...size, num_inference_steps: steps });
+  } catch (error) {
+    throw inFlags(error);
+  }
+}
+
+const MOST = 1000;
+
+function checkCount(flag: string, value: number | undefined, least: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= least && value <= MOST)) return;
+  throw new UsageError(`${flag} must be a whole number from ${least} to ${MOST}`);
+}
+
 /**
  * Whether a server can listen there, tried before anything is loaded for it.
  * @throws UsageError naming the setting

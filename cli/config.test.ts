@@ -68,7 +68,7 @@ describe("configuration", () => {
     const config = loadConfig({
       flags: {},
       env,
-      file: await file({ $schema: "x", model: "models/a", lora_dir: "/l" }),
+      file: await file({ $schema: "x", model: "models/a", lora_dir: "/tmp" }),
     });
     expect(config.auth.keys).toEqual([
       { name: "a", key: "x=y" },
@@ -76,7 +76,7 @@ describe("configuration", () => {
     ]);
     expect(config.webhooks.allow_private).toBe(true);
     expect(config.model).toBe(path.join(dir, "models/a"));
-    expect(config.lora_dir).toBe("/l");
+    expect(config.lora_dir).toBe("/tmp");
   });
 
   it("says what is wrong and where it was written, and never a secret", async () => {
@@ -143,4 +143,25 @@ describe("configuration", () => {
     const example = /```json\n(.+?)```/s.exec(text)?.[1];
     expect(configSchema.parse(JSON.parse(example!))).toMatchObject({ port: 8080 });
   });
+});
+
+it.each(SETTINGS.filter(({ mustBe }) => mustBe !== undefined))("$key says what it must be", ({ key, flag, mustBe }) => {
+  const name = flag?.slice(2) as string;
+  for (const value of ["", "many", "-1", "1e99"]) {
+    expect(() => loadConfig({ flags: { [name]: value }, env: {}, file: undefined }), value).toThrow(
+      new ConfigError([`${flag}: must be ${mustBe}`]),
+    );
+  }
+  expect(key).toBeDefined();
+});
+
+it.each([
+  ["host", "", "must not be empty"],
+  ["model", " ", "must not be empty"],
+  ["lora-dir", "/nowhere/loras", "is no folder that exists"],
+  ["cors-origins", "app.example", "must be an origin such as https://app.example, without a path, or *"],
+  ["cors-origins", "https://app.example/page", "must be an origin such as https://app.example, without a path, or *"],
+])("--%s %j: %s", (name, value, message) => {
+  const read = () => loadConfig({ flags: { [name]: value }, env: {}, file: undefined });
+  expect(read).toThrow(new ConfigError([`--${name}: ${message}`]));
 });

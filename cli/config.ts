@@ -56,9 +56,11 @@ export function loadConfig({ flags, env, file }: ConfigSources): Config {
   const lines = requestIssues(parsed.error).map((issue) => {
     const key = issue.path.map(String).join(".");
     const named = [...origin].find(([setting]) => key === setting || key.startsWith(`${setting}.`))?.[1];
-    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${issue.message.replace(/^(Input|String|List) /, "")}`;
+    const mustBe = SETTINGS.find((setting) => setting.key === key)?.mustBe;
+    const message = mustBe === undefined ? issue.message.replace(/^(Input|String|List) /, "") : `must be ${mustBe}`;
+    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${message}`;
   });
-  throw new ConfigError(lines);
+  throw new ConfigError([...new Set(lines)]);
 }
 
 type Tree = { [name: string]: unknown };

@@ -7,6 +7,7 @@ import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { BenchOptions } from "./bench.ts";
+import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
@@ -38,6 +39,7 @@ interface RuntimeFlags {
 /** The flags that say what computes, on every command that computes. */
 function withRuntimeFlags(command: Command): Command {
   return command
+    .optionsGroup("GPU and model:")
     .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
     .option("--variant <name>", "which of a model's saved weights to take, as fp16, bf16 or non_ema")
     .addOption(
@@ -54,12 +56,12 @@ type ServeFlags = { config?: string } & Record<string, string | undefined>;
 
 /** A flag for each setting of the server that is no secret. */
 function withSettings(command: Command): Command {
-  command.option(
-    "--config <file>",
-    `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`,
-  );
-  for (const { flag, kind, description, variables, choices, default: usual } of SETTINGS) {
+  command
+    .optionsGroup("Settings:")
+    .option("--config <file>", `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`);
+  for (const { flag, path, kind, description, variables, choices, default: usual } of SETTINGS) {
     if (flag === undefined) continue;
+    if (path.length > 1) command.optionsGroup(`Settings of ${path[0]}:`);
     const shown =
       usual === undefined || (Array.isArray(usual) && usual.length === 0) ? "" : `; default: ${String(usual)}`;
     const value = choices === undefined ? VALUE_NAMES[kind] : choices.join("|");
@@ -79,13 +81,20 @@ async function openRuntime(
   return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
 }
 
+/** The last line of a command's help. */
+function withExample(command: Command, example: string): Command {
+  return command.addHelpText("after", `\nExample: ${example}`);
+}
+
 const program = new Command("daguerre")
   .description("A diffusion server: WebGPU on Node, pictures streamed while they form.")
   .version(version, "-v, --version")
   .addHelpText("after", '\nExample: daguerre generate "northern lights over a lake"')
-  .showHelpAfterError("(daguerre --help lists commands and flags)");
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "daguerre: ")) })
+  .showHelpAfterError("(daguerre --help lists commands and flags)")
+  .commandsGroup("Pictures:");
 
-withSettings(program.command("serve"))
+withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 --lora-dir loras")
   .description("serve the model over HTTP; docs/configuration.md explains every setting")
   .action(async ({ config: named, ...given }: ServeFlags) => {
     const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
@@ -151,19 +160,28 @@ interface GenerateFlags extends RuntimeFlags {
   lora?: { path: string; scale: number }[];
 }
 
-withGenerationFlags(withRuntimeFlags(program.command("generate")))
-  .description("make a picture from words")
-  .argument("<prompt>")
-  .addOption(
-    new Option("-o, --output <file>", "a .png, .jpg or .webp")
-      .argParser(flags.pictureFile)
-      .default({ file: "out.png", format: "png" }, "out.png"),
+withGenerationFlags(
+  withExample(
+    withRuntimeFlags(program.command("generate")),
+    'daguerre generate "northern lights over a lake" -o lights.png --steps 20 --seed 7',
   )
-  .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
-  .addOption(
-    new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
-  )
-  .option("--size <WxH>", "pixels", flags.size)
+    .description("make a picture from words")
+    .argument("<prompt>")
+    .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
+    .addOption(
+      new Option("--tune <when>", "time the kernels first, where this GPU was never timed")
+        .choices(TUNE)
+        .default("off"),
+    )
+    .optionsGroup("Picture:")
+    .addOption(
+      new Option("-o, --output <file>", "a .png, .jpg or .webp")
+        .argParser(flags.pictureFile)
+        .default({ file: "out.png", format: "png" }, "out.png"),
+    )
+    .option("--size <WxH>", "pixels", flags.size),
+)
+  .optionsGroup("More files:")
   .option("--image <file>", "a picture to start from")
   .option("--preview-dir <dir>", "save the previews in this folder")
   .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
@@ -239,9 +257,11 @@ async function report<Report>({ json }: { json?: boolean }, run: (write: (line: 
 
 /** The same of one that loads a model, which takes its time. */
 async function reportOnModel<Report>(
-  flags: ReportFlags,
+  flags: ReportFlags & ReportNumbers,
   run: (options: ModelOptions, write: (line: string) => void) => Promise<Report>,
 ) {
+  const { checkReport } = await import("./checks.ts");
+  await checkReport(flags);
   const { loadingScreen } = await import("./loading.ts");
   const loading = loadingScreen(process.stderr);
   const { model, adapter, size, precision = "auto" } = flags;
@@ -254,7 +274,9 @@ async function reportOnModel<Report>(
   ).finally(loading.end);
 }
 
-withRuntimeFlags(program.command("profile"))
+program.commandsGroup("This machine:");
+
+withExample(withRuntimeFlags(program.command("profile")), "daguerre profile --size 128x128 --layers 30")
   .description("where a model's time goes on this GPU, per kernel and per layer")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--layers <number>", "rows of the table of layers", flags.number, 20)
@@ -264,7 +286,7 @@ withRuntimeFlags(program.command("profile"))
     await reportOnModel(options, (common, write) => profile({ ...common, layers: options.layers }, write));
   });
 
-withRuntimeFlags(program.command("bench"))
+withExample(withRuntimeFlags(program.command("bench")), "daguerre bench --size 128x128 --json")
   .description("time and memory of a picture on this machine, phase by phase, and how to make it faster")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--steps <number>", "denoising steps", flags.number)
@@ -276,7 +298,7 @@ withRuntimeFlags(program.command("bench"))
     await reportOnModel(options, (common, write) => bench({ ...common, steps, rounds }, write));
   });
 
-withRuntimeFlags(program.command("tune"))
+withExample(withRuntimeFlags(program.command("tune")), "daguerre tune --size 64x64")
   .description("time every kernel that can compute a layer of the model on this GPU, and use the fastest from then on")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--again", "time remembered kernels again, too", false)
@@ -286,8 +308,7 @@ withRuntimeFlags(program.command("tune"))
     await reportOnModel(options, (common, write) => tuneModel({ ...common, again: options.again }, write));
   });
 
-program
-  .command("doctor")
+withExample(program.command("doctor"), "daguerre doctor --json")
   .description("the GPUs of this machine, missing drivers, and how to fix them")
   .option("--json", REPORT_AS_JSON)
   .action(async (options: { json?: boolean }) => {

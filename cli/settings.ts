@@ -19,6 +19,8 @@ export interface Setting extends SettingFacts {
   readonly kind: "text" | "number" | "boolean" | "list" | "keys";
   /** Values to choose from, if there are few. */
   readonly choices: readonly string[] | undefined;
+  /** What a value must be, as "a whole number from 0 to 65535"; undefined if the schema says it by itself. */
+  readonly mustBe: string | undefined;
   readonly default: unknown;
 }
 
@@ -52,9 +54,22 @@ function leaves(schema: z.ZodType, at: readonly string[]): Setting[] {
                 ? "boolean"
                 : "text",
       choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      mustBe: ruleOf(inner),
       default: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
     },
   ];
+}
+
+function ruleOf(schema: z.ZodType): string | undefined {
+  if (schema instanceof z.ZodBoolean) return "true or false";
+  if (schema instanceof z.ZodEnum) return `one of ${schema.options.join(", ")}`;
+  if (!(schema instanceof z.ZodNumber)) return undefined;
+  const { minValue, maxValue } = schema;
+  const isWhole = schema.format === "safeint";
+  const least = minValue !== null && minValue > Number.MIN_SAFE_INTEGER ? minValue : undefined;
+  const most = maxValue !== null && maxValue < Number.MAX_SAFE_INTEGER ? maxValue : undefined;
+  const range = most === undefined ? ` of at least ${least}` : ` from ${least} to ${most}`;
+  return `a ${isWhole ? "whole " : ""}number${least === undefined ? "" : range}`;
 }
 
 function unwrapped(schema: z.ZodType): z.ZodType {
