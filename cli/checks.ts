@@ -122,7 +122,7 @@ export interface ReportNumbers {
 export async function checkReport({ size, steps, rounds, layers }: ReportNumbers): Promise<void> {
   checkCount("--rounds", rounds, 1);
   checkCount("--layers", layers, 0);
-  const { parseGeneration } = await import("../src/engine/request.ts");
+  const { parseGeneration } = await import("../src/engine/request-parsing.ts");
   try {
     parseGeneration({ prompt: "any", ...size, num_inference_steps: steps });
   } catch (error) {

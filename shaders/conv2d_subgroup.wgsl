@@ -37,8 +37,11 @@ fn main(
   var sum0: Sums;
   var sum1: Sums;
   var input: Owned;
-  for (var ky = 0u; ky < params.kernel_height; ky++) {
-    for (var kx = 0u; kx < params.kernel_width; kx++) {
+  // Loops that look at their ends: with their heads first, all lanes go through one turn more, switched off.
+  var ky = 0u;
+  loop {
+    var kx = 0u;
+    loop {
       var line = first_line(ky, kx);
       let source0 = input_quad(pixel0, ky, kx);
       var source1 = 0u;
@@ -56,7 +59,8 @@ fn main(
         source6 = input_quad(pixel6, ky, kx);
         source7 = input_quad(pixel7, ky, kx);
       }
-      for (var k = 0u; k < params.in_quads; k++) {
+      var k = 0u;
+      loop {
         let b0 = weight_tile(line, weights0);
         var b1 = b0;
         if (QUADS > 1u) { b1 = weight_tile(line, weights1); }
@@ -71,28 +75,38 @@ fn main(
           input[7u % OWNED] = load_input(source7, k);
         }
         add_products(&sum0, &sum1, &input, b0, b1);
+        continuing { k++; break if k >= params.in_quads; }
       }
+      continuing { kx++; break if kx >= params.kernel_width; }
     }
+    continuing { ky++; break if ky >= params.kernel_height; }
   }
   // A loop of a length that no compiler knows: unrolled, the epilogue ROWS times over is most of the kernel's code, and
   // lavapipe compiles it for half a minute instead of a second. Indexed by the loop, `done` lies in memory; sum does not.
   var done0 = sum0;
   var done1 = sum1;
-  // One pipeline for gated layers, phases and all others: a branch here is less to compile than three kernels.
+  // One pipeline for gated layers, phases and all others. What is the same for all pixels is loaded once.
   let count = min(ROWS, params.rows - first_row);
+  var wanted = epilogue();
+  var bias0 = vec4f(0.0);
+  var bias1 = vec4f(0.0);
+  if (wanted.has_bias) {
+    bias0 = bias[weights0];
+    if (QUADS > 1u) { bias1 = bias[weights1]; }
+  }
   if (is_gated) {
-    for (var i = 0u; i < count; i++) { finish_gated(first_row + i, column0, done0[i], done1[i]); }
-    return;
+    wanted.gated = true;
+    wanted.activation = GELU;
   }
-  let is_phase = params.phased != 0u;
-  for (var i = 0u; i < select(count * QUADS, 0u, is_phase); i++) {
-    let row = i / QUADS;
-    let second = i % QUADS == 1u;
-    finish(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
-  }
-  for (var i = 0u; i < select(0u, count * QUADS, is_phase); i++) {
-    let row = i / QUADS;
-    let second = i % QUADS == 1u;
-    finish_phase(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
+  let both = select(QUADS - 1u, 0u, is_gated);  // 1: a lane makes two quads of the output
+  for (var i = 0u; i < count << both; i++) {
+    let own = i >> both;
+    let second = (i & both) == 1u;
+    let row = first_row + own;
+    let column = select(column0, column1, second);
+    if (is_inside(row, column)) {
+      let sum = select(done0[own], done1[own], second);
+      end(output_row(row), row, column, sum, select(bias0, bias1, second), done1[own] + bias1, wanted, true);
+    }
   }
 }

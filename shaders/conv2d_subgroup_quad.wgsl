@@ -17,15 +17,15 @@ const RARE = 3u;  // anything
 
 // A pixel's ending, of a kind that is a constant.
 fn end_here(row: u32, column: u32, sum: vec4f, own_bias: vec4f, kind: u32) {
-  if (row >= params.rows || column >= params.out_quads) { return; }
+  if (!is_inside(row, column)) { return; }
   let all = epilogue();
   let wanted = Epilogue(
     kind == RARE && all.accumulate, all.has_bias, kind == WITH_PER_IMAGE || (kind == RARE && all.has_per_image),
-    kind == WITH_RESIDUAL || (kind == RARE && all.has_residual), all.activation, all.activation_after_residual,
+    kind == WITH_RESIDUAL || (kind == RARE && all.has_residual), all.activation, all.activation_after_residual, false,
   );
   var out_row = row;
-  if (PHASED == 1u) { out_row = phase_row(row); }
-  end(out_row, row, column, sum, own_bias, wanted, kind == RARE);
+  if (PHASED == 1u) { out_row = output_row(row); }
+  end(out_row, row, column, sum, own_bias, vec4f(0.0), wanted, kind == RARE);
 }
 
 @compute @workgroup_size(LANES)

@@ -2,6 +2,6 @@
 fn epilogue() -> Epilogue {
   return Epilogue(
     ACCUMULATE != 0u, HAS_BIAS != 0u, HAS_PER_IMAGE != 0u, HAS_RESIDUAL != 0u,
-    ACTIVATION, ACTIVATION_AFTER_RESIDUAL != 0u,
+    ACTIVATION, ACTIVATION_AFTER_RESIDUAL != 0u, false,
   );
 }
