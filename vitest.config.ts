@@ -29,6 +29,7 @@ const UNIT = [
   "src/engine/{request-parsing,request-fields}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
+  "src/families/distilled.test.ts",
   "src/models/config.test.ts",
   "cli/{config,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",

@@ -7,6 +7,7 @@ import { SCHEDULER_LIST, schedulerNamed } from "../diffusion/schedulers/create-s
 import type { Size } from "../image/decode.ts";
 import type { RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
+import { ignoredWarning } from "./ignored-fields.ts";
 import { loraFiles } from "./lora-files.ts";
 import { sizeFromPicture } from "./picture-size.ts";
 import type { GenerationRequest } from "./request.ts";
@@ -45,6 +46,7 @@ export async function toPipelineRequest(
     loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler === undefined ? fewStep?.scheduler : { className: scheduler },
     timestepSpacing: request.timestep_spacing,
+    warnings: ignoredWarning(request.ignored_fields ?? []),
     image,
     strength: request.strength,
     previewEvery: request.preview_every,

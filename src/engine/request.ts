@@ -198,7 +198,10 @@ export const generationSchema = generationFields
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url">;
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url"> & {
+  /** Fields of other servers that the request had, and that would change the picture if this one had them. */
+  readonly ignored_fields?: readonly string[];
+};
 /** A request with nothing but words. */
 export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
 /** A request that starts from a picture. */

@@ -106,7 +106,8 @@ const configSchema = z
       if (Array.isArray(odd)) fault(field, `has a level of ${odd.length} entries for ${attentions} attentions`);
     }
     const transformers = config.block_out_channels.reduce((sum, _, level) => {
-      const layers = Array.from({ length: layers_per_block + 1 }, (_, layer) => layer);
+      // Findings about single fields are no reason for zod to stop before this.
+      const layers = Array.from({ length: Math.min(layers_per_block, 32) + 1 }, (_, layer) => layer);
       const both = layers.map((layer) => depthOf(down, level, layer) + depthOf(up ?? down, level, layer));
       return both.reduce((a, b) => a + b, sum);
     }, 0);
