@@ -109,8 +109,8 @@ const lora = z
 export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters).describe("what the picture should show"),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
-  width: side.optional().describe("pixels across; default: the model's"),
-  height: side.optional().describe("pixels down; default: the model's"),
+  width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
+  height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
   num_inference_steps: z.int().min(1).max(LIMITS.steps).optional().describe("denoising steps; default: the model's"),
   guidance_scale: z
     .number()

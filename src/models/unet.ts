@@ -20,7 +20,8 @@ const MOST_TRANSFORMER_LAYERS = 2048;
 
 const perBlock = z.union([size.channels, size.levels(size.channels)]);
 /** Transformer layers of each level; of each of a level's attentions, where distilling has left them different depths. */
-const depths = size.levels(z.union([size.blocks.max(256), z.array(size.blocks.max(256)).min(1).max(33)]));
+const depth = z.number().int().nonnegative().max(256);
+const depths = size.levels(z.union([depth, z.array(depth).min(1).max(33)]));
 type Depths = number | z.infer<typeof depths>;
 
 const MID_BLOCKS = ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] as const;
