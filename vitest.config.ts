@@ -29,6 +29,7 @@ const UNIT = [
   "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
+  "src/families/distilled.test.ts",
   "src/models/config.test.ts",
   "cli/{config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",

@@ -8,8 +8,8 @@ import type { Config } from "./config-schema.ts";
  */
 const CONNECTION_BYTES = 208 * 1024;
 /**
- * Bytes of work under way, whoever sent it: a picture of 4096 × 4096 that is decoded (once as it comes out of the
- * codec, once resized), the pictures of a result that are encoded, and messages that are taken apart.
+ * Bytes of work under way, whoever sent it: a picture that is decoded (160 MiB in the codec, and as it comes out of it), the
+ * pictures of a result that are encoded, and messages that are taken apart.
  */
 const WORKING_BYTES = 256 * 2 ** 20;
 
@@ -76,7 +76,7 @@ export function memoryTable(config: Pick<Config, "limits">): string {
     "| --- | --- | --- | --- | --- |",
     ...rows,
     `| | 208 KiB of each connection: 64 of a body, 64 of an answer, the rest headers and sockets | \`limits.connections\` | ${mib(connections)} | more connections are closed at once |`,
-    `| | work under way: a picture of 4096 × 4096 that is decoded, results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
+    `| | work under way: a picture that is decoded (160 MiB), results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
     `| **sum** | | | **${mib(memoryBound(config))}** | |`,
   ].join("\n");
 }

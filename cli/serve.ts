@@ -168,6 +168,6 @@ function greeting({ adapter, model }: Runtime, url: string): string {
   serving  ${url}
 
 Watch a picture develop:
-  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 `;
 }

@@ -170,7 +170,7 @@ function hello(address: URL, routes: readonly RouteDescription[]): string {
     .map(({ method, path, about }) => `${method.padEnd(7)}${path.padEnd(15)} ${about.summary}\n`);
   return `Daguerre is up. Watch a picture develop:
 
-  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 
 ${lines.join("")}
 All routes: ${origin}/docs

@@ -30,6 +30,8 @@ export interface SchedulerChoice {
 
 export interface PipelineRequest {
   readonly prompt: string;
+  /** Of whoever made this request from another: they stand first among the result's. */
+  readonly warnings?: readonly string[];
   /** Empty: no negative prompt. */
   readonly negativePrompt?: string;
   /** Pixels. */

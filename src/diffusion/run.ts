@@ -124,7 +124,7 @@ class Run {
     const shape = stepShape(family, request);
     const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
-    const warnings = await family.promptWarnings(request.prompt);
+    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
     const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
@@ -270,6 +270,10 @@ class Run {
       const conditioning = yield* this.#preparing.during(this.#encode(changed));
       yield* this.#preparing.during(this.#prepare(shape, conditioning));
       this.#request = changed;
+      if (update.prompt !== undefined || update.negativePrompt !== undefined) {
+        const warnings = await wordWarnings(this.#family, changed, shape);
+        this.#warnings.push(...warnings.filter((warning) => !this.#warnings.includes(warning)));
+      }
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
       this.#warnings.push(
@@ -322,6 +326,17 @@ class Run {
   #lap(phase: Parameters<Stopwatch["lap"]>[0]): void {
     this.#clock.lap(phase);
   }
+}
+
+/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
+async function wordWarnings(
+  family: FamilyModel,
+  { prompt, negativePrompt = "" }: PipelineRequest,
+  { branches }: StepShape,
+): Promise<string[]> {
+  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  if (negativePrompt === "" || branches === 1) return ofPrompt;
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
 }
 
 /** @throws PipelineError naming the field that leaves a request without a schedule */

@@ -7,6 +7,7 @@ import { SCHEDULER_LIST, schedulerNamed } from "../diffusion/schedulers/create-s
 import type { Size } from "../image/decode.ts";
 import type { RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
+import { ignoredWarning } from "./ignored-fields.ts";
 import { loraFiles } from "./lora-files.ts";
 import { sizeFromPicture } from "./picture-size.ts";
 import type { GenerationRequest } from "./request.ts";
@@ -41,6 +42,7 @@ export async function toPipelineRequest(
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler === undefined ? fewStep?.scheduler : { className: scheduler },
+    warnings: ignoredWarning(request.ignored_fields ?? []),
     image,
   };
 }

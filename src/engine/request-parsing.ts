@@ -5,6 +5,7 @@
 import { requestIssues } from "../faults/request-issues.ts";
 import { Base64Text } from "./base64-text.ts";
 import { RequestError, type RequestIssue } from "./errors.ts";
+import { ignoredFields, isIgnoredField, MOST_IGNORED, maskIssues } from "./ignored-fields.ts";
 import {
   type GenerationRequest,
   type GenerationUpdate,
@@ -76,10 +77,17 @@ export function parseGeneration(input: unknown): GenerationRequest {
   const given = withoutLeftOut(input);
   const parsed = generationSchema.safeParse(given, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
-  if (isPlainObject(given)) issues.push(...nearMisses(given));
+  if (isPlainObject(given)) issues.push(...nearMisses(given), ...maskIssues(given));
   const first = issues[0];
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
-  return parsed.data as GenerationRequest;
+  return withIgnored(parsed.data as GenerationRequest, given as Record<string, unknown>);
+}
+
+/** The request with the names of the fields that it had and that are ignored, or had when it was parsed before. */
+function withIgnored(request: GenerationRequest, given: Readonly<Record<string, unknown>>): GenerationRequest {
+  const { ignored_fields: before } = given;
+  const names = Array.isArray(before) ? before.filter(isIgnoredField).slice(0, MOST_IGNORED) : ignoredFields(given);
+  return names.length > 0 ? { ...request, ignored_fields: names } : request;
 }
 
 /** Other names of `image`. */

@@ -122,8 +122,8 @@ const lora = z
 export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters).describe("what the picture should show"),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
-  width: side.optional().describe("pixels across; default: the model's"),
-  height: side.optional().describe("pixels down; default: the model's"),
+  width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
+  height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
   image_size: imageSizeSchema(side, LIMITS)
     .optional()
     .describe("fal's word for `width` and `height`, which win if they are sent as well"),
@@ -218,7 +218,10 @@ export const generationSchema = generationFields
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size">;
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size"> & {
+  /** Fields of other servers that the request had, and that would change the picture if this one had them. */
+  readonly ignored_fields?: readonly string[];
+};
 /** A request with nothing but words. */
 export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
 /** A request that starts from a picture. */

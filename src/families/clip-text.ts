@@ -3,6 +3,7 @@
  * pooled vector of the last encoder that has a projection. Results are small (a few hundred KB) and kept on the host.
  */
 
+import type { PromptKind } from "../diffusion/model.ts";
 import { checkFinite } from "../diffusion/not-finite.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
@@ -13,6 +14,7 @@ import { ModelConfigError } from "../models/config.ts";
 import { quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import { foreignSyntax } from "../text/foreign-syntax.ts";
 import type { PromptWord } from "../text/tokenizer.ts";
 import type { Component, ModelDirectory } from "../weights/model-directory.ts";
 
@@ -134,8 +136,11 @@ export class ClipText {
     return this.#first.tokenizer.encode(prompt).tokenCount;
   }
 
-  /** Warns of a prompt that is too long, of taught tokens in pieces, and of a prompt of which the model knows no word. */
-  async warnings(prompt: string): Promise<string[]> {
+  /**
+   * Warns of a prompt that is too long, of taught tokens in pieces, of a prompt of which the model knows no word, or in the
+   * syntax of another program.
+   */
+  async warnings(prompt: string, kind: PromptKind): Promise<string[]> {
     const warnings: string[] = [];
     const { tokenizer } = this.#first;
     await ownTurn(); // whoever asked may have had much to do in this one
@@ -143,7 +148,7 @@ export class ClipText {
     await ownTurn();
     if (truncated) {
       warnings.push(
-        `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
+        `The ${kind} has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
       );
     }
     warnings.push(...this.#encoders.flatMap((encoder) => brokenTokens(encoder, prompt)));
@@ -151,8 +156,11 @@ export class ClipText {
     const knows = ({ word, pieces }: PromptWord) => (this.#words ? this.#words.has(word) : pieces.length === 1);
     const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1); // one letter says nothing
     await ownTurn();
-    if (words.length > 0 && !words.some(knows)) {
+    if (words.length > 0 && !words.some(knows) && kind === "prompt") {
       warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
+    }
+    for (const { text, advice } of foreignSyntax(prompt)) {
+      warnings.push(`${quoted(text)} in the ${kind} is read as plain words: ${advice}.`);
     }
     return warnings;
   }

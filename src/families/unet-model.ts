@@ -87,7 +87,7 @@ export async function openUnetModel(
       return { branches: [negative, positive], request };
     },
     countTokens: (prompt) => text.countTokens(prompt),
-    promptWarnings: (prompt) => text.warnings(prompt),
+    promptWarnings: (prompt, kind) => text.warnings(prompt, kind),
   };
 }
 

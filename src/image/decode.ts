@@ -4,8 +4,7 @@
  * Only the three formats we write are read, told by their first bytes: libvips would also open SVG, PDF and others,
  * each of them a larger thing to be attacked through. The pixel limit is checked on the header, before pixels exist.
  */
-import type { Metadata } from "sharp";
-import { pictureCodec } from "../platform/picture-codec.ts";
+import { type PictureHeader, pictureCodec } from "../platform/picture-codec.ts";
 import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
@@ -76,7 +75,7 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = 
 }
 
 /** The most pixels of a picture that is shrunk while it is read, so that reading it stays within `MAX_DECODER_BYTES`. */
-function shrunkPixels(format: PictureFormat, header: Metadata): number {
+function shrunkPixels(format: PictureFormat, header: PictureHeader): number {
   return Math.min(MAX_SHRUNK_PIXELS, Math.floor(MAX_DECODER_BYTES / decoderBytes(format, header)));
 }
 
@@ -84,7 +83,10 @@ function shrunkPixels(format: PictureFormat, header: Metadata): number {
  * Bytes that libvips holds for a pixel while it reads and shrinks, measured (`image.test.ts` measures them too). A JPEG
  * that is not progressive, and a PNG that is not interlaced, pass in rows; a lossless WebP is decoded whole.
  */
-function decoderBytes(format: PictureFormat, { isProgressive, chromaSubsampling, channels, depth }: Metadata): number {
+function decoderBytes(
+  format: PictureFormat,
+  { isProgressive, chromaSubsampling, channels, depth }: PictureHeader,
+): number {
   if (format === "webp") return 4;
   if (!isProgressive) return 1;
   // Coefficients of two bytes, for each channel, or for the half of two of them.

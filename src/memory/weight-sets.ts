@@ -216,7 +216,7 @@ async function mergeAll(
   const merged = new Map<ComponentId, LoadedParameters>();
   try {
     for (const { path, modelFiles } of loras) {
-      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path);
+      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path, modelFiles ? { name: path } : {});
       files.push(file);
       await ownTurn();
       const left = file.leftOut(Object.fromEntries(modules), resolve);

@@ -79,6 +79,7 @@ function wordsOf(issue: z.core.$ZodIssue, config: unknown): string {
         : `${found}, where ${nouns[issue.expected] ?? issue.expected} is expected`;
     }
     case "too_small":
+      if (issue.inclusive === false) return `${found}, and must be above ${issue.minimum}`;
       return `${found}, and ${issue.minimum} is the least that is supported`;
     case "too_big":
       return `${found}, and ${issue.maximum} is the most that is supported`;

@@ -20,7 +20,8 @@ const MOST_TRANSFORMER_LAYERS = 2048;
 
 const perBlock = z.union([size.channels, size.levels(size.channels)]);
 /** Transformer layers of each level; of each of a level's attentions, where distilling has left them different depths. */
-const depths = size.levels(z.union([size.blocks.max(256), z.array(size.blocks.max(256)).min(1).max(33)]));
+const depth = z.number().int().nonnegative().max(256);
+const depths = size.levels(z.union([depth, z.array(depth).min(1).max(33)]));
 type Depths = number | z.infer<typeof depths>;
 
 const MID_BLOCKS = ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] as const;
@@ -106,7 +107,8 @@ const configSchema = z
       if (Array.isArray(odd)) fault(field, `has a level of ${odd.length} entries for ${attentions} attentions`);
     }
     const transformers = config.block_out_channels.reduce((sum, _, level) => {
-      const layers = Array.from({ length: layers_per_block + 1 }, (_, layer) => layer);
+      // Findings about single fields are no reason for zod to stop before this.
+      const layers = Array.from({ length: Math.min(layers_per_block, 32) + 1 }, (_, layer) => layer);
       const both = layers.map((layer) => depthOf(down, level, layer) + depthOf(up ?? down, level, layer));
       return both.reduce((a, b) => a + b, sum);
     }, 0);
