@@ -42,25 +42,14 @@ describe.each([
   ],
   ["a pickle", "./sd15.ckpt", /^model "[^"]*sd15\.ckpt": is a pickle .*, which is never opened/],
 ])("%s", (_, given, sentence) => {
-  it.each([
-    ["generate", ["generate", "a lake", "-o", "out.png", "--model"]],
-    ["serve", ["serve", "--port", "0", "--model"]],
-    ["bench", ["bench", "--model"]],
-    ["tune", ["tune", "--model"]],
-    ["profile", ["profile", "--model"]],
-  ])("on the command line of %s", async (_command, args) => {
-    const { stdout, stderr, code } = await daguerre(...args, given);
-    expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
-    expect(stderr).toMatch(/^daguerre: [^\n]+\n$/);
-    expect(stderr.trim().slice("daguerre: ".length)).toMatch(sentence);
+  it("on the command line", async () => {
+    await expectSentence(["generate", "a lake", "-o", "out.png", "--model", given], sentence);
   });
 
   it("in a configuration file", async () => {
     const file = path.join(folder, "settings.json");
     await writeFile(file, JSON.stringify({ model: given, port: 0 }));
-    const { stdout, stderr, code } = await daguerre("serve", "--config", file);
-    expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
-    expect(stderr.trim().slice("daguerre: ".length)).toMatch(sentence);
+    await expectSentence(["serve", "--config", file], sentence);
   });
 
   it("in a program", async () => {
@@ -68,6 +57,17 @@ describe.each([
     await expect(createRuntime({ model })).rejects.toThrow(sentence);
   });
 });
+
+it.each(["serve --port 0", "bench", "tune", "profile"])("%s says it too", async (command) => {
+  await expectSentence([...command.split(" "), "--model", "./empty"], /empty": is an empty folder; /);
+});
+
+async function expectSentence(args: readonly string[], sentence: RegExp): Promise<void> {
+  const { stdout, stderr, code } = await daguerre(...args);
+  expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
+  expect(stderr).toMatch(/^daguerre: [^\n]+\n$/);
+  expect(stderr.trim().slice("daguerre: ".length)).toMatch(sentence);
+}
 
 it("a folder of LoRAs that is none is an error of the start", async () => {
   const { stderr, code } = await daguerre("serve", "--port", "0", "--lora-dir", "./none");
