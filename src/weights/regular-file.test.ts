@@ -128,7 +128,7 @@ describe("loraFiles", () => {
       await make(join(folder, "style.safetensors"));
       await expect(ask(folder)).rejects.toMatchObject({
         name: "RequestError",
-        message: expect.stringMatching(/loras\.0\.name.*style\.safetensors: is not a regular file/s),
+        message: expect.stringMatching(/^loras\.0\.name: "style" is not a LoRA of this server/),
       });
     },
   );
@@ -139,7 +139,7 @@ describe("loraFiles", () => {
     const linked = await folderWith({ blob: "x" });
     await symlink("blob", join(linked, "style.safetensors"));
     expect(await ask(linked)).toHaveLength(1);
-    await expect(ask(await folderWith({}))).rejects.toThrow(/'style' is not a LoRA of this server/);
+    await expect(ask(await folderWith({}))).rejects.toThrow(/"style" is not a LoRA of this server/);
   });
 });
 
