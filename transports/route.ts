@@ -180,7 +180,7 @@ export class RouteTable implements RouteRules {
 
   scopeOf(c: Context): Access {
     if (c.req.method === "OPTIONS") return "open";
-    const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
+    const [entry] = entriesAt(c);
     return entry === undefined ? this.#groupOf(c).scope : (entry.route.scope ?? entry.group.scope);
   }
 

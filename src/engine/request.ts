@@ -126,7 +126,9 @@ export const generationFields = z.object({
   height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
   image_size: imageSizeSchema(side, LIMITS)
     .optional()
-    .describe("fal's word for `width` and `height`, which win if they are sent as well"),
+    .describe(
+      'fal\'s word for `width` and `height`, which win if they are sent as well: `{"width": 512, "height": 384}`, or `square_hd`, `square`, `portrait_4_3`, `portrait_16_9`, `landscape_4_3`, `landscape_16_9`',
+    ),
   num_inference_steps: z.int().min(1).max(LIMITS.steps).optional().describe("denoising steps; default: the model's"),
   guidance_scale: z
     .number()
@@ -199,7 +201,7 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
-  request_id: id.optional().describe("the client's name for the request, in every event; default: a random one"),
+  request_id: id.optional().describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),
   input_id: id.optional().describe("a second name, in every event too, such as the input that the client sent"),
 });
 

@@ -78,7 +78,18 @@ describe("POST /{app}", () => {
       return [response.status, response.headers.get("content-type")?.split(";")[0], await response.text()];
     };
     const missing = [404, "application/json", '{"detail":"Not Found"}'];
-    for (const path of ["/other", "/LANDSCAPES", "/a b/c", "//stream", "/stream/", "/a//b", "/%", "/a/b/requests/c"]) {
+    for (const path of [
+      "/other",
+      "/LANDSCAPES",
+      "/a b/c",
+      "//stream",
+      "/stream/",
+      "/a//b",
+      "/%",
+      "/a/b/requests/c",
+      "/a/b/requests",
+      "/a/b/realtime",
+    ]) {
       expect(await status("POST", path), path).toEqual(missing);
     }
     for (const path of ["/other", "/a/b", "/a/b/stream", "/robots.txt", "/.well-known/x"]) {

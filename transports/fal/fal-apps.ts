@@ -41,7 +41,7 @@ export function falAppRoutes(model: string, handlers: AppHandlers): Route[] {
     if (app === model && app !== "") return true;
     // Where nothing is started, only what is surely an app is there.
     const starts = c.req.method === "POST" || isUpgrade(c);
-    return starts && APP_ID.test(app) && !app.includes("/requests/");
+    return starts && APP_ID.test(app) && !OF_APP.test(app);
   };
   const socket = { method: "GET", scope: "realtime", work: isUpgrade, webSocket: true } as const;
   return [
@@ -55,6 +55,8 @@ export function falAppRoutes(model: string, handlers: AppHandlers): Route[] {
 
 /** `owner/app`, with more parts or without. */
 const APP_ID = /^[\w.-]+(?:\/[\w.-]+){1,7}$/;
+/** What follows an app's id. */
+const OF_APP = /\/(?:stream|realtime|requests(?:\/.*)?)$/;
 
 function decoded(path: string): string {
   try {

@@ -115,7 +115,26 @@ function bodyOf({ schema, byHand }: NamedSchema): Json {
 }
 
 function jsonSchema(schema: z.ZodType, io: "input" | "output"): Json {
-  const made = z.toJSONSchema(schema, { io, unrepresentable: "any" }) as Json;
+  const made = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: "any",
+    override: ({ jsonSchema }) => forGenerators(jsonSchema, io),
+  }) as Json;
   delete made.$schema;
   return made;
+}
+
+/**
+ * Writes a schema so that generators of clients read it right. Some write code that does not parse for `const` beside
+ * `additionalProperties`, and a list of one says the same. Others take a field with a `default` for one that is always
+ * there, in requests as well, so a request's schema says its defaults in words.
+ */
+function forGenerators(schema: z.core.JSONSchema.BaseSchema, io: "input" | "output"): void {
+  if (schema.const !== undefined) {
+    schema.enum = [schema.const];
+    delete schema.const;
+  }
+  if (schema.default === undefined || io === "output") return;
+  schema.description = [schema.description, `left out: ${JSON.stringify(schema.default)}`].filter(Boolean).join("; ");
+  delete schema.default;
 }
