@@ -21,6 +21,8 @@ const BROWSER = [
 ];
 /** Transports and jobs. They speak to sockets and open no device. */
 const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
+/** Packages bring tests of their own. */
+const PACKAGES = ["**/node_modules/**"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
   "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
@@ -44,7 +46,7 @@ function parallel(name: string, groupOrder: number, include: string[], exclude: 
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, include, exclude, maxWorkers: CORES, sequence: { groupOrder } },
+    test: { name, include, exclude: [...PACKAGES, ...exclude], maxWorkers: CORES, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -52,7 +54,7 @@ function parallel(name: string, groupOrder: number, include: string[], exclude: 
 function serial(name: string, groupOrder: number, include: string[], exclude: string[]) {
   return {
     extends: true,
-    test: { name, include, exclude, fileParallelism: false, sequence: { groupOrder } },
+    test: { name, include, exclude: [...PACKAGES, ...exclude], fileParallelism: false, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 

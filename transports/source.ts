@@ -4,7 +4,14 @@
  * for a handler of its own: `app.get("/thumbnails", (c) => sse(map(files, thumbnail))(c))`.
  */
 import type { Context } from "hono";
-import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/jobs/jobs.ts";
+import {
+  createJobs,
+  type Job,
+  type Jobs,
+  type JobsOptions,
+  type SubmitOptions,
+  type Viewer,
+} from "../src/jobs/jobs.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
 import { clientOf } from "./http/client.ts";
 import type { InputOptions } from "./http/input.ts";
@@ -53,7 +60,7 @@ export function submit<Input, Event>(
   jobs: Jobs<Input, Event>,
   input: Input,
   { deadlineMs, ownerOf, clientOf: whose = clientOf }: JobRequestOptions<Input>,
-  how: { readonly id: string; readonly detached?: boolean; readonly graceMs?: number },
+  how: Pick<SubmitOptions, "id" | "detached" | "graceMs" | "takesUp">,
 ): Job<Input, Event> {
   return jobs.submit(input, {
     ...how,

@@ -155,7 +155,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   submit(input: Input, options: SubmitOptions = {}): Job<Input, Event> {
-    const { id, owner, client, idempotencyKey } = options;
+    const { id, owner, client, idempotencyKey, takesUp = false } = options;
     const earlier = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, owner);
     // One that failed or was cancelled is no answer to somebody who asks again.
     if (earlier !== undefined && earlier.state !== "failed" && earlier.state !== "cancelled") {
@@ -167,6 +167,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
       if (isSameInput(namesake.originalInput, input)) return namesake;
       throw new JobError("id-in-use", "A job with this request_id exists; choose another");
     }
+    const left = takesUp ? this.#leftUnread(input, owner, client) : undefined;
+    if (left !== undefined) return left;
     if (this.#isDraining) throw stopping();
     this.#checkRoom(client, bytesOf(input));
     if (namesake !== undefined) this.#forget(namesake);
@@ -203,6 +205,14 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
   list(): Job<Input, Event>[] {
     return [...this.#jobs];
+  }
+
+  #leftUnread(input: Input, owner: string | undefined, client: string | undefined) {
+    for (const job of this.#jobs) {
+      if (!job.wasLeftUnread || job.owner !== owner || job.client !== client) continue;
+      if (isSameInput(job.originalInput, input)) return job;
+    }
+    return undefined;
   }
 
   get bytes(): number {

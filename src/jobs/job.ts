@@ -67,6 +67,11 @@ export interface SubmitOptions {
   readonly idempotencyKey?: string;
   /** Milliseconds from now until it is stopped with a `TimeoutError`; the store's own limit holds as well. */
   readonly deadlineMs?: number;
+  /**
+   * A job of the same owner, client and input that its watchers have left before they read anything is taken up again: its
+   * client has asked a second time, since it could not know the job's id.
+   */
+  readonly takesUp?: boolean;
   /** It runs on when nobody watches. */
   readonly detached?: boolean;
   /** Milliseconds that the last watcher has to come back; overrides the store's. */
@@ -137,6 +142,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #graceMs: number;
   #grace: NodeJS.Timeout | undefined;
   #watchers = 0;
+  /** Somebody has read an entry of it. */
+  #wasRead = false;
   /** What the watcher that left last wanted: it may come back. */
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
@@ -172,9 +179,15 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     return this.inputBytes + this.log.bytes;
   }
 
+  /** Whether its watchers have left without having read anything, and are waited for. */
+  get wasLeftUnread(): boolean {
+    return this.#grace !== undefined && this.#watchers === 0 && !this.#wasRead && this.endedAt === undefined;
+  }
+
   watch({ graceMs, ...where }: WatchOptions = {}): LogReader<Event> {
     const reader = this.log.read(where, {
       read: (entry) => {
+        this.#wasRead = true;
         if ("event" in entry) this.#host.tell(this, "read", entry.event);
       },
       dropped: (slot, count) => this.#host.tell(this, "dropped", undefined, { slot, count }),

@@ -22,7 +22,7 @@ class Heard {
   readonly ids: string[] = [];
   readonly types: string[] = [];
 
-  take({ id, data }: { id: string | undefined; data: string }): void {
+  take({ id, data }: { id?: string | undefined; data: string }): void {
     this.ids.push(id!);
     this.types.push(JSON.parse(data).type);
   }
@@ -52,7 +52,7 @@ const polyfill =
   (url, heard) => {
     // It comes back if nothing has come for so long.
     const options = {
-      heartbeatTimeout: 1_000,
+      heartbeatTimeout: 3_000,
       ...(lastEventIdQueryParameterName && { lastEventIdQueryParameterName }),
     };
     const source = new EventSourcePolyfill(`${url}/stream?${query}`, options);
@@ -139,7 +139,7 @@ describe("one stream of", () => {
     await allHave(5);
     for (const { between } of runs) between.cut();
     await allHave(12);
-    await server.pause(2_000);
+    await server.pause(4_500);
     await allHave(15);
     for (const { client } of runs) client.show?.(false);
     await sleep(500);

@@ -17,11 +17,16 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((server) => server.close()));
 });
 
-async function serving(options: { keys?: string[]; stepMs?: number; requestsPerMinute?: number } = {}) {
+async function serving(
+  options: { keys?: string[]; stepMs?: number; silent?: Promise<void>; requestsPerMinute?: number } = {},
+) {
   const { metrics, jobs } = seenJobs();
-  const { keys = [], stepMs = 15, requestsPerMinute } = options;
+  const { keys = [], stepMs = 15, silent, requestsPerMinute } = options;
   const app = createApp({
-    run: (input, context) => gradientRun()({ ...input, step_ms: stepMs, preview_every: 0 }, context),
+    async *run(input, context) {
+      await silent;
+      yield* gradientRun()({ ...input, step_ms: stepMs, preview_every: 0 }, context);
+    },
     health: () => ({}),
     jobs: { concurrency: 20 },
     metrics,
@@ -148,6 +153,34 @@ describe("a client that comes back", () => {
     expect(await ask(url, { body: input, headers: { "last-event-id": `${LAST}` } })).toMatchObject({ status: 204 });
     expect(jobs.map(({ id }) => id)).toEqual([first.ids[0]!.split(":")[0], "mine"]);
   });
+
+  const SILENT: [string, Ask][] = [
+    ["GET", { path: `/stream?${QUERY}` }],
+    ["POST", { body: INPUT }],
+  ];
+
+  it.each(SILENT)(
+    "before the first event, as an EventSource may over %s, takes its job up again",
+    async (method, how) => {
+      let speak = () => {};
+      const silent = new Promise<void>((resolve) => {
+        speak = resolve;
+      });
+      const { url, jobs } = await serving({ stepMs: 1, silent });
+      for (let times = 0; times < 3; times++) {
+        const client = http.request(url + (how.path ?? "/stream"), { method, headers: EVENT_SOURCE, agent: false });
+        client.on("error", () => {}).end(how.body && JSON.stringify(how.body));
+        await until(() => jobs[0]?.log.readers === 1);
+        client.destroy();
+        await until(() => jobs[0]!.log.readers === 0);
+      }
+      const heard = ask(url, { ...how, headers: EVENT_SOURCE });
+      await until(() => jobs[0]!.log.readers === 1);
+      speak();
+      expect(numbers(await heard)).toEqual(upFrom(0, LAST));
+      expect(jobs).toHaveLength(1);
+    },
+  );
 
   it("counts against no rate, and comes back to a server that is about to end", async () => {
     const { url, jobs, app } = await serving({ requestsPerMinute: 1 });

@@ -85,7 +85,9 @@ export function sse<Input, Event>(
       }
       if (readsNothing(c)) return streamAnswer(null, options.contentType);
       const detached = c.req.query("detached") === "true";
-      const job = submit(c, jobs, input, options, { id, detached, graceMs: graceOf(c, options) });
+      // A client that comes back before the first event cannot name its job, unless it has named it itself.
+      const takesUp = comesBack(c) && !namesRequest(c, input);
+      const job = submit(c, jobs, input, options, { id, detached, takesUp, graceMs: graceOf(c, options) });
       return await stream(c, job, 0, options);
     } catch (error) {
       return refused(c, error, headers, options);
@@ -119,6 +121,11 @@ function afterOf(c: Context): number {
   const text = c.req.query("after") ?? "0";
   if (!/^\d{1,15}$/.test(text)) throw new HTTPException(400, { message: "after must be a whole number" });
   return Number(text);
+}
+
+function namesRequest(c: Context, input: unknown): boolean {
+  const { request_id } = (input ?? {}) as { request_id?: unknown };
+  return request_id !== undefined || c.req.header("idempotency-key") !== undefined;
 }
 
 /** The job that a GET names, if it asks for nothing besides: such a request has no input that could be another. */
