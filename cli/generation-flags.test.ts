@@ -25,6 +25,7 @@ describe("flags of a request's fields", () => {
       prompt: "the prompt",
       width: "--size",
       height: "--size",
+      image_size: "--size",
       image: "--image",
       image_url: undefined,
       loras: "--lora",

@@ -23,6 +23,7 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
   prompt: "the prompt",
   width: "--size",
   height: "--size",
+  image_size: "--size",
   image: "--image",
   loras: "--lora",
   output_format: "--output",

@@ -12,6 +12,7 @@ import {
   generationFields,
   generationSchema,
   OTHER_NAMES,
+  PICTURE_FIELDS,
   updateSchema,
 } from "./request.ts";
 
@@ -33,9 +34,6 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
   }
   return issues;
 }
-
-/** Fields that take a picture. */
-const PICTURES = new Set(["image", "image_url"]);
 
 /** Levels of a request: itself, `loras`, one LoRA. Deeper is nobody's field, and recursion must end somewhere. */
 const REQUEST_DEPTH = 3;
@@ -59,7 +57,7 @@ function isAnySeed(value: unknown): boolean {
 
 /** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
 function asText(name: string, field: unknown): unknown {
-  return field instanceof Base64Text && !PICTURES.has(name) ? "x".repeat(field.length) : field;
+  return field instanceof Base64Text && !PICTURE_FIELDS.has(name) ? "x".repeat(field.length) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

@@ -205,6 +205,13 @@ export const generationFields = z.object({
   input_id: id.optional().describe("a second name, in every event too, such as the input that the client sent"),
 });
 
+/** Fields that take a picture. */
+export const PICTURE_FIELDS: ReadonlySet<string> = new Set(
+  Object.entries(generationFields.shape).flatMap(([name, field]) =>
+    field instanceof z.ZodOptional && field.unwrap() === picture ? [name] : [],
+  ),
+);
+
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
 export const generationSchema = generationFields
   .transform(({ image_url, image = image_url, image_size, ...rest }) => ({
