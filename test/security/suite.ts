@@ -80,7 +80,7 @@ const FEWEST_SAMPLES = 200;
 interface Health {
   /** Milliseconds, sorted. */
   readonly times: readonly number[];
-  readonly failed: number;
+  readonly failures: readonly string[];
 }
 
 function percentile(times: readonly number[], share: number): number {
@@ -122,15 +122,18 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
       } catch (error) {
         context.breach(`the attack itself failed: ${error instanceof Error ? error.stack : String(error)}`);
       }
-      const { times, failed } = await new Promise<Health>((resolve) => {
-        probe.once("message", ({ times, failed }: Health) => resolve({ times: times.toSorted(ascending), failed }));
+      const { times, failures } = await new Promise<Health>((resolve) => {
+        probe.once("message", ({ times, failures }: Health) => resolve({ times: times.toSorted(ascending), failures }));
         probe.postMessage("stop");
       });
       all.push(...times);
       const p99 = percentile(times, 0.99);
       if (p99 > BOUNDS.healthP99Ms && times.length >= FEWEST_SAMPLES)
         context.breach(`/health: p99 ${p99.toFixed(0)} ms`);
-      if (failed > 0) context.breach(`/health: ${failed} of ${times.length} without an answer`);
+      if (failures.length > 0) {
+        const reasons = [...new Set(failures)].slice(0, 5).join("; ");
+        context.breach(`/health: ${failures.length} of ${times.length} without an answer (${reasons})`);
+      }
       for (const server of started) await context.finish(server);
       rows.push(row(name, context, times, (performance.now() - begun) / 1000));
       write(rows.at(-1)!);

@@ -1,6 +1,6 @@
 /** An app on a port of this machine, and its orderly end. */
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Hono } from "hono";
 import { type Mounted, type MountOptions, mount, type OpenSockets } from "./mount.ts";
 
@@ -37,6 +37,8 @@ const MAX_HEADER_BYTES = 16 * 1024;
 const BACKLOG = 4_096;
 /** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */
 const SLOW_SWEEP_MS = 1_000;
+/** An idle connection is closed so long after it was found to be due. */
+const IDLE_GRACE_MS = 1_000;
 
 /**
  * @param port 0 takes any free one
@@ -58,6 +60,7 @@ export function listen(
     },
     mounted.request,
   );
+  closeIdle(server);
   server.on("upgrade", mounted.upgrade);
   // Through this server nobody is connected to another.
   server.on("connect", (_, socket) => {
@@ -79,6 +82,22 @@ export function listen(
       resolve({ url: `http://${host}:${port}`, port, close: (graceMs = 0) => close(server, mounted, graceMs) });
     });
   });
+}
+
+/**
+ * Closes a connection that was idle for the time that `Keep-Alive` states, and not in the same turn: after a long turn the
+ * next request may have arrived without having been read. Its client would see a broken connection, and could not know
+ * whether the request was begun.
+ */
+function closeIdle(server: Server): void {
+  const overdue = new WeakSet<Socket>();
+  // Node counts from the end of an answer, and ends the count when a request comes.
+  server.on("timeout", (socket) => {
+    if (overdue.has(socket)) return void socket.destroy();
+    overdue.add(socket);
+    socket.setTimeout(IDLE_GRACE_MS);
+  });
+  server.on("request", ({ socket }) => void overdue.delete(socket));
 }
 
 async function close(server: Server, mounted: Mounted, graceMs: number): Promise<void> {
