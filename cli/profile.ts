@@ -32,7 +32,8 @@ interface PlanReport {
 interface Row {
   readonly name: string;
   readonly ms: number;
-  readonly dispatches: number;
+  /** Runs of it that were timed. */
+  readonly count: number;
 }
 
 /** Prints tables of one denoising step (with guidance) and of one decoded picture. */
@@ -76,15 +77,15 @@ function summed(times: readonly KernelTime[], nameOf: (time: KernelTime) => stri
   const rows = new Map<string, Row>();
   for (const time of times) {
     const name = nameOf(time);
-    const { ms, dispatches } = rows.get(name) ?? { ms: 0, dispatches: 0 };
-    rows.set(name, { name, ms: ms + time.milliseconds, dispatches: dispatches + 1 });
+    const { ms, count } = rows.get(name) ?? { ms: 0, count: 0 };
+    rows.set(name, { name, ms: ms + time.milliseconds, count: count + 1 });
   }
   return [...rows.values()].sort((a, b) => b.ms - a.ms);
 }
 
 function print(heading: string, plan: PlanReport, layers: number, write: (line: string) => void): void {
-  const line = ({ name, ms, dispatches }: Row) =>
-    `  ${ms.toFixed(3).padStart(10)} ms ${((100 * ms) / plan.ms).toFixed(1).padStart(5)} %  ${String(dispatches).padStart(4)} ×  ${name}`;
+  const line = ({ name, ms, count }: Row) =>
+    `  ${ms.toFixed(3).padStart(10)} ms ${((100 * ms) / plan.ms).toFixed(1).padStart(5)} %  ${String(count).padStart(4)} ×  ${name}`;
   write(`\n${heading}: ${plan.dispatches} dispatches, ${megabytes(plan.activation_bytes)} of activations`);
   for (const [title, rows, most] of [
     ["per kernel", plan.kernels, Number.POSITIVE_INFINITY],
@@ -94,7 +95,7 @@ function print(heading: string, plan: PlanReport, layers: number, write: (line: 
     for (const row of rows.slice(0, most)) write(line(row));
     if (rows.length > most) write(`  … and ${rows.length - most} more`);
   }
-  write(line({ name: "all", ms: plan.ms, dispatches: plan.kernels.reduce((sum, row) => sum + row.dispatches, 0) }));
+  write(line({ name: "all", ms: plan.ms, count: plan.kernels.reduce((sum, row) => sum + row.count, 0) }));
 }
 
 function megabytes(bytes: number): string {
