@@ -47,6 +47,7 @@ function gradientRuntime(record?: RunRecord) {
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
     countTokens: (text) => text.split(" ").length + 2,
+    promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,
     close: async () => {},

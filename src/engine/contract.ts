@@ -104,6 +104,8 @@ export interface Runtime {
   warmUp(shape?: WarmUpShape): Promise<void>;
   /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
   countTokens(text: string): number;
+  /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
+  promptWarnings(prompt: string): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

@@ -99,6 +99,10 @@ class ModelRuntime implements Runtime {
     return this.#model.family.countTokens(text);
   }
 
+  promptWarnings(prompt: string): Promise<readonly string[]> {
+    return this.#model.family.promptWarnings(prompt, "prompt");
+  }
+
   async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
     const { defaults } = this.#model.family.facts;
     const { signal } = this.#closing;
