@@ -5,7 +5,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-baimport { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { promisify, stripVTControlCharacters } from "node:util";
+import { Command } from "commander";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { lavapipeDriver, swiftShaderDriver } from "../src/gpu/drivers/software-driver.ts";
 import { until } from "../test/gradient-run.ts";

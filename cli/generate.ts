@@ -33,7 +33,7 @@ export interface Screen {
  * @throws what the runtime throws; the system's error when a file cannot be read or written
  */
 export async function generate(
-  runtime: Pick<Runtime, "textToImage" | "imageToImage" | "adapter">,
+  runtime: Pick<Runtime, "textToImage" | "imageToImage" | "promptWarnings" | "adapter">,
   job: GenerateJob,
   screen: Screen & NodeJS.WritableStream,
   signal?: AbortSignal,
@@ -42,6 +42,8 @@ export async function generate(
   await makeFolder("--output", path.dirname(output.file));
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 
+  const early = await runtime.promptWarnings(input.prompt);
+  for (const warning of early) screen.write(`warning: ${warning}\n`);
   const events =
     image === undefined
       ? runtime.textToImage(input, { signal })
@@ -64,7 +66,8 @@ export async function generate(
           await writeFile(file, (await encodePicture(picture, { format: output.format })).bytes);
           files.push(file);
         }
-        screen.write(summary(event, files, runtime.adapter));
+        const warnings = (event.warnings ?? []).filter((warning) => !early.includes(warning));
+        screen.write(summary({ ...event, warnings }, files, runtime.adapter));
       }
     }
   } finally {

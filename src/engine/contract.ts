@@ -107,6 +107,8 @@ export interface Runtime {
   countTokens(text: string): number;
   /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */
   loras(): Promise<{ readonly names: readonly string[]; readonly notes: readonly string[] }>;
+  /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
+  promptWarnings(prompt: string): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

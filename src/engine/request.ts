@@ -201,7 +201,9 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
-  request_id: id.optional().describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),
+  request_id: id
+    .optional()
+    .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),
   input_id: id.optional().describe("a second name, in every event too, such as the input that the client sent"),
 });
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { generate as drawToFile } from "../../cli/generate.ts";
 import { builtInFile, changedModel } from "../../test/changed-weights.ts";
 import { faultOf } from "../faults/fault.ts";
 import { encodePicture } from "../image/encode.ts";
@@ -156,6 +157,24 @@ describe("the built-in model", () => {
     const { warnings = [] } = await last(runtime.textToImage({ ...small, ...input } as GenerationInput));
     expect(warnings).toHaveLength(expected.length);
     for (const [index, warning] of expected.entries()) expect(warnings[index]).toMatch(warning);
+  });
+
+  it("the command says before it draws that no word is known, and once", async () => {
+    const written: string[] = [];
+    const { Writable } = await import("node:stream");
+    const screen = new Writable({
+      write(chunk, _, done) {
+        written.push(String(chunk));
+        done();
+      },
+    });
+    const output = { file: join(folder, "out.png"), format: "png" as const };
+    const input = { ...small, prompt: "xyzzy plugh" };
+    await drawToFile(runtime, { input, output }, screen);
+    expect(written[0]).toBe(
+      "warning: This model knows no word of the prompt; the picture will have little to do with it.\n",
+    );
+    expect(written.join("").match(/knows no word/g)).toHaveLength(1);
   });
 
   describe("from a picture without a size", () => {

@@ -109,6 +109,10 @@ class ModelRuntime implements Runtime {
     return this.#model.family.countTokens(text);
   }
 
+  promptWarnings(prompt: string): Promise<readonly string[]> {
+    return this.#model.family.promptWarnings(prompt, "prompt");
+  }
+
   loras(): ReturnType<Runtime["loras"]> {
     return listLoras(this.#options.loraFolder);
   }
