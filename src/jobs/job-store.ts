@@ -15,6 +15,7 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
+import { Line, type LineLimits } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
@@ -29,7 +30,6 @@ import {
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
 import type { LogLimits } from "./job-log.ts";
-import { Line, type LineLimits } from "./line.ts";
 import { Retention, type RetentionLimits } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
@@ -75,7 +75,7 @@ export interface JobNames {
 export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
-  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
+  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
   /** What waits and what is held is entered here. */
   readonly account?: Account;
@@ -106,10 +106,12 @@ const RETURN_MS = 2_000;
 /** `setTimeout` takes no more. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+const DROPPABLE: ReadonlySet<string> = new Set(["queued", "preparing", "progress", "preview"]);
+
 /** Which events a newer one of their kind makes worthless. */
 export function slotOf(event: unknown): string | undefined {
   const type = (event as { type?: unknown } | null | undefined)?.type;
-  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+  return typeof type === "string" && DROPPABLE.has(type) ? type : undefined;
 }
 
 export function createJobs<Input, Event>(
@@ -130,7 +132,6 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   readonly #line: Line<StoredJob<Input, Event>>;
   readonly #retention: Retention<StoredJob<Input, Event>>;
   readonly #listeners = new Set<JobListener<Input, Event>>();
-  #running = 0;
   #isDraining = false;
   /** Called when nothing runs or waits. */
   #onIdle: (() => void) | undefined;
@@ -142,7 +143,12 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#options = options;
     this.#limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
     this.#slotOf = options.slotOf ?? slotOf;
-    this.#line = new Line(this.#limits);
+    const { queuedEvent } = options;
+    this.#line = new Line({
+      ...this.#limits,
+      begin: (job) => void this.#start(job),
+      moved: queuedEvent && ((job, position) => job.log.append(queuedEvent(position), { slot: "queued" })),
+    });
     this.#retention = new Retention(this.#limits, (job) => this.#forget(job));
     options.account?.enter("waiting", () => this.#sum((job) => (job.endedAt === undefined ? job.inputBytes : 0)));
     options.account?.enter("logs", () => this.#sum((job) => (job.endedAt === undefined ? job.log.bytes : job.bytes)));
@@ -170,9 +176,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#jobs.add(job);
     this.#directory.add(job);
     this.tell(job, "submitted");
-    this.#line.push(job);
     job.heedSignal();
-    this.pump();
+    if (job.endedAt === undefined) this.#line.join(job);
     return job;
   }
 
@@ -227,7 +232,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
   async drain(graceMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.#isDraining = true;
-    if (this.#isIdle()) return;
+    if (this.#line.isIdle) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
@@ -240,12 +245,12 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     clearTimeout(timer);
   }
 
-  positionOf(job: StoredJob<Input, Event>): number {
+  positionOf(job: StoredJob<Input, Event>): number | undefined {
     return this.#line.position(job);
   }
 
-  leaveLine(job: StoredJob<Input, Event>): boolean {
-    return this.#line.remove(job);
+  leaveLine(job: StoredJob<Input, Event>): void {
+    this.#line.withdraw(job);
   }
 
   retain(job: StoredJob<Input, Event>): void {
@@ -263,41 +268,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     }
   };
 
-  pump(): void {
-    while (this.#running < this.#limits.concurrency) {
-      const next = this.#line.shift();
-      if (next === undefined) break;
-      void this.#start(next);
-    }
-    this.#announcePositions();
-    if (this.#isIdle()) this.#onIdle?.();
-  }
-
   async #start(job: StoredJob<Input, Event>): Promise<void> {
-    this.#running++;
     const begun = performance.now();
     await job.start(this.#run, this.#slotOf);
-    this.#running--;
     this.#usualMs += (performance.now() - begun - this.#usualMs) / 4;
-    this.pump();
-  }
-
-  #announcePositions(): void {
-    const { queuedEvent } = this.#options;
-    if (queuedEvent === undefined) return;
-    let position = 0;
-    for (const job of this.#line) {
-      if (job.announcedPosition !== position) job.log.append(queuedEvent(position), { slot: "queued" });
-      job.announcedPosition = position++;
-    }
-  }
-
-  #isIdle(): boolean {
-    return this.#running === 0 && this.#line.length === 0;
+    this.#line.end(job);
+    if (this.#line.isIdle) this.#onIdle?.();
   }
 
   #checkRoom(client: string | undefined, inputBytes: number): void {
-    if (this.#running < this.#limits.concurrency) return;
     const refusal = this.#line.refusal(client, inputBytes);
     if (refusal !== undefined) throw new JobError("queue-full", refusal, this.#retryAfter());
   }

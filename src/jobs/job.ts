@@ -94,12 +94,10 @@ export type JobListener<Input, Event> = (
 
 /** A job's store, as its jobs see it. */
 export interface JobHost<Input, Event> {
-  /** Jobs ahead of it in the line. */
-  positionOf(job: StoredJob<Input, Event>): number;
-  /** Takes it out of the line; false when it is not in it. */
-  leaveLine(job: StoredJob<Input, Event>): boolean;
-  /** Starts what may start. */
-  pump(): void;
+  /** Jobs ahead of it in the line; undefined if it does not wait. */
+  positionOf(job: StoredJob<Input, Event>): number | undefined;
+  /** Takes it out of the line, if it waits. */
+  leaveLine(job: StoredJob<Input, Event>): void;
   /** It has ended: its log is held from now on. */
   retain(job: StoredJob<Input, Event>): void;
   readonly tell: JobListener<Input, Event>;
@@ -136,8 +134,6 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   startedAt: number | undefined;
   endedAt: number | undefined;
   error: unknown;
-  /** The position that watchers were told last. */
-  announcedPosition: number | undefined;
   readonly #host: JobHost<Input, Event>;
   readonly #stop = new AbortController();
   readonly #updates = new Updates();
@@ -175,7 +171,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   }
 
   get position(): number {
-    return Math.max(this.#host.positionOf(this), 0);
+    return this.#host.positionOf(this) ?? 0;
   }
 
   /** Bytes that it holds: its input and its log. */
@@ -205,11 +201,10 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
 
   cancel(reason: unknown = cancellation()): boolean {
     if (this.endedAt !== undefined) return false;
-    const wasWaiting = this.#host.leaveLine(this);
+    this.#host.leaveLine(this);
     const wasCancelled = (reason as Error | undefined)?.name === "AbortError";
     this.#end(wasCancelled ? "cancelled" : "failed", { error: reason });
     this.#stop.abort(reason);
-    if (wasWaiting) this.#host.pump();
     return true;
   }
 

@@ -78,6 +78,7 @@ export function falRoutes(jobs: Jobs<GenerationRequest, RunEvent>, options: Queu
       // The name of an app may hold slashes, so this is asked for every POST. fal's clients cancel by PUT, others by POST.
       {
         ...route("POST", "/:app{.+}", (c) => (isCancel(c) ? fal.cancel(c) : fal.submit(c))),
+        isThere: (path, c) => !OF_REQUEST.test(path) || isCancel(c),
         work: (c) => !isCancel(c),
         about: SUBMIT,
       },
@@ -116,7 +117,7 @@ class FalQueue {
 
   async submit(c: Context): Promise<Response> {
     // An app may be called anything but this: what is posted here is no new request.
-    if (/\/requests(\/|$)/.test(c.req.path)) {
+    if (OF_REQUEST.test(c.req.path)) {
       return failureResponse({ status: 405, detail: "A request that exists is read by GET and cancelled by PUT" });
     }
     const { webhooks = NO_WEBHOOKS } = this.#options;
@@ -237,6 +238,7 @@ class StatusStream implements StreamProtocol<RunEvent> {
   }
 }
 
+const OF_REQUEST = /\/requests(\/|$)/;
 const CANCEL_PATH = /\/requests\/([^/]+)\/cancel$/;
 
 function isCancel(c: Context): boolean {

@@ -19,7 +19,7 @@ import { bytesOf } from "../../src/jobs/bytes-of.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { type Failure, failureOf } from "../failure.ts";
 import { pack } from "../wire/msgpack.ts";
-import { type EncodeTracing, envelopeOf, errorEvent } from "../wire/wire.ts";
+import { type EncodeTracing, envelopeOf, errorEvent, idOf } from "../wire/wire.ts";
 import { Delivery, type DeliveryOptions } from "./delivery.ts";
 import type { Line } from "./line.ts";
 import { type WaitingRequest, WaitingRequests } from "./waiting-requests.ts";
@@ -319,11 +319,4 @@ function asError({ detail, ...failure }: Failure): Error {
 function named(fields: Fields): { readonly request_id?: string } {
   const id = idOf(fields.request_id);
   return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };
-}
-
-/** An id as text: clients that count send numbers. */
-function idOf(value: unknown): string | undefined {
-  return typeof value === "string" || typeof value === "number" || typeof value === "bigint"
-    ? String(value)
-    : undefined;
 }
