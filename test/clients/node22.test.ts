@@ -75,7 +75,7 @@ describe.skipIf(NODE_22 === undefined)("under Node 22 (npm ci --ignore-scripts -
   });
 
   it("ai 7 with @ai-sdk/openai, @ai-sdk/openai-compatible and @ai-sdk/fal", async () => {
-    expect(await said("ai.mjs", { FAL_MODEL: "" })).toEqual({
+    expect(await said("ai.mjs", { FAL_MODEL: "fal-ai/flux/dev" })).toEqual({
       node: expect.stringMatching(/^22\./),
       openai: ["image/png", 3],
       several: { types: Array(3).fill("image/png"), warnings: [] },
