@@ -3,14 +3,9 @@
  */
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
-import {
-  type GenerationRequest,
-  generationFields,
-  parseDefaults,
-  parseRemoteGeneration,
-  parseUpdate,
-} from "../src/engine/request.ts";
+import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
+import { parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request-parsing.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
@@ -50,6 +45,8 @@ export interface AppOptions {
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
   model?: ServedModel & { countTokens: (text: string) => number };
+  /** Names of the LoRAs that a request may use; left out: there are none. */
+  loras?: () => Promise<readonly string[]>;
   /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -130,6 +127,7 @@ export function createApp(options: AppOptions): App {
         ...tokenRoutes(authenticator),
         ...serverRoutes({
           health,
+          loras: options.loras ?? (async () => []),
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,
@@ -143,7 +141,7 @@ export function createApp(options: AppOptions): App {
   const app = new Hono();
   app.use(tracing.requests);
   if (metrics !== undefined) app.use(metrics.requests);
-  if (onRequest !== undefined) app.use(requestLog(onRequest, proxies));
+  if (onRequest !== undefined) app.use(requestLog(onRequest, { proxies, jobOf: (id) => jobs.get(id) }));
   const model = options.model?.name ?? "";
   app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
   table.addTo(app);
@@ -275,9 +273,11 @@ function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
 }
 
-const KINDS = fieldsOf(generationFields);
+const FIELDS = fieldsOf(generationFields);
 
 /** A query is all strings; the schema says which of them are numbers or booleans. */
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(query).map(([name, text]) => [name, fromText(text, KINDS.get(name))]));
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => [name, fromText(text, FIELDS.get(name)?.kind)]),
+  );
 }

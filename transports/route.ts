@@ -64,8 +64,6 @@ export interface RouteRules {
   startsWork(c: Context): boolean;
   /** Whether its route upgrades to a WebSocket. */
   isWebSocket(c: Context): boolean;
-  /** The content type of a good answer of its route, if that is described. */
-  contentTypeOf(c: Context): string | undefined;
   /** A refusal in the words that its client understands. */
   refuse(c: Context, failure: Failure): Response;
 }
@@ -193,10 +191,6 @@ export class RouteTable implements RouteRules {
 
   isWebSocket(c: Context): boolean {
     return entriesAt(c)[0]?.route.webSocket === true;
-  }
-
-  contentTypeOf(c: Context): string | undefined {
-    return entriesAt(c)[0]?.route.about?.answers[200]?.type;
   }
 
   refuse(c: Context, failure: Failure): Response {

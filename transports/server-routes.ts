@@ -3,16 +3,19 @@ import type { Context, Handler } from "hono";
 import { z } from "zod";
 import { baseAddress } from "./http/address.ts";
 import type { Metrics } from "./observe/metrics.ts";
-import { CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
+import { COMMON, CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
 import { openapiDocument } from "./openapi/document.ts";
 import { docsPage } from "./openapi/page.ts";
 import { playgroundHandlers } from "./playground.ts";
 import type { Route, RouteDescription } from "./route.ts";
+import { asciiJson } from "./wire/json-text.ts";
 
 export interface ServerRoutesOptions {
   readonly health: () => Record<string, unknown>;
   /** Why no work is taken at this moment; undefined when it is. */
   readonly unready: () => string | undefined;
+  /** Names of the LoRAs that a request may use. */
+  readonly loras: () => Promise<readonly string[]>;
   readonly metrics?: Metrics;
   /** Whether credentials are asked for. */
   readonly secured: boolean;
@@ -28,8 +31,10 @@ const READY: NamedSchema = {
   schema: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
 };
 
+const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
+
 export function serverRoutes(options: ServerRoutesOptions): Route[] {
-  return [...pageRoutes(options), ...stateRoutes(options), ...documentRoutes(options)];
+  return [...pageRoutes(options), ...stateRoutes(options), loraRoute(options), ...documentRoutes(options)];
 }
 
 /** Browsers get the page, where it is built; curl gets words. */
@@ -101,6 +106,26 @@ function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[]
   ];
 }
 
+function loraRoute({ loras }: ServerRoutesOptions): Route {
+  return {
+    method: "GET",
+    path: "/loras",
+    scope: "run",
+    about: {
+      tag: "server",
+      summary: "The LoRAs that a request may name",
+      answers: { 200: { description: "their names, sorted", schema: LORAS }, ...COMMON },
+    },
+    handlers: [
+      async (c) => {
+        const found = (await loras()).map((name) => ({ name }));
+        // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
+        return c.body(asciiJson({ loras: found }), 200, { "Content-Type": "application/json" });
+      },
+    ],
+  };
+}
+
 function documentRoutes({ health, secured, descriptions, addressOf }: ServerRoutesOptions): Route[] {
   const document = () => {
     const version = String(health().version ?? "0.0.0");
@@ -145,7 +170,7 @@ function hello(address: URL, routes: readonly RouteDescription[]): string {
     .map(({ method, path, about }) => `${method.padEnd(7)}${path.padEnd(15)} ${about.summary}\n`);
   return `Daguerre is up. Watch a picture develop:
 
-  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 
 ${lines.join("")}
 All routes: ${origin}/docs

@@ -45,7 +45,7 @@ export const UNCOUNTED_BODY_BYTES = 64 * 1024;
 const SLICE_BYTES = 64 * 1024;
 
 export function inputSource(c: Context): InputSource {
-  return c.req.method === "GET" ? "query" : "body";
+  return c.req.method === "GET" || c.req.method === "HEAD" ? "query" : "body";
 }
 
 /**

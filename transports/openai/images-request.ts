@@ -9,8 +9,9 @@
 import { z } from "zod";
 import { Base64Text } from "../../src/engine/base64-text.ts";
 import { RequestError } from "../../src/engine/errors.ts";
-import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS, parseRemoteGeneration } from "../../src/engine/request.ts";
+import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engine/request.ts";
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
+import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
 import type { FormField } from "../http/form.ts";
 
 /** What mapping needs to know of the model that serves. Pixels and steps. */
@@ -211,7 +212,7 @@ export function sizeOf(size: string, served: ServedModel): { width: number; heig
   return { width: onGrid(width), height: onGrid(height) };
 }
 
-const KINDS = fieldsOf(imageEditSchema);
+const FIELDS = fieldsOf(imageEditSchema);
 
 /** The fields of an edit, and whether there were more pictures than the one that is used. */
 export interface EditFields {
@@ -230,7 +231,7 @@ export function fieldsOfForm(form: readonly FormField[]): EditFields {
   for (const [name, value] of form) {
     if (name === "mask") refuseMask();
     if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
-    else if (typeof value === "string" && name !== "__proto__") fields[name] = fromText(value, KINDS.get(name));
+    else if (typeof value === "string" && name !== "__proto__") fields[name] = fromText(value, FIELDS.get(name)?.kind);
   }
   return withPictures(fields, pictures);
 }

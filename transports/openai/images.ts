@@ -178,7 +178,7 @@ async function stream(exchange: Exchange): Promise<Response> {
   const { c, request, envelope, job, options } = exchange;
   const reader = watchFor(c, job, { ...(request.partialImages === 0 && NO_PREVIEWS), ...GRACE });
   // Nothing was sent yet, so a failure still has its status.
-  const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued");
+  const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued" && type !== "preparing");
   if (early !== undefined) {
     reader.close();
     throw early.error;

@@ -100,18 +100,16 @@ const BY_HAND: Readonly<Record<string, Json>> = {
       { type: "string", pattern: "^\\d{1,20}$", description: `decimal, up to ${LIMITS.seed}` },
     ],
   },
-  image: {
-    type: "string",
-    description: "the picture to start from, as a data URI (data:image/png;base64,…), or its base64 alone",
-  },
-  image_url: { type: "string", description: "fal's name for image; addresses are not fetched" },
+  image: { type: "string" },
+  image_url: { type: "string" },
 };
 
 function bodyOf({ schema, byHand }: NamedSchema): Json {
   const made = jsonSchema(schema, "input");
   const properties = made.properties as Json | undefined;
   for (const [name, instead] of Object.entries({ ...BY_HAND, ...byHand })) {
-    if (properties !== undefined && name in properties) properties[name] = instead;
+    const property = properties?.[name] as Json | undefined;
+    if (property !== undefined) properties![name] = { description: property.description, ...instead };
   }
   return made;
 }

@@ -269,10 +269,15 @@ export class Session<Input, Event> {
     } else if (!this.#target(id)?.job.cancel()) this.#control("not-found", named(fields));
   }
 
+  /** A request that waits is begun with the change; one that runs goes on with it. */
   #update(fields: Fields): void {
+    const id = idOf(fields.request_id);
     try {
       const change = this.#options.parseUpdate === undefined ? fields : this.#options.parseUpdate(fields);
-      if (!this.#target(idOf(fields.request_id))?.job.update(change)) this.#control("not-found", named(fields));
+      const waiting = this.#waiting.change(id, change);
+      if (waiting === "changed") return;
+      if (waiting === "no-room") throw asError({ status: 503, detail: "too much waits already", retryAfter: 1 });
+      if (!this.#target(id)?.job.update(change)) this.#control("not-found", named(fields));
     } catch (error) {
       this.#complain(failureOf(error), named(fields).request_id);
     }

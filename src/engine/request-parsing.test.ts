@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { RequestError } from "./errors.ts";
-import { LIMITS, parseGeneration, parseRemoteGeneration } from "./request.ts";
+import { LIMITS } from "./request.ts";
+import { parseGeneration, parseRemoteGeneration } from "./request-parsing.ts";
 
 /** The issues that parsing `input` raises, as `path: type`. */
 function faults(input: unknown, parse = parseGeneration): string[] {
@@ -149,7 +150,23 @@ describe("parseRemoteGeneration", () => {
     ]);
   });
 
-  it.each(["../secret", "/etc/passwd", "C:\\ink", ".hidden", "a/b"])("refuses %s as a name", (path) => {
-    expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
-  });
+  it.each([
+    "add_detail (v1)",
+    "墨心",
+    "style+lora",
+    "[Hyper] 8step",
+    "_private",
+    "de\u0301tail",
+    "sub/inner",
+    "a.SAFETENSORS",
+  ])("takes %s as a name", (name) =>
+    expect(parseRemoteGeneration({ prompt: "x", loras: [{ name }] }).loras).toEqual([{ name, scale: 1 }]),
+  );
+
+  it.each(["../secret", "a/../../b", "/etc/passwd", "C:\\ink", ".hidden", "a/.b", "..", "a\0b"])(
+    "refuses %j as a name",
+    (path) => {
+      expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
+    },
+  );
 });
