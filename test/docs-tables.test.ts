@@ -26,9 +26,16 @@ describe("tables of the documents", () => {
 
   it("an event has a row, with its fields but for the ids that all have", () => {
     const waiting = z
-      .object({ type: z.literal("waiting"), seconds: z.number().optional().describe("so far"), input_id: z.string() })
+      .object({
+        type: z.literal("waiting"),
+        seconds: z.number().optional().describe("so far"),
+        why: z.enum(["a", "b"]),
+        input_id: z.string(),
+      })
       .describe("nothing is done");
-    expect(eventTable([waiting]).split("\n")[2]).toBe("| `waiting` | nothing is done | `seconds` (optional; so far) |");
+    expect(eventTable([waiting]).split("\n")[2]).toBe(
+      "| `waiting` | nothing is done | `seconds` (optional; so far), `why` (`a`, `b`) |",
+    );
   });
 });
 

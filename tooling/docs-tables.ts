@@ -3,7 +3,7 @@
  * `npm run docs:tables` writes them.
  */
 import { readFile } from "node:fs/promises";
-import type { z } from "zod";
+import { z } from "zod";
 import { SETTINGS } from "../cli/settings.ts";
 import { generationFields } from "../src/engine/request.ts";
 import { type Field, fieldsOf } from "../src/engine/request-fields.ts";
@@ -65,7 +65,8 @@ export function eventTable(events: readonly z.ZodObject[] = wireEventSchema.opti
 }
 
 function eventField(name: string, field: z.ZodType): string {
-  const remarks = [field.isOptional() && "optional", field.description].filter(Boolean);
+  const values = field instanceof z.ZodEnum && field.options.map((value) => `\`${value}\``).join(", ");
+  const remarks = [field.isOptional() && "optional", field.description, values].filter(Boolean);
   return `\`${name}\`${remarks.length === 0 ? "" : ` (${remarks.join("; ")})`}`;
 }
 
