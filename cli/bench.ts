@@ -98,13 +98,7 @@ async function measure(model: LoadedModel, options: BenchOptions, load: number):
   const { guidanceScale } = defaults;
   const modelBytes = gpu.memory.bytes;
   const warming = performance.now();
-  await warmUp(
-    model,
-    { width, height, guidanceScale },
-    {
-      onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
-    },
-  );
+  await warmUp(model, { width, height, guidanceScale }, { onProgress: options.onProgress });
   const compile = performance.now() - warming;
 
   let seed = 0;

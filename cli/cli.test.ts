@@ -6,7 +6,7 @@ import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { LoadProgress, Runtime } from "../src/engine/contract.ts";
-import { parseGeneration } from "../src/engine/request.ts";
+import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
@@ -48,7 +48,9 @@ function gradientRuntime(record?: RunRecord) {
     },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
+    loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
+    promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,
     close: async () => {},
@@ -132,8 +134,8 @@ describe("generate", () => {
     const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
     await writeFile(start, bytes);
     const output = { file: path.join(dir, "out.webp"), format: "webp" } as const;
-    const image = { file: start, strength: 0.4 };
-    await generate(runtime, { input: { prompt: "x" }, output, image }, screen(false).stream);
+    const input = { prompt: "x", strength: 0.4 };
+    await generate(runtime, { input, output, image: start }, screen(false).stream);
     expect(inputs[0]).toMatchObject({ strength: 0.4, image: new Uint8Array(bytes) });
   });
 
@@ -320,6 +322,12 @@ describe("what is shown while a model is made ready", () => {
       loading.show({ what: "kernels", done: 2, total: 4 });
       loading.show({ what: "kernels", done: 3, total: 4 });
       expect(String(stream.read())).toBe("getting ready: kernels 50%  5.0 s\n");
+      vi.advanceTimersByTime(1000);
+      loading.show({ what: "kernels", done: 4, total: 4 });
+      vi.advanceTimersByTime(100);
+      loading.end();
+      loading.end();
+      expect(String(stream.read())).toBe("getting ready: kernels 100%  6.0 s\ngetting ready: done  6.1 s\n");
     } finally {
       vi.useRealTimers();
     }

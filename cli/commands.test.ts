@@ -4,14 +4,19 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+
 import { promisify, stripVTControlCharacters } from "node:util";
+import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
 import { lavapipeDriver, swiftShaderDriver } from "../src/gpu/drivers/software-driver.ts";
 import { until } from "../test/gradient-run.ts";
 import type { BenchReport } from "./bench.ts";
 import { checkAddress, checkGenerate, makeFolder } from "./checks.ts";
 import type { DoctorReport } from "./doctor.ts";
+import { withGenerationFlags } from "./generation-flags.ts";
 import type { ProfileReport } from "./profile.ts";
+import { SETTINGS } from "./settings.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -61,6 +66,14 @@ describe("the command", () => {
     expect(stdout).toMatch(/^Usage: daguerre/);
     expect(stdout).toContain("generate");
     expect([stderr, code]).toEqual(["", 0]);
+  });
+
+  it("shows a flag for each field of a request and each setting of the server", async () => {
+    const shown = (help: string) => new Set(help.match(/(?<=^ +(?:-\w, )?)--[\w-]+/gm));
+    const generate = shown((await run("generate", "--help")).stdout);
+    for (const { long } of withGenerationFlags(new Command()).options) expect(generate).toContain(long);
+    const serve = shown((await run("serve", "--help")).stdout);
+    expect([...serve].sort()).toEqual([...SETTINGS.flatMap(({ flag }) => flag ?? []), "--config", "--help"].sort());
   });
 
   it("says its version by -v", async () => {

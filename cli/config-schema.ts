@@ -7,6 +7,7 @@ import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_LIMITS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
 import { allowedHost } from "../transports/fal/webhook.ts";
+import { webhookSecret } from "../transports/fal/webhook-signature.ts";
 import { SCOPES } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../transports/http/input.ts";
@@ -48,12 +49,20 @@ const seconds = z.number().min(0.1).max(86_400);
 
 const NOT_A_HOST = "must be a host such as hooks.example, *.hooks.example, hooks.example:8443 or [2001:db8::1]:8443";
 
+const webhookSecrets = z.array(
+  z
+    .string()
+    .refine((text) => webhookSecret(text) !== undefined, "must be whsec_ and the base64 of 24 to 64 random bytes"),
+);
+
 const apiKey = z.strictObject({
   name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
   /** The key, or `sha256:` and its SHA-256 in hexadecimal. */
   key: z.string().min(1),
   scopes: z.array(z.enum(SCOPES)).optional(),
   models: z.array(z.string()).optional(),
+  /** What signs the webhooks of its jobs, in place of `webhooks.secrets`. */
+  webhook_secrets: webhookSecrets.optional(),
 });
 
 export const configSchema = z.strictObject({
@@ -62,6 +71,10 @@ export const configSchema = z.strictObject({
   model: setting(text.optional(), "a model in diffusers layout; default: the built-in landscapes", {
     isPath: true,
   }),
+  variant: setting(
+    text.optional(),
+    "which of a model's saved weights to take, such as fp16, bf16 or non_ema; default: the plain ones, else fp16, else the only ones",
+  ),
   adapter: setting(text.default("auto"), "auto, hardware, software, or part of an adapter's name"),
   precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
   max_gpu_memory: setting(
@@ -132,7 +145,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       keys: setting(
         z.array(apiKey).default([]),
-        "API keys: name, key (or sha256: and its hash), scopes and models if not all; in the environment name=key,name=key",
+        "API keys: name, key (or sha256: and its hash), scopes and models if not all, webhook_secrets of its own; in the environment name=key,name=key",
         { secret: true },
       ),
       token_secret: setting(
@@ -221,6 +234,11 @@ export const configSchema = z.strictObject({
       allow_private: setting(
         z.boolean().default(false),
         "whether those hosts may have private, loopback or link-local addresses, and plain http",
+      ),
+      secrets: setting(
+        webhookSecrets.default([]),
+        "secrets that sign webhooks (docs/webhooks.md): whsec_ and the base64 of 24 to 64 random bytes; two while one replaces the other; without any webhooks are not signed",
+        { secret: true },
       ),
     })
     .prefault({}),

@@ -3,7 +3,18 @@ import pino from "pino";
 import type { Config } from "./config-schema.ts";
 
 /** What must never be in a log, should an object that holds it ever be logged. */
-const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
+const REDACTED = [
+  "authorization",
+  "key",
+  "token",
+  "token_secret",
+  "tokenSecret",
+  "fal_jwt_token",
+  "headers",
+  "cookie",
+  "secrets",
+  "webhook_secrets",
+];
 
 /** The message of a line about a request. */
 export const REQUEST = "request";

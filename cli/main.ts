@@ -11,6 +11,7 @@ import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
+import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
 import { onInterrupt } from "./interrupts.ts";
 import type { ModelOptions } from "./model.ts";
 import { flagName, SETTINGS } from "./settings.ts";
@@ -32,6 +33,7 @@ interface RuntimeFlags {
   maxGpuMemory?: number;
   tune?: Tune;
   loraDir?: string;
+  variant?: string;
 }
 
 /** The flags that say what computes, on every command that computes. */
@@ -39,6 +41,7 @@ function withRuntimeFlags(command: Command): Command {
   return command
     .optionsGroup("GPU and model:")
     .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .option("--variant <name>", "which of a model's saved weights to take, as fp16, bf16 or non_ema")
     .addOption(
       new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
         .argParser(flags.adapter)
@@ -70,12 +73,12 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, tune, loraFolder: loraDir, onProgress };
-  return createRuntime(options);
+  const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
+  return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
 }
 
 /** The last line of a command's help. */
@@ -105,6 +108,7 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
     const runtime = await openRuntime(
       {
         model: config.model,
+        variant: config.variant,
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,
@@ -147,72 +151,53 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
     });
   });
 
+/** The flags that are no fields of a request; for those see `generation-flags.ts`. */
 interface GenerateFlags extends RuntimeFlags {
   output: GenerateJob["output"];
-  negative?: string;
-  steps?: number;
-  guidance?: number;
-  seed?: string;
   size?: { width: number; height: number };
-  images?: number;
-  scheduler?: string;
   image?: string;
-  strength?: number;
   previewDir?: string;
-  previewEvery?: number;
   lora?: { path: string; scale: number }[];
-  fewStep?: boolean;
 }
 
-withExample(
-  withRuntimeFlags(program.command("generate")),
-  'daguerre generate "northern lights over a lake" -o lights.png --steps 20 --seed 7',
+withGenerationFlags(
+  withExample(
+    withRuntimeFlags(program.command("generate")),
+    'daguerre generate "northern lights over a lake" -o lights.png --steps 20 --seed 7',
+  )
+    .description("make a picture from words")
+    .argument("<prompt>")
+    .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
+    .addOption(
+      new Option("--tune <when>", "time the kernels first, where this GPU was never timed")
+        .choices(TUNE)
+        .default("off"),
+    )
+    .optionsGroup("Picture:")
+    .addOption(
+      new Option("-o, --output <file>", "a .png, .jpg or .webp")
+        .argParser(flags.pictureFile)
+        .default({ file: "out.png", format: "png" }, "out.png"),
+    )
+    .option("--size <WxH>", "pixels", flags.size),
 )
-  .description("make a picture from words")
-  .argument("<prompt>")
-  .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
-  .addOption(
-    new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
-  )
-  .optionsGroup("Picture:")
-  .addOption(
-    new Option("-o, --output <file>", "a .png, .jpg or .webp")
-      .argParser(flags.pictureFile)
-      .default({ file: "out.png", format: "png" }, "out.png"),
-  )
-  .option("--negative <prompt>", "what the picture should not show")
-  .option("--steps <number>", "denoising steps", flags.number)
-  .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
-  .option("--seed <number>", "the same seed gives the same picture; -1: any")
-  .option("--size <WxH>", "pixels", flags.size)
-  .option("--images <number>", "number of pictures", flags.number)
-  .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
   .optionsGroup("More files:")
   .option("--image <file>", "a picture to start from")
-  .option("--strength <number>", "how much of the image to draw anew, 0 to 1", flags.number)
   .option("--preview-dir <dir>", "save the previews in this folder")
-  .option("--preview-every <steps>", "steps between two previews", flags.number)
-  .option("--few-step", "use the model's few-step variant, if it has one: faster, a little less varied")
   .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
-    const { parseGeneration } = await import("../src/engine/request.ts");
+    const { parseGeneration } = await import("../src/engine/request-parsing.ts");
     const input = {
       prompt,
-      negative_prompt: options.negative,
-      num_inference_steps: options.steps,
-      guidance_scale: options.guidance,
-      seed: options.seed,
       ...options.size,
-      num_images: options.images,
-      scheduler: options.scheduler,
       loras: options.lora,
-      few_step: options.fewStep,
-      preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
+      ...fieldsInFlags({ ...options }),
+      ...(options.previewDir === undefined && { preview_every: 0 }),
     };
     const { checkGenerate, inFlags } = await import("./checks.ts");
-    await checkGenerate(prompt, options);
+    await checkGenerate(prompt, { ...options, strength: input.strength });
     try {
-      parseGeneration({ ...input, strength: options.strength });
+      parseGeneration(input);
     } catch (error) {
       throw inFlags(error);
     }
@@ -234,18 +219,14 @@ withExample(
     try {
       // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
       if (options.lora === undefined) {
-        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+        const { guidance_scale, num_images } = input;
+        await runtime.warmUp({ ...options.size, guidance_scale, num_images });
       }
       compiling = false;
       loading.end();
       await generate(
         runtime,
-        {
-          input,
-          output: options.output,
-          image: options.image === undefined ? undefined : { file: options.image, strength: options.strength },
-          previewDir: options.previewDir,
-        },
+        { input, output: options.output, image: options.image, previewDir: options.previewDir },
         process.stderr,
         interrupt.signal,
       );

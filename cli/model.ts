@@ -3,6 +3,7 @@
 import type { LoadedModel } from "../src/diffusion/model.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
+import { locateModel } from "../src/engine/model-location.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";
@@ -12,6 +13,7 @@ import type { Precision } from "../src/memory/component.ts";
 export interface ModelOptions {
   /** A diffusers folder; without it the built-in model. */
   readonly model?: string;
+  readonly variant?: string;
   readonly adapter?: AdapterChoice;
   readonly precision: "auto" | Precision;
   /** Pixels; without it the model's own size. */
@@ -55,11 +57,13 @@ export async function withModel<Result>(
   options: ModelOptions & { readonly tuning?: boolean },
   use: (open: OpenModel) => Promise<Result>,
 ): Promise<Result> {
+  const files = await locateModel(options.model ?? builtInModel());
   const gpu = await openGpu({ adapter: options.adapter });
   try {
     const choose = options.tuning === false ? undefined : await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
-    const model = await loadModel(gpu, options.model ?? builtInModel(), {
+    const model = await loadModel(gpu, files, {
+      variant: options.variant,
       precision,
       choose,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),

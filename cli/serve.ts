@@ -62,6 +62,7 @@ export async function serve(
   }).catch((error) => {
     throw listenError(error, config.port, config.host);
   });
+  for (const note of (await runtime.loras()).notes) log.warn({ lora_dir: config.lora_dir }, note);
   // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
   try {
     await runtime.warmUp();
@@ -120,7 +121,14 @@ function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions 
       streamSeconds: limits.stream_resume_seconds,
       sessionMs: limits.session_resume_seconds * 1000,
     },
-    webhooks: { hosts: webhooks.hosts, allowPrivate: webhooks.allow_private },
+    webhooks: {
+      hosts: webhooks.hosts,
+      allowPrivate: webhooks.allow_private,
+      secrets: webhooks.secrets,
+      keySecrets: new Map(
+        config.auth.keys.flatMap(({ name, webhook_secrets: own }) => (own === undefined ? [] : [[name, own]])),
+      ),
+    },
   };
 }
 
@@ -160,6 +168,6 @@ function greeting({ adapter, model }: Runtime, url: string): string {
   serving  ${url}
 
 Watch a picture develop:
-  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 `;
 }

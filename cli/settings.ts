@@ -4,7 +4,6 @@
  */
 
 import { z } from "zod";
-import { SCOPES } from "../transports/gate/auth.ts";
 import { configSchema, type SettingFacts } from "./config-schema.ts";
 
 /** One leaf of the schema, under all its names. */
@@ -82,34 +81,4 @@ function unwrapped(schema: z.ZodType): z.ZodType {
 /** `limits-steps` for commander's `limitsSteps`. */
 export function flagName(camelCase: string): string {
   return camelCase.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-/** The parts of `docs/configuration.md` that follow from the schema, by the name of their marker. */
-const GENERATED: Readonly<Record<string, () => string>> = {
-  settings: () => `\n${settingsTable()}\n`,
-  scopes: () => SCOPES.map((scope) => `\`${scope}\``).join(", "),
-};
-
-/** The document with its generated parts anew: each stands between `<!-- name -->` and `<!-- /name -->`. */
-export function withGeneratedParts(document: string): string {
-  return Object.entries(GENERATED).reduce((text, [name, generate]) => {
-    const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-    const from = text.indexOf(begin);
-    const to = text.indexOf(end);
-    if (from < 0 || to < from) throw new Error(`the document has no part between ${begin} and ${end}`);
-    return text.slice(0, from + begin.length) + generate() + text.slice(to);
-  }, document);
-}
-
-function settingsTable(): string {
-  const rows = SETTINGS.map(({ key, flag, variables, description, default: usual }) => {
-    const names = [flag, ...variables].flatMap((name) => (name === undefined ? [] : `\`${name}\``)).join("<br>");
-    return `| \`${key}\` | ${names} | ${description.replaceAll("|", "\\|").replaceAll("*", "\\*")} | ${shown(usual)} |`;
-  });
-  return ["| setting | flag, environment | meaning | default |", "| --- | --- | --- | --- |", ...rows].join("\n");
-}
-
-function shown(value: unknown): string {
-  if (value === undefined || (Array.isArray(value) && value.length === 0)) return "";
-  return `\`${String(value)}\``;
 }

@@ -6,20 +6,27 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
+import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
+import { WeightsError } from "../weights/errors.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
+import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import { toRequestFault } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
@@ -28,7 +35,8 @@ import { Stopwatch } from "./stopwatch.ts";
 
 /**
  * Runs one request. One run at a time on a model: plans are the model's.
- * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ * @throws PipelineError naming a field, GPU errors, and the signal's reason when it is aborted
+ * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
 export async function* generate(
   model: LoadedModel,
@@ -36,13 +44,20 @@ export async function* generate(
   options: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
   options.signal?.throwIfAborted();
-  const run = await Run.begin(model, request, options);
+  const preparing = new Preparing(options.signal);
+  const begun: { run?: Run } = {};
+  const beginning = async () => {
+    begun.run = await Run.begin(model, request, options, preparing);
+    return begun.run;
+  };
   try {
+    const run = yield* preparing.during(beginning());
     yield* run.events();
   } catch (error) {
-    throw isOutOfRoom(error) ? await tooLarge(model, run.weights, request, error) : error;
+    if (begun.run && isOutOfRoom(error)) throw await tooLarge(model, begun.run.weights, request, error);
+    throw begun.run && error instanceof NotFiniteError ? begun.run.faultOf(error) : error;
   } finally {
-    run.end();
+    begun.run?.end(); // it may have begun while nobody took its events any more
   }
 }
 
@@ -50,6 +65,7 @@ class Run {
   readonly #model: LoadedModel;
   readonly #family: FamilyModel;
   readonly #options: PipelineOptions;
+  readonly #preparing: Preparing;
   readonly #lease: WeightSetLease;
   readonly #leases: Leases;
   readonly #pictures: Pictures;
@@ -73,6 +89,7 @@ class Run {
     begun: {
       readonly shape: StepShape;
       readonly schedule: Schedule;
+      readonly preparing: Preparing;
       readonly previews: (pictures: Pictures) => Previews;
       readonly lease: WeightSetLease;
       readonly warnings: string[];
@@ -88,43 +105,64 @@ class Run {
     this.#lease = begun.lease;
     this.#warnings = begun.warnings;
     this.#clock = begun.clock;
-    this.#leases = new Leases(model.memory, begun.lease.set);
+    this.#preparing = begun.preparing;
+    this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
     this.#pictures = new Pictures(model.family.picture, this.#leases);
     this.#previews = begun.previews(this.#pictures);
     this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
   }
 
   /** Checks the request, and brings its weights. */
-  static async begin(model: LoadedModel, request: PipelineRequest, options: PipelineOptions): Promise<Run> {
+  static async begin(
+    model: LoadedModel,
+    request: PipelineRequest,
+    options: PipelineOptions,
+    preparing: Preparing,
+  ): Promise<Run> {
     const clock = new Stopwatch();
     const { family } = model;
     const shape = stepShape(family, request);
-    const schedule = family.schedule(request);
+    const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
-    const warnings = await family.promptWarnings(request.prompt);
-    const lease = await leaseWeights(model, request, warnings);
+    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
+    const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
-    return new Run(model, request, options, { shape, schedule, previews, lease, warnings, clock });
+    return new Run(model, request, options, { shape, schedule, preparing, previews, lease, warnings, clock });
   }
 
   get weights(): WeightSet {
     return this.#lease.set;
   }
 
+  /** NaN and infinity are the fault of the request's LoRAs if they have changed the component, else of the model. */
+  faultOf(error: NotFiniteError): Error {
+    const { set } = this.#lease;
+    const isBase = set.ownerOf([error.component]) === this.#model.memory.weightSets.base;
+    if (!isBase && this.#request.loras?.length) {
+      const reason = `with them the ${error.network} (${error.component}) computes NaN or infinity; lower their scale`;
+      return new PipelineError("loras", reason, { cause: error });
+    }
+    const isHalf = this.#model.memory.activations === "f16" || set.weights(error.component).storage === "f16";
+    return error.toFault({ halves: isHalf });
+  }
+
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const conditioning = await this.#encode(this.#request);
+    const preparing = this.#preparing;
+    const conditioning = yield* preparing.during(this.#encode(this.#request));
     this.#lap("prompt");
-    await this.#start();
+    yield* preparing.during(this.#start());
     this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
-    await this.#prepare(this.#shape, conditioning);
-    await this.#previews.findRoom(this.#warnings);
+    yield* preparing.during(this.#prepare(this.#shape, conditioning));
+    yield* preparing.during(this.#previews.findRoom(this.#warnings));
     this.#lap("start");
     yield* this.#steps();
     this.#checkSignal();
     this.#leases.giveBack();
     const pictures = [];
-    for (const slot of this.#slots) pictures.push(await this.#pictures.decode(slot.range, this.#shape));
+    for (const slot of this.#slots) {
+      pictures.push(yield* preparing.during(this.#pictures.decode(slot.range, this.#shape)));
+    }
     this.#lap("decode");
     const timings = this.#clock.times();
     yield { type: "result", pictures, latents: () => this.#latents(), timings, warnings: this.#warnings };
@@ -143,11 +181,12 @@ class Run {
     const steps = rows.length;
     for (const [index, row] of rows.entries()) {
       this.#checkSignal();
-      await this.#takeUpdate();
+      yield* this.#takeUpdate();
       const plan = this.#plan!;
       await this.#write(plan, index, row);
       const replay = this.#replay(plan, row);
-      const preview = await this.#previews.taken();
+      const broken = this.#readBroken(plan);
+      const preview = await this.#previews.taken(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
@@ -155,6 +194,7 @@ class Run {
         this.#checkSignal();
       }
       await replay;
+      if ((await broken).some((flag) => flag !== 0)) throw this.#notFinite(index + 1, steps);
       this.#lap("denoise");
       yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
       if (this.#previews.isDue(index + 1, steps)) {
@@ -191,6 +231,18 @@ class Run {
     return replay;
   }
 
+  /** Whether the step just submitted leaves NaN or infinity, by slot; asked with it, so that there is one waiting for both. */
+  #readBroken(plan: Plan): Promise<Float32Array | Uint32Array> {
+    const broken = plan.read("broken");
+    broken.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
+    return broken;
+  }
+
+  #notFinite(step: number, steps: number): NotFiniteError {
+    const [component] = this.#family.step.needs(this.#shape);
+    return new NotFiniteError("denoiser", component!, ` in step ${step} of ${steps}`);
+  }
+
   /** Takes a slot for each picture and writes the latents to start from. */
   async #start(): Promise<void> {
     this.#checkSignal();
@@ -209,14 +261,19 @@ class Run {
   }
 
   /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
-  async #takeUpdate(): Promise<void> {
+  async *#takeUpdate(): AsyncGenerator<PipelineEvent, void, undefined> {
     const update = this.#options.takeUpdate?.();
     if (update === undefined) return;
     const changed: PipelineRequest = { ...this.#request, ...update };
     try {
       const shape = stepShape(this.#family, changed);
-      await this.#prepare(shape, await this.#encode(changed));
+      const conditioning = yield* this.#preparing.during(this.#encode(changed));
+      yield* this.#preparing.during(this.#prepare(shape, conditioning));
       this.#request = changed;
+      if (update.prompt !== undefined || update.negativePrompt !== undefined) {
+        const warnings = await wordWarnings(this.#family, changed, shape);
+        this.#warnings.push(...warnings.filter((warning) => !this.#warnings.includes(warning)));
+      }
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
       this.#warnings.push(
@@ -271,14 +328,36 @@ class Run {
   }
 }
 
+/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
+async function wordWarnings(
+  family: FamilyModel,
+  { prompt, negativePrompt = "" }: PipelineRequest,
+  { branches }: StepShape,
+): Promise<string[]> {
+  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  if (negativePrompt === "" || branches === 1) return ofPrompt;
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
+}
+
+/** @throws PipelineError naming the field that leaves a request without a schedule */
+function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
+
 /**
  * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
- * @throws PipelineError if what was asked for does not
+ * @throws PipelineError if what was asked for does not, or is no LoRA of this model
+ * @throws FaultError if the variant for large pictures is broken
  */
 export async function leaseWeights(
   { family, memory }: LoadedModel,
   { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
   warnings: string[],
+  watch: PreparationWatch,
 ): Promise<WeightSetLease> {
   const files: LoraRequest[] = [...loras];
   if (fewStep) {
@@ -292,9 +371,25 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files);
+    const lease = await memory.weightSets.lease(files, watch);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
+    if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
   }
+}
+
+/** A file that cannot be merged: the model's own are named by their place in its folder, others by their base name. */
+function variantFault(error: WeightsError, { fewStep, large }: FamilyModel, loras: readonly LoraRequest[]): Error {
+  if (error.file === large?.path) {
+    const message = `The model's variant for large pictures cannot be used: ${error.message}`;
+    return new FaultError({ code: error.code, status: 500, message }, { cause: error });
+  }
+  if (error.file === fewStep?.path) {
+    return new PipelineError("few_step", `the model's few-step variant cannot be used: ${error.message}`);
+  }
+  const index = loras.findIndex(({ path }) => path.endsWith(`/${error.file}`));
+  return new PipelineError(index < 0 ? "loras" : `loras.${index}`, error.message, { cause: error });
 }

@@ -127,8 +127,10 @@ class Mount implements Mounted {
       const base = this.#base;
       const [path, query] = request.originalUrl!.split("?");
       if (base !== "" && path === base) {
-        // What the page refers to lies beside it, so its own address must end with the slash.
-        response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
+        // What the page refers to lies beside it, so its own address must end with the slash. The way there is from here:
+        // a proxy may have taken a part of the path away.
+        const folder = base.slice(base.lastIndexOf("/") + 1);
+        response.writeHead(308, { Location: `./${folder}/${query === undefined ? "" : `?${query}`}` }).end();
         return true;
       }
       restoreBody(request);
