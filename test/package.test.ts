@@ -132,7 +132,7 @@ describe("the installed package", () => {
   });
 
   it("has types that hold under strict checks, with and without those of a page", {
-    timeout: 3 * MINUTES,
+    timeout: 5 * MINUTES,
   }, async () => {
     const readme = await readFile(join(root, "README.md"), "utf8");
     const sample = [...readme.matchAll(/```ts\n(.*?)```/gs)]
