@@ -2,7 +2,7 @@
  * Daguerre as a library: `createRuntime` opens a GPU, loads a model, and gives runs as async generators.
  *
  *     const runtime = await createRuntime();
- *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
+ *     for await (const event of runtime.textToImage({ prompt: "northern lights over a lake" })) { … }
  */
 
 export { appOfRuntime, type RuntimeAppOptions } from "./runtime-app.ts";
@@ -17,7 +17,7 @@ export type {
 export { RequestError } from "./src/engine/errors.ts";
 export type * from "./src/engine/events.ts";
 export type { GenerationInput, ImageToImageInput, TextToImageInput } from "./src/engine/request.ts";
-export { parseRemoteGeneration, parseUpdate } from "./src/engine/request.ts";
+export { parseRemoteGeneration, parseUpdate } from "./src/engine/request-parsing.ts";
 export { createRuntime } from "./src/engine/runtime.ts";
 export { type Fault, FaultError, faultOf } from "./src/faults/fault.ts";
 export type { AdapterFacts } from "./src/gpu/adapter-facts.ts";

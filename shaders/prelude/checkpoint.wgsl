@@ -9,3 +9,6 @@ fn element(index: u32, format: u32) -> f32 {
   if (format == BF16) { return bitcast<f32>(half << 16u); }
   return unpack2x16float(half).x;
 }
+
+// By its bits, since a compiler may take it that no float is NaN or infinite.
+fn is_finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }

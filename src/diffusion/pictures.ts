@@ -2,7 +2,7 @@
 
 import type { Plan, Range } from "../graph/plan.ts";
 import type { Leases, PlanSpec } from "../memory/model-memory.ts";
-import { decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
+import { type BandOptions, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
 import {
   decodeOnDevice,
   decoderSpec,
@@ -16,6 +16,7 @@ import {
   type Pixels,
 } from "./latents.ts";
 import type { PictureModel } from "./model.ts";
+import { checkFinite, checkPicture } from "./not-finite.ts";
 import type { Decoder } from "./request.ts";
 
 /** A picture on its way: everything is submitted, and the latents may change. */
@@ -37,13 +38,17 @@ export class Pictures {
     return this.#leases.plan(this.#spec(decoder, size));
   }
 
-  /** Begins a picture of the first latents of `latents` by the decoder asked for. */
+  /** Begins a picture of the first latents of `latents` by the decoder asked for. It rejects with NotFiniteError if it is none. */
   async begin(decoder: Decoder, latents: Range, size: LatentSize): Promise<Decoding> {
     const { memory } = this.#leases;
     const first = { buffer: latents.buffer, offset: latents.offset, size: latentBytes(size) };
     const plan = await this.ready(decoder, size);
-    const scale = decoder === "linear" ? 1 : coderOf(this.#model, decoder).autoencoder.downscale;
-    const picture = decodeOnDevice(memory.gpu, plan, first, { width: size.width * scale, height: size.height * scale });
+    const coder = decoder === "linear" ? undefined : coderOf(this.#model, decoder);
+    const scale = coder?.autoencoder.downscale ?? 1;
+    const pixels = { width: size.width * scale, height: size.height * scale };
+    const picture = decodeOnDevice(memory.gpu, plan, first, pixels).then((decoded) =>
+      coder ? checkPicture(decoded, "decoder", coder.component) : decoded,
+    );
     picture.catch(() => {}); // thrown to whoever waits for it
     return { picture };
   }
@@ -51,13 +56,14 @@ export class Pictures {
   /**
    * One picture's latents decoded in full.
    * @throws MemoryLimitError, TensorTooLargeError if not even the smallest bands fit
+   * @throws NotFiniteError if it is no picture
    */
   async decode(latents: Range, size: LatentSize): Promise<Pixels> {
     const { component, autoencoder } = this.#model.full;
-    const inBands = () =>
-      this.#inBands(this.#model.full, "decoder", (options) =>
-        decodeInBands(this.#gpu, autoencoder, latents, size, options),
-      );
+    const inBands = async () => {
+      const decode = (options: BandOptions) => decodeInBands(this.#gpu, autoencoder, latents, size, options);
+      return checkPicture(await this.#inBands(this.#model.full, "decoder", decode), "decoder", component);
+    };
     if (this.#isTooSliced(decoderSpec({ component, autoencoder }, size))) return inBands();
     let decoding: Decoding;
     try {
@@ -71,6 +77,14 @@ export class Pictures {
 
   /** Encodes a picture. Throws as `decode` does. */
   async encode(image: Pixels): Promise<Encoded> {
+    const encoded = await this.#encode(image);
+    const { component } = this.#model.full;
+    await checkFinite(encoded.mean, "encoder", component);
+    if (encoded.logVariance) await checkFinite(encoded.logVariance, "encoder", component);
+    return encoded;
+  }
+
+  async #encode(image: Pixels): Promise<Encoded> {
     const { autoencoder } = this.#model.full;
     const spec = encoderSpec(this.#model.full, image);
     const inBands = () =>
@@ -94,7 +108,7 @@ export class Pictures {
   #inBands<T>(
     { component, autoencoder }: PictureCoder,
     part: string,
-    work: (options: Parameters<typeof decodeInBands>[4]) => Promise<T>,
+    work: (options: BandOptions) => Promise<T>,
   ): Promise<T> {
     const { memory, set } = this.#leases;
     const storage = autoencoder.forceUpcast ? "f32" : memory.activations;

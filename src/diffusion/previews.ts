@@ -4,6 +4,7 @@ import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Range } from "../graph/plan.ts";
 import type { LatentSize, Pixels } from "./latents.ts";
 import type { PictureModel } from "./model.ts";
+import { NotFiniteError } from "./not-finite.ts";
 import { type Decoding, hasTiny, type Pictures } from "./pictures.ts";
 import { type Decoder, PipelineError, type PipelineRequest } from "./request.ts";
 import { limitOf } from "./room.ts";
@@ -74,10 +75,17 @@ export class Previews {
     this.#decoding = await this.#pictures.begin(this.#decoder!, latents, this.#size);
   }
 
-  /** The one that was begun, once it is there. */
-  async taken(): Promise<{ readonly decoder: Decoder; readonly picture: Pixels } | undefined> {
+  /** The one that was begun, once it is there. If it is no picture there are no more, and a warning. */
+  async taken(warnings: string[]): Promise<{ readonly decoder: Decoder; readonly picture: Pixels } | undefined> {
     const decoding = this.#decoding;
     this.#decoding = undefined;
-    return decoding && { decoder: this.#decoder!, picture: await decoding.picture };
+    try {
+      return decoding && { decoder: this.#decoder!, picture: await decoding.picture };
+    } catch (error) {
+      if (!(error instanceof NotFiniteError)) throw error;
+      warnings.push(`There are no previews: ${error.message}.`);
+      this.#decoder = undefined;
+      return undefined;
+    }
   }
 }

@@ -6,22 +6,27 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
+import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
+import { WeightsError } from "../weights/errors.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
 import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import { toRequestFault } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
@@ -30,7 +35,8 @@ import { Stopwatch } from "./stopwatch.ts";
 
 /**
  * Runs one request. One run at a time on a model: plans are the model's.
- * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ * @throws PipelineError naming a field, GPU errors, and the signal's reason when it is aborted
+ * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
 export async function* generate(
   model: LoadedModel,
@@ -48,7 +54,8 @@ export async function* generate(
     const run = yield* preparing.during(beginning());
     yield* run.events();
   } catch (error) {
-    throw begun.run && isOutOfRoom(error) ? await tooLarge(model, begun.run.weights, request, error) : error;
+    if (begun.run && isOutOfRoom(error)) throw await tooLarge(model, begun.run.weights, request, error);
+    throw begun.run && error instanceof NotFiniteError ? begun.run.faultOf(error) : error;
   } finally {
     begun.run?.end(); // it may have begun while nobody took its events any more
   }
@@ -115,9 +122,9 @@ class Run {
     const clock = new Stopwatch();
     const { family } = model;
     const shape = stepShape(family, request);
-    const schedule = family.schedule(request);
+    const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
-    const warnings = await family.promptWarnings(request.prompt);
+    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
     const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
@@ -126,6 +133,18 @@ class Run {
 
   get weights(): WeightSet {
     return this.#lease.set;
+  }
+
+  /** NaN and infinity are the fault of the request's LoRAs if they have changed the component, else of the model. */
+  faultOf(error: NotFiniteError): Error {
+    const { set } = this.#lease;
+    const isBase = set.ownerOf([error.component]) === this.#model.memory.weightSets.base;
+    if (!isBase && this.#request.loras?.length) {
+      const reason = `with them the ${error.network} (${error.component}) computes NaN or infinity; lower their scale`;
+      return new PipelineError("loras", reason, { cause: error });
+    }
+    const isHalf = this.#model.memory.activations === "f16" || set.weights(error.component).storage === "f16";
+    return error.toFault({ halves: isHalf });
   }
 
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
@@ -166,7 +185,8 @@ class Run {
       const plan = this.#plan!;
       await this.#write(plan, index, row);
       const replay = this.#replay(plan, row);
-      const preview = await this.#previews.taken();
+      const broken = this.#readBroken(plan);
+      const preview = await this.#previews.taken(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
@@ -174,6 +194,7 @@ class Run {
         this.#checkSignal();
       }
       await replay;
+      if ((await broken).some((flag) => flag !== 0)) throw this.#notFinite(index + 1, steps);
       this.#lap("denoise");
       yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
       if (this.#previews.isDue(index + 1, steps)) {
@@ -210,6 +231,18 @@ class Run {
     return replay;
   }
 
+  /** Whether the step just submitted leaves NaN or infinity, by slot; asked with it, so that there is one waiting for both. */
+  #readBroken(plan: Plan): Promise<Float32Array | Uint32Array> {
+    const broken = plan.read("broken");
+    broken.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
+    return broken;
+  }
+
+  #notFinite(step: number, steps: number): NotFiniteError {
+    const [component] = this.#family.step.needs(this.#shape);
+    return new NotFiniteError("denoiser", component!, ` in step ${step} of ${steps}`);
+  }
+
   /** Takes a slot for each picture and writes the latents to start from. */
   async #start(): Promise<void> {
     this.#checkSignal();
@@ -237,6 +270,10 @@ class Run {
       const conditioning = yield* this.#preparing.during(this.#encode(changed));
       yield* this.#preparing.during(this.#prepare(shape, conditioning));
       this.#request = changed;
+      if (update.prompt !== undefined || update.negativePrompt !== undefined) {
+        const warnings = await wordWarnings(this.#family, changed, shape);
+        this.#warnings.push(...warnings.filter((warning) => !this.#warnings.includes(warning)));
+      }
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
       this.#warnings.push(
@@ -291,9 +328,30 @@ class Run {
   }
 }
 
+/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
+async function wordWarnings(
+  family: FamilyModel,
+  { prompt, negativePrompt = "" }: PipelineRequest,
+  { branches }: StepShape,
+): Promise<string[]> {
+  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  if (negativePrompt === "" || branches === 1) return ofPrompt;
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
+}
+
+/** @throws PipelineError naming the field that leaves a request without a schedule */
+function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
+
 /**
  * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
- * @throws PipelineError if what was asked for does not
+ * @throws PipelineError if what was asked for does not, or is no LoRA of this model
+ * @throws FaultError if the variant for large pictures is broken
  */
 export async function leaseWeights(
   { family, memory }: LoadedModel,
@@ -313,9 +371,25 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files, watch);
+    const lease = await memory.weightSets.lease(files, watch);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
+    if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
   }
+}
+
+/** A file that cannot be merged: the model's own are named by their place in its folder, others by their base name. */
+function variantFault(error: WeightsError, { fewStep, large }: FamilyModel, loras: readonly LoraRequest[]): Error {
+  if (error.file === large?.path) {
+    const message = `The model's variant for large pictures cannot be used: ${error.message}`;
+    return new FaultError({ code: error.code, status: 500, message }, { cause: error });
+  }
+  if (error.file === fewStep?.path) {
+    return new PipelineError("few_step", `the model's few-step variant cannot be used: ${error.message}`);
+  }
+  const index = loras.findIndex(({ path }) => path.endsWith(`/${error.file}`));
+  return new PipelineError(index < 0 ? "loras" : `loras.${index}`, error.message, { cause: error });
 }

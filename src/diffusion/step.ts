@@ -4,6 +4,7 @@
  * device.
  */
 
+import { finiteCheck } from "../graph/ops/diffusion/finite-check.ts";
 import { modelInput } from "../graph/ops/diffusion/model-input.ts";
 import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import { schedulerStep } from "../graph/ops/diffusion/scheduler-step.ts";
@@ -21,14 +22,14 @@ export function stepSpec(model: StepModel, shape: StepShape): PlanSpec {
     shape,
     label: `${model.part} ${height}×${width} ×${slots * branches}`,
     components: model.needs(shape),
-    reads: ["latents"],
+    reads: ["latents", "broken"],
     record: () => recordStep(model, shape),
   };
 }
 
 /**
  * Records one step: states `latents` and `history`, inputs `noise` and `rows` (the scheduler's row of each slot), and what
- * the network reads; outputs `model`, its prediction, and `denoised`.
+ * the network reads; outputs `model`, its prediction, `denoised`, and `broken`, 1 for a slot with NaN or infinity.
  */
 export function recordStep(model: StepModel, shape: StepShape): Recorder {
   const g = new Recorder();
@@ -41,6 +42,7 @@ export function recordStep(model: StepModel, shape: StepShape): Recorder {
   const prediction = model.predict(g, shape, modelInput(g, latents, rows, branches as 1 | 2, "model_input"));
   g.output("model", prediction);
   g.output("denoised", schedulerStep(g, { latents, model: prediction, noise, history, rows }, "scheduler"));
+  g.output("broken", finiteCheck(g, prediction, latents, "finite"));
   return g;
 }
 

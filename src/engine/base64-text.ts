@@ -1,3 +1,5 @@
+import { toBase64 } from "../platform/base64.ts";
+
 /**
  * A long text of base64, such as a picture in JSON, as the bytes that it stands for. `toString` is the text as it came, so
  * that whoever expects a text gets the very one.
@@ -21,8 +23,7 @@ export class Base64Text {
   }
 
   toString(): string {
-    const { buffer, byteOffset, byteLength } = this.bytes;
-    const base64 = Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+    const base64 = toBase64(this.bytes);
     return this.head + (this.#padded ? base64 : base64.replace(/=+$/, ""));
   }
 }

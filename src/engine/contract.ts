@@ -35,7 +35,7 @@ export interface RuntimeOptions {
   readonly tinyAutoencoder?: ModelFiles | string;
   /** Kinds of models to choose from by the folder's content; left out: all that come with the package. */
   readonly families?: readonly Family[];
-  /** The folder whose LoRA files a request may name. */
+  /** The folder whose LoRA files, at any depth, a request may name. */
   readonly loraFolder?: string;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -105,6 +105,10 @@ export interface Runtime {
   warmUp(shape?: WarmUpShape, options?: Pick<RunOptions, "signal">): Promise<void>;
   /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
   countTokens(text: string): number;
+  /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */
+  loras(): Promise<{ readonly names: readonly string[]; readonly notes: readonly string[] }>;
+  /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
+  promptWarnings(prompt: string): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

@@ -27,7 +27,11 @@ export function isPicture(value: unknown): value is Picture {
 }
 
 const picture = z.custom<Picture>(isPicture);
-const at = { step: z.int(), steps: z.int(), progress: z.number().describe("0 to 1") };
+const at = {
+  step: z.int().describe("from 1"),
+  steps: z.int(),
+  progress: z.number().describe("0 to 1"),
+};
 
 /**
  * How latents became pixels: a 3-column matrix, the tiny autoencoder, or the model's own decoder.
@@ -36,46 +40,53 @@ const at = { step: z.int(), steps: z.int(), progress: z.number().describe("0 to 
 export const previewDecoderSchema = z.enum(["linear", "tiny", "full"]);
 export type PreviewDecoder = z.infer<typeof previewDecoderSchema>;
 
-/** Waiting for its turn; `position` is how many runs are ahead (0: next). */
-export const queuedEventSchema = z.object({ type: z.literal("queued"), position: z.int() });
+export const queuedEventSchema = z
+  .object({ type: z.literal("queued"), position: z.int().describe("runs ahead of it; 0: next") })
+  .describe("the run waits for its turn");
 
-/** Waiting for weights that come onto the device, for kernels that are compiled, or for their tuning. */
-export const preparingEventSchema = z.object({
-  type: z.literal("preparing"),
-  what: z.enum(["weights", "kernels", "tuning"]),
-  done: z.int().describe("parts that are ready: kernels, shapes that were timed, bytes or matrices of weights"),
-  total: z.int().describe("parts that are needed, as far as is known"),
-});
+export const preparingEventSchema = z
+  .object({
+    type: z.literal("preparing"),
+    what: z.enum(["weights", "kernels", "tuning"]),
+    done: z.int().describe("parts that are ready: kernels, shapes that were timed, bytes or matrices of weights"),
+    total: z.int().describe("parts that are needed, as far as is known"),
+  })
+  .describe(
+    "the run waits for weights, kernels or their tuning, as for the kernels of a size that is new to the server",
+  );
 
-/**
- * One denoising step is done. `step` counts from 1 to `steps`; `elapsed_ms` are milliseconds since the run was admitted.
- */
-export const progressEventSchema = z.object({ type: z.literal("progress"), ...at, elapsed_ms: z.number() });
+export const progressEventSchema = z
+  .object({
+    type: z.literal("progress"),
+    ...at,
+    elapsed_ms: z.number().describe("milliseconds since the run was admitted"),
+  })
+  .describe("a denoising step is done");
 
-/** The picture as it stands after `step`. */
-export const previewEventSchema = z.object({
-  type: z.literal("preview"),
-  picture,
-  ...at,
-  decoder: previewDecoderSchema,
-});
+export const previewEventSchema = z
+  .object({ type: z.literal("preview"), picture, ...at, decoder: previewDecoderSchema })
+  .describe("the picture after a step");
 
-/** The last event of a good run. */
-export const resultEventSchema = z.object({
-  type: z.literal("result"),
-  pictures: z.array(picture),
-  /** The seed that was used, chosen or given; a bigint only where it is too large for a number. */
-  seed: z.union([z.int(), z.bigint()]),
-  prompt: z.string(),
-  timings: z.record(z.string(), z.number()).describe("milliseconds, by phase"),
-  /** What the caller should know, such as words that did not fit into the text encoder. */
-  warnings: z.array(z.string()).optional(),
-});
+export const resultEventSchema = z
+  .object({
+    type: z.literal("result"),
+    pictures: z.array(picture),
+    /** A bigint only where it is too large for a number. */
+    seed: z.union([z.int(), z.bigint()]),
+    prompt: z.string(),
+    timings: z.record(z.string(), z.number()).describe("milliseconds, by phase"),
+    warnings: z
+      .array(z.string())
+      .optional()
+      .describe("sentences for the user, such as which words the text encoder left out"),
+  })
+  .describe("the end of a good run");
+
+/** Events without pictures: the same in memory and on the wire. */
+export const plainEventSchemas = [queuedEventSchema, preparingEventSchema, progressEventSchema] as const;
 
 export const runEventSchema = z.discriminatedUnion("type", [
-  queuedEventSchema,
-  preparingEventSchema,
-  progressEventSchema,
+  ...plainEventSchemas,
   previewEventSchema,
   resultEventSchema,
 ]);
@@ -87,9 +98,11 @@ type Constant<T> = {
     : T[Name];
 };
 
-export type QueuedEvent = Constant<z.infer<typeof queuedEventSchema>>;
-export type PreparingEvent = Constant<z.infer<typeof preparingEventSchema>>;
-export type ProgressEvent = Constant<z.infer<typeof progressEventSchema>>;
-export type PreviewEvent = Constant<z.infer<typeof previewEventSchema>>;
-export type ResultEvent = Constant<z.infer<typeof resultEventSchema>>;
-export type RunEvent = QueuedEvent | PreparingEvent | ProgressEvent | PreviewEvent | ResultEvent;
+export type RunEvent = Constant<z.infer<typeof runEventSchema>>;
+/** One of them. */
+export type RunEventOf<Type extends RunEvent["type"]> = Extract<RunEvent, { type: Type }>;
+export type QueuedEvent = RunEventOf<"queued">;
+export type PreparingEvent = RunEventOf<"preparing">;
+export type ProgressEvent = RunEventOf<"progress">;
+export type PreviewEvent = RunEventOf<"preview">;
+export type ResultEvent = RunEventOf<"result">;

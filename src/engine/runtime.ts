@@ -9,8 +9,8 @@ import type { LoadedModel } from "../diffusion/model.ts";
 import { Preparing } from "../diffusion/preparing.ts";
 import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
-import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
+import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import type { Preparation } from "../memory/preparation.ts";
@@ -20,19 +20,16 @@ import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { checkLoraFolder, listLoras } from "./lora-files.ts";
+import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
-import {
-  type GenerationRequest,
-  type GenerationUpdate,
-  type ImageToImageInput,
-  parseGeneration,
-  type TextToImageInput,
-} from "./request.ts";
+import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
+import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
-import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
+import { Turn } from "./turn.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -46,9 +43,12 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  const { model: given = builtInModel() } = options;
+  const files = typeof given === "string" ? await locateModel(given) : given;
+  await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
@@ -82,7 +82,7 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
-  readonly #queue = createRunQueue();
+  readonly #line = Turn.line();
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
   #warming: Preparation | undefined;
@@ -109,13 +109,21 @@ class ModelRuntime implements Runtime {
     return this.#model.family.countTokens(text);
   }
 
+  promptWarnings(prompt: string): Promise<readonly string[]> {
+    return this.#model.family.promptWarnings(prompt, "prompt");
+  }
+
+  loras(): ReturnType<Runtime["loras"]> {
+    return listLoras(this.#options.loraFolder);
+  }
+
   async warmUp(
     { width, height, guidance_scale, num_images }: WarmUpShape = {},
     options: Pick<RunOptions, "signal"> = {},
   ): Promise<void> {
     const { defaults } = this.#model.family.facts;
     const signal = this.#orClosing(options.signal);
-    const turn = this.#queue.join();
+    const turn = new Turn(this.#line);
     try {
       for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
@@ -179,7 +187,7 @@ class ModelRuntime implements Runtime {
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      turn = this.#queue.join();
+      turn = new Turn(this.#line);
       for (let { position } = turn; position !== undefined; { position } = turn) {
         yield { type: "queued", position };
         yield* this.#moved(turn, position, signal);
@@ -194,7 +202,7 @@ class ModelRuntime implements Runtime {
         yield toRunEvent(event, request, asked, begun);
       }
     } catch (error) {
-      throw toRequestError(error, request);
+      throw toRequestError(error);
     } finally {
       turn?.leave();
       pending.stop();
@@ -239,15 +247,13 @@ function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: Generatio
 }
 
 /**
- * Errors about the request name its field; all others pass through. Weights are at fault only if a LoRA does not fit, be
- * it the request's or a variant of the model: the model itself was checked when it was loaded.
+ * Errors about the request name its field; all others pass through. Weights of the model that cannot be read again are the
+ * server's fault.
  */
-function toRequestError(error: unknown, request?: GenerationRequest): unknown {
+function toRequestError(error: unknown): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.reason);
   if (error instanceof WeightsError) {
-    const field = request && request.loras.length === 0 ? (request.few_step ? "few_step" : "width") : "loras";
-    return new RequestError(field, error.message);
+    return new FaultError({ code: error.code, status: 500, message: error.message }, { cause: error });
   }
-  if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;
 }

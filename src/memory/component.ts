@@ -3,6 +3,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
+import { isUnneededInEncoder, withEncoderNames } from "../weights/encoder-names.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadingBytes, loadParameters } from "./load.ts";
@@ -113,8 +114,12 @@ async function openTensors(component: Component, parameters: readonly Parameter[
   const weights = await component.weights();
   const close = () => weights.close();
   try {
-    const expected = parameters.flatMap((parameter) => parameter.parts);
-    const tensors = checkTensors(weights, expected, { component: component.name, ignore });
+    const isEncoder = component.kind === "text encoder";
+    const parts = parameters.flatMap((parameter) => parameter.parts);
+    const tensors = checkTensors(weights, isEncoder ? withEncoderNames(weights, parts) : parts, {
+      component: component.name,
+      ignore: ignore ?? (isEncoder ? isUnneededInEncoder : undefined),
+    });
     return { tensors, halves: [...tensors.values()].every(({ dtype }) => dtype === "F16"), close };
   } catch (error) {
     await close();

@@ -12,7 +12,7 @@ import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { matrixTexture, type ParameterBuffers, parameterBytes, tilesToTexture } from "../graph/weights.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 import { createTransformedWeights } from "./transformed-weights.ts";
-import { BLOCK_BYTES, PIECE_BYTES, Uploader } from "./uploader.ts";
+import { BLOCK_BYTES, brokenBytes, PIECE_BYTES, Uploader } from "./uploader.ts";
 
 /** Bytes of small tensors that are packed by one submission. */
 const BATCH_BYTES = 2 * 2 ** 20;
@@ -40,6 +40,7 @@ export interface LoadOptions {
 /**
  * Uploads `parameters`, whose parts are found in `tensors` by their name in the model.
  * The caller has checked names, shapes and types (`checkTensors`); nothing is allocated before that.
+ * @throws WeightsError naming a tensor that holds NaN or infinity, which the device has looked for while it packed them
  */
 export async function loadParameters(
   gpu: Gpu,
@@ -61,7 +62,13 @@ export async function loadParameters(
   const oneByOne = gpu.maxBytes !== undefined;
   const batch = oneByOne ? 0 : Math.min(BATCH_BYTES, together);
   const stagingBytes = Math.max(pieceBytes(tensors), batch);
-  const uploader = new Uploader(gpu, { label: options.label, storage: options.storage, stagingBytes, oneByOne });
+  const uploader = new Uploader(gpu, {
+    label: options.label,
+    storage: options.storage,
+    stagingBytes,
+    oneByOne,
+    tensors,
+  });
   const total = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   let done = 0;
   let bytes = 0;
@@ -91,10 +98,7 @@ export async function loadParameters(
       options.onProgress?.(done, total);
     }
     await uploader.flush();
-    // Where memory is limited, staging is done with before anything else finds room. Else there is no waiting: the device
-    // packs while the next component is read, and whoever runs something first meets its errors.
-    if (oneByOne) await gpu.idle();
-    else gpu.check();
+    await uploader.checkFinite();
   } catch (error) {
     destroy();
     throw error;
@@ -138,7 +142,8 @@ export function loadingBytes(
     const twice = parameter.kind === "matrix" && matrixTexture(gpu, parameter, storage) !== undefined;
     most = Math.max(most, twice ? held + size : held);
   }
-  return most + align(pieceBytes(tensors), 16) + align(BLOCK_BYTES, gpu.uniformAlignment);
+  const uploading = [pieceBytes(tensors), brokenBytes(tensors)].map((size) => Math.max(16, align(size, 16)));
+  return most + uploading[0]! + uploading[1]! + align(BLOCK_BYTES, gpu.uniformAlignment);
 }
 
 /** As long as the longest tensor, where that is shorter than a piece. */

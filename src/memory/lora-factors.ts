@@ -5,7 +5,8 @@
 
 import { type HeadPadding, type MatrixParameter, quads } from "../graph/tensor.ts";
 import { inTurns } from "../platform/turns.ts";
-import { type FloatType, toFloat32 } from "../weights/element-types.ts";
+import { areFinite, type FloatType, toFloat32 } from "../weights/element-types.ts";
+import { WeightsError } from "../weights/errors.ts";
 import type { LoraDelta } from "../weights/lora.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 
@@ -100,5 +101,8 @@ function stored(channel: number, head: HeadPadding | undefined): number {
 async function valuesOf(entry: TensorEntry): Promise<Float32Array> {
   const bytes = new Uint8Array(entry.byteLength);
   await entry.read(bytes);
-  return toFloat32(bytes, entry.dtype as FloatType);
+  const values = toFloat32(bytes, entry.dtype as FloatType);
+  if (areFinite(values)) return values;
+  const reason = "holds NaN or infinity; the file is damaged, or its training has failed";
+  throw new WeightsError("weights-not-finite", reason, { file: entry.file, tensor: entry.name });
 }

@@ -17,13 +17,15 @@ import {
   type VectorParameter,
 } from "../graph/tensor.ts";
 import { tablePieces } from "../graph/weights.ts";
-import { ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
+import { listed, quoted } from "../platform/quoted.ts";
+import { areFinite, ELEMENT_BYTES, type FloatType, toFloat32 } from "../weights/element-types.ts";
+import { WeightsError } from "../weights/errors.ts";
 import type { TensorEntry } from "../weights/tensor-set.ts";
 
 /** Bytes of a tensor read from disk at a time. */
 export const PIECE_BYTES = 16 * 2 ** 20;
 
-/** Bytes of the parameters of a packing kernel: 16 words. */
+/** Bytes of the parameters of a packing kernel: 16 words at most. */
 export const BLOCK_BYTES = 64;
 
 const FORMAT: Record<FloatType, number> = { F32: 0, F16: 1, BF16: 2 };
@@ -36,6 +38,8 @@ export interface UploaderOptions {
   readonly stagingBytes: number;
   /** Packs each piece before the next is read. */
   readonly oneByOne: boolean;
+  /** The tensors that will come, by their names in the model: those with NaN or infinity are found on the way. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
 }
 
 /** Bytes in the staging buffer. */
@@ -69,6 +73,8 @@ interface WeightsRun {
   readonly firstChannel: number;
   readonly firstQuad: number;
   readonly packedQuads: number;
+  /** The tensor's number, to say that it holds NaN or infinity. */
+  readonly tensor: number;
 }
 
 /** The parameters of `shaders/pack_weights.wgsl`. */
@@ -90,13 +96,14 @@ export function weightsParams(parameter: MatrixParameter, run: WeightsRun, gridW
     in_head: inputHead?.width ?? 0,
     in_head_padded: inputHead?.padded ?? 0,
     grid_width: gridWidth,
+    tensor: run.tensor,
   };
 }
 
 /** The parameters of `shaders/pack_table.wgsl`; `firstRow` counts from the beginning of the piece. */
 export function tableParams(
   { channels }: TableParameter,
-  run: { readonly rows: number; readonly format: FloatType; readonly firstRow: number },
+  run: { readonly rows: number; readonly format: FloatType; readonly firstRow: number; readonly tensor: number },
   gridWidth: number,
 ): Params {
   return {
@@ -106,7 +113,29 @@ export function tableParams(
     format: FORMAT[run.format],
     first_row: run.firstRow,
     grid_width: gridWidth,
+    tensor: run.tensor,
   };
+}
+
+/** Bytes on the device of the words that say which tensors hold NaN or infinity. */
+export function brokenBytes(tensors: ReadonlyMap<string, TensorEntry>): number {
+  return tensors.size * 4;
+}
+
+/** Tensors that one message names. */
+const MOST_NAMED = 10;
+
+function notFinite(tensors: readonly TensorEntry[]): WeightsError {
+  const [first, ...others] = tensors as readonly [TensorEntry, ...TensorEntry[]];
+  const more =
+    others.length > 0
+      ? `, and so do ${listed(
+          others.map(({ name }) => quoted(name)),
+          MOST_NAMED,
+        )}`
+      : "";
+  const reason = `holds NaN or infinity${more}; the file is damaged, or its training has failed`;
+  return new WeightsError("weights-not-finite", reason, { file: first.file, tensor: first.name });
 }
 
 export class Uploader {
@@ -116,6 +145,11 @@ export class Uploader {
   /** The bytes of the staging buffer, and how many of them are used. */
   #host: Uint8Array<ArrayBuffer>;
   #staging: GPUBuffer;
+  /** A word for each tensor, 1 if the device has found NaN or infinity in it. */
+  readonly #broken: GPUBuffer;
+  readonly #numbers: ReadonlyMap<TensorEntry, number>;
+  /** Tensors in which the host has found some. */
+  readonly #unsound = new Set<TensorEntry>();
   #used = 0;
   #packings: Packing[] = [];
   #endings: ((encoder: GPUCommandEncoder) => GPUBuffer)[] = [];
@@ -128,6 +162,8 @@ export class Uploader {
     this.#kernels = packingKernels(options.storage);
     this.#host = new Uint8Array(options.stagingBytes);
     this.#staging = gpu.createBuffer(`${options.label}: staging`, options.stagingBytes);
+    this.#broken = gpu.createBuffer(`${options.label}: broken tensors`, brokenBytes(options.tensors));
+    this.#numbers = new Map([...options.tensors.values()].map((tensor, number) => [tensor, number]));
   }
 
   async matrix(parameter: MatrixParameter, parts: readonly TensorEntry[], buffer: GPUBuffer): Promise<void> {
@@ -154,7 +190,7 @@ export class Uploader {
       const packedQuads = outputHead ? ((rows / unit) * padded) / 4 : quads(rows);
       const staged = await this.#stage(tensor, first * rowBytes, rows * rowBytes);
       const { workgroups, width } = grid(taps * inputQuads * packedQuads * 4);
-      const run = { outputs, format, firstRow: first, firstChannel, packedQuads };
+      const run = { outputs, format, firstRow: first, firstChannel, packedQuads, tensor: this.#number(tensor) };
       const params = weightsParams(parameter, { ...run, firstQuad: firstQuad + firstChannel / 4 }, width);
       this.#packings.push({ packer: this.#kernels.matrix, params, staged, target, workgroups });
     }
@@ -167,6 +203,7 @@ export class Uploader {
       const bytes = new Uint8Array(tensor.byteLength);
       await tensor.read(bytes);
       const source = toFloat32(bytes, tensor.dtype as FloatType);
+      if (!areFinite(source)) this.#unsound.add(tensor);
       const { width, padded } = parameter.head ?? { width: source.length, padded: source.length };
       for (let head = 0; head * width < source.length; head++) {
         values.set(source.subarray(head * width, (head + 1) * width), start + head * padded);
@@ -188,7 +225,8 @@ export class Uploader {
         const rows = Math.min(rowsARun, endRow - first);
         const staged = await this.#stage(tensor, first * rowBytes, rows * rowBytes);
         const { workgroups, width } = grid(rows * quads(channels));
-        const params = tableParams(parameter, { rows, format, firstRow: first - firstRow }, width);
+        const run = { rows, format, firstRow: first - firstRow, tensor: this.#number(tensor) };
+        const params = tableParams(parameter, run, width);
         this.#packings.push({ packer: this.#kernels.table, params, staged, target: buffers[piece]!, workgroups });
       }
     }
@@ -213,8 +251,22 @@ export class Uploader {
     }
   }
 
+  /** Waits for the device. @throws WeightsError naming the tensors packed so far that hold NaN or infinity */
+  async checkFinite(): Promise<void> {
+    const { buffer, byteLength } = await this.#gpu.read(this.#broken, 0, brokenBytes(this.#options.tensors));
+    const broken = new Uint32Array(buffer, 0, byteLength / 4);
+    const isUnsound = (tensor: TensorEntry) => broken[this.#number(tensor)] !== 0 || this.#unsound.has(tensor);
+    const found = [...this.#numbers.keys()].filter(isUnsound);
+    if (found.length > 0) throw notFinite(found);
+  }
+
   close(): void {
     this.#gpu.destroyBuffer(this.#staging);
+    this.#gpu.destroyBuffer(this.#broken);
+  }
+
+  #number(tensor: TensorEntry): number {
+    return this.#numbers.get(tensor)!;
   }
 
   /** Reads rows of a tensor to where they will be in the staging buffer. */
@@ -261,6 +313,7 @@ export class Uploader {
               { buffer: uniforms, offset: index * stride, size: paramBytes(params) },
               { buffer: this.#staging, offset: staged.at, size: staged.size },
               { buffer: target },
+              { buffer: this.#broken },
             ]),
           );
           pass.dispatchWorkgroups(...workgroups);

@@ -11,8 +11,8 @@ import type { Gpu } from "../gpu/device.ts";
 import type { Parameter } from "../graph/tensor.ts";
 import { fileVersion } from "../platform/file-version.ts";
 import { fileAt, type ModelFiles } from "../platform/model-files.ts";
+import { listed, quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
-import { WeightsError } from "../weights/errors.ts";
 import {
   type LoraComponent,
   type LoraFile,
@@ -75,12 +75,15 @@ export class WeightSet {
 /** A set in use; `release` it when the run ends. */
 export interface WeightSetLease {
   readonly set: WeightSet;
+  /** What of the LoRAs' files was left out. */
+  readonly warnings: readonly string[];
   release(): void;
 }
 
 /** A merged set, and how many use it. */
 interface MergedSet extends Kept {
   readonly set: WeightSet;
+  readonly warnings: readonly string[];
   leases: number;
 }
 
@@ -124,7 +127,7 @@ export class WeightSets {
    * @throws MemoryLimitError if there is no room for the copies; the signal's reason if it is aborted
    */
   async lease(loras: readonly LoraRequest[], watch: PreparationWatch = {}): Promise<WeightSetLease> {
-    if (loras.length === 0) return { set: this.base, release() {} };
+    if (loras.length === 0) return { set: this.base, warnings: [], release() {} };
     const key = await keyOf(loras);
     let merging = this.#merged.get(key);
     if (merging === undefined) {
@@ -139,6 +142,7 @@ export class WeightSets {
     let released = false;
     return {
       set: merged.set,
+      warnings: merged.warnings,
       release: () => {
         if (released) return;
         released = true;
@@ -169,9 +173,11 @@ export class WeightSets {
 
   async #merge(key: string, loras: readonly LoraRequest[], watch: PreparationWatch): Promise<MergedSet> {
     const { base, plans } = this.#options;
-    const set = new WeightSet(await mergeAll(loras, this.#options, watch), base);
+    const { own, warnings } = await mergeAll(loras, this.#options, watch);
+    const set = new WeightSet(own, base);
     const merged: MergedSet = {
       set,
+      warnings,
       leases: 0,
       bytes: set.bytes,
       get isUsed() {
@@ -203,19 +209,18 @@ async function mergeAll(
   loras: readonly LoraRequest[],
   { gpu, base, specs, withRoom, resolve }: WeightSetsOptions,
   watch: PreparationWatch,
-): Promise<Map<ComponentId, LoadedParameters>> {
+): Promise<{ readonly own: Map<ComponentId, LoadedParameters>; readonly warnings: readonly string[] }> {
   const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
   const files: LoraFile[] = [];
+  const warnings: string[] = [];
   const merged = new Map<ComponentId, LoadedParameters>();
   try {
     for (const { path, modelFiles } of loras) {
-      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path);
+      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path, modelFiles ? { name: path } : {});
       files.push(file);
       await ownTurn();
-      const [stray] = file.unmatched(Object.fromEntries(modules), resolve);
-      if (stray !== undefined) {
-        throw new WeightsError("lora-module", `changes ${stray}, which this model does not have`, { file: file.file });
-      }
+      const left = file.leftOut(Object.fromEntries(modules), resolve);
+      if (left.length > 0) warnings.push(leftOut(file.file, left));
     }
     for (const { id, parameters } of specs) {
       await ownTurn();
@@ -229,13 +234,22 @@ async function mergeAll(
       const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA`, ...watch });
       merged.set(id, await withRoom([id], merge, watch));
     }
-    return merged;
+    return { own: merged, warnings };
   } catch (error) {
     for (const weights of merged.values()) weights.destroy();
     throw error;
   } finally {
     for (const file of files) await file.close();
   }
+}
+
+/** Names that one warning shows. */
+const MOST_LISTED = 3;
+
+function leftOut(file: string, names: readonly string[]): string {
+  const count = names.length === 1 ? "one thing" : `${names.length} things`;
+  const shown = listed(names.map(quoted), MOST_LISTED);
+  return `The LoRA ${quoted(file)} changes ${count} that this model does not have, which were left out: ${shown}.`;
 }
 
 /** Modules that a LoRA may change: everything with a matrix, by name, with the shape in the checkpoint. */

@@ -7,6 +7,7 @@ import type { MatrixUnit } from "../../src/gpu/matrix-unit.ts";
 import { layOut } from "../../src/graph/compile/layout.ts";
 import type { PlanTarget } from "../../src/graph/compile/target.ts";
 import type { Kernel, Params } from "../../src/graph/dispatch.ts";
+import { finiteCheck } from "../../src/graph/ops/diffusion/finite-check.ts";
 import { latentToRgb } from "../../src/graph/ops/diffusion/latent-to-rgb.ts";
 import { modelInput } from "../../src/graph/ops/diffusion/model-input.ts";
 import { packPicture } from "../../src/graph/ops/diffusion/pack-picture.ts";
@@ -88,6 +89,7 @@ function recordStep(g: Recorder): void {
   const noise = philoxNormals(g, g.input("draws", [6], { element: "u32" }), [1, 8, 8, 4], "noise");
   const model = modelInput(g, latents, rows, 2, "model input");
   g.output("denoised", schedulerStep(g, { latents, model, noise, history, rows }, "step"));
+  g.output("broken", finiteCheck(g, model, latents, "finite"));
   const matrix = g.input("rgb matrix", [5, 4], { element: "f32" });
   g.output("rgba", packPicture(g, latentToRgb(g, latents, matrix, "rgb"), "pack"));
 }
@@ -136,11 +138,14 @@ function* weightKernels(): Generator<AssembledKernel> {
   const { parameters } = recordAll();
   const matrix = parameters.get("plain.weight") as MatrixParameter;
   const table = parameters.get("table.weight") as TableParameter;
-  const run = { outputs: 64, firstRow: 0, firstChannel: 0, firstQuad: 0, packedQuads: 16 };
+  const run = { outputs: 64, firstRow: 0, firstChannel: 0, firstQuad: 0, packedQuads: 16, tensor: 0 };
   for (const storage of STORAGES) {
     const packing = packingKernels(storage);
     yield { kernel: packing.matrix, params: weightsParams(matrix, { ...run, format: "F16" }, 1) };
-    yield { kernel: packing.table, params: tableParams(table, { rows: 1000, format: "BF16", firstRow: 0 }, 1) };
+    yield {
+      kernel: packing.table,
+      params: tableParams(table, { rows: 1000, format: "BF16", firstRow: 0, tensor: 0 }, 1),
+    };
     yield { kernel: mergeKernel(storage), params: mergeParams(matrix, 0, { rank: 4, before: storage, gridWidth: 1 }) };
     for (const form of ["winograd", "subpixel"] as const) {
       yield { kernel: transformKernel(form, storage), params: transformParams(form, matrix, 1) };

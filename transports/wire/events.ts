@@ -4,13 +4,7 @@
  * event of this form is in `wire.ts`, for the runs of others as well.
  */
 import { z } from "zod";
-import {
-  preparingEventSchema,
-  previewEventSchema,
-  progressEventSchema,
-  queuedEventSchema,
-  resultEventSchema,
-} from "../../src/engine/events.ts";
+import { plainEventSchemas, previewEventSchema, resultEventSchema } from "../../src/engine/events.ts";
 
 /** An encoded picture. msgpack has its bytes as `content` in place of `url`. */
 const pictureSchema = z.object({
@@ -20,39 +14,53 @@ const pictureSchema = z.object({
   height: z.int(),
 });
 
-const ids = { request_id: z.string(), input_id: z.string().optional() };
-const seed = z.union([z.int(), z.string()]).describe("a decimal string where it is too large for a number");
+/** The fields that every event carries. */
+export const idsSchema = z.object({ request_id: z.string(), input_id: z.string().optional() });
+const ids = idsSchema.shape;
 
 const faultSchema = z.object({ loc: z.array(z.union([z.string(), z.int()])), msg: z.string(), type: z.string() });
 /** Why something failed: a sentence, or the fields at fault. */
 export const detailSchema = z.union([z.string(), z.array(faultSchema)]);
 
 const { type: preview, picture: _, ...previewFields } = previewEventSchema.shape;
-const { type: result, pictures: __, seed: ___, ...resultFields } = resultEventSchema.shape;
+const { type: result, pictures: __, ...resultFields } = resultEventSchema.shape;
 
 /** The finished picture: a `result` event without its type. */
 export const resultSchema = z.object({
   image: pictureSchema,
-  images: z.array(pictureSchema),
-  seed,
+  images: z.array(pictureSchema).describe("all pictures, `image` first"),
   ...resultFields,
+  seed: z.union([z.int(), z.string()]).describe("a decimal string if it is too large for a number"),
   ...ids,
 });
 
-export const wireEventSchema = z.discriminatedUnion("type", [
-  queuedEventSchema.extend(ids),
-  preparingEventSchema.extend(ids),
-  progressEventSchema.extend(ids),
-  z.object({ type: preview, image: pictureSchema, ...previewFields, ...ids }),
-  z.object({ type: result, ...resultSchema.shape }),
-  z.object({
+const errorEventSchema = z
+  .object({
     type: z.literal("error"),
-    detail: detailSchema,
-    status: z.int(),
+    detail: detailSchema.describe("a sentence, or a list of the fields at fault"),
+    status: z.int().describe("as of HTTP"),
     retry_after: z.number().optional().describe("seconds after which the same request may succeed"),
     ...ids,
-  }),
+  })
+  .describe(
+    "the run has failed; the server then breaks the connection, so that a stream that ends well always has its result",
+  );
+
+export const wireEventSchema = z.discriminatedUnion("type", [
+  ...withIds(plainEventSchemas),
+  z.object({ type: preview, image: pictureSchema, ...previewFields, ...ids }).describe(previewEventSchema.description!),
+  z.object({ type: result, ...resultSchema.shape }).describe(resultEventSchema.description!),
+  errorEventSchema,
 ]);
+
+type WithIds<Event> = Event extends z.ZodObject<infer Shape> ? z.ZodObject<Shape & typeof ids> : never;
+
+/** The same events, each with the ids of its request. */
+function withIds<const Events extends readonly z.ZodObject[]>(events: Events) {
+  return events.map((event) => event.extend(ids).describe(event.description!)) as {
+    [Index in keyof Events]: WithIds<Events[Index]>;
+  };
+}
 
 /** An event of one of our runs on the wire. */
 export type WireRunEvent = Readonly<z.infer<typeof wireEventSchema>>;

@@ -5,6 +5,7 @@ import type { Parameter, Tensor } from "../tensor.ts";
 import { type Attention, attentionKind } from "./attention.ts";
 import { type Concatenate, concatenateKind } from "./concatenate.ts";
 import { type Convolution, convolutionKind } from "./convolution.ts";
+import { type FiniteCheck, finiteCheckKind } from "./diffusion/finite-check.ts";
 import { type LatentToRgb, latentToRgbKind } from "./diffusion/latent-to-rgb.ts";
 import { type ModelInput, modelInputKind } from "./diffusion/model-input.ts";
 import { type PackPicture, packPictureKind } from "./diffusion/pack-picture.ts";
@@ -37,7 +38,8 @@ export type Operation =
   | LatentToRgb
   | ModelInput
   | PhiloxNormals
-  | SchedulerStep;
+  | SchedulerStep
+  | FiniteCheck;
 
 const KINDS = {
   convolution: convolutionKind,
@@ -57,6 +59,7 @@ const KINDS = {
   "model-input": modelInputKind,
   "philox-normals": philoxNormalsKind,
   "scheduler-step": schedulerStepKind,
+  "finite-check": finiteCheckKind,
 } satisfies { [K in Operation["kind"]]: OperationKind<Extract<Operation, { kind: K }>> };
 
 export function kindOf<T extends Operation>(operation: T): OperationKind<T> {

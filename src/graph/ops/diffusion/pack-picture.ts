@@ -4,6 +4,7 @@ import type { Graph } from "../../graph.ts";
 import type { OperationBase } from "../../operation.ts";
 import { channelsOf, quads, rowsOf, type Tensor } from "../../tensor.ts";
 import type { OperationKind } from "../kind.ts";
+import { infinityBits } from "./finite-check.ts";
 
 /** A picture in [-1, 1] to RGBA8, one u32 a pixel. */
 export interface PackPicture extends OperationBase {
@@ -11,7 +12,7 @@ export interface PackPicture extends OperationBase {
   readonly input: Tensor;
 }
 
-/** `[n, h, w, ≥3]` in [-1, 1] → RGBA8, u32 `[n · h · w]`. */
+/** `[n, h, w, ≥3]` in [-1, 1] → RGBA8, u32 `[n · h · w]`; transparent where a colour is NaN or infinite. */
 export function packPicture(g: Graph, x: Tensor, name: string): Tensor {
   const output = g.tensor(g.path(name), [rowsOf(x)], { element: "u32" });
   return g.push<PackPicture>({ kind: "pack-picture", name: g.path(name), input: x, output }).output;
@@ -26,7 +27,7 @@ export const packPictureKind: OperationKind<PackPicture> = {
       {
         kernel: kernel("pack_picture", source, storage),
         label: name,
-        params: { pixels, quads: quads(channelsOf(input)), grid_width: width },
+        params: { pixels, quads: quads(channelsOf(input)), grid_width: width, limit: infinityBits(storage) },
         bindings: [{ tensor: input }, { tensor: output }],
         workgroups,
       },
