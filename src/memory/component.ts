@@ -45,9 +45,15 @@ export function loadComponent(
   parameters: readonly Parameter[],
   options: LoadComponentOptions,
 ): Promise<StreamedWeights> {
-  const { precision } = options;
-  const load = (onProgress?: LoadingProgress) => loadOnce(gpu, component, parameters, { precision, onProgress });
-  return streamedWeights(load, options.onProgress);
+  return streamedWeights((alsoTold) =>
+    loadOnce(gpu, component, parameters, {
+      ...options,
+      onProgress(done, total) {
+        options.onProgress?.(done, total);
+        alsoTold?.(done, total);
+      },
+    }),
+  );
 }
 
 interface LoadComponentOptions {

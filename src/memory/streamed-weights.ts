@@ -18,9 +18,8 @@ export interface StreamedWeights extends LoadedParameters {
 /** `load` is called now, and again whenever they are brought back. */
 export async function streamedWeights(
   load: (onProgress?: LoadingProgress) => Promise<LoadedParameters>,
-  onProgress?: LoadingProgress,
 ): Promise<StreamedWeights> {
-  let held: LoadedParameters | undefined = await load(onProgress);
+  let held: LoadedParameters | undefined = await load();
   let loading: Promise<LoadedParameters> | undefined;
   const { storage, bytes, loadingBytes, finer } = held;
   const present = (): LoadedParameters => {
