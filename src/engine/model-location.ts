@@ -2,7 +2,7 @@
  * From the path that somebody gives for a model to the model's folder.
  *
  * A model is a folder in diffusers layout. People give its index file, the folder of a hub's cache, a name on a hub, one
- * file of weights. The first two are opened; every other path is an error that says what was given and what to do.
+ * file of weights. The first two are opened; every other path is an error that names the thing at the path, and what to do.
  */
 
 import { basename, dirname, join } from "node:path";
@@ -32,37 +32,37 @@ const MOST_FOLDERS = 200;
 const LONGEST_REF = 200;
 
 /**
- * The files of the model at `given`: its folder, its `model_index.json`, or a hub's cache that holds one model.
- * @throws WeightsError "model-location" that says what `given` is, and what to do
+ * The files of the model at `source`: its folder, its `model_index.json`, or a hub's cache that holds one model.
+ * @throws WeightsError "model-location" that names the thing at `source`, and what to do
  */
-export async function locateModel(given: string): Promise<ModelFiles> {
-  if (given.trim() === "") throw located(given, `names nothing; ${LAYOUT}`);
-  switch (await pathKind(given)) {
+export async function locateModel(source: string): Promise<ModelFiles> {
+  if (source.trim() === "") throw located(source, `names nothing; ${LAYOUT}`);
+  switch (await pathKind(source)) {
     case "folder":
-      return inFolder(given, given);
+      return inFolder(source, source);
     case "file":
-      if (basename(given) === INDEX_FILE) return folderFiles(dirname(given));
-      throw located(given, await reasonOfFile(given));
+      if (basename(source) === INDEX_FILE) return folderFiles(dirname(source));
+      throw located(source, await reasonOfFile(source));
     case "other":
-      throw located(given, `is neither a folder nor a file; ${LAYOUT}`);
+      throw located(source, `is neither a folder nor a file; ${LAYOUT}`);
     case "forbidden":
-      throw located(given, "may not be read: permission denied");
+      throw located(source, "may not be read: permission denied");
     case "absent":
-      throw located(given, await reasonOfAbsent(given));
+      throw located(source, await reasonOfAbsent(source));
   }
 }
 
-function located(given: string, reason: string): WeightsError {
-  return new WeightsError("model-location", `model ${quoted(given)}: ${reason}`);
+function located(source: string, reason: string): WeightsError {
+  return new WeightsError("model-location", `model ${quoted(source)}: ${reason}`);
 }
 
-async function reasonOfAbsent(given: string): Promise<string> {
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(given)) {
+async function reasonOfAbsent(source: string): Promise<string> {
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) {
     return "is an address, and models are not downloaded: download its folder first, and name that";
   }
-  if (given.startsWith("~")) return "there is no such folder; only a shell knows ~, so write the whole path";
-  if (SINGLE_FILE.test(given)) return `there is no such file; and ${LAYOUT}, not a single file`;
-  const hubName = await hubNameIn(given);
+  if (source.startsWith("~")) return "there is no such folder; only a shell knows ~, so write the whole path";
+  if (SINGLE_FILE.test(source)) return `there is no such file; and ${LAYOUT}, not a single file`;
+  const hubName = await hubNameIn(source);
   if (hubName === undefined) return `there is no such folder; ${LAYOUT}`;
   const folder = hubName.slice(hubName.indexOf("/") + 1);
   return (
@@ -71,55 +71,55 @@ async function reasonOfAbsent(given: string): Promise<string> {
   );
 }
 
-/** The model's name on a hub that `given` seems to be. In a configuration file a name became a path beside the file. */
-async function hubNameIn(given: string): Promise<string | undefined> {
-  const name = given.split(/[\\/]/).slice(-2).join("/");
+/** The model's name on a hub that `source` seems to be. In a configuration file a name became a path beside the file. */
+async function hubNameIn(source: string): Promise<string | undefined> {
+  const name = source.split(/[\\/]/).slice(-2).join("/");
   if (!HUB_NAME.test(name)) return undefined;
-  if (name === given) return name;
-  const beside = dirname(dirname(given));
-  const isName = (await pathKind(beside)) === "folder" && (await pathKind(dirname(given))) === "absent";
+  if (name === source) return name;
+  const beside = dirname(dirname(source));
+  const isName = (await pathKind(beside)) === "folder" && (await pathKind(dirname(source))) === "absent";
   return isName && dirname(beside) !== beside ? name : undefined;
 }
 
-async function inFolder(given: string, folder: string): Promise<ModelFiles> {
+async function inFolder(source: string, folder: string): Promise<ModelFiles> {
   const files = folderFiles(folder);
   const names = await files.list().catch(() => {
-    throw located(given, "may not be read: permission denied");
+    throw located(source, "may not be read: permission denied");
   });
   if (names.includes(INDEX_FILE)) return files;
-  if (names.length === 0) throw located(given, `is an empty folder; ${LAYOUT}`);
+  if (names.length === 0) throw located(source, `is an empty folder; ${LAYOUT}`);
   if (names.includes("snapshots") && (names.includes("refs") || names.includes("blobs") || names.length === 1)) {
-    return inSnapshots(given, folder, await folderFiles(join(folder, "snapshots")).list());
+    return inSnapshots(source, folder, await folderFiles(join(folder, "snapshots")).list());
   }
   if (basename(folder) === "snapshots" && CACHED.test(basename(dirname(folder)))) {
-    return inSnapshots(given, dirname(folder), names);
+    return inSnapshots(source, dirname(folder), names);
   }
   const cached = names.filter((name) => CACHED.test(name));
-  if (cached.length > 0) return inCache(given, folder, cached);
-  if (names.includes("hub") && (await holdsCache(join(folder, "hub")))) return inFolder(given, join(folder, "hub"));
-  throw located(given, await reasonOfFolder(folder, files, names));
+  if (cached.length > 0) return inCache(source, folder, cached);
+  if (names.includes("hub") && (await holdsCache(join(folder, "hub")))) return inFolder(source, join(folder, "hub"));
+  throw located(source, await reasonOfFolder(folder, files, names));
 }
 
 /** @param names the snapshots of one model in a cache; `refs/main` says which one is the model as it was last fetched. */
-async function inSnapshots(given: string, root: string, names: readonly string[]): Promise<ModelFiles> {
+async function inSnapshots(source: string, root: string, names: readonly string[]): Promise<ModelFiles> {
   const main = await readFile(fileAt(folderFiles(root), "refs/main"), LONGEST_REF).then(
     (bytes) => textOf(bytes).trim(),
     () => undefined,
   );
   const chosen = names.length === 1 ? names[0] : names.find((name) => name === main);
-  if (chosen !== undefined) return inFolder(given, join(root, "snapshots", chosen));
+  if (chosen !== undefined) return inFolder(source, join(root, "snapshots", chosen));
   if (names.length === 0) {
-    throw located(given, "is a model in a hub's cache, of which nothing was downloaded; download it again");
+    throw located(source, "is a model in a hub's cache, of which nothing was downloaded; download it again");
   }
   const shown = listed(names.map((name) => quoted(join(root, "snapshots", name))));
-  throw located(given, `is a model in a hub's cache with ${names.length} snapshots; name one of them: ${shown}`);
+  throw located(source, `is a model in a hub's cache with ${names.length} snapshots; name one of them: ${shown}`);
 }
 
-async function inCache(given: string, folder: string, cached: readonly string[]): Promise<ModelFiles> {
+async function inCache(source: string, folder: string, cached: readonly string[]): Promise<ModelFiles> {
   const [only] = cached;
-  if (cached.length === 1) return inFolder(given, join(folder, only!));
+  if (cached.length === 1) return inFolder(source, join(folder, only!));
   const shown = listed(cached.map((name) => quoted(join(folder, name))));
-  throw located(given, `is a hub's cache of ${cached.length} models; name one of them: ${shown}`);
+  throw located(source, `is a hub's cache of ${cached.length} models; name one of them: ${shown}`);
 }
 
 async function holdsCache(folder: string): Promise<boolean> {

@@ -43,8 +43,8 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const { model: given = builtInModel() } = options;
-  const files = typeof given === "string" ? await locateModel(given) : given;
+  const { model: source = builtInModel() } = options;
+  const files = typeof source === "string" ? await locateModel(source) : source;
   await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {

@@ -75,7 +75,7 @@ export class WeightSet {
 /** A set in use; `release` it when the run ends. */
 export interface WeightSetLease {
   readonly set: WeightSet;
-  /** What of the LoRAs' files was left out. */
+  /** Things in the LoRAs' files that were left out, for people. */
   readonly warnings: readonly string[];
   release(): void;
 }

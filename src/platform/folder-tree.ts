@@ -17,7 +17,7 @@ export interface FileTree {
   readonly files: readonly string[];
   /** Links that lead out of the folder, or nowhere; they are not among the files. */
   readonly strays: readonly string[];
-  /** Whether there is more than the bounds allow. */
+  /** There is more than the bounds allow. */
   readonly isCut: boolean;
 }
 

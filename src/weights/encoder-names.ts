@@ -16,7 +16,7 @@ const ANCHOR = "embeddings.token_embedding.weight";
 const UNNEEDED =
   /(?:^|\.)(?:position_ids|logit_scale|logit_bias|text_projection(?:\.weight)?|visual_projection\.weight)$|(?:^|\.)vision_model\./;
 
-/** Whether a tensor of this name in a text encoder's file is no fault, though nothing reads it. */
+/** True for a name that may stand in a text encoder's file, though nothing reads its tensor. */
 export function isUnneededInEncoder(name: string): boolean {
   return UNNEEDED.test(name);
 }

@@ -152,7 +152,7 @@ function hasMatrix({ parts }: Group): boolean {
   return parts.has("down") || parts.has("up");
 }
 
-/** Why a file is no LoRA. */
+/** The reason that a file is no LoRA, by what it has instead. */
 function reasonOfNone(names: Iterable<string>): string {
   const kind = kindOfTensors(names);
   if (kind === "embedding") return "is a textual-inversion embedding, not a LoRA, and embeddings are not supported";
@@ -171,7 +171,7 @@ function checkFits(all: readonly Group[], unknown: readonly Group[], file: strin
   throw new WeightsError("lora-module", `${reason}: ${listed(first.map(quoted), 3)}`, { file });
 }
 
-/** Whether the tensor is part of a LoRA by its name. */
+/** True if the tensor is part of a LoRA by its name. */
 function addToGroup(groups: Map<string, Group>, entry: TensorEntry): boolean {
   const details = { file: entry.file, tensor: entry.name };
   const other = OTHER_ADAPTERS.find(([pattern]) => pattern.test(entry.name));
