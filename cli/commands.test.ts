@@ -4,9 +4,12 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../test/gradient-run.ts";
 import { checkAddress, checkGenerate, makeFolder } from "./checks.ts";
+import { withGenerationFlags } from "./generation-flags.ts";
+import { SETTINGS } from "./settings.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -17,7 +20,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const ROOT = path.resolve(import.meta.dirname, "..");
 
 function daguerre(args: readonly string[], env: Record<string, string> = {}) {
-  const program = path.join(ROOT, "cli/main.ts");
+  const program = path.join(ROOT, "cli/daguerre.ts");
   const loader = path.join(ROOT, "tooling/run.mjs");
   const child = spawn(process.execPath, ["--import", loader, program, ...args], {
     cwd: ROOT,
@@ -47,6 +50,14 @@ describe("the command", () => {
     expect(stdout).toMatch(/^Usage: daguerre/);
     expect(stdout).toContain("generate");
     expect([stderr, code]).toEqual(["", 0]);
+  });
+
+  it("shows a flag for each field of a request and each setting of the server", async () => {
+    const shown = (help: string) => new Set(help.match(/(?<=^ +(?:-\w, )?)--[\w-]+/gm));
+    const generate = shown((await run("generate", "--help")).stdout);
+    for (const { long } of withGenerationFlags(new Command()).options) expect(generate).toContain(long);
+    const serve = shown((await run("serve", "--help")).stdout);
+    expect([...serve].sort()).toEqual([...SETTINGS.flatMap(({ flag }) => flag ?? []), "--config", "--help"].sort());
   });
 
   it("says its version by -v", async () => {

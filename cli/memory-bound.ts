@@ -27,7 +27,7 @@ export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
   };
 }
 
-/** What happens at the bound of each kind, in the words of `docs/security.md`. */
+/** The consequence at the bound of each kind, in the words of `docs/security.md`. */
 const AT_THE_BOUND: Readonly<Record<HoldKind, readonly [what: string, setting: string, then: string]>> = {
   bodies: [
     "bodies and frames that arrive, beyond 64 KiB of each",
@@ -84,6 +84,6 @@ export function memoryTable(config: Pick<Config, "limits">): string {
 /** Bytes over what the server takes by itself, at most, whatever its clients do. */
 export function memoryBound(config: Pick<Config, "limits">): number {
   const bounds = memoryBounds(config);
-  const held = HOLD_KINDS.reduce((sum, kind) => sum + bounds[kind], 0);
-  return held + config.limits.connections * CONNECTION_BYTES + WORKING_BYTES;
+  const holdBytes = HOLD_KINDS.reduce((sum, kind) => sum + bounds[kind], 0);
+  return holdBytes + config.limits.connections * CONNECTION_BYTES + WORKING_BYTES;
 }

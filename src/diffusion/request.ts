@@ -2,6 +2,7 @@
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
+import type { PreparingEvent } from "./preparing.ts";
 import type { TimestepSpacing } from "./schedulers/timesteps.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
@@ -66,6 +67,7 @@ export interface PipelineRequest {
 }
 
 export type PipelineEvent =
+  | PreparingEvent
   | {
       readonly type: "step";
       readonly step: number;

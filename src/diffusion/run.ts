@@ -10,6 +10,7 @@ import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
@@ -19,6 +20,7 @@ import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
+import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
@@ -42,14 +44,20 @@ export async function* generate(
   options: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
   options.signal?.throwIfAborted();
-  const run = await Run.begin(model, request, options);
+  const preparing = new Preparing(options.signal);
+  const begun: { run?: Run } = {};
+  const beginning = async () => {
+    begun.run = await Run.begin(model, request, options, preparing);
+    return begun.run;
+  };
   try {
+    const run = yield* preparing.during(beginning());
     yield* run.events();
   } catch (error) {
-    if (isOutOfRoom(error)) throw await tooLarge(model, run.weights, request, error);
-    throw error instanceof NotFiniteError ? run.faultOf(error) : error;
+    if (begun.run && isOutOfRoom(error)) throw await tooLarge(model, begun.run.weights, request, error);
+    throw begun.run && error instanceof NotFiniteError ? begun.run.faultOf(error) : error;
   } finally {
-    run.end();
+    begun.run?.end(); // it may have begun while nobody took its events any more
   }
 }
 
@@ -57,6 +65,7 @@ class Run {
   readonly #model: LoadedModel;
   readonly #family: FamilyModel;
   readonly #options: PipelineOptions;
+  readonly #preparing: Preparing;
   readonly #lease: WeightSetLease;
   readonly #leases: Leases;
   readonly #pictures: Pictures;
@@ -80,6 +89,7 @@ class Run {
     begun: {
       readonly shape: StepShape;
       readonly schedule: Schedule;
+      readonly preparing: Preparing;
       readonly previews: (pictures: Pictures) => Previews;
       readonly lease: WeightSetLease;
       readonly warnings: string[];
@@ -95,24 +105,30 @@ class Run {
     this.#lease = begun.lease;
     this.#warnings = begun.warnings;
     this.#clock = begun.clock;
-    this.#leases = new Leases(model.memory, begun.lease.set);
+    this.#preparing = begun.preparing;
+    this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
     this.#pictures = new Pictures(model.family.picture, this.#leases);
     this.#previews = begun.previews(this.#pictures);
     this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
   }
 
   /** Checks the request, and brings its weights. */
-  static async begin(model: LoadedModel, request: PipelineRequest, options: PipelineOptions): Promise<Run> {
+  static async begin(
+    model: LoadedModel,
+    request: PipelineRequest,
+    options: PipelineOptions,
+    preparing: Preparing,
+  ): Promise<Run> {
     const clock = new Stopwatch();
     const { family } = model;
     const shape = stepShape(family, request);
     const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
     const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
-    const lease = await leaseWeights(model, request, warnings);
+    const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
-    return new Run(model, request, options, { shape, schedule, previews, lease, warnings, clock });
+    return new Run(model, request, options, { shape, schedule, preparing, previews, lease, warnings, clock });
   }
 
   get weights(): WeightSet {
@@ -132,18 +148,21 @@ class Run {
   }
 
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const conditioning = await this.#encode(this.#request);
+    const preparing = this.#preparing;
+    const conditioning = yield* preparing.during(this.#encode(this.#request));
     this.#lap("prompt");
-    await this.#start();
+    yield* preparing.during(this.#start());
     this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
-    await this.#prepare(this.#shape, conditioning);
-    await this.#previews.findRoom(this.#warnings);
+    yield* preparing.during(this.#prepare(this.#shape, conditioning));
+    yield* preparing.during(this.#previews.findRoom(this.#warnings));
     this.#lap("start");
     yield* this.#steps();
     this.#checkSignal();
     this.#leases.giveBack();
     const pictures = [];
-    for (const slot of this.#slots) pictures.push(await this.#pictures.decode(slot.range, this.#shape));
+    for (const slot of this.#slots) {
+      pictures.push(yield* preparing.during(this.#pictures.decode(slot.range, this.#shape)));
+    }
     this.#lap("decode");
     const timings = this.#clock.times();
     yield { type: "result", pictures, latents: () => this.#latents(), timings, warnings: this.#warnings };
@@ -162,7 +181,7 @@ class Run {
     const steps = rows.length;
     for (const [index, row] of rows.entries()) {
       this.#checkSignal();
-      await this.#takeUpdate();
+      yield* this.#takeUpdate();
       const plan = this.#plan!;
       await this.#write(plan, index, row);
       const replay = this.#replay(plan, row);
@@ -242,13 +261,14 @@ class Run {
   }
 
   /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
-  async #takeUpdate(): Promise<void> {
+  async *#takeUpdate(): AsyncGenerator<PipelineEvent, void, undefined> {
     const update = this.#options.takeUpdate?.();
     if (update === undefined) return;
     const changed: PipelineRequest = { ...this.#request, ...update };
     try {
       const shape = stepShape(this.#family, changed);
-      await this.#prepare(shape, await this.#encode(changed));
+      const conditioning = yield* this.#preparing.during(this.#encode(changed));
+      yield* this.#preparing.during(this.#prepare(shape, conditioning));
       this.#request = changed;
       if (update.prompt !== undefined || update.negativePrompt !== undefined) {
         const warnings = await wordWarnings(this.#family, changed, shape);
@@ -337,6 +357,7 @@ export async function leaseWeights(
   { family, memory }: LoadedModel,
   { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
   warnings: string[],
+  watch: PreparationWatch,
 ): Promise<WeightSetLease> {
   const files: LoraRequest[] = [...loras];
   if (fewStep) {
@@ -350,7 +371,9 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files);
+    const lease = await memory.weightSets.lease(files, watch);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
     if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;

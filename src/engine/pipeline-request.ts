@@ -32,26 +32,32 @@ export async function toPipelineRequest(
   }
   const image = request.image && (await picture(request.image, request, defaults));
   return {
-    prompt: request.prompt,
-    negativePrompt: request.negative_prompt,
+    ...inCamelCase(request),
     width: image?.width ?? request.width ?? defaults.width,
     height: image?.height ?? request.height ?? defaults.height,
     steps: request.num_inference_steps ?? usualSteps(fewStep?.steps ?? defaults.steps, request),
     guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
-    fewStep: request.few_step,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
-    generator: request.generator,
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler === undefined ? fewStep?.scheduler : { className: scheduler },
-    timestepSpacing: request.timestep_spacing,
     warnings: ignoredWarning(request.ignored_fields ?? []),
     image,
-    strength: request.strength,
-    previewEvery: request.preview_every,
-    previewDecoder: request.preview_decoder,
   };
+}
+
+type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  : Name;
+
+/** The fields under the pipeline's names: its `fewStep` is `few_step`. A field that means the same to both needs no more. */
+function inCamelCase<Fields extends object>(fields: Fields) {
+  const renamed = Object.entries(fields).map(([name, value]) => [
+    name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()),
+    value,
+  ]);
+  return Object.fromEntries(renamed) as { readonly [Name in keyof Fields & string as CamelCase<Name>]: Fields[Name] };
 }
 
 /** Steps that a request has left out. From a picture, a part of them is run: of a few-step model's, none might be left. */

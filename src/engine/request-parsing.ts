@@ -138,8 +138,11 @@ export function parseUpdate(input: unknown): GenerationUpdate {
 
 const IDS = new Set(["request_id", "input_id"]);
 
-/** A LoRA's name in the server's folder: no separators, no leading dot, so that it cannot leave the folder. */
-const LORA_NAME = /^[A-Za-z0-9][\w. -]*$/;
+/**
+ * Texts that no LoRA of a server is named: absolute paths, hidden files and folders above, backslashes. Others are looked up
+ * among the files that there are (`lora-files.ts`), and never become a path.
+ */
+const NO_LORA_NAME = /^\/|\\|\0|(?:^|\/)\./;
 
 /**
  * As `parseGeneration`, for a request from another machine: a LoRA is a name in the server's folder, never a path.
@@ -150,7 +153,7 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
   const request = parseGeneration(input);
   const loras = request.loras.map(({ name, path, scale }, index) => {
     const asked = (name ?? path) as string;
-    if (!LORA_NAME.test(asked)) {
+    if (NO_LORA_NAME.test(asked)) {
       throw new RequestError(
         `loras.${index}.${name === undefined ? "path" : "name"}`,
         "must be the name of a LoRA that the server offers",

@@ -13,6 +13,7 @@ import { z } from "zod";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { Base64Text } from "./base64-text.ts";
+import { imageSizeSchema, sizeOf } from "./image-size.ts";
 
 /** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
 export const LIMITS = {
@@ -27,8 +28,11 @@ export const LIMITS = {
   sideMultiple: 8,
   steps: 200,
   guidanceScale: 100,
-  images: 8,
+  /** OpenAI's bound of `n`. */
+  images: 10,
   loras: 8,
+  /** Characters of a LoRA's name, folders included. */
+  loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
   /** Bytes of an encoded starting picture. */
@@ -47,13 +51,22 @@ export const DEFAULT_STRENGTH = 0.8;
 
 const side = z.int().min(LIMITS.minSide).max(LIMITS.maxSide).multipleOf(LIMITS.sideMultiple);
 
-/** Ids travel in headers, so they are of plain visible characters. */
-const id = z
+/** Ids travel in headers, so they are of plain visible characters. A number is its decimal text. */
+const idText = z
   .string()
   .min(1)
   // The pattern of a long one would be looked for in all of it.
   .max(LIMITS.idCharacters, { abort: true })
   .regex(/^[\w.:-]*$/, "may hold letters, digits and . _ : -");
+const id = z
+  .union([z.string(), z.number(), z.bigint()], { error: "must be a text, or a whole number" })
+  .transform((value, ctx): string => {
+    // A larger one has lost its last digits on the way, and would be another client's.
+    if (typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER)
+      ctx.addIssue({ code: "custom", message: "must be sent as text if it is a number beyond 2^53 - 1" });
+    return String(value);
+  })
+  .pipe(idText);
 
 const SEED_MESSAGE = "must be a whole number from 0 to 2^53 - 1, or a decimal string up to 2^64 - 1";
 const seed = z
@@ -93,8 +106,8 @@ const picture = z
   });
 const lora = z
   .object({
-    /** A file of the server's LoRA folder, without its ending. */
-    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
+    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
     /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
     path: z.string().min(1).max(4096).optional(),
     scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
@@ -111,6 +124,9 @@ export const generationFields = z.object({
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
   width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
   height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
+  image_size: imageSizeSchema(side, LIMITS)
+    .optional()
+    .describe("fal's word for `width` and `height`, which win if they are sent as well"),
   num_inference_steps: z.int().min(1).max(LIMITS.steps).optional().describe("denoising steps; default: the model's"),
   guidance_scale: z
     .number()
@@ -131,7 +147,7 @@ export const generationFields = z.object({
   seed: seed
     .optional()
     .describe(
-      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; the same seed gives the same picture; -1 or left out: random, and the result has it",
+      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; -1: random; the same seed gives the same picture; default: random; the result has it",
     ),
   generator: z
     .enum(["cpu", "cuda"])
@@ -154,7 +170,7 @@ export const generationFields = z.object({
     .boolean()
     .default(false)
     .describe(
-      "use the model's few-step variant, if `/health` lists one: a picture in a quarter of the time, a little less varied",
+      "use the model's few-step variant, if it has one: a picture in a quarter of the time, a little less varied",
     ),
   preview_every: z
     .int()
@@ -189,16 +205,20 @@ export const generationFields = z.object({
 
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
 export const generationSchema = generationFields
-  .refine((value) => (value.width ?? 0) * (value.height ?? 0) <= LIMITS.maxPixels, {
+  .transform(({ image_url, image = image_url, image_size, ...rest }) => ({
+    ...(image_size !== undefined && sizeOf(image_size)),
+    ...rest,
+    ...(image !== undefined && { image }),
+  }))
+  .refine(({ width = 0, height = 0 }) => width * height <= LIMITS.maxPixels, {
     path: ["width"],
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
-  })
-  .transform(({ image_url, image = image_url, ...rest }) => (image === undefined ? rest : { ...rest, image }));
+  });
 
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url"> & {
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size"> & {
   /** Fields of other servers that the request had, and that would change the picture if this one had them. */
   readonly ignored_fields?: readonly string[];
 };

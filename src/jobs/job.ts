@@ -5,7 +5,7 @@ import { bytesOf } from "./bytes-of.ts";
 import { JobError } from "./job-errors.ts";
 import { JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun } from "./run.ts";
-import { type Change, Updates } from "./updates.ts";
+import { type Change, changedInput, Updates } from "./updates.ts";
 
 export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
 
@@ -89,12 +89,10 @@ export type JobListener<Input, Event> = (
 
 /** A job's store, as its jobs see it. */
 export interface JobHost<Input, Event> {
-  /** Jobs ahead of it in the line. */
-  positionOf(job: StoredJob<Input, Event>): number;
-  /** Takes it out of the line; false when it is not in it. */
-  leaveLine(job: StoredJob<Input, Event>): boolean;
-  /** Starts what may start. */
-  pump(): void;
+  /** Jobs ahead of it in the line; undefined if it does not wait. */
+  positionOf(job: StoredJob<Input, Event>): number | undefined;
+  /** Takes it out of the line, if it waits. */
+  leaveLine(job: StoredJob<Input, Event>): void;
   /** It has ended: its log is held from now on. */
   retain(job: StoredJob<Input, Event>): void;
   readonly tell: JobListener<Input, Event>;
@@ -131,8 +129,6 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   startedAt: number | undefined;
   endedAt: number | undefined;
   error: unknown;
-  /** The position that watchers were told last. */
-  announcedPosition: number | undefined;
   readonly #host: JobHost<Input, Event>;
   readonly #stop = new AbortController();
   readonly #updates = new Updates();
@@ -168,7 +164,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   }
 
   get position(): number {
-    return Math.max(this.#host.positionOf(this), 0);
+    return this.#host.positionOf(this) ?? 0;
   }
 
   /** Bytes that it holds: its input and its log. */
@@ -192,19 +188,17 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
 
   cancel(reason: unknown = cancellation()): boolean {
     if (this.endedAt !== undefined) return false;
-    const wasWaiting = this.#host.leaveLine(this);
+    this.#host.leaveLine(this);
     const wasCancelled = (reason as Error | undefined)?.name === "AbortError";
     this.#end(wasCancelled ? "cancelled" : "failed", { error: reason });
     this.#stop.abort(reason);
-    if (wasWaiting) this.#host.pump();
     return true;
   }
 
   update(change: Change): boolean {
     if (this.endedAt !== undefined) return false;
     if (this.state === "queued") {
-      if (!isRecord(this.input)) throw new JobError("not-updatable", "The input of this job has no fields to change");
-      this.input = { ...this.input, ...change };
+      this.input = changedInput(this.input, change);
       this.inputBytes = bytesOf(this.input);
       return true;
     }
@@ -291,10 +285,4 @@ const cancellation = () => new DOMException("Cancelled", "AbortError");
 /** The result stays in the log whatever its bound. */
 function isResult(event: unknown): boolean {
   return (event as { type?: unknown } | null | undefined)?.type === "result";
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }

@@ -56,7 +56,7 @@ async function page(document: Json): Promise<Response> {
 </head>
 <body>
 <h1>${info.title} ${info.version}</h1>
-<p>${info.description} The same for machines: <a href="/openapi.json">openapi.json</a>.</p>
+<p>${info.description} The same for machines: <a href="openapi.json">openapi.json</a>.</p>
 ${tags.map(
   (tag) => html`<h2>${tag}</h2>
 ${operations.filter(({ operation }) => operation.tags.includes(tag)).map(route)}`,

@@ -1,5 +1,5 @@
 /**
- * Where each computed tensor lives: planned once, by liveness, over a few arenas.
+ * The places of computed tensors: planned once, by liveness, over a few arenas.
  *
  * WebGPU tracks use by whole buffers: a dispatch may not read one range of a buffer and write another. So an output
  * never shares an arena with what its operation reads, and there are several arenas (three or four in practice). None is
