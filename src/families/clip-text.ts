@@ -137,7 +137,7 @@ export class ClipText {
   }
 
   /**
-   * Warns of a prompt that is too long, of taught tokens in pieces, of a prompt of which the model knows no word, or in the
+   * Warns of a prompt that is too long, of taught tokens in pieces, of a prompt of which the model knows no word, and of the
    * syntax of another program.
    */
   async warnings(prompt: string, kind: PromptKind): Promise<string[]> {

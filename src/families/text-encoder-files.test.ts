@@ -134,7 +134,7 @@ describe("variants", () => {
     const model = await modelWith("text_encoder");
     const other = plain.map((tensor) => ({
       ...tensor,
-      data: (tensor.data as Uint8Array).map((byte, i) => (i % 4 === 1 ? byte ^ 255 : byte)),
+      data: (tensor.data as Uint8Array).map((byte, i) => (i % 4 === 0 ? byte ^ 255 : byte)),
     }));
     await writeSafetensors(join(model, "text_encoder/model.ema.safetensors"), other);
     expect((await draw(model)).pictures[0]!.rgba).toEqual(expected);
