@@ -44,11 +44,8 @@ export class Visitor {
 
   socket(path: string, headers: Readonly<Record<string, string>>): WebSocket {
     const address = `${this.#tls ? "wss" : "ws"}://127.0.0.1:${this.#port}${path}`;
-    return new WebSocket(address, {
-      headers: { ...headers, host: this.#host },
-      rejectUnauthorized: false,
-      servername: this.#host.split(":")[0],
-    });
+    const tls = { rejectUnauthorized: false, servername: this.#host.split(":")[0] };
+    return new WebSocket(address, { headers: { ...headers, host: this.#host }, ...tls });
   }
 
   #askOne(path: string, method: string, headers: Asked["headers"], body?: string): Promise<Answer> {
