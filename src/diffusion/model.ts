@@ -124,9 +124,3 @@ export interface FamilyModel<Conditioning = unknown> {
   /** Warnings about a prompt, such as a prompt that is too long. */
   promptWarnings(prompt: string): Promise<string[]>;
 }
-
-/** A model on a device. */
-export interface LoadedModel {
-  readonly family: FamilyModel;
-  readonly memory: ModelMemory;
-}
