@@ -4,11 +4,12 @@
  *     cli → transports → hosts → jobs | engine → families → diffusion → memory → models → graph → gpu → platform
  *
  * `weights`, `text` and `image` know `platform` (and `faults`) alone, and everything from `models` up may use them.
- * `faults` is data that any folder may know. Tests may look wherever they like.
+ * `faults` is data that any folder may know; `line` is the waiting line of jobs and of runs. Tests may look wherever they
+ * like.
  */
 
 /** From the bottom up: a folder may import those before it in its list, and itself. */
-const LEAVES = ["platform", "faults"];
+const LEAVES = ["platform", "faults", "line"];
 const FILES = ["weights", "text", "image"];
 const COLUMN = ["gpu", "graph", "models", "memory", "diffusion", "families", "engine"];
 
@@ -16,6 +17,7 @@ const COLUMN = ["gpu", "graph", "models", "memory", "diffusion", "families", "en
 const ALLOWED = {
   platform: ["faults"],
   faults: [],
+  line: [],
   weights: LEAVES,
   text: LEAVES,
   image: LEAVES,

@@ -2,7 +2,7 @@
  * Daguerre as a library: `createRuntime` opens a GPU, loads a model, and gives runs as async generators.
  *
  *     const runtime = await createRuntime();
- *     for await (const event of runtime.textToImage({ prompt: "a lighthouse at sunset" })) { … }
+ *     for await (const event of runtime.textToImage({ prompt: "northern lights over a lake" })) { … }
  */
 
 export { appOfRuntime, type RuntimeAppOptions } from "./runtime-app.ts";

@@ -13,18 +13,30 @@ const ENTRIES = {
   hosts: "src/hosts/index.ts",
 };
 
+/**
+ * WebGPU's types come with `lib.dom` or `@webgpu/types`, which exclude each other, and a program that brings no device of
+ * its own has neither. An empty interface merges with either, and stands for them where there is none.
+ */
+const GPU_TYPES = ["GPU", "GPUAdapter", "GPUBuffer", "GPUCommandEncoder", "GPUDevice", "GPUDeviceDescriptor"];
+const GPU_DECLARATIONS = `declare global {\n${GPU_TYPES.map((name) => `  interface ${name} {}`).join("\n")}\n}`;
+
 export default defineConfig([
   {
-    entry: { ...ENTRIES, cli: "cli/main.ts", "thread-main": "src/hosts/thread-main.js" },
+    entry: { ...ENTRIES, cli: "cli/daguerre.ts", "thread-main": "src/hosts/thread-main.js" },
     platform: "node",
     target: "node20",
     format: "esm",
     dts: { entry: Object.values(ENTRIES) },
+    banner: { dts: GPU_DECLARATIONS },
     loader: { ".wgsl": "text" },
     clean: true,
     fixedExtension: false,
     // Types still come from the packages themselves.
-    deps: { alwaysBundle: (id, importer) => BUNDLED.includes(id) && !importer?.endsWith(".d.ts"), onlyBundle: BUNDLED },
+    deps: {
+      alwaysBundle: (id, importer) => BUNDLED.includes(id) && !importer?.endsWith(".d.ts"),
+      onlyBundle: BUNDLED,
+      neverBundle: ["webgpu"], // in a checkout; the package brings its files (tooling/pack-native.ts)
+    },
     plugins: [licences(BUNDLED)],
   },
   playgroundBuild("dist/playground"),

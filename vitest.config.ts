@@ -15,23 +15,27 @@ const TIMING = [
 ];
 /** Tests that drive Chromium. */
 const BROWSER = [
-  "test/{playground,foreign-pages}.test.ts",
+  "test/{playground,playground-states,foreign-pages}.test.ts",
   "transports/**/event-source.test.ts",
   "examples/**/*.test.ts",
 ];
 /** Transports and jobs. They speak to sockets and open no device. */
-const SERVER = ["{transports,src/jobs}/**/*.test.ts"];
+const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
+/** Packages bring tests of their own. */
+const PACKAGES = ["**/node_modules/**"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
-  "src/{faults,image,platform,text,weights}/**/*.test.ts",
+  "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox}.test.ts",
-  "src/engine/{request-parsing,request-fields}.test.ts",
+  "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
+  "src/families/distilled.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,memory-bound,mending,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",
+  "test/docs-tables.test.ts",
 ];
 
 /**
@@ -42,7 +46,7 @@ function parallel(name: string, groupOrder: number, include: string[], exclude: 
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, include, exclude, maxWorkers: CORES, sequence: { groupOrder } },
+    test: { name, include, exclude: [...PACKAGES, ...exclude], maxWorkers: CORES, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -50,7 +54,7 @@ function parallel(name: string, groupOrder: number, include: string[], exclude: 
 function serial(name: string, groupOrder: number, include: string[], exclude: string[]) {
   return {
     extends: true,
-    test: { name, include, exclude, fileParallelism: false, sequence: { groupOrder } },
+    test: { name, include, exclude: [...PACKAGES, ...exclude], fileParallelism: false, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 

@@ -27,6 +27,14 @@ export interface Findings {
   readonly platform: NodeJS.Platform;
 }
 
+/**
+ * Whether `doctor` has something faster to offer than this adapter. The greeting of `serve` asks as well, so that both agree.
+ * @param gpus on the PCI bus
+ */
+export function canBeFaster(gpus: readonly GpuVendor[], chosen: Pick<AdapterFacts, "kind" | "driver">): boolean {
+  return chosen.kind === "software" && (gpus.length > 0 || chosen.driver === "swiftshader");
+}
+
 /** One line: what is the matter and what to do, the most useful first. */
 export function advise(findings: Findings): string {
   const { distribution, deb822, chosen, gpus, crashing, working, lavapipe } = findings;
@@ -46,12 +54,13 @@ export function advise(findings: Findings): string {
     if (lavapipe !== undefined && !lavapipe.accepted) {
       return `Not usable: Dawn refuses this Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}. ${upper(asRoot)}`;
     }
-    const without = findings.swiftShader === "missing" ? "; or, without root: npm install @sparticuz/chromium" : "";
+    const without = findings.swiftShader === "missing" ? "; or, without root: npm ci" : "";
     return `Not usable: there is no GPU driver. ${upper(asRoot)}${without}`;
   }
   if (chosen.kind === "hardware") return `Ready: ${chosen.name}. There is nothing to mend.`;
 
   const ready = `Ready, on a software GPU (${chosen.name}).`;
+  if (!canBeFaster(gpus, chosen)) return `${ready} It is the fastest there is without a GPU: nothing to mend.`;
   const vendor = gpus[0];
   if (vendor !== undefined) {
     if (findings.forbidden !== undefined) {
@@ -59,14 +68,11 @@ export function advise(findings: Findings): string {
     }
     return `${ready} This machine has a GPU (${vendor}) that Vulkan does not show: ${installGpuDriver(vendor, distribution, deb822)}`;
   }
-  if (chosen.driver === "swiftshader") {
-    const why =
-      lavapipe === undefined
-        ? "Mesa's lavapipe is several times faster"
-        : `Dawn refuses this machine's Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}; a newer one is several times faster`;
-    return `${ready} ${why}, ${asRoot}`;
-  }
-  return `${ready} It is the fastest there is without a GPU: nothing to mend.`;
+  const why =
+    lavapipe === undefined
+      ? "Mesa's lavapipe is several times faster"
+      : `Dawn refuses this machine's Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}; a newer one is several times faster`;
+  return `${ready} ${why}, ${asRoot}`;
 }
 
 function upper(text: string): string {

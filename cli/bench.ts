@@ -8,7 +8,7 @@ import { stepShape } from "../src/diffusion/shape.ts";
 import { warmUp } from "../src/diffusion/warm-up.ts";
 import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import type { Precision } from "../src/memory/component.ts";
-import { type ModelOptions, withModel } from "./model.ts";
+import { type ModelOptions, type Subject, subjectOf, withModel } from "./model.ts";
 
 export interface BenchOptions extends ModelOptions {
   /** Without it the model's own. */
@@ -35,16 +35,55 @@ export interface Measured {
   readonly peakBytes: number;
 }
 
+/** The report in JSON. */
+export interface BenchReport extends Subject {
+  readonly steps: number;
+  /** Whether the kernels were tuned on this GPU. */
+  readonly tuned: boolean;
+  readonly load_ms: number;
+  readonly compile_ms: number;
+  readonly text_ms: number;
+  readonly step_ms: number;
+  readonly decode_ms: number;
+  /** null if the model has no such decoder. */
+  readonly linear_preview_ms: number | null;
+  readonly tiny_preview_ms: number | null;
+  readonly picture_ms: number;
+  /** On the device. */
+  readonly model_bytes: number;
+  readonly peak_bytes: number;
+  /** Sentences. */
+  readonly advice: readonly string[];
+}
+
 /** Loads, compiles, draws `rounds` pictures, and prints one table and what follows from it. */
-export function bench(options: BenchOptions, write: (line: string) => void): Promise<void> {
+export function bench(options: BenchOptions, write: (line: string) => void): Promise<BenchReport> {
   const begun = performance.now();
-  return withModel(options, async ({ gpu, model, precision, size, isTuned }) => {
+  return withModel(options, async (open) => {
+    const { gpu, model, precision, size, isTuned: tuned } = open;
     const measured = await measure(model, { ...options, size }, performance.now() - begun);
     for (const line of table(model, precision, measured)) write(line);
     write("");
     const [component] = model.family.step.needs(stepShape(model.family, model.family.facts.defaults));
     const weights = model.memory.weightSets.base.weights(component!).storage;
-    for (const line of adviceOn(gpu.facts, weights, { ...measured, tuned: isTuned })) write(`- ${line}`);
+    const advice = adviceOn(gpu.facts, weights, { ...measured, tuned });
+    for (const line of advice) write(`- ${line}`);
+    return {
+      ...subjectOf(open),
+      steps: measured.steps,
+      tuned,
+      load_ms: measured.load,
+      compile_ms: measured.compile,
+      text_ms: measured.text,
+      step_ms: measured.step,
+      decode_ms: measured.decode,
+      linear_preview_ms: measured.linearPreview ?? null,
+      tiny_preview_ms: measured.tinyPreview ?? null,
+      picture_ms: measured.picture,
+      model_bytes: measured.modelBytes,
+      peak_bytes: measured.peakBytes,
+      advice,
+    };
   });
 }
 
@@ -59,13 +98,7 @@ async function measure(model: LoadedModel, options: BenchOptions, load: number):
   const { guidanceScale } = defaults;
   const modelBytes = gpu.memory.bytes;
   const warming = performance.now();
-  await warmUp(
-    model,
-    { width, height, guidanceScale },
-    {
-      onProgress: (done, total) => options.onProgress?.({ what: "kernels", done, total }),
-    },
-  );
+  await warmUp(model, { width, height, guidanceScale }, { onProgress: options.onProgress });
   const compile = performance.now() - warming;
 
   let seed = 0;

@@ -7,6 +7,8 @@ import { access, mkdir, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { faultOf } from "../src/faults/fault.ts";
+import { existingForm } from "../src/platform/folder-tree.ts";
+import { flagOf } from "./generation-flags.ts";
 
 /** A command line that cannot be carried out. Its message is all that a person needs. */
 export class UsageError extends Error {
@@ -32,7 +34,7 @@ export async function checkGenerate(prompt: string, options: GenerateFiles): Pro
     throw new UsageError("--strength says how much of a picture to draw anew: name the picture with --image");
   }
   if (image !== undefined) await checkReadable("--image", image);
-  for (const { path: file } of lora) await checkReadable("--lora", file);
+  for (const { path: file } of lora) await checkReadable("--lora", await existingForm(file));
   await checkWritable("--output", output.file);
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 }
@@ -96,33 +98,43 @@ function reasonOf(error: unknown): string {
   return REASONS[code] ?? message;
 }
 
-/** The flags of `generate` by the fields of a request. */
-const FLAGS: Readonly<Record<string, string>> = {
-  prompt: "the prompt",
-  negative_prompt: "--negative",
-  num_inference_steps: "--steps",
-  guidance_scale: "--guidance",
-  seed: "--seed",
-  width: "--size",
-  height: "--size",
-  num_images: "--images",
-  scheduler: "--scheduler",
-  strength: "--strength",
-  loras: "--lora",
-  few_step: "--few-step",
-  preview_every: "--preview-every",
-};
-
 /** An error of the request of `generate` with the flag instead of the field. Other errors pass through. */
 export function inFlags(error: unknown): unknown {
   const { issues } = faultOf(error);
   if (issues === undefined) return error;
   const lines = issues.map(({ path: [field], message }) => {
     if (field === "seed") return "--seed must be a whole number, at most 2^64 - 1; -1 takes any";
-    const named = FLAGS[String(field)] ?? String(field);
+    const named = flagOf(String(field)) ?? String(field);
     return `${named} ${message.replace(/^(Input|String|List) /, "")}`;
   });
   return new UsageError([...new Set(lines)].join("\n"));
+}
+
+/** The flags of `bench`, `tune` and `profile` that are numbers. */
+export interface ReportNumbers {
+  readonly size?: { readonly width: number; readonly height: number };
+  readonly steps?: number;
+  readonly rounds?: number;
+  readonly layers?: number;
+}
+
+/** @throws UsageError naming the flags at fault */
+export async function checkReport({ size, steps, rounds, layers }: ReportNumbers): Promise<void> {
+  checkCount("--rounds", rounds, 1);
+  checkCount("--layers", layers, 0);
+  const { parseGeneration } = await import("../src/engine/request-parsing.ts");
+  try {
+    parseGeneration({ prompt: "any", ...size, num_inference_steps: steps });
+  } catch (error) {
+    throw inFlags(error);
+  }
+}
+
+const MOST = 1000;
+
+function checkCount(flag: string, value: number | undefined, least: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= least && value <= MOST)) return;
+  throw new UsageError(`${flag} must be a whole number from ${least} to ${MOST}`);
 }
 
 /**

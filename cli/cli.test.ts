@@ -10,10 +10,12 @@ import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { decodePicture } from "../src/image/decode.ts";
 import { encodePicture } from "../src/image/encode.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
+import { canBeFaster } from "./advise.ts";
 import { configSchema } from "./config-schema.ts";
 import * as flags from "./flags.ts";
 import { generate } from "./generate.ts";
 import { loadingScreen } from "./loading.ts";
+import { gpuVendors } from "./machine.ts";
 import { serve } from "./serve.ts";
 
 /** The gradient run in a runtime's clothes: what the commands do around a runtime does not depend on the model. */
@@ -46,7 +48,9 @@ function gradientRuntime(record?: RunRecord) {
     },
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
+    loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
+    promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,
     close: async () => {},
@@ -130,8 +134,8 @@ describe("generate", () => {
     const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
     await writeFile(start, bytes);
     const output = { file: path.join(dir, "out.webp"), format: "webp" } as const;
-    const image = { file: start, strength: 0.4 };
-    await generate(runtime, { input: { prompt: "x" }, output, image }, screen(false).stream);
+    const input = { prompt: "x", strength: 0.4 };
+    await generate(runtime, { input, output, image: start }, screen(false).stream);
     expect(inputs[0]).toMatchObject({ strength: 0.4, image: new Uint8Array(bytes) });
   });
 
@@ -210,6 +214,7 @@ describe("serve", () => {
     });
     try {
       expect(said).toContain("adapter  llvmpipe (a software GPU");
+      expect(said.includes("daguerre doctor")).toBe(canBeFaster(gpuVendors(), runtime.adapter));
       const [, url, body] = /curl -N (\S+) -H 'content-type: application\/json' -d '(.+)'/.exec(said)!;
       const response = await fetch(url!, { method: "POST", body: body! });
       expect(await response.text()).toContain('"type":"result"');
@@ -317,6 +322,12 @@ describe("what is shown while a model is made ready", () => {
       loading.show({ what: "kernels", done: 2, total: 4 });
       loading.show({ what: "kernels", done: 3, total: 4 });
       expect(String(stream.read())).toBe("getting ready: kernels 50%  5.0 s\n");
+      vi.advanceTimersByTime(1000);
+      loading.show({ what: "kernels", done: 4, total: 4 });
+      vi.advanceTimersByTime(100);
+      loading.end();
+      loading.end();
+      expect(String(stream.read())).toBe("getting ready: kernels 100%  6.0 s\ngetting ready: done  6.1 s\n");
     } finally {
       vi.useRealTimers();
     }

@@ -1,11 +1,13 @@
 /** The schema of the server's configuration: every setting with its type, default and description. */
 
+import { statSync } from "node:fs";
 import { z } from "zod";
 import { LIMITS } from "../src/engine/request.ts";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_LIMITS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
 import { allowedHost } from "../transports/fal/webhook.ts";
+import { webhookSecret } from "../transports/fal/webhook-signature.ts";
 import { SCOPES } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "../transports/http/input.ts";
@@ -38,10 +40,20 @@ const isBare = (text: string) => {
   const { username, password, search, hash } = new URL(text);
   return username + password + search + hash === "";
 };
+const text = z.string().refine((value) => value.trim() !== "", "must not be empty");
+const isFolder = (folder: string) =>
+  folder === "" || statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+const isOrigin = (value: string) => value === "*" || /^[a-z][a-z\d+.-]*:\/\/[^\s/?#@]+$/i.test(value);
 const positive = z.int().min(1);
 const seconds = z.number().min(0.1).max(86_400);
 
 const NOT_A_HOST = "must be a host such as hooks.example, *.hooks.example, hooks.example:8443 or [2001:db8::1]:8443";
+
+const webhookSecrets = z.array(
+  z
+    .string()
+    .refine((text) => webhookSecret(text) !== undefined, "must be whsec_ and the base64 of 24 to 64 random bytes"),
+);
 
 const apiKey = z.strictObject({
   name: z.string().regex(/^[\w.-]{1,64}$/, "must be letters, digits and . _ -"),
@@ -49,18 +61,21 @@ const apiKey = z.strictObject({
   key: z.string().min(1),
   scopes: z.array(z.enum(SCOPES)).optional(),
   models: z.array(z.string()).optional(),
+  /** What signs the webhooks of its jobs, in place of `webhooks.secrets`. */
+  webhook_secrets: webhookSecrets.optional(),
 });
 
 export const configSchema = z.strictObject({
-  host: setting(
-    z.string().default("127.0.0.1"),
-    "address to listen on; 0.0.0.0 accepts connections from other machines",
-  ),
+  host: setting(text.default("127.0.0.1"), "address to listen on; 0.0.0.0 accepts connections from other machines"),
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
-  model: setting(z.string().optional(), "a model in diffusers layout; default: the built-in landscapes", {
+  model: setting(text.optional(), "a model in diffusers layout; default: the built-in landscapes", {
     isPath: true,
   }),
-  adapter: setting(z.string().default("auto"), "auto, hardware, software, or part of an adapter's name"),
+  variant: setting(
+    text.optional(),
+    "which of a model's saved weights to take, such as fp16, bf16 or non_ema; default: the plain ones, else fp16, else the only ones",
+  ),
+  adapter: setting(text.default("auto"), "auto, hardware, software, or part of an adapter's name"),
   precision: setting(z.enum(["auto", "f32", "f16"]).default("auto"), "how numbers are stored on the device"),
   max_gpu_memory: setting(
     z
@@ -78,9 +93,15 @@ export const configSchema = z.strictObject({
     z.enum(["auto", "on", "off"]).default("auto"),
     "whether the first start on a GPU times the kernels and later starts use the fastest; auto: on hardware, without max_gpu_memory",
   ),
-  lora_dir: setting(z.string().optional(), "the folder of LoRA files that requests may name", { isPath: true }),
+  lora_dir: setting(
+    text.refine(isFolder, "is no folder that exists").optional(),
+    "the folder of LoRA files that requests may name",
+    { isPath: true },
+  ),
   cors_origins: setting(
-    z.array(z.string()).default([]),
+    z
+      .array(z.string().refine(isOrigin, "must be an origin such as https://app.example, without a path, or *"))
+      .default([]),
     "origins of other web pages that may use this server, such as https://app.example; * allows all",
   ),
   hosts: setting(
@@ -114,13 +135,17 @@ export const configSchema = z.strictObject({
   ),
   log_level: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-    "the least level that is logged (JSON lines on stderr)",
+    "the least level that is logged, on stderr",
+  ),
+  log_format: setting(
+    z.enum(["auto", "json", "pretty"]).default("auto"),
+    "json: a JSON object on each line; pretty: lines for people; auto: pretty on a terminal, json elsewhere",
   ),
   auth: z
     .strictObject({
       keys: setting(
         z.array(apiKey).default([]),
-        "API keys: name, key (or sha256: and its hash), scopes and models if not all; in the environment name=key,name=key",
+        "API keys: name, key (or sha256: and its hash), scopes and models if not all, webhook_secrets of its own; in the environment name=key,name=key",
         { secret: true },
       ),
       token_secret: setting(
@@ -209,6 +234,11 @@ export const configSchema = z.strictObject({
       allow_private: setting(
         z.boolean().default(false),
         "whether those hosts may have private, loopback or link-local addresses, and plain http",
+      ),
+      secrets: setting(
+        webhookSecrets.default([]),
+        "secrets that sign webhooks (docs/webhooks.md): whsec_ and the base64 of 24 to 64 random bytes; two while one replaces the other; without any webhooks are not signed",
+        { secret: true },
       ),
     })
     .prefault({}),

@@ -11,7 +11,7 @@ import { requestIssues } from "../src/faults/request-issues.ts";
 import { type Config, configSchema } from "./config-schema.ts";
 import { SETTINGS, type Setting } from "./settings.ts";
 
-/** What is wrong with a configuration: one line for each fault, each naming where it was written. */
+/** The faults of a configuration: one line for each, with the place where it was written. */
 export class ConfigError extends Error {
   constructor(lines: readonly string[]) {
     super(lines.join("\n"));
@@ -28,7 +28,7 @@ export function configFile(named: string | undefined, env: ConfigSources["env"])
 }
 
 export interface ConfigSources {
-  /** What the command line says, by flag name without dashes: `{"limits-steps": "50"}`. */
+  /** The flags of the command line, by name without dashes: `{"limits-steps": "50"}`. */
   readonly flags: Readonly<Record<string, string | boolean | undefined>>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The file to read; undefined: none. */
@@ -56,9 +56,11 @@ export function loadConfig({ flags, env, file }: ConfigSources): Config {
   const lines = requestIssues(parsed.error).map((issue) => {
     const key = issue.path.map(String).join(".");
     const named = [...origin].find(([setting]) => key === setting || key.startsWith(`${setting}.`))?.[1];
-    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${issue.message.replace(/^(Input|String|List) /, "")}`;
+    const mustBe = SETTINGS.find((setting) => setting.key === key)?.mustBe;
+    const message = mustBe === undefined ? issue.message.replace(/^(Input|String|List) /, "") : `must be ${mustBe}`;
+    return `${named ?? (file === undefined ? key : `${file}: ${key || "the file"}`)}: ${message}`;
   });
-  throw new ConfigError(lines);
+  throw new ConfigError([...new Set(lines)]);
 }
 
 type Tree = { [name: string]: unknown };

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { lavapipeDriver, swiftShaderDriver } from "../src/gpu/drivers/software-driver.ts";
-import { advise, type Findings } from "./advise.ts";
+import { advise, canBeFaster, type Findings } from "./advise.ts";
 import { doctor } from "./doctor.ts";
 import { readDistribution } from "./mending.ts";
 
@@ -16,9 +16,11 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 it("finds this machine usable, with a computation that came out right", async () => {
   const lines: string[] = [];
-  const code = await doctor((line) => lines.push(line));
+  const report = await doctor((line) => lines.push(line));
   const text = lines.join("\n");
-  expect(code, text).toBe(0);
+  expect(report.usable, text).toBe(true);
+  expect(report.advice).toBe(lines.at(-1));
+  expect(report.adapters.map(({ name }) => name)).toContain(report.chosen);
   expect(text).toContain(`Node ${process.versions.node}`);
   expect(text).toMatch(/f16 (yes|no); subgroups (no|\d+ (to \d+ )?lanes); timestamps (yes|no)/);
   expect(text).toMatch(/largest buffer \d+ MiB, of which a kernel sees \d+ MiB at once/);
@@ -29,7 +31,7 @@ it("finds this machine usable, with a computation that came out right", async ()
 
 it("writes each line by itself as a command", () => {
   const root = fileURLToPath(new URL("..", import.meta.url));
-  const args = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx", "cli/main.ts", "doctor"];
+  const args = ["--import", "./tooling/wgsl-loader.mjs", "--import", "tsx", "cli/daguerre.ts", "doctor"];
   const { stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
   const lines = stdout.trimEnd().split("\n");
   expect(lines[0]).toBe("Machine");
@@ -44,7 +46,7 @@ function doctorWith(driverFiles: readonly string[]): { code: number | null; line
   writeFileSync(
     script,
     `import { doctor } from ${JSON.stringify(doctorModule)};
-     process.exitCode = await doctor((line) => console.log(line));`,
+     process.exitCode = (await doctor((line) => console.log(line))).usable ? 0 : 1;`,
   );
   const run = spawnSync(process.execPath, ["--import", import.meta.resolve("tsx"), script], {
     env: { ...process.env, VK_DRIVER_FILES: driverFiles.join(delimiter) },
@@ -120,6 +122,16 @@ describe("advice", () => {
     expect(advise({ ...none, chosen: lavapipe })).toMatch(/^Ready, .*nothing to mend\.$/);
   });
 
+  it.each([
+    ["a GPU", hardware, [], false],
+    ["lavapipe alone", lavapipe, [], false],
+    ["lavapipe beside a GPU", lavapipe, ["AMD"], true],
+    ["SwiftShader", software, [], true],
+  ] as const)("says the same as the greeting about what would be faster: %s", (_, chosen, gpus, faster) => {
+    expect(canBeFaster(gpus, chosen)).toBe(faster);
+    expect(advise({ ...none, gpus, chosen }).endsWith("othing to mend.")).toBe(!faster);
+  });
+
   it("points at a GPU that is there and not used, and at the reason", () => {
     expect(advise({ ...none, gpus: ["NVIDIA"], chosen: lavapipe })).toMatch(
       /^Ready, .*NVIDIA.*DRIVER_CAPABILITIES=all/,
@@ -139,9 +151,9 @@ describe("advice", () => {
     expect(advise(old)).toMatch(/^Not usable: Dawn refuses this Mesa \(22\.3\.6\)\. As root: .*backports/);
   });
 
-  it("offers the npm package where nothing is there and root may not be had", () => {
-    expect(advise({ ...none, swiftShader: "missing" })).toMatch(/^Not usable: .*npm install @sparticuz\/chromium$/);
-    expect(advise({ ...none, swiftShader: "impossible" })).not.toContain("npm install");
+  it("offers the software GPU that comes with a checkout where nothing is there and root may not be had", () => {
+    expect(advise({ ...none, swiftShader: "missing" })).toMatch(/^Not usable: .*without root: npm ci$/);
+    expect(advise({ ...none, swiftShader: "impossible" })).not.toContain("npm ci");
   });
 
   it("says where Dawn cannot run at all", () => {

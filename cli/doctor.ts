@@ -6,21 +6,53 @@
  */
 
 import { existsSync } from "node:fs";
+import type { AdapterFacts } from "../src/gpu/adapter-facts.ts";
 import { type ProbedAdapter, probeDriver } from "../src/gpu/drivers/driver-probe.ts";
 import type { LoaderSource } from "../src/gpu/drivers/software-driver.ts";
 import { advise } from "./advise.ts";
 import { type DriverFindings, describeDrivers, describeLoader, loaderOption } from "./examine.ts";
-import { describeMachine, forbiddenDevice, gpusOnBus, whyDawnFails } from "./machine.ts";
+import { describeMachine, forbiddenDevice, gpusOnBus, gpuVendors, whyDawnFails } from "./machine.ts";
 import { tryOut } from "./trial.ts";
 
 type Write = (line: string) => void;
 
+/** The report in JSON. */
+export interface DoctorReport {
+  /** Whether a run would find something to compute on, and it computes rightly. */
+  readonly usable: boolean;
+  /** One sentence: what to do, or that there is nothing to do. */
+  readonly advice: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly arch: string;
+  readonly system: string;
+  /** Display controllers on the PCI bus; Linux only. */
+  readonly gpus: readonly string[];
+  /** Why Dawn cannot be loaded; null if it can. */
+  readonly dawn_problem: string | null;
+  readonly vulkan_loader: LoaderSource | null;
+  readonly drivers: readonly { readonly file: string; readonly result: string }[];
+  readonly adapters: readonly {
+    readonly name: string;
+    readonly kind: "hardware" | "software";
+    readonly backend: string;
+    readonly description: string;
+    readonly features: readonly string[];
+    readonly max_buffer_bytes: number;
+    readonly max_binding_bytes: number;
+    readonly max_buffers_per_kernel: number;
+    /** Whether Dawn offers it by itself, or only if its driver is chosen. */
+    readonly offered: boolean;
+  }[];
+  /** The adapter that a run would use. */
+  readonly chosen: string | null;
+}
+
 /**
  * Examines this machine and says in one line what to do, the last that is written.
  * @param write is given one line at a time, without its end.
- * @returns the exit code: 0 if there is something usable, else 1.
  */
-export async function doctor(write: Write): Promise<number> {
+export async function doctor(write: Write): Promise<DoctorReport> {
   write("Machine");
   const distribution = describeMachine(write);
   const gpus = gpusOnBus();
@@ -28,7 +60,7 @@ export async function doctor(write: Write): Promise<number> {
   const base = {
     distribution,
     deb822: existsSync("/etc/apt/sources.list.d/debian.sources"),
-    gpus: [...new Set(gpus.map((gpu) => gpu.vendor).filter((vendor) => vendor !== undefined))],
+    gpus: gpuVendors(gpus),
     forbidden,
     platform: process.platform,
     dawnProblem: await whyDawnFails(),
@@ -39,13 +71,34 @@ export async function doctor(write: Write): Promise<number> {
     working: [],
     lavapipe: undefined,
     swiftShader: "impossible",
+    drivers: [],
     adapters: [],
+  };
+  const conclude = (offered: readonly ProbedAdapter[], others: readonly ProbedAdapter[], chosen?: AdapterFacts) => {
+    const advice = advise({ ...base, ...drivers, chosen });
+    write("");
+    write(advice);
+    return {
+      usable: chosen !== undefined,
+      advice,
+      node: process.versions.node,
+      platform: process.platform,
+      arch: process.arch,
+      system: distribution.name,
+      gpus: gpus.map((gpu) => gpu.text),
+      dawn_problem: base.dawnProblem ?? null,
+      vulkan_loader: loader ?? null,
+      drivers: drivers.drivers,
+      adapters: [
+        ...offered.map((adapter) => reported(adapter, true)),
+        ...others.map((adapter) => reported(adapter, false)),
+      ],
+      chosen: chosen?.name ?? null,
+    };
   };
   if (base.dawnProblem !== undefined) {
     write(`  Dawn (npm package webgpu) cannot be loaded: ${base.dawnProblem}`);
-    write("");
-    write(advise({ ...base, ...drivers, chosen: undefined }));
-    return 1;
+    return conclude([], []);
   }
   if (process.platform === "linux") {
     write(`  GPUs on the PCI bus: ${gpus.length === 0 ? "none" : gpus.map((gpu) => gpu.text).join(", ")}`);
@@ -73,9 +126,17 @@ export async function doctor(write: Write): Promise<number> {
   const chosen = everything.failed ? undefined : await tryOut(write);
   if (everything.failed) write(`  not opened: ${everything.reason}`);
 
-  write("");
-  write(advise({ ...base, ...drivers, chosen }));
-  return chosen === undefined ? 1 : 0;
+  return conclude(everything.adapters, others, chosen);
+}
+
+function reported({ facts, ...limits }: ProbedAdapter, offered: boolean): DoctorReport["adapters"][number] {
+  const { name, kind, backend, description, features } = facts;
+  return {
+    ...{ name, kind, backend, description, features, offered },
+    max_buffer_bytes: limits.maxBufferSize,
+    max_binding_bytes: limits.maxStorageBufferBindingSize,
+    max_buffers_per_kernel: limits.maxStorageBuffersPerShaderStage,
+  };
 }
 
 function mebibytes(bytes: number): string {

@@ -10,9 +10,9 @@ import {
   ensureLoader,
   installedDrivers,
   type LoaderSource,
+  packedSwiftShader,
   readDriver,
   swiftShaderDriver,
-  swiftShaderPackage,
   type UnreadableDriver,
   type VulkanDriver,
 } from "../src/gpu/drivers/software-driver.ts";
@@ -29,7 +29,11 @@ export async function describeLoader(write: Write): Promise<LoaderSource | undef
     write(`  unpacking SwiftShader failed: ${error instanceof Error ? error.message : String(error)}`);
   }
   const from =
-    loader === undefined ? "missing" : loader === "system" ? "the system's" : `missing; the one in ${loader} is used`;
+    loader === undefined
+      ? "missing"
+      : loader === "system"
+        ? "the system's"
+        : "missing; the one that comes with Daguerre is used";
   write(`  Vulkan loader (libvulkan.so.1): ${from}`);
   const files = chosenDriverFiles();
   if (files !== undefined) write(`  VK_DRIVER_FILES restricts Vulkan to: ${files.join(", ")}`);
@@ -38,7 +42,7 @@ export async function describeLoader(write: Write): Promise<LoaderSource | undef
 
 /** Where a child finds the loader that the system lacks. */
 export async function loaderOption(loader: LoaderSource | undefined): Promise<{ loader?: string }> {
-  if (loader !== "@sparticuz/chromium") return {};
+  if (loader !== "packed") return {};
   const icd = await swiftShaderDriver();
   return icd === undefined ? {} : { loader: join(dirname(icd), "libvulkan.so.1") };
 }
@@ -48,6 +52,8 @@ export interface DriverFindings {
   working: string[];
   lavapipe: Findings["lavapipe"];
   swiftShader: Findings["swiftShader"];
+  /** Every ICD file that was tried, and what came of it. */
+  drivers: { readonly file: string; readonly result: string }[];
   /** Adapters of the drivers that work alone. */
   adapters: ProbedAdapter[];
 }
@@ -59,6 +65,7 @@ export async function describeDrivers(write: Write, loader: LoaderSource | undef
     working: [],
     lavapipe: undefined,
     swiftShader: "installed",
+    drivers: [],
     adapters: [],
   };
   const option = await loaderOption(loader);
@@ -73,16 +80,18 @@ export async function describeDrivers(write: Write, loader: LoaderSource | undef
   for (const driver of candidates) {
     if (seen.has(driver.file)) continue;
     seen.add(driver.file);
-    write(`  ${driver.file}: ${await examine(driver, option, findings)}`);
+    const result = await examine(driver, option, findings);
+    findings.drivers.push({ file: driver.file, result });
+    write(`  ${driver.file}: ${result}`);
   }
   if (seen.size === 0) write("  none installed");
   if (swiftShader === undefined) {
     findings.swiftShader = process.arch === "x64" ? "missing" : "impossible";
-    const why = process.arch === "x64" ? "not installed" : "not for this processor: its package is for x64 only";
-    write(`  SwiftShader (optional npm package @sparticuz/chromium): ${why}`);
+    const why = process.arch === "x64" ? "missing in this checkout: npm run native -- swiftshader" : "for x64 only";
+    write(`  SwiftShader, which comes with Daguerre: ${why}`);
   } else {
-    const version = swiftShaderPackage()?.version;
-    if (version !== undefined) write(`  SwiftShader: @sparticuz/chromium ${version} is installed`);
+    const version = packedSwiftShader()?.version;
+    if (version !== undefined) write(`  SwiftShader comes with Daguerre, from @sparticuz/chromium ${version}`);
   }
   return findings;
 }

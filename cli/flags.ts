@@ -1,4 +1,4 @@
-/** What is written on the command line, as values: one small parser for each kind of flag, each with its own complaint. */
+/** The texts of the command line become values: one small parser for each kind of flag, each with its own complaint. */
 import path from "node:path";
 import { InvalidArgumentError } from "commander";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Runtime } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
-import type { TextToImageInput } from "../src/engine/request.ts";
+import type { GenerationInput } from "../src/engine/request.ts";
 import { encodePicture, type PictureFormat, PREVIEW_QUALITY } from "../src/image/encode.ts";
 import { pictureCodec } from "../src/platform/picture-codec.ts";
 import { makeFolder } from "./checks.ts";
@@ -11,11 +11,11 @@ import { progressBar } from "./progress-bar.ts";
 
 /** What one call of the command is to do. */
 export interface GenerateJob {
-  readonly input: TextToImageInput;
+  readonly input: Omit<GenerationInput, "image" | "image_url">;
   /** Where the picture goes; of several, the second is `name-2.png`. */
   readonly output: { readonly file: string; readonly format: PictureFormat };
-  /** A picture to start from. */
-  readonly image?: { readonly file: string; readonly strength?: number };
+  /** The file of a picture to start from. */
+  readonly image?: string;
   /** A folder for the previews, as `preview-005.jpg`. */
   readonly previewDir?: string;
 }
@@ -33,7 +33,7 @@ export interface Screen {
  * @throws what the runtime throws; the system's error when a file cannot be read or written
  */
 export async function generate(
-  runtime: Pick<Runtime, "textToImage" | "imageToImage" | "adapter">,
+  runtime: Pick<Runtime, "textToImage" | "imageToImage" | "promptWarnings" | "adapter">,
   job: GenerateJob,
   screen: Screen & NodeJS.WritableStream,
   signal?: AbortSignal,
@@ -42,13 +42,12 @@ export async function generate(
   await makeFolder("--output", path.dirname(output.file));
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 
+  const early = await runtime.promptWarnings(input.prompt);
+  for (const warning of early) screen.write(`warning: ${warning}\n`);
   const events =
     image === undefined
       ? runtime.textToImage(input, { signal })
-      : runtime.imageToImage(
-          { ...input, image: new Uint8Array(await readFile(image.file)), strength: image.strength },
-          { signal },
-        );
+      : runtime.imageToImage({ ...input, image: new Uint8Array(await readFile(image)) }, { signal });
   const files: string[] = [];
   const progress = screen.isTTY ? bar(screen) : lines(screen);
   try {
@@ -67,7 +66,8 @@ export async function generate(
           await writeFile(file, (await encodePicture(picture, { format: output.format })).bytes);
           files.push(file);
         }
-        screen.write(summary(event, files, runtime.adapter));
+        const warnings = (event.warnings ?? []).filter((warning) => !early.includes(warning));
+        screen.write(summary({ ...event, warnings }, files, runtime.adapter));
       }
     }
   } finally {

@@ -70,6 +70,11 @@ export function gpusOnBus(): BusGpu[] {
   }
 }
 
+/** Vendors of GPUs on the bus that are worth using, each once. */
+export function gpuVendors(gpus: readonly BusGpu[] = gpusOnBus()): GpuVendor[] {
+  return [...new Set(gpus.flatMap((gpu) => gpu.vendor ?? []))];
+}
+
 /** A GPU's device file that exists and that this user may not open. */
 export function forbiddenDevice(): string | undefined {
   let names: string[];

@@ -1,16 +1,19 @@
-#!/usr/bin/env node
 /**
- * The `daguerre` command. This file only reads the command line; each command is a file beside it, loaded when asked
- * for, so that `--help` does not wait for a GPU driver.
+ * Reads the command line. Each command is a file beside this one, loaded when asked for, so that `--help` does not wait
+ * for a GPU driver.
  */
 import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { BenchOptions } from "./bench.ts";
+import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
+import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
+import { onInterrupt } from "./interrupts.ts";
+import type { ModelOptions } from "./model.ts";
 import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -30,12 +33,15 @@ interface RuntimeFlags {
   maxGpuMemory?: number;
   tune?: Tune;
   loraDir?: string;
+  variant?: string;
 }
 
 /** The flags that say what computes, on every command that computes. */
 function withRuntimeFlags(command: Command): Command {
   return command
+    .optionsGroup("GPU and model:")
     .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .option("--variant <name>", "which of a model's saved weights to take, as fp16, bf16 or non_ema")
     .addOption(
       new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
         .argParser(flags.adapter)
@@ -50,12 +56,12 @@ type ServeFlags = { config?: string } & Record<string, string | undefined>;
 
 /** A flag for each setting of the server that is no secret. */
 function withSettings(command: Command): Command {
-  command.option(
-    "--config <file>",
-    `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`,
-  );
-  for (const { flag, kind, description, variables, choices, default: usual } of SETTINGS) {
+  command
+    .optionsGroup("Settings:")
+    .option("--config <file>", `settings in JSON (env: DAGUERRE_CONFIG; default: ${CONFIG_FILE}, if there is one)`);
+  for (const { flag, path, kind, description, variables, choices, default: usual } of SETTINGS) {
     if (flag === undefined) continue;
+    if (path.length > 1) command.optionsGroup(`Settings of ${path[0]}:`);
     const shown =
       usual === undefined || (Array.isArray(usual) && usual.length === 0) ? "" : `; default: ${String(usual)}`;
     const value = choices === undefined ? VALUE_NAMES[kind] : choices.join("|");
@@ -67,21 +73,28 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const options: RuntimeOptions = { model, adapter, precision, maxGpuMemory, tune, loraFolder: loraDir, onProgress };
-  return createRuntime(options);
+  const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
+  return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
+}
+
+/** The last line of a command's help. */
+function withExample(command: Command, example: string): Command {
+  return command.addHelpText("after", `\nExample: ${example}`);
 }
 
 const program = new Command("daguerre")
   .description("A diffusion server: WebGPU on Node, pictures streamed while they form.")
   .version(version, "-v, --version")
   .addHelpText("after", '\nExample: daguerre generate "northern lights over a lake"')
-  .showHelpAfterError("(daguerre --help lists commands and flags)");
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "daguerre: ")) })
+  .showHelpAfterError("(daguerre --help lists commands and flags)")
+  .commandsGroup("Pictures:");
 
-withSettings(program.command("serve"))
+withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 --lora-dir loras")
   .description("serve the model over HTTP; docs/configuration.md explains every setting")
   .action(async ({ config: named, ...given }: ServeFlags) => {
     const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
@@ -95,6 +108,7 @@ withSettings(program.command("serve"))
     const runtime = await openRuntime(
       {
         model: config.model,
+        variant: config.variant,
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,
@@ -127,8 +141,7 @@ withSettings(program.command("serve"))
       process.stdout.write("\nfinishing what runs; once more to stop at once\n");
       end();
     };
-    process.on("SIGINT", interrupt);
-    process.on("SIGTERM", interrupt);
+    onInterrupt(interrupt);
     // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
     let faults = 0;
     process.on("uncaughtException", (error, origin) => {
@@ -138,67 +151,53 @@ withSettings(program.command("serve"))
     });
   });
 
+/** The flags that are no fields of a request; for those see `generation-flags.ts`. */
 interface GenerateFlags extends RuntimeFlags {
   output: GenerateJob["output"];
-  negative?: string;
-  steps?: number;
-  guidance?: number;
-  seed?: string;
   size?: { width: number; height: number };
-  images?: number;
-  scheduler?: string;
   image?: string;
-  strength?: number;
   previewDir?: string;
-  previewEvery?: number;
   lora?: { path: string; scale: number }[];
-  fewStep?: boolean;
 }
 
-withRuntimeFlags(program.command("generate"))
-  .description("make a picture from words")
-  .argument("<prompt>")
-  .addOption(
-    new Option("-o, --output <file>", "a .png, .jpg or .webp")
-      .argParser(flags.pictureFile)
-      .default({ file: "out.png", format: "png" }, "out.png"),
+withGenerationFlags(
+  withExample(
+    withRuntimeFlags(program.command("generate")),
+    'daguerre generate "northern lights over a lake" -o lights.png --steps 20 --seed 7',
   )
-  .option("--negative <prompt>", "what the picture should not show")
-  .option("--steps <number>", "denoising steps", flags.number)
-  .option("--guidance <scale>", "how closely to follow the prompt; 1 switches guidance off", flags.number)
-  .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
-  .addOption(
-    new Option("--tune <when>", "time the kernels first, where this GPU was never timed").choices(TUNE).default("off"),
-  )
-  .option("--seed <number>", "the same seed gives the same picture; -1: any")
-  .option("--size <WxH>", "pixels", flags.size)
-  .option("--images <number>", "number of pictures", flags.number)
-  .option("--scheduler <name>", "a diffusers scheduler, as EulerDiscreteScheduler")
+    .description("make a picture from words")
+    .argument("<prompt>")
+    .option("--max-gpu-memory <bytes>", "limit on device memory, as 6GiB", flags.bytes)
+    .addOption(
+      new Option("--tune <when>", "time the kernels first, where this GPU was never timed")
+        .choices(TUNE)
+        .default("off"),
+    )
+    .optionsGroup("Picture:")
+    .addOption(
+      new Option("-o, --output <file>", "a .png, .jpg or .webp")
+        .argParser(flags.pictureFile)
+        .default({ file: "out.png", format: "png" }, "out.png"),
+    )
+    .option("--size <WxH>", "pixels", flags.size),
+)
+  .optionsGroup("More files:")
   .option("--image <file>", "a picture to start from")
-  .option("--strength <number>", "how much of the image to draw anew, 0 to 1", flags.number)
   .option("--preview-dir <dir>", "save the previews in this folder")
-  .option("--preview-every <steps>", "steps between two previews", flags.number)
-  .option("--few-step", "use the model's few-step variant, if it has one: faster, a little less varied")
   .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
   .action(async (prompt: string, options: GenerateFlags) => {
     const { parseGeneration } = await import("../src/engine/request-parsing.ts");
     const input = {
       prompt,
-      negative_prompt: options.negative,
-      num_inference_steps: options.steps,
-      guidance_scale: options.guidance,
-      seed: options.seed,
       ...options.size,
-      num_images: options.images,
-      scheduler: options.scheduler,
       loras: options.lora,
-      few_step: options.fewStep,
-      preview_every: options.previewDir === undefined ? 0 : options.previewEvery,
+      ...fieldsInFlags({ ...options }),
+      ...(options.previewDir === undefined && { preview_every: 0 }),
     };
     const { checkGenerate, inFlags } = await import("./checks.ts");
-    await checkGenerate(prompt, options);
+    await checkGenerate(prompt, { ...options, strength: input.strength });
     try {
-      parseGeneration({ ...input, strength: options.strength });
+      parseGeneration(input);
     } catch (error) {
       throw inFlags(error);
     }
@@ -210,26 +209,24 @@ withRuntimeFlags(program.command("generate"))
     let compiling = true;
     const end = () => {
       // The driver compiles in threads of its own, which nothing can stop; and nothing has been made that could be lost.
-      if (compiling || interrupt.signal.aborted) process.exit(INTERRUPTED);
+      if (compiling || interrupt.signal.aborted) {
+        loading.end();
+        process.exit(INTERRUPTED);
+      }
       interrupt.abort();
     };
-    process.on("SIGINT", end);
-    process.on("SIGTERM", end);
+    const offInterrupt = onInterrupt(end);
     try {
       // A LoRA changes the weights, and with them all plans: its kernels are compiled with the run.
       if (options.lora === undefined) {
-        await runtime.warmUp({ ...options.size, guidance_scale: options.guidance, num_images: options.images });
+        const { guidance_scale, num_images } = input;
+        await runtime.warmUp({ ...options.size, guidance_scale, num_images });
       }
       compiling = false;
       loading.end();
       await generate(
         runtime,
-        {
-          input,
-          output: options.output,
-          image: options.image === undefined ? undefined : { file: options.image, strength: options.strength },
-          previewDir: options.previewDir,
-        },
+        { input, output: options.output, image: options.image, previewDir: options.previewDir },
         process.stderr,
         interrupt.signal,
       );
@@ -238,54 +235,85 @@ withRuntimeFlags(program.command("generate"))
       process.exitCode = INTERRUPTED;
     } finally {
       loading.end();
-      process.off("SIGINT", end);
-      process.off("SIGTERM", end);
+      offInterrupt();
       await runtime.close();
     }
   });
 
-withRuntimeFlags(program.command("profile"))
+interface ReportFlags extends RuntimeFlags {
+  size?: { width: number; height: number };
+  json?: boolean;
+}
+
+const REPORT_AS_JSON = "print one JSON document (docs/commands.md) instead of lines";
+
+/** Runs a command that reports: its lines on stdout as they come, or its report as JSON at the end. */
+async function report<Report>({ json }: { json?: boolean }, run: (write: (line: string) => void) => Promise<Report>) {
+  const print = (text: string) => process.stdout.write(`${text}\n`);
+  const result = await run(json ? () => {} : print);
+  if (json) print(JSON.stringify(result, undefined, 2));
+  return result;
+}
+
+/** The same of one that loads a model, which takes its time. */
+async function reportOnModel<Report>(
+  flags: ReportFlags & ReportNumbers,
+  run: (options: ModelOptions, write: (line: string) => void) => Promise<Report>,
+) {
+  const { checkReport } = await import("./checks.ts");
+  await checkReport(flags);
+  const { loadingScreen } = await import("./loading.ts");
+  const loading = loadingScreen(process.stderr);
+  const { model, adapter, size, precision = "auto" } = flags;
+  const options = { model, adapter, size, precision, onProgress: loading.show };
+  await report(flags, (write) =>
+    run(options, (line) => {
+      loading.end();
+      write(line);
+    }),
+  ).finally(loading.end);
+}
+
+program.commandsGroup("This machine:");
+
+withExample(withRuntimeFlags(program.command("profile")), "daguerre profile --size 128x128 --layers 30")
   .description("where a model's time goes on this GPU, per kernel and per layer")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--layers <number>", "rows of the table of layers", flags.number, 20)
-  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; layers: number }) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & { layers: number }) => {
     const { profile } = await import("./profile.ts");
-    await profile({ ...options, precision: options.precision ?? "auto" }, (line) => process.stdout.write(`${line}\n`));
+    await reportOnModel(options, (common, write) => profile({ ...common, layers: options.layers }, write));
   });
 
-withRuntimeFlags(program.command("bench"))
+withExample(withRuntimeFlags(program.command("bench")), "daguerre bench --size 128x128 --json")
   .description("time and memory of a picture on this machine, phase by phase, and how to make it faster")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--steps <number>", "denoising steps", flags.number)
   .option("--rounds <number>", "number of pictures; the median counts", flags.number, 3)
-  .action(async (options: RuntimeFlags & Pick<BenchOptions, "size" | "steps" | "rounds">) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & Pick<BenchOptions, "steps" | "rounds">) => {
     const { bench } = await import("./bench.ts");
-    const { loadingScreen } = await import("./loading.ts");
-    const loading = loadingScreen(process.stderr);
-    const { precision = "auto", ...rest } = options;
-    await bench({ ...rest, precision, onProgress: loading.show }, (line) => {
-      loading.end();
-      process.stdout.write(`${line}\n`);
-    }).finally(loading.end);
+    const { steps, rounds } = options;
+    await reportOnModel(options, (common, write) => bench({ ...common, steps, rounds }, write));
   });
 
-withRuntimeFlags(program.command("tune"))
+withExample(withRuntimeFlags(program.command("tune")), "daguerre tune --size 64x64")
   .description("time every kernel that can compute a layer of the model on this GPU, and use the fastest from then on")
   .option("--size <WxH>", "pixels", flags.size)
   .option("--again", "time remembered kernels again, too", false)
-  .action(async (options: RuntimeFlags & { size?: { width: number; height: number }; again: boolean }) => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: ReportFlags & { again: boolean }) => {
     const { tuneModel } = await import("./tune.ts");
-    await tuneModel({ ...options, precision: options.precision ?? "auto" }, (line) =>
-      process.stdout.write(`${line}\n`),
-    );
+    await reportOnModel(options, (common, write) => tuneModel({ ...common, again: options.again }, write));
   });
 
-program
-  .command("doctor")
+withExample(program.command("doctor"), "daguerre doctor --json")
   .description("the GPUs of this machine, missing drivers, and how to fix them")
-  .action(async () => {
+  .option("--json", REPORT_AS_JSON)
+  .action(async (options: { json?: boolean }) => {
     const { doctor } = await import("./doctor.ts");
-    process.exitCode = await doctor((line) => process.stdout.write(`${line}\n`));
+    if (!(await report(options, doctor)).usable) process.exitCode = 1;
   });
 
 // The reader of the output, such as `head`, may leave before its end.

@@ -8,8 +8,8 @@ import type { Config } from "./config-schema.ts";
  */
 const CONNECTION_BYTES = 208 * 1024;
 /**
- * Bytes of work under way, whoever sent it: a picture of 4096 × 4096 that is decoded (once as it comes out of the
- * codec, once resized), the pictures of a result that are encoded, and messages that are taken apart.
+ * Bytes of work under way, whoever sent it: a picture that is decoded (160 MiB in the codec, and as it comes out of it), the
+ * pictures of a result that are encoded, and messages that are taken apart.
  */
 const WORKING_BYTES = 256 * 2 ** 20;
 
@@ -27,7 +27,7 @@ export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
   };
 }
 
-/** What happens at the bound of each kind, in the words of `docs/security.md`. */
+/** The consequence at the bound of each kind, in the words of `docs/security.md`. */
 const AT_THE_BOUND: Readonly<Record<HoldKind, readonly [what: string, setting: string, then: string]>> = {
   bodies: [
     "bodies and frames that arrive, beyond 64 KiB of each",
@@ -76,7 +76,7 @@ export function memoryTable(config: Pick<Config, "limits">): string {
     "| --- | --- | --- | --- | --- |",
     ...rows,
     `| | 208 KiB of each connection: 64 of a body, 64 of an answer, the rest headers and sockets | \`limits.connections\` | ${mib(connections)} | more connections are closed at once |`,
-    `| | work under way: a picture of 4096 × 4096 that is decoded, results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
+    `| | work under way: a picture that is decoded (160 MiB), results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
     `| **sum** | | | **${mib(memoryBound(config))}** | |`,
   ].join("\n");
 }
@@ -84,6 +84,6 @@ export function memoryTable(config: Pick<Config, "limits">): string {
 /** Bytes over what the server takes by itself, at most, whatever its clients do. */
 export function memoryBound(config: Pick<Config, "limits">): number {
   const bounds = memoryBounds(config);
-  const held = HOLD_KINDS.reduce((sum, kind) => sum + bounds[kind], 0);
-  return held + config.limits.connections * CONNECTION_BYTES + WORKING_BYTES;
+  const holdBytes = HOLD_KINDS.reduce((sum, kind) => sum + bounds[kind], 0);
+  return holdBytes + config.limits.connections * CONNECTION_BYTES + WORKING_BYTES;
 }

@@ -1,5 +1,5 @@
 /**
- * What to type to get a usable GPU driver, by Linux distribution. Text only: nothing here changes a machine.
+ * The commands that install a usable GPU driver, by Linux distribution. Text only: nothing here changes a machine.
  *
  * Commands name no package source: where a distribution's own driver is too old, the source of a newer one is derived
  * from the machine's own settings. All are for the root user.
@@ -84,10 +84,10 @@ export function installMesa(distribution: Distribution, deb822 = true): string |
 
 export type GpuVendor = "NVIDIA" | "AMD" | "Intel";
 
-/** What is missing when a GPU of this vendor is in the machine and Vulkan does not show it. */
+/** The remedy if a GPU of this vendor is in the machine and Vulkan does not show it. */
 export function installGpuDriver(vendor: GpuVendor, distribution: Distribution, deb822 = true): string {
   if (vendor === "NVIDIA") {
-    // What the driver's Vulkan part (libGLX_nvidia.so.0) loads, and servers without a screen lack.
+    // The driver's Vulkan part (libGLX_nvidia.so.0) loads these, and servers without a screen lack them.
     const libraries =
       familyOf(distribution) === "debian"
         ? ", and what that loads: apt-get install -y libglvnd0 libegl1 libgl1 libglx0 libopengl0 libgles2"

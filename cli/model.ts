@@ -3,6 +3,7 @@
 import type { LoadedModel } from "../src/diffusion/loaded-model.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
+import { locateModel } from "../src/engine/model-location.ts";
 import { builtInModel, precisionOn } from "../src/engine/runtime.ts";
 import { rememberedChoice } from "../src/engine/tuning-cache.ts";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";
@@ -12,6 +13,7 @@ import type { Precision } from "../src/memory/component.ts";
 export interface ModelOptions {
   /** A diffusers folder; without it the built-in model. */
   readonly model?: string;
+  readonly variant?: string;
   readonly adapter?: AdapterChoice;
   readonly precision: "auto" | Precision;
   /** Pixels; without it the model's own size. */
@@ -30,20 +32,38 @@ export interface OpenModel {
   readonly heading: string;
 }
 
+/** The beginning of each report in JSON about a model: on which model, and where. */
+export interface Subject {
+  readonly model: string;
+  readonly width: number;
+  readonly height: number;
+  readonly precision: Precision;
+  readonly adapter: string;
+  readonly backend: string;
+  readonly kind: "hardware" | "software";
+}
+
+export function subjectOf({ model, size: { width, height }, precision, gpu }: OpenModel): Subject {
+  const { name: adapter, backend, kind } = gpu.facts;
+  return { model: model.family.facts.name, width, height, precision, adapter, backend, kind };
+}
+
 /**
  * Has `use` work on the model.
  * @param options.tuning false: kernels are chosen by rule, whatever was tuned
  * @throws AdapterError, WeightsError and the like, as `createRuntime` does, and whatever `use` throws
  */
-export async function withModel(
+export async function withModel<Result>(
   options: ModelOptions & { readonly tuning?: boolean },
-  use: (open: OpenModel) => Promise<void>,
-): Promise<void> {
+  use: (open: OpenModel) => Promise<Result>,
+): Promise<Result> {
+  const files = await locateModel(options.model ?? builtInModel());
   const gpu = await openGpu({ adapter: options.adapter });
   try {
     const choose = options.tuning === false ? undefined : await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
-    const model = await loadModel(gpu, options.model ?? builtInModel(), {
+    const model = await loadModel(gpu, files, {
+      variant: options.variant,
       precision,
       choose,
       onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
@@ -51,7 +71,7 @@ export async function withModel(
     const { name, defaults } = model.family.facts;
     const { width, height } = options.size ?? defaults;
     const heading = `${name} at ${width}x${height}, ${precision}, on ${gpu.facts.name}`;
-    await use({ gpu, model, precision, size: { width, height }, isTuned: choose !== undefined, heading });
+    return await use({ gpu, model, precision, size: { width, height }, isTuned: choose !== undefined, heading });
   } finally {
     gpu.close();
   }

@@ -1,6 +1,5 @@
 /** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
 import { isIP } from "node:net";
-import pino from "pino";
 import { appOfRuntime, type RuntimeAppOptions } from "../runtime-app.ts";
 import type { Runtime } from "../src/engine/contract.ts";
 import { createAccount } from "../src/jobs/account.ts";
@@ -8,9 +7,12 @@ import { createAuthenticator } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
 import { type Listening, listen } from "../transports/http/listen.ts";
 import { createMetrics } from "../transports/observe/metrics.ts";
+import { canBeFaster } from "./advise.ts";
 import { listenError } from "./checks.ts";
 import { ConfigError } from "./config.ts";
 import type { Config } from "./config-schema.ts";
+import { openLog, REQUEST } from "./log.ts";
+import { gpuVendors } from "./machine.ts";
 import { memoryBound, memoryBounds } from "./memory-bound.ts";
 import { version } from "./version.ts";
 
@@ -19,12 +21,9 @@ export interface Server extends Listening {
   failed(error: unknown, origin: string): void;
 }
 
-/** What must never be in a log, should an object that holds it ever be logged. */
-const REDACTED = ["authorization", "key", "token", "token_secret", "tokenSecret", "fal_jwt_token", "headers", "cookie"];
-
 /**
  * Serves `runtime` and prints, once its kernels are compiled, what it computes on and a line to try it with. Requests, and
- * errors that clients are not shown, go to stderr as JSON lines, with the request's id. Closing it first refuses new work.
+ * errors that clients are not shown, are logged on stderr, with the request's id. Closing it first refuses new work.
  *
  * @param onReady called before that is printed
  * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
@@ -36,7 +35,7 @@ export async function serve(
   onReady?: () => void,
 ): Promise<Server> {
   const { limits, auth } = config;
-  const log = openLog(config);
+  const log = await openLog(config);
   const metrics = createMetrics({ device: runtime.device });
   const account = createAccount(memoryBounds(config));
   metrics.account(account, memoryBound(config));
@@ -49,7 +48,7 @@ export async function serve(
     account,
     metrics,
     unready: () => (warming ? "kernels are being compiled" : undefined),
-    onRequest: (entry) => log.info(entry, "request"),
+    onRequest: (entry) => log.info(entry, REQUEST),
     onError,
   });
   const server = await listen(app, config.port, config.host, {
@@ -63,6 +62,7 @@ export async function serve(
   }).catch((error) => {
     throw listenError(error, config.port, config.host);
   });
+  for (const note of (await runtime.loras()).notes) log.warn({ lora_dir: config.lora_dir }, note);
   // Requests that come meanwhile wait their turn; /ready says that there is one to wait for.
   try {
     await runtime.warmUp();
@@ -85,14 +85,6 @@ export async function serve(
       await server.close(Math.max(until - performance.now(), 0) + LAST_WORDS_MS);
     },
   };
-}
-
-function openLog(config: Config): pino.Logger {
-  const stderr = pino.destination(2);
-  // A log that cannot be written (a full disk, a closed pipe) is no reason to end.
-  stderr.on("error", () => {});
-  const redact = [...REDACTED, ...REDACTED.map((name) => `*.${name}`)];
-  return pino({ name: "daguerre", level: config.log_level, redact }, stderr);
 }
 
 /** The configuration in the app's own terms. */
@@ -129,7 +121,14 @@ function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions 
       streamSeconds: limits.stream_resume_seconds,
       sessionMs: limits.session_resume_seconds * 1000,
     },
-    webhooks: { hosts: webhooks.hosts, allowPrivate: webhooks.allow_private },
+    webhooks: {
+      hosts: webhooks.hosts,
+      allowPrivate: webhooks.allow_private,
+      secrets: webhooks.secrets,
+      keySecrets: new Map(
+        config.auth.keys.flatMap(({ name, webhook_secrets: own }) => (own === undefined ? [] : [[name, own]])),
+      ),
+    },
   };
 }
 
@@ -161,7 +160,7 @@ function reachable(url: string): string {
 function greeting({ adapter, model }: Runtime, url: string): string {
   const kind =
     adapter.kind === "software"
-      ? "a software GPU: the CPU does the work, slowly; `daguerre doctor` says what would be faster"
+      ? `a software GPU: the CPU does the work, slowly${canBeFaster(gpuVendors(), adapter) ? "; `daguerre doctor` says what would be faster" : ""}`
       : adapter.backend;
   return `daguerre ${version}
   model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps
@@ -169,6 +168,6 @@ function greeting({ adapter, model }: Runtime, url: string): string {
   serving  ${url}
 
 Watch a picture develop:
-  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${url}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 `;
 }

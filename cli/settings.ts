@@ -4,7 +4,6 @@
  */
 
 import { z } from "zod";
-import { SCOPES } from "../transports/gate/auth.ts";
 import { configSchema, type SettingFacts } from "./config-schema.ts";
 
 /** One leaf of the schema, under all its names. */
@@ -20,6 +19,8 @@ export interface Setting extends SettingFacts {
   readonly kind: "text" | "number" | "boolean" | "list" | "keys";
   /** Values to choose from, if there are few. */
   readonly choices: readonly string[] | undefined;
+  /** What a value must be, as "a whole number from 0 to 65535"; undefined if the schema says it by itself. */
+  readonly mustBe: string | undefined;
   readonly default: unknown;
 }
 
@@ -53,9 +54,22 @@ function leaves(schema: z.ZodType, at: readonly string[]): Setting[] {
                 ? "boolean"
                 : "text",
       choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      mustBe: ruleOf(inner),
       default: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
     },
   ];
+}
+
+function ruleOf(schema: z.ZodType): string | undefined {
+  if (schema instanceof z.ZodBoolean) return "true or false";
+  if (schema instanceof z.ZodEnum) return `one of ${schema.options.join(", ")}`;
+  if (!(schema instanceof z.ZodNumber)) return undefined;
+  const { minValue, maxValue } = schema;
+  const isWhole = schema.format === "safeint";
+  const least = minValue !== null && minValue > Number.MIN_SAFE_INTEGER ? minValue : undefined;
+  const most = maxValue !== null && maxValue < Number.MAX_SAFE_INTEGER ? maxValue : undefined;
+  const range = most === undefined ? ` of at least ${least}` : ` from ${least} to ${most}`;
+  return `a ${isWhole ? "whole " : ""}number${least === undefined ? "" : range}`;
 }
 
 function unwrapped(schema: z.ZodType): z.ZodType {
@@ -67,34 +81,4 @@ function unwrapped(schema: z.ZodType): z.ZodType {
 /** `limits-steps` for commander's `limitsSteps`. */
 export function flagName(camelCase: string): string {
   return camelCase.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-/** The parts of `docs/configuration.md` that follow from the schema, by the name of their marker. */
-const GENERATED: Readonly<Record<string, () => string>> = {
-  settings: () => `\n${settingsTable()}\n`,
-  scopes: () => SCOPES.map((scope) => `\`${scope}\``).join(", "),
-};
-
-/** The document with its generated parts anew: each stands between `<!-- name -->` and `<!-- /name -->`. */
-export function withGeneratedParts(document: string): string {
-  return Object.entries(GENERATED).reduce((text, [name, generate]) => {
-    const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-    const from = text.indexOf(begin);
-    const to = text.indexOf(end);
-    if (from < 0 || to < from) throw new Error(`the document has no part between ${begin} and ${end}`);
-    return text.slice(0, from + begin.length) + generate() + text.slice(to);
-  }, document);
-}
-
-function settingsTable(): string {
-  const rows = SETTINGS.map(({ key, flag, variables, description, default: usual }) => {
-    const names = [flag, ...variables].flatMap((name) => (name === undefined ? [] : `\`${name}\``)).join("<br>");
-    return `| \`${key}\` | ${names} | ${description.replaceAll("|", "\\|").replaceAll("*", "\\*")} | ${shown(usual)} |`;
-  });
-  return ["| setting | flag, environment | meaning | default |", "| --- | --- | --- | --- |", ...rows].join("\n");
-}
-
-function shown(value: unknown): string {
-  if (value === undefined || (Array.isArray(value) && value.length === 0)) return "";
-  return `\`${String(value)}\``;
 }

@@ -1,5 +1,5 @@
 /**
- * Where traces go: to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names, over OTLP as JSON. Without it nothing is
+ * Traces go to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names, over OTLP as JSON. Without it nothing is
  * loaded. The SDK is not among Daguerre's dependencies; it is installed beside it by those who have a collector.
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,7 +8,7 @@ import { version } from "./version.ts";
 /** Sends what is left and stops; what no collector takes in time is lost, with a warning. Never rejects. */
 export type StopTelemetry = () => Promise<void>;
 
-/** How long a collector may take for what is left. */
+/** Milliseconds that a collector may take for the last traces. */
 const LAST_EXPORT_MS = 2000;
 
 const PACKAGES = ["@opentelemetry/sdk-trace-node", "@opentelemetry/exporter-trace-otlp-http"];

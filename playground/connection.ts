@@ -1,8 +1,8 @@
 /**
- * What the page needs of a way to the server, whichever it is: send a request, hear its events, call it off.
+ * A way to the server, as the page needs it: send a request, hear its events, call it off.
  *
- * Requests have an order. The server may still be busy with one while the next is on its way, so every event says
- * which run it belongs to, and whoever shows pictures decides what is still news.
+ * Requests have an order. The server may still be busy with one while the next is on its way, so each request has a
+ * listener of its own, and `runs.ts` decides which events are still news.
  */
 import type { GenerationInput } from "../src/engine/request.ts";
 import type { WireEventOf, WireFault, WireRunEvent } from "../transports/wire/events.ts";
@@ -27,13 +27,21 @@ export interface Shown {
 type Seen<Type extends WireRunEvent["type"], Used extends keyof WireEventOf<Type> = "type"> = Readonly<
   Pick<WireEventOf<Type>, Used | "type">
 >;
+/** The run waits for weights, kernels or their tuning; `done` of `total`, of which 0 is unknown. */
+export interface PreparingEvent {
+  readonly type: "preparing";
+  readonly what: string;
+  readonly done: number;
+  readonly total: number;
+}
 export type RunEvent =
   | Seen<"queued", "position">
+  | PreparingEvent
   | Seen<"progress", "step" | "steps" | "progress">
   | (Seen<"preview", "step" | "steps"> & { readonly image: Shown })
   | (Seen<"result"> & { readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] });
 
-/** Why a run came to nothing. `status` 0: there was no answer at all. */
+/** The reason why a run came to nothing. `status` 0: there was no answer at all. */
 export interface Failure {
   readonly status: number;
   readonly detail: string | readonly WireFault[];

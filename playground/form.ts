@@ -5,19 +5,23 @@
 import type { Input } from "./connection.ts";
 import type { Complaint } from "./plain-words.ts";
 
-/** What the server says of itself; `defaults` are missing where it is not ours. */
+/** The two settings by which a model's few-step variant differs. */
+interface Sampling {
+  readonly num_inference_steps?: number;
+  readonly guidance_scale?: number;
+}
+
+/** The server's own facts; `defaults` are empty if it is not ours. */
 export interface ServerFacts {
   readonly model: string;
   readonly adapter: string;
-  readonly defaults: {
-    readonly width?: number;
-    readonly height?: number;
-    readonly num_inference_steps?: number;
-    readonly guidance_scale?: number;
-  };
-  /** The model has a variant that needs few steps. */
-  readonly fewStep: boolean;
+  readonly defaults: Sampling & { readonly width?: number; readonly height?: number };
+  /** The variant that needs few steps, if the model has one. */
+  readonly fewStep?: Sampling;
 }
+
+/** The occasion of a picture: the button alone, or each key or stroke besides. */
+export type Mode = "button" | "typing" | "painting";
 
 /** The side of a picture, in pixels, until the server has named the model's own. */
 const SUPPOSED_SIDE = 512;
@@ -42,7 +46,8 @@ export class RequestForm {
   private readonly sliders: readonly Slider[];
   private readonly touched = new Set<string>(["strength"]);
   private defaults: ServerFacts["defaults"] = {};
-  private fewStep = false;
+  private fewStep: Sampling | undefined;
+  private mode: Mode = "button";
 
   constructor(private readonly form: HTMLFormElement) {
     this.faults = new Map(
@@ -50,6 +55,7 @@ export class RequestForm {
     );
     this.sliders = SLIDERS.map((name) => this.wireSlider(name));
     for (const [name, place] of this.faults) this.describe(name, place);
+    this.showSliders();
   }
 
   /** The names that have a place for a complaint. */
@@ -89,7 +95,7 @@ export class RequestForm {
 
   /** Lets the few-step variant answer, if there is one and nobody has chosen steps or guidance. */
   hurry(input: Input): void {
-    if (!this.fewStep || this.touched.has("num_inference_steps") || this.touched.has("guidance_scale")) return;
+    if (!this.canHurry()) return;
     input.few_step = true;
     input.preview_every = 1;
   }
@@ -98,14 +104,16 @@ export class RequestForm {
   showDefaults({ defaults, fewStep }: ServerFacts): void {
     this.defaults = defaults;
     this.fewStep = fewStep;
-    for (const slider of this.sliders) {
-      const value = slider.name === "strength" ? undefined : defaults[slider.name];
-      if (value !== undefined && !this.touched.has(slider.name)) slider.input.value = String(value);
-      this.label(slider);
-    }
     for (const name of ["width", "height"] as const) {
-      if (defaults[name] !== undefined) this.named(name).placeholder = String(defaults[name]);
+      if (defaults[name] !== undefined) this.control(name).placeholder = String(defaults[name]);
     }
+    this.showSliders();
+  }
+
+  /** Shows the values that pictures on these occasions are made with. */
+  showMode(mode: Mode): void {
+    this.mode = mode;
+    this.showSliders();
   }
 
   /** The size of the picture that a request would get, in pixels. */
@@ -121,52 +129,94 @@ export class RequestForm {
       const place = field === undefined ? undefined : this.faults.get(field);
       if (field === undefined || place === undefined) continue;
       place.textContent = text;
-      this.named(field).setAttribute("aria-invalid", "true");
+      this.control(field).setAttribute("aria-invalid", "true");
       // A folded part must open to show its fault.
       place.closest("details")?.setAttribute("open", "");
-      first ??= this.named(field);
+      first ??= this.control(field);
     }
     first?.focus();
   }
 
-  private named(name: string): HTMLInputElement {
+  private control(name: string): HTMLInputElement {
     return this.form.elements.namedItem(name) as HTMLInputElement;
   }
 
   private text(name: string): string {
-    return this.named(name).value.trim();
+    return this.control(name).value.trim();
   }
 
   private side(name: "width" | "height"): number {
-    const side = Number(this.named(name).value);
+    const side = Number(this.control(name).value);
     return side >= MIN_SIDE && side <= MAX_SIDE ? Math.round(side) : (this.defaults[name] ?? SUPPOSED_SIDE);
   }
 
   private wireSlider(name: Slider["name"]): Slider {
-    const input = this.named(name);
+    const input = this.control(name);
     const output = this.form.querySelector<HTMLOutputElement>(`output[for="${input.id}"]`)!;
-    const slider = { name, input, output };
     input.addEventListener("input", () => {
       this.touched.add(name);
-      this.label(slider);
+      // The choice of one may be a choice against the few-step variant, and so change the other.
+      this.showSliders();
     });
-    this.label(slider);
-    return slider;
+    return { name, input, output };
   }
 
-  /** Writes a slider's value beside it, and fills its track up to the value. */
-  private label({ name, input, output }: Slider): void {
-    const { min, max, value } = input;
-    const known = this.touched.has(name) || (name !== "strength" && this.defaults[name] !== undefined);
-    const shown = name === "strength" ? `${Math.round(Number(value) * 100)} %` : value;
-    output.textContent = known ? shown : "model’s own";
-    input.style.setProperty("--filled", `${((Number(value) - Number(min)) / (Number(max) - Number(min))) * 100}%`);
+  private canHurry(): boolean {
+    const chosen = this.touched.has("num_inference_steps") || this.touched.has("guidance_scale");
+    return this.fewStep !== undefined && !chosen;
+  }
+
+  private hurries(): boolean {
+    return this.mode !== "button" && this.canHurry();
+  }
+
+  /** The value that a picture would be made with; undefined if only the server knows it. */
+  private value({ name, input }: Pick<Slider, "name" | "input">): number | undefined {
+    if (name === "strength" || this.touched.has(name)) return Number(input.value);
+    return (this.hurries() ? this.fewStep : this.defaults)?.[name];
+  }
+
+  private showSliders(): void {
+    for (const slider of this.sliders) {
+      const { name, input, output } = slider;
+      const value = this.value(slider);
+      if (value !== undefined && !this.touched.has(name)) {
+        input.min = String(Math.min(value, Number(input.min)));
+        input.max = String(Math.max(value, Number(input.max)));
+        input.value = String(value);
+      }
+      const text = name === "strength" ? `${Math.round(Number(value) * 100)} %` : String(value);
+      output.textContent = value === undefined ? "model’s own" : text;
+      const { min, max } = input;
+      input.style.setProperty(
+        "--filled",
+        `${((Number(input.value) - Number(min)) / (Number(max) - Number(min))) * 100}%`,
+      );
+    }
+    this.showHints();
+  }
+
+  /** Says in words what the sliders cannot: which variant draws, and how many of the steps a redrawing takes. */
+  private showHints(): void {
+    const hint = document.getElementById("quick-hint")!;
+    const { num_inference_steps: steps, guidance_scale: guidance } = this.defaults;
+    const byHand = steps === undefined ? "" : ` Generate takes ${steps} steps at guidance ${guidance}.`;
+    hint.hidden = !this.hurries();
+    hint.textContent =
+      this.mode === "painting"
+        ? "While you paint, the few-step variant draws."
+        : `While you type, the few-step variant draws.${byHand}`;
+
+    const [all, , strength] = this.sliders.map((slider) => this.value(slider));
+    const part =
+      all === undefined ? "" : `: ${redrawn(all, Number(strength), this.touched.has("num_inference_steps"))}`;
+    document.getElementById("strength-hint")!.textContent = `The part of your painting that is drawn anew${part}`;
   }
 
   /** Joins a field to the place of its complaint, which goes as soon as the field is changed. */
   private describe(name: string, place: HTMLElement): void {
     place.id = `fault-${name}`;
-    const input = this.named(name);
+    const input = this.control(name);
     const described = input.getAttribute("aria-describedby");
     input.setAttribute("aria-describedby", described === null ? place.id : `${described} ${place.id}`);
     input.addEventListener("input", () => this.clear(name));
@@ -174,6 +224,12 @@ export class RequestForm {
 
   private clear(name: string): void {
     this.faults.get(name)!.textContent = "";
-    this.named(name).removeAttribute("aria-invalid");
+    this.control(name).removeAttribute("aria-invalid");
   }
+}
+
+/** The part of the steps that redraws a painting. If nobody has chosen the steps, the server takes enough for one. */
+function redrawn(steps: number, strength: number, chosen: boolean): string {
+  const count = Math.trunc(steps * strength);
+  return count === 0 && !chosen ? "1 step" : `${count} of ${steps} steps`;
 }

@@ -1,4 +1,4 @@
-/** Prompts to begin with. The built-in model was taught landscapes alone, so what it is offered are landscapes. */
+/** Prompts to begin with. The built-in model knows landscapes alone; its ideas lead with the scenes that it draws best. */
 
 export interface Idea {
   /** A word or two, for the button. */
@@ -7,22 +7,19 @@ export interface Idea {
 }
 
 const LANDSCAPES: readonly Idea[] = [
-  { name: "Lighthouse", prompt: "a lighthouse at sunset with a full moon" },
-  { name: "Northern lights", prompt: "northern lights over snowy mountains" },
-  { name: "Sailboat", prompt: "a sailboat on a calm sea at dawn" },
-  { name: "City at night", prompt: "a city skyline at night, starry sky" },
-  { name: "Desert", prompt: "a tall cactus in the desert, purple sky" },
-  { name: "Balloon", prompt: "a red hot air balloon above green hills" },
-  { name: "Foggy forest", prompt: "a foggy pine forest at dawn" },
-  { name: "Windmill", prompt: "an old windmill on rolling hills at noon" },
-  { name: "Pyramids", prompt: "pyramids in the desert at sunset" },
-  { name: "Cabin", prompt: "a wooden cabin near a mountain lake at night" },
-  { name: "Palms", prompt: "palm trees by the ocean, pink sunset" },
-  { name: "Birds", prompt: "a flock of birds over the mountains at dawn" },
+  { name: "Northern lights", prompt: "northern lights over a lake" },
+  { name: "Sailboat", prompt: "a sailboat at sunset" },
+  { name: "Foggy forest", prompt: "a foggy forest at dawn" },
+  { name: "City at night", prompt: "a city skyline at night" },
+  { name: "Sea", prompt: "a beautiful sunset over the sea" },
+  { name: "Lone tree", prompt: "green hills with a lone tree, blue sky" },
+  { name: "Birds", prompt: "a flock of birds over the mountains at noon" },
+  { name: "Balloon", prompt: "a colorful hot air balloon over rolling hills" },
 ];
 
 const ANYTHING: readonly Idea[] = [
-  { name: "Lighthouse", prompt: "a lighthouse at dusk, oil on canvas" },
+  { name: "Northern lights", prompt: "northern lights over a lake" },
+  { name: "Sailboat", prompt: "a sailboat at sunset, oil on canvas" },
   { name: "Fox", prompt: "a red fox in fresh snow, morning light" },
   { name: "Greenhouse", prompt: "a glass greenhouse full of ferns" },
   { name: "Rain", prompt: "a quiet street in the rain at night" },

@@ -4,7 +4,7 @@
  */
 
 export interface Key {
-  /** What a request carries. */
+  /** The headers of a request. */
   headers(): Record<string, string>;
   /** For an address; undefined where there is no key, or the server makes no tokens. */
   token(): Promise<string | undefined>;
@@ -49,9 +49,9 @@ export function wireKey(field: HTMLInputElement, tokens: URL): Key {
         body: JSON.stringify({ scopes: ["realtime"], subject }),
       });
       if (!response.ok) return undefined;
-      const made = (await response.json()) as { token?: unknown; subject?: unknown };
-      if (typeof made.subject === "string") subject = made.subject;
-      const { token } = made;
+      const answer = (await response.json()) as { token?: unknown; subject?: unknown };
+      if (typeof answer.subject === "string") subject = answer.subject;
+      const { token } = answer;
       return typeof token === "string" ? token : undefined;
     },
     ask() {

@@ -11,6 +11,7 @@ import { wireKey } from "./key.ts";
 import { Later } from "./later.ts";
 import { Easel } from "./paint.ts";
 import { type Complaint, complaints } from "./plain-words.ts";
+import { Readiness } from "./readiness.ts";
 import { RealtimeConnection } from "./realtime-connection.ts";
 import { Runs } from "./runs.ts";
 import { readFacts, showMachine } from "./server.ts";
@@ -21,8 +22,8 @@ import { release } from "./wire-events.ts";
 const TYPING_MS = 250;
 /** Milliseconds between two states of a painting that are sent. */
 const STROKES_MS = 120;
-/** Prompt ideas offered at a time. */
-const IDEAS = 6;
+/** Milliseconds without a word of the server after which it is asked whether it is ready. */
+const SILENCE_MS = 700;
 /** Pixels up to which a picture is asked for as PNG: enlarged so far, the traces of JPEG's blocks would be seen. */
 const SMALL = 256 * 256;
 
@@ -31,7 +32,7 @@ const form = at<HTMLFormElement>("request");
 const prompt = at<HTMLTextAreaElement>("prompt");
 const seed = form.elements.namedItem("seed") as HTMLInputElement;
 
-/** Where the server is: beside the page, wherever that is mounted. */
+/** The server's address is beside the page, wherever that is mounted. */
 const beside = (path: string) => new URL(path, document.baseURI);
 
 const request = new RequestForm(form);
@@ -41,6 +42,10 @@ const display = new Display((run, failure) => {
   complain(complaints(failure, request.fields), run.deliberate);
 });
 const runs = new Runs(display, release);
+const readiness = new Readiness(beside("ready"), (text) => display.waiting.forServer(text));
+const silence = new Later(SILENCE_MS, "quiet", () => {
+  if (runs.silent) void readiness.watch();
+});
 const typing = new Later(TYPING_MS, "quiet", () => {
   if (prompt.value.trim() !== "") void generate("typing");
 });
@@ -66,10 +71,10 @@ let connection: Connection = streamConnection(streams, key);
 /** The seed of pictures while typing or painting: a new one each time would be another picture at every key. */
 let sessionSeed = randomSeed();
 
-const painting = () => chosen("start") === "canvas";
-const realtime = () => chosen("transport") === "realtime";
+const painting = () => choice("start") === "canvas";
+const realtime = () => choice("transport") === "realtime";
 
-function chosen(name: string): string {
+function choice(name: string): string {
   return (form.elements.namedItem(name) as RadioNodeList).value;
 }
 
@@ -92,7 +97,9 @@ async function generate(reason: Reason): Promise<void> {
   runs.start(connection, input, {
     deliberate: reason === "hand",
     replace: reason === "strokes" ? "wait" : "interrupt",
+    size: request.size(),
   });
+  silence.soon();
 }
 
 /** Adds the fields that are not written in the form: a steady seed, the painting, the format. */
@@ -182,7 +189,15 @@ function wireWays(): void {
 function showStart(): void {
   document.body.classList.toggle("painting", painting());
   reshape();
+  showMode();
   if (!painting()) strokes.never();
+}
+
+function showMode(): void {
+  request.showMode(painting() ? "painting" : realtime() ? "typing" : "button");
+  display.inviteWith(
+    painting() ? "Paint, and the picture follows." : "The plate is ready. Describe\u00a0a\u00a0scene.",
+  );
 }
 
 function reshape(): void {
@@ -194,14 +209,14 @@ function reshape(): void {
 function connect(): void {
   cancel();
   document.body.classList.toggle("realtime", realtime());
+  showMode();
   connection.close();
   connection = realtime() ? new RealtimeConnection(beside("realtime"), key) : streamConnection(streams, key);
 }
 
 function offerIdeas(model: string): void {
-  const shuffled = [...ideasFor(model)].sort(() => Math.random() - 0.5).slice(0, IDEAS);
   at("ideas").replaceChildren(
-    ...shuffled.map(({ name, prompt: text }) => {
+    ...ideasFor(model).map(({ name, prompt: text }) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
@@ -230,6 +245,7 @@ wireRequest();
 wireWays();
 wireAppearance(at<HTMLButtonElement>("theme"));
 showStart();
+void readiness.watch();
 meetServer().catch(() => {
   complain(complaints({ status: 0, detail: "" }, request.fields), false);
 });

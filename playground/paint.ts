@@ -1,6 +1,6 @@
 /**
- * A canvas to paint on. It is drawn finer than the request's size and brought down to it when it is sent, so that a
- * stroke looks like one even where the model's pictures are small.
+ * A canvas to paint on. It is finer than the request's size and is brought down to it on the way to the server, so that
+ * a stroke looks like one even if the model's pictures are small.
  *
  * Without a pointer, arrow keys move the brush, space paints where it stands, and painting goes on while space is held.
  */
@@ -53,7 +53,9 @@ export class Easel {
   private readonly history: HTMLCanvasElement[] = [];
   /** The request's size. */
   private readonly target = { width: 0, height: 0 };
-  /** Where the pointer's stroke has come to. */
+  /** The painting as it was before the canvas last changed its proportions; undefined once it is painted on. */
+  private original: HTMLCanvasElement | undefined;
+  /** The last place of the pointer's stroke. */
   private last: Point | undefined;
   /** The keyboard's brush. */
   private readonly cursor = { x: 0, y: 0, painting: false, seen: false };
@@ -73,18 +75,22 @@ export class Easel {
     this.wireControls();
   }
 
-  /** Sets the proportions of the canvas to those of a request, in pixels; the painting stays, stretched. */
+  /** Sets the proportions of the canvas to those of a request, in pixels; the painting keeps its own. */
   shape(width: number, height: number): void {
     const { canvas, target } = this;
     if (target.width === width && target.height === height) return;
     const first = target.width === 0;
-    const painted = first ? undefined : this.copy();
+    // From size to size the same painting is laid anew, so that it does not shrink each time.
+    if (!first) this.original ??= this.copy();
     Object.assign(target, { width, height });
     const scale = FINE / Math.max(width, height);
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
-    if (painted === undefined) this.wash();
-    else this.lay(painted);
+    const easel = canvas.closest<HTMLElement>(".easel")!;
+    easel.style.setProperty("--ratio", String(width / height));
+    easel.style.setProperty("--pixels", String(Math.max(width, height)));
+    if (this.original === undefined) this.wash();
+    else this.lay(this.original);
     Object.assign(this.cursor, { x: canvas.width / 2, y: canvas.height / 2 });
   }
 
@@ -258,6 +264,7 @@ export class Easel {
   }
 
   private remember(): void {
+    this.original = undefined;
     this.history.push(this.copy());
     if (this.history.length > UNDO) this.history.shift();
     this.elements.undo.disabled = false;
@@ -267,13 +274,18 @@ export class Easel {
     const before = this.history.pop();
     this.elements.undo.disabled = this.history.length === 0;
     if (before === undefined) return;
+    this.original = undefined;
     this.lay(before);
     this.changed();
   }
 
-  /** Stretches a picture over the canvas. */
-  private lay(picture: CanvasImageSource): void {
-    this.context.drawImage(picture, 0, 0, this.canvas.width, this.canvas.height);
+  /** Lays a picture onto the canvas, as large as it fits with its own proportions; the wash is around it. */
+  private lay(picture: HTMLCanvasElement | HTMLImageElement): void {
+    const { width, height } = this.canvas;
+    const scale = Math.min(width / picture.width, height / picture.height);
+    const [across, down] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
+    if (across < width || down < height) this.wash();
+    this.context.drawImage(picture, Math.round((width - across) / 2), Math.round((height - down) / 2), across, down);
   }
 
   private wash(): void {

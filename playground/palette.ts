@@ -19,7 +19,7 @@ const COLOURS: readonly (readonly [name: string, colour: string])[] = [
 const FIRST = 4;
 
 export class Palette {
-  private chosen = COLOURS[FIRST]![1];
+  private current = COLOURS[FIRST]![1];
   private readonly mixed = document.createElement("label");
 
   /** @param swatches the element that the swatches go into */
@@ -30,7 +30,7 @@ export class Palette {
 
   /** A CSS colour. */
   get colour(): string {
-    return this.chosen;
+    return this.current;
   }
 
   private swatch(name: string, colour: string, checked: boolean): HTMLElement {
@@ -44,7 +44,7 @@ export class Palette {
     label.title = name;
     label.style.setProperty("--colour", colour);
     radio.addEventListener("change", () => {
-      this.chosen = colour;
+      this.current = colour;
       this.mixed.classList.remove("chosen");
     });
     label.append(radio);
@@ -59,7 +59,7 @@ export class Palette {
     input.value = "#8a5cc4";
     input.setAttribute("aria-label", "Another colour");
     input.addEventListener("input", () => {
-      this.chosen = input.value;
+      this.current = input.value;
       this.mixed.style.setProperty("--colour", input.value);
       this.mixed.classList.add("chosen");
       for (const radio of this.swatches.querySelectorAll<HTMLInputElement>("input[type=radio]")) radio.checked = false;

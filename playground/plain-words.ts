@@ -26,8 +26,8 @@ const NAMES: Readonly<Record<string, string>> = {
 export function complaints(failure: Failure, fields: ReadonlySet<string>): Complaint[] {
   const { detail } = failure;
   if (failure.status === 401 || failure.status === 403) {
-    const said = typeof detail === "string" && detail !== "" ? ` It says: ${detail.replace(/\.$/, "")}.` : "";
-    return [{ field: "key", text: `This server wants a key.${said}` }];
+    const quote = typeof detail === "string" && detail !== "" ? ` It says: ${detail.replace(/\.$/, "")}.` : "";
+    return [{ field: "key", text: `This server wants a key.${quote}` }];
   }
   if (typeof detail === "string" || detail.length === 0) return [{ field: undefined, text: sentence(failure) }];
   return detail.map((fault) => {
@@ -75,8 +75,8 @@ function sentence({ status, detail, retryAfter }: Failure): string {
   if (status === 413) return "The picture to start from is too large for this server.";
   if (status === 429 || status === 503) return `The server is busy. Try again ${wait}.`;
   if (status === 504) return "The server gave up: it took too long. Fewer steps or a smaller size will help.";
-  const said = typeof detail === "string" && detail !== "Internal error" ? detail : "";
+  const quote = typeof detail === "string" && detail !== "Internal error" ? detail : "";
   if (status >= 500)
-    return `The server could not finish this picture${said && `: ${said.replace(/\.$/, "")}`}. Its log says more.`;
-  return said === "" ? `The server refused the request (${status}).` : `The server refused the request: ${said}`;
+    return `The server could not finish this picture${quote && `: ${quote.replace(/\.$/, "")}`}. Its log says more.`;
+  return quote === "" ? `The server refused the request (${status}).` : `The server refused the request: ${quote}`;
 }

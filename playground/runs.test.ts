@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import type { Connection, Input, RunEvent, RunListener, RunOptions, Shown } from "./connection.ts";
+import type { Connection, Input, PreparingEvent, RunEvent, RunListener, RunOptions, Shown } from "./connection.ts";
 import { type Run, Runs, type RunView } from "./runs.ts";
 
 const picture = (url: string): Shown => ({ url, width: 8, height: 8, type: "image/png" });
@@ -25,6 +25,7 @@ class Log implements RunView {
   running = false;
   begin = ({ prompt }: Run) => void this.lines.push(`begin ${prompt}`);
   queued = (position: number) => void this.lines.push(`queued ${position}`);
+  preparing = ({ what, done, total }: PreparingEvent) => void this.lines.push(`preparing ${what} ${done}/${total}`);
   progress = (step: number, steps: number, fraction: number) => void this.lines.push(`${step}/${steps} ${fraction}`);
   preview = ({ prompt }: Run, { url }: Shown) => void this.lines.push(`preview ${prompt} ${url}`);
   result = ({ prompt }: Run, { image }: { image: Shown }, ms: number, more: boolean) =>
@@ -57,9 +58,10 @@ describe("Runs", () => {
     );
   });
 
-  const byHand = (prompt: string) => runs.start(wire, { prompt }, { deliberate: true, replace: "interrupt" });
-  const byTyping = (prompt: string) => runs.start(wire, { prompt }, { deliberate: false, replace: "interrupt" });
-  const byStroke = (prompt: string) => runs.start(wire, { prompt }, { deliberate: false, replace: "wait" });
+  const size = { width: 8, height: 8 };
+  const byHand = (prompt: string) => runs.start(wire, { prompt }, { deliberate: true, replace: "interrupt", size });
+  const byTyping = (prompt: string) => runs.start(wire, { prompt }, { deliberate: false, replace: "interrupt", size });
+  const byStroke = (prompt: string) => runs.start(wire, { prompt }, { deliberate: false, replace: "wait", size });
 
   it("shows a run by hand at once, and its events in order", () => {
     byHand("a");
@@ -115,17 +117,50 @@ describe("Runs", () => {
     expect(log.take()).toEqual(["begin a", "result a a1 0 ms, more"]);
   });
 
-  it("keeps the last finished picture until there is a newer one, and nothing else of older runs", () => {
+  it("keeps the picture on the plate and its states until the next run has one, and nothing longer", () => {
     byHand("a");
     wire.listeners[0]!.event(preview("a1"));
     wire.listeners[0]!.event(result("a2"));
     byHand("b");
-    expect(released).toEqual(["a1"]);
+    wire.listeners[1]!.event({ type: "progress", step: 1, steps: 4, progress: 0.25 });
+    expect(released).toEqual([]);
     expect(runs.picture?.url).toBe("a2");
     wire.listeners[1]!.event(preview("b1"));
+    expect(released).toEqual(["a1", "a2"]);
+    expect(runs.picture?.url).toBe("b1");
     wire.listeners[1]!.event(result("b2"));
     expect(released).toEqual(["a1", "a2"]);
     expect(runs.picture?.url).toBe("b2");
+  });
+
+  it.each(["failed", "cancelled", "superseded"])("keeps the picture before a run that is %s without one", (how) => {
+    byHand("a");
+    wire.listeners[0]!.event(preview("a1"));
+    wire.listeners[0]!.event(result("a2"));
+    byHand("b");
+    const [, listener] = wire.listeners;
+    if (how === "failed") listener!.failed({ status: 0, detail: "broken" });
+    else if (how === "cancelled") runs.cancel();
+    else listener!.superseded();
+    expect(released).toEqual([]);
+    expect(runs.picture?.url).toBe("a2");
+    byHand("c");
+    wire.listeners[2]!.event(preview("c1"));
+    expect(released).toEqual(["a1", "a2"]);
+  });
+
+  it("shows the preparation for the newest run, however it was started, and not that for older ones", () => {
+    const kernels = (done: number): RunEvent => ({ type: "preparing", what: "kernels", done, total: 60 });
+    byStroke("a");
+    expect(runs.silent).toBe(true);
+    wire.listeners[0]!.event({ type: "queued", position: 0 });
+    expect(runs.silent).toBe(true);
+    wire.listeners[0]!.event(kernels(1));
+    expect(runs.silent).toBe(false);
+    byHand("b");
+    wire.listeners[0]!.event(kernels(2));
+    wire.listeners[1]!.event(kernels(3));
+    expect(log.take()).toEqual(["preparing kernels 1/60", "begin b", "preparing kernels 3/60"]);
   });
 
   it("reports a failure as news only if nothing newer is shown", () => {

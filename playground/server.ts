@@ -1,4 +1,4 @@
-/** What the server says of itself at `GET /health`, and where the page shows it. */
+/** The server's own facts, from `GET /health`, and their place on the page. */
 import type { ServerFacts } from "./form.ts";
 
 /** @throws Error if the server does not answer, or answers with an error */
@@ -11,7 +11,7 @@ export async function readFacts(health: URL): Promise<ServerFacts> {
     model: typeof facts.model === "string" ? facts.model : "",
     adapter: typeof facts.adapter?.name === "string" ? facts.adapter.name : "",
     defaults: facts.defaults ?? {},
-    fewStep: typeof facts.few_step === "object" && facts.few_step !== null,
+    fewStep: facts.few_step ?? undefined,
   };
 }
 

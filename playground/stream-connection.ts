@@ -10,7 +10,7 @@ import { type Connection, type Failure, freshId, type Input, type RunListener } 
 import type { Key } from "./key.ts";
 import { failureIn, runEvent } from "./wire-events.ts";
 
-/** What is said of a stream that ended before its result. */
+/** The failure of a stream that ended before its result. */
 const BROKEN: Failure = { status: 0, detail: "broken" };
 /** Milliseconds before each attempt to take a broken stream up again. */
 const ATTEMPTS = [300, 1_000, 3_000];
@@ -97,7 +97,7 @@ async function follow(
   if (!signal.aborted && !progress.finished) listener.failed(progress.failure ?? BROKEN);
 }
 
-/** How far a run has come, whichever connection told of it. */
+/** The progress of a run, over all connections that it took. */
 interface Progress {
   lastId: string;
   failure: Failure | undefined;

@@ -3,11 +3,11 @@
  * script in the head, because a module would come after the page was first drawn in the wrong colours.
  */
 {
-  let chosen: string | null = null;
+  let choice: string | null = null;
   try {
-    chosen = localStorage.getItem("daguerre-theme");
+    choice = localStorage.getItem("daguerre-theme");
   } catch {
     // Storage may be forbidden; then the system decides each time.
   }
-  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+  if (choice === "light" || choice === "dark") document.documentElement.dataset.theme = choice;
 }

@@ -1,6 +1,6 @@
 /**
- * From what arrives on the wire to what the page shows. Nothing of it is trusted to have the form that it should: an
- * event that cannot be used is nothing, not an exception in the middle of a stream.
+ * Reads the events of the wire for the page. No message is trusted to be well formed: an event that cannot be used is
+ * nothing, not an exception in the middle of a stream.
  */
 import type { WireFault } from "../transports/wire/events.ts";
 import type { Failure, RunEvent, Shown } from "./connection.ts";
@@ -8,7 +8,7 @@ import type { Failure, RunEvent, Shown } from "./connection.ts";
 type Fields = Readonly<Record<string, unknown>>;
 
 /** A picture of an event: `url` is a data URI in JSON, `content` raw bytes in msgpack. */
-function shown(image: unknown): Shown | undefined {
+function pictureOf(image: unknown): Shown | undefined {
   const { url, content, content_type, width, height } = (image ?? {}) as Fields;
   const type = typeof content_type === "string" ? content_type : "image/jpeg";
   const size = { width: Number(width) || 0, height: Number(height) || 0, type };
@@ -25,21 +25,25 @@ export function release(image: Shown): void {
   if (image.url.startsWith("blob:")) URL.revokeObjectURL(image.url);
 }
 
-/** An event of a run, or undefined for what the page does not know. Errors are not events here: see `failureIn`. */
+/** An event of a run; undefined if the page does not know it. Errors are not events here: see `failureIn`. */
 export function runEvent(wire: Fields): RunEvent | undefined {
   const step = Number(wire.step);
   const steps = Number(wire.steps);
   switch (wire.type) {
     case "queued":
       return { type: "queued", position: Number(wire.position) || 0 };
+    case "preparing": {
+      const [done, total] = [Number(wire.done) || 0, Number(wire.total) || 0];
+      return { type: "preparing", what: String(wire.what ?? ""), done, total };
+    }
     case "progress":
       return { type: "progress", step, steps, progress: Number(wire.progress) };
     case "preview": {
-      const image = shown(wire.image);
+      const image = pictureOf(wire.image);
       return image && { type: "preview", image, step, steps };
     }
     case "result": {
-      const image = shown(wire.image);
+      const image = pictureOf(wire.image);
       const warnings = Array.isArray(wire.warnings) ? wire.warnings.map(String) : [];
       return image && { type: "result", image, seed: String(wire.seed ?? ""), warnings };
     }

@@ -143,7 +143,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id
   }
 
   let norm = 1.0 / total;
-  for (var d = 0u; d < HEAD_QUADS; d++) {
+  // Unrolled, the stores would be half of the kernel's code.
+  for (var d = 0u; d < params.head_quads; d++) {
     if (tokens.x < params.queries) { out[out_quad(image, head, tokens.x) + d] = narrow(sums[4u * d] * norm.x); }
     if (tokens.y < params.queries) { out[out_quad(image, head, tokens.y) + d] = narrow(sums[4u * d + 1u] * norm.y); }
     if (tokens.z < params.queries) { out[out_quad(image, head, tokens.z) + d] = narrow(sums[4u * d + 2u] * norm.z); }

@@ -17,11 +17,12 @@ fn main(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let column0 = workgroup.y * (QUADS >> GATED) * LANES + lane;
+  let is_gated = QUADS > 1u && params.gated != 0u;
+  let column0 = workgroup.y * (QUADS >> select(0u, 1u, is_gated)) * LANES + lane;
   let column1 = column0 + LANES;
   let weights0 = params.first_out_quad + min(column0, params.out_quads - 1u);
   var weights1 = params.first_out_quad + min(column1, params.out_quads - 1u);
-  if (GATED == 1u) { weights1 = gated_column(column0, true); }
+  if (is_gated) { weights1 = gated_column(column0, true); }
 
   let owned = lane % ROWS;
   let pixel0 = output_pixel(first_row + owned);
@@ -36,8 +37,11 @@ fn main(
   var sum0: Sums;
   var sum1: Sums;
   var input: Owned;
-  for (var ky = 0u; ky < params.kernel_height; ky++) {
-    for (var kx = 0u; kx < params.kernel_width; kx++) {
+  // Loops that look at their ends: with their heads first, all lanes go through one turn more, switched off.
+  var ky = 0u;
+  loop {
+    var kx = 0u;
+    loop {
       var line = first_line(ky, kx);
       let source0 = input_quad(pixel0, ky, kx);
       var source1 = 0u;
@@ -55,7 +59,8 @@ fn main(
         source6 = input_quad(pixel6, ky, kx);
         source7 = input_quad(pixel7, ky, kx);
       }
-      for (var k = 0u; k < params.in_quads; k++) {
+      var k = 0u;
+      loop {
         let b0 = weight_tile(line, weights0);
         var b1 = b0;
         if (QUADS > 1u) { b1 = weight_tile(line, weights1); }
@@ -70,21 +75,38 @@ fn main(
           input[7u % OWNED] = load_input(source7, k);
         }
         add_products(&sum0, &sum1, &input, b0, b1);
+        continuing { k++; break if k >= params.in_quads; }
       }
+      continuing { kx++; break if kx >= params.kernel_width; }
     }
+    continuing { ky++; break if ky >= params.kernel_height; }
   }
   // A loop of a length that no compiler knows: unrolled, the epilogue ROWS times over is most of the kernel's code, and
   // lavapipe compiles it for half a minute instead of a second. Indexed by the loop, `done` lies in memory; sum does not.
   var done0 = sum0;
   var done1 = sum1;
+  // One pipeline for gated layers, phases and all others. What is the same for all pixels is loaded once.
   let count = min(ROWS, params.rows - first_row);
-  if (GATED == 1u) {
-    for (var i = 0u; i < count; i++) { finish_gated(first_row + i, column0, done0[i], done1[i]); }
-    return;
+  var wanted = epilogue();
+  var bias0 = vec4f(0.0);
+  var bias1 = vec4f(0.0);
+  if (wanted.has_bias) {
+    bias0 = bias[weights0];
+    if (QUADS > 1u) { bias1 = bias[weights1]; }
   }
-  for (var i = 0u; i < count * QUADS; i++) {
-    let row = i / QUADS;
-    let second = i % QUADS == 1u;
-    finish(first_row + row, select(column0, column1, second), select(done0[row], done1[row], second));
+  if (is_gated) {
+    wanted.gated = true;
+    wanted.activation = GELU;
+  }
+  let both = select(QUADS - 1u, 0u, is_gated);  // 1: a lane makes two quads of the output
+  for (var i = 0u; i < count << both; i++) {
+    let own = i >> both;
+    let second = (i & both) == 1u;
+    let row = first_row + own;
+    let column = select(column0, column1, second);
+    if (is_inside(row, column)) {
+      let sum = select(done0[own], done1[own], second);
+      end(output_row(row), row, column, sum, select(bias0, bias1, second), done1[own] + bias1, wanted, true);
+    }
   }
 }

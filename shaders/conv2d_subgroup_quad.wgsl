@@ -9,22 +9,42 @@
 // Of a gated layer a lane's first quads are of the first half of its channels, and the others the same of the other half.
 const OWNED = ROWS / LANES;  // pixels whose input one lane loads: 8 or 2
 
+// Endings, each with what may be in it; whether its bias and RELU are there is looked at for each pixel, and costs little.
+const PLAIN = 0u;
+const WITH_RESIDUAL = 1u;
+const WITH_PER_IMAGE = 2u;
+const RARE = 3u;  // anything
+
+// A pixel's ending, of a kind that is a constant.
+fn end_here(row: u32, column: u32, sum: vec4f, own_bias: vec4f, kind: u32) {
+  if (!is_inside(row, column)) { return; }
+  let all = epilogue();
+  let wanted = Epilogue(
+    kind == RARE && all.accumulate, all.has_bias, kind == WITH_PER_IMAGE || (kind == RARE && all.has_per_image),
+    kind == WITH_RESIDUAL || (kind == RARE && all.has_residual), all.activation, all.activation_after_residual, false,
+  );
+  var out_row = row;
+  if (PHASED == 1u) { out_row = output_row(row); }
+  end(out_row, row, column, sum, own_bias, vec4f(0.0), wanted, kind == RARE);
+}
+
 @compute @workgroup_size(LANES)
 fn main(
   @builtin(workgroup_id) workgroup: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * ROWS;
-  let first_column = workgroup.y * (QUADS >> GATED) * LANES + lane;
+  let is_gated = QUADS > 1u && params.gated != 0u;
+  let first_column = workgroup.y * (QUADS >> select(0u, 1u, is_gated)) * LANES + lane;
   let last = params.out_quads - 1u;
   let weights0 = params.first_out_quad + min(first_column, last);
   var weights1 = params.first_out_quad + min(first_column + LANES, last);
   var weights2 = params.first_out_quad + min(first_column + 2u * LANES, last);
   var weights3 = params.first_out_quad + min(first_column + 3u * LANES, last);
-  if (GATED == 1u && QUADS == 2u) { weights1 = gated_column(first_column, true); }
-  if (GATED == 1u && QUADS == 4u) {
-    weights2 = gated_column(first_column, true);
-    weights3 = gated_column(first_column + LANES, true);
+  if (QUADS == 2u) { weights1 = select(weights1, gated_column(first_column, true), is_gated); }
+  if (QUADS == 4u) {
+    weights2 = select(weights2, gated_column(first_column, true), is_gated);
+    weights3 = select(weights3, gated_column(first_column + LANES, true), is_gated);
   }
 
   let pixel0 = output_pixel(first_row + lane);
@@ -112,19 +132,39 @@ fn main(
   if (QUADS > 1u) { done[1] = sum1; }
   if (QUADS > 2u) { done[2] = sum2; done[3] = sum3; }
   let count = min(ROWS, (params.rows - first_row + 3u) & ~3u);
-  if (GATED == 1u) {
+  // One pipeline for all layers, although both sides of every branch are run here: each usual ending has a loop of its own,
+  // without what it does not have, and any other has the last. A loop without a turn is run through once, with all lanes off.
+  let wanted = epilogue();
+  let has_activation = wanted.activation != NO_ACTIVATION && wanted.activation != RELU;
+  let is_rare = wanted.accumulate || has_activation || (wanted.has_per_image && wanted.has_residual);
+  let gated_turns = select(0u, count, is_gated);
+  let rare_turns = select(0u, count, is_rare && !is_gated);
+  let per_image_turns = select(0u, count, !is_rare && !is_gated && wanted.has_per_image);
+  let residual_turns = select(0u, count, !is_rare && !is_gated && wanted.has_residual);
+  let plain_turns = count - gated_turns - rare_turns - per_image_turns - residual_turns;
+  if (QUADS > 1u) {
     for (var quad = 0u; quad < QUADS / 2u; quad++) {
-      for (var row = 0u; row < count; row++) {
+      for (var row = 0u; row < gated_turns; row++) {
         let value = done[quad][row >> 2u][row & 3u];
         let gate = done[quad + QUADS / 2u][row >> 2u][row & 3u];
         finish_gated(first_row + (row ^ lane), first_column + quad * LANES, value, gate);
       }
     }
-    return;
   }
   for (var quad = 0u; quad < QUADS; quad++) {
-    for (var row = 0u; row < count; row++) {
-      finish(first_row + (row ^ lane), first_column + quad * LANES, done[quad][row >> 2u][row & 3u]);
+    let column = first_column + quad * LANES;
+    let own_bias = bias[params.first_out_quad + column];
+    for (var row = 0u; row < plain_turns; row++) {
+      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, PLAIN);
+    }
+    for (var row = 0u; row < residual_turns; row++) {
+      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_RESIDUAL);
+    }
+    for (var row = 0u; row < per_image_turns; row++) {
+      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_PER_IMAGE);
+    }
+    for (var row = 0u; row < rare_turns; row++) {
+      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, RARE);
     }
   }
 }

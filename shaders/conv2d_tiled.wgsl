@@ -23,7 +23,7 @@ fn main(
   let first_row = (workgroup.x + workgroup.z * params.grid_width) * TILE_ROWS;
   let first_column = workgroup.y * (TILE_QUADS >> GATED);
 
-  // What this invocation stages: one quad of input, one row of a tile of weights.
+  // This invocation stages one quad of input and one row of a tile of weights.
   let input_row = index / STEP_QUADS;
   let input_step = index % STEP_QUADS;
   let pixel = output_pixel(first_row + input_row);

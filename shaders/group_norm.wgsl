@@ -50,7 +50,7 @@ fn gathered(values: vec4f, groups: vec4u) -> vec4f {
 const INVOCATIONS = SUBGROUPS * LANES;
 var<workgroup> shares: array<vec4f, SUBGROUPS>;
 
-// The sum over the subgroups of what each has summed over its lanes.
+// The sum over the subgroups of each one's sum over its lanes.
 fn workgroup_sum(share: vec4f, subgroup: u32) -> vec4f {
   if (SUBGROUPS == 1u) { return share; }
   workgroupBarrier();  // the last sum has been read

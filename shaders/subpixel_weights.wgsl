@@ -3,7 +3,7 @@
 // weights added up. Of three taps along a side, phase 0 sees the pixel before by the first and its own by the other two,
 // phase 1 its own by the first two and the next by the last.
 // source: tiles [tap][input quad][output quad], f32 or f16; transformed: [phase, tap][input quad][output quad], f32.
-struct Params { in_quads: u32, out_quads: u32, grid_width: u32 }
+struct Params { in_quads: u32, out_quads: u32, grid_width: u32, side: u32 }  // side: 2, for loops that no compiler unrolls
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<TableQuad>;
 @group(0) @binding(2) var<storage, read_write> transformed: array<vec4f>;
@@ -27,11 +27,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       widen_table(source[tap + 2u * rows]),
     );
   }
-  for (var phase_x = 0u; phase_x < 2u; phase_x++) {
-    for (var tap_x = 0u; tap_x < 2u; tap_x++) {
+  for (var phase_x = 0u; phase_x < params.side; phase_x++) {
+    for (var tap_x = 0u; tap_x < params.side; tap_x++) {
       let both = pairs(along_x[0][phase_x][tap_x], along_x[1][phase_x][tap_x], along_x[2][phase_x][tap_x]);
-      for (var phase_y = 0u; phase_y < 2u; phase_y++) {
-        for (var tap_y = 0u; tap_y < 2u; tap_y++) {
+      for (var phase_y = 0u; phase_y < params.side; phase_y++) {
+        for (var tap_y = 0u; tap_y < params.side; tap_y++) {
           let tap = (phase_y * 2u + phase_x) * 4u + tap_y * 2u + tap_x;
           transformed[tap * rows + row] = both[phase_y][tap_y];
         }

@@ -17,6 +17,13 @@ interface HeaderEntry {
   readonly data_offsets: readonly [number, number];
 }
 
+interface Tensor {
+  readonly name: string;
+  readonly dtype: FloatType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
 /** A safetensors file with the tensors that `pattern` matches changed in place and written as `dtype`, and the others as they are. */
 export function changedTensors(
   file: Uint8Array,
@@ -24,19 +31,44 @@ export function changedTensors(
   change: Change,
   dtype: FloatType = "F32",
 ): Uint8Array {
+  const tensors = tensorsOf(file);
+  if (!tensors.some(({ name }) => pattern.test(name))) throw new Error(`no tensor is named ${pattern}`);
+  return fileOf(
+    tensors.map((tensor) => {
+      if (!pattern.test(tensor.name)) return tensor;
+      const values = toFloat32(tensor.bytes, tensor.dtype);
+      change(values, tensor.name);
+      return { ...tensor, dtype, bytes: encoded(values, dtype) };
+    }),
+  );
+}
+
+/** A safetensors file without the tensors that `pattern` matches. */
+export function withoutTensors(file: Uint8Array, pattern: RegExp): Uint8Array {
+  return fileOf(tensorsOf(file).filter(({ name }) => !pattern.test(name)));
+}
+
+function tensorsOf(file: Uint8Array): Tensor[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const begin = 8 + Number(view.getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(file.subarray(8, begin))) as Record<string, HeaderEntry>;
-  const tensors = Object.entries(header)
+  return Object.entries(header)
     .filter(([name]) => name !== "__metadata__")
-    .map(([name, { dtype: own, shape, data_offsets }]) => {
-      const bytes = file.slice(begin + data_offsets[0], begin + data_offsets[1]);
-      if (!pattern.test(name)) return { name, dtype: own, shape, bytes };
-      const values = toFloat32(bytes, own);
-      change(values, name);
-      return { name, dtype, shape, bytes: encoded(values, dtype) };
-    });
-  if (!tensors.some(({ name }) => pattern.test(name))) throw new Error(`no tensor is named ${pattern}`);
+    .map(
+      ([
+        name,
+        {
+          dtype,
+          shape,
+          data_offsets: [start, end],
+        },
+      ]) => {
+        return { name, dtype, shape, bytes: file.slice(begin + start, begin + end) };
+      },
+    );
+}
+
+function fileOf(tensors: readonly Tensor[]): Uint8Array {
   let end = 0;
   const entries = tensors.map(({ name, dtype, shape, bytes }) => {
     const start = end;

@@ -77,3 +77,8 @@ export async function until(condition: () => boolean | Promise<boolean>, withinM
     await sleep(5);
   }
 }
+
+/** The number of a server-sent event, from its id: `<job>:<n>`. */
+export function eventNumber(id: string | undefined): number {
+  return Number(id?.slice(id.lastIndexOf(":") + 1));
+}

@@ -3,7 +3,7 @@
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,13 +15,14 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const MINUTES = 60_000;
 
 let project: string;
+let installed: { stderr: string };
 
 beforeAll(async () => {
   project = await mkdtemp(join(tmpdir(), "daguerre-package-"));
   await run("npm", ["pack", "--silent", "--pack-destination", project], { cwd: root });
   const [tarball] = (await readdir(project)).filter((name) => name.endsWith(".tgz"));
   await writeFile(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
-  await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", join(project, tarball!)], {
+  installed = await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", join(project, tarball!)], {
     cwd: project,
   });
 }, 5 * MINUTES);
@@ -49,7 +50,18 @@ describe("the installed package", () => {
       expect(files).toContain(wanted);
     }
     expect(files).toContain("models/landscapes/unet/diffusion_pytorch_model.safetensors");
-    expect(files.filter((name) => /\.test\.|^(src|test|bench)\/|\/train\//.test(name))).toEqual([]);
+    expect(files).toContainEqual(
+      expect.stringMatching(/^native\/swiftshader-linux-x64-.*\/libvk_swiftshader\.so\.br$/),
+    );
+    for (const platform of ["darwin-universal", "linux-arm64", "linux-x64", "win32-arm64", "win32-x64"]) {
+      expect(files).toContainEqual(
+        expect.stringMatching(`^native/dawn-${platform}-.*/dist/${platform}/dawn\\.node\\.br$`),
+      );
+    }
+    expect(files.filter((name) => /\.test\.|^(src|test|bench)\/|\/(train|stages|evaluation)/.test(name))).toEqual([]);
+    expect(files.filter((name) => /\.(png|jpe?g|webp)$/.test(name) && !name.startsWith("dist/playground/"))).toEqual(
+      [],
+    );
   });
 
   it("has a command that says its version and makes a picture", { timeout: 2 * MINUTES }, async () => {
@@ -117,6 +129,49 @@ describe("the installed package", () => {
     ];
     const tsc = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node", ...options];
     await run(join(root, "node_modules/.bin/tsc"), tsc, { cwd: project });
+  });
+
+  it("has types that hold under strict checks, with and without those of a page", {
+    timeout: 3 * MINUTES,
+  }, async () => {
+    const readme = await readFile(join(root, "README.md"), "utf8");
+    const sample = [...readme.matchAll(/```ts\n(.*?)```/gs)]
+      .map(([, code]) => code)
+      .find((code) => code?.includes("createRuntime"));
+    await writeFile(join(project, "sample.ts"), sample!);
+    await writeFile(
+      join(project, "entries.ts"),
+      `export * from "daguerre"; export * from "daguerre/transports"; export * from "daguerre/jobs"; export * from "daguerre/hosts";`,
+    );
+    const strict =
+      "--noEmit --strict --module nodenext --target es2022 --skipLibCheck false --noUncheckedIndexedAccess";
+    for (const lib of ["es2022", "es2022,dom"]) {
+      const options = [...strict.split(" "), "--exactOptionalPropertyTypes", "--lib", lib, "sample.ts", "entries.ts"];
+      const types = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node"];
+      const { stdout } = await run(join(root, "node_modules/.bin/tsc"), [...types, ...options], { cwd: project }).catch(
+        (error) => error,
+      );
+      expect(stdout).toBe("");
+    }
+  });
+
+  it("takes less than 150 MB, and none of its packages refuses this Node or holds another platform's binaries", async () => {
+    const files = await readdir(join(project, "node_modules"), { recursive: true, withFileTypes: true });
+    const sizes = await Promise.all(
+      files
+        .filter((file) => file.isFile())
+        .map(async (file) => ({
+          name: join(file.parentPath, file.name),
+          size: (await stat(join(file.parentPath, file.name))).size,
+        })),
+    );
+    const bytes = sizes.reduce((sum, { size }) => sum + size, 0);
+    expect(bytes).toBeLessThan(150e6);
+    expect(bytes).toBeGreaterThan(50e6);
+    expect(
+      sizes.filter(({ name, size }) => size > 1e6 && /\.(node|dll|so[.\d]*)$/.test(name)).map(({ name }) => name),
+    ).toEqual(sizes.filter(({ name, size }) => size > 1e6 && name.includes("sharp-libvips")).map(({ name }) => name));
+    expect(installed.stderr).not.toContain("EBADENGINE");
   });
 
   it("loads neither a GPU nor libvips for its transports, jobs and hosts", { timeout: MINUTES }, async () => {

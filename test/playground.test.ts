@@ -260,8 +260,9 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
 
   it("makes pictures from strokes while one paints, the newest last", async () => {
     await page.check("input[value=canvas]");
-    await page.fill("#prompt", "the sea");
+    // First of all, because each change while one paints asks for a picture.
     await page.locator("#strength").fill("0.3");
+    await page.fill("#prompt", "the sea");
     const means: number[] = [];
     for (const colour of ["Night", "Snow"]) {
       const before = asked.length;

@@ -21,7 +21,7 @@ const QUIET_MS = 150;
 /** Milliseconds that the server gets to stop by itself. */
 const STOP_MS = 2_000;
 
-const COMMAND = ["--import", `${ROOT}tooling/run.mjs`, `${ROOT}cli/main.ts`, "serve", ...process.argv.slice(2)];
+const COMMAND = ["--import", `${ROOT}tooling/run.mjs`, `${ROOT}cli/daguerre.ts`, "serve", ...process.argv.slice(2)];
 
 /** The running server, restarted on demand. */
 class DevServer {

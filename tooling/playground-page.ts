@@ -11,7 +11,7 @@ import type { UserConfig } from "tsdown";
 /** In the order in which they build on each other. */
 const STYLES = ["tokens", "page", "controls", "stage", "easel"];
 
-/** The part of rolldown's plugin interface that is used here. */
+/** The part of rolldown's plugin interface that this file uses. */
 interface Emitting {
   emitFile(file: { type: "asset"; fileName: string; source: string }): unknown;
   addWatchFile(path: string): void;
@@ -20,14 +20,14 @@ type Bundle = Record<string, { fileName: string; name?: string; isEntry?: boolea
 
 const SOURCES = new URL("../playground/", import.meta.url);
 
-/** How tsdown builds the page into `outDir`. */
+/** The configuration with which tsdown builds the page into `outDir`. */
 export function playgroundBuild(outDir: string): UserConfig {
   const source = (path: string) => fileURLToPath(new URL(path, SOURCES));
   return {
     entry: { main: source("main.ts"), theme: source("theme.ts") },
     outDir,
     platform: "browser",
-    // What has `light-dark()` and `:has()`; older browsers get a page in plain colours.
+    // These have `light-dark()` and `:has()`; older browsers get a page in plain colours.
     target: ["chrome123", "firefox121", "safari17.5"],
     format: "esm",
     dts: false,

@@ -9,8 +9,10 @@ import type { GenerationRequest } from "../src/engine/request.ts";
 import type { Run, RunContext } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
-import { createAuthenticator } from "./gate/auth.ts";
+import { createAuthenticator, SCOPES } from "./gate/auth.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { createMetrics } from "./observe/metrics.ts";
+import type { Route } from "./route.ts";
 
 const open: Listening[] = [];
 afterEach(async () => {
@@ -26,6 +28,19 @@ async function serving(run: Run<GenerationRequest, RunEvent> = gradientRun()): P
   open.push(server);
   return server;
 }
+
+describe("scopes", () => {
+  it("are those of the routes: none that no route needs, none that there is not", () => {
+    const model = { name: "gradient", defaultWidth: 64, defaultHeight: 64, defaultSteps: 10, countTokens: () => 3 };
+    const app = createApp({ run: gradientRun(), health: () => ({}), model, metrics: createMetrics() });
+    const needed = new Set(app.routeTable.descriptions.map(({ scope }) => scope));
+    expect([...needed].sort()).toEqual(["any", "open", ...SCOPES].sort());
+    // A route with a scope that is not in the list does not compile.
+    // @ts-expect-error
+    const scope: Route["scope"] = "pictures";
+    expect(SCOPES).not.toContain(scope);
+  });
+});
 
 describe("POST /", () => {
   it("answers with the result alone", async () => {

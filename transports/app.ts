@@ -11,7 +11,9 @@ import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
 import type { Run } from "../src/jobs/run.ts";
 import { failureOf, type InputSource, isServerFault } from "./failure.ts";
+import { falAppRoutes } from "./fal/fal-apps.ts";
 import { falRoutes } from "./fal/fal-queue.ts";
+import { OF_CONNECTION, requestsOverWebSocket } from "./fal/fal-websocket.ts";
 import type { WebhookPolicy } from "./fal/webhook.ts";
 import { createAuthenticator, ownerOf, principalOf } from "./gate/auth.ts";
 import { type GateOptions, gate } from "./gate/gate.ts";
@@ -21,7 +23,7 @@ import { tokenRoutes } from "./gate/token-route.ts";
 import { wholeAddress } from "./http/address.ts";
 import { clientOf } from "./http/client.ts";
 import { jobRoutes } from "./job-routes.ts";
-import { jsonRoutes } from "./json.ts";
+import { json, jsonRoutes } from "./json.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { observedRun } from "./observe/observed-run.ts";
 import { type RequestEntry, requestLog } from "./observe/request-log.ts";
@@ -29,10 +31,12 @@ import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
 import type { ServedModel } from "./openai/images-request.ts";
 import { realtimeRoutes } from "./realtime/realtime-routes.ts";
+import { realtime } from "./realtime/websocket.ts";
 import { type RouteGroup, RouteTable } from "./route.ts";
 import { serverRoutes } from "./server-routes.ts";
 import type { JobRequestOptions } from "./source.ts";
 import { encodedBytes } from "./stream/frames.ts";
+import { sse } from "./stream/sse.ts";
 import { streamRoutes } from "./stream/stream-routes.ts";
 
 export interface AppOptions {
@@ -41,6 +45,8 @@ export interface AppOptions {
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
   model?: ServedModel & { countTokens: (text: string) => number };
+  /** Names of the LoRAs that a request may use; left out: there are none. */
+  loras?: () => Promise<readonly string[]>;
   /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -121,11 +127,11 @@ export function createApp(options: AppOptions): App {
         ...tokenRoutes(authenticator),
         ...serverRoutes({
           health,
+          loras: options.loras ?? (async () => []),
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,
           descriptions: () => table.descriptions,
-          publicUrl,
           addressOf,
         }),
       ],
@@ -135,7 +141,7 @@ export function createApp(options: AppOptions): App {
   const app = new Hono();
   app.use(tracing.requests);
   if (metrics !== undefined) app.use(metrics.requests);
-  if (onRequest !== undefined) app.use(requestLog(onRequest, proxies));
+  if (onRequest !== undefined) app.use(requestLog(onRequest, { proxies, jobOf: (id) => jobs.get(id) }));
   const model = options.model?.name ?? "";
   app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
   table.addTo(app);
@@ -205,23 +211,43 @@ function jobGroups(
     sessions,
     graceMs: patience.sessionMs,
   };
+  // Nobody sees previews there, so none are made.
+  const finished = { ...input, parse: (raw: unknown, source: InputSource) => withoutPreviews(parse(raw, source)) };
+  const streamed = { ...input, maxGraceS: patience.streamSeconds };
+  const sessionHandler = realtime(jobs, session);
   const groups: RouteGroup[] = [
     {
       base: "",
       scope: "run",
       routes: [
-        // Nobody sees previews there, so none are made.
-        ...jsonRoutes(jobs, { ...input, parse: (...raw) => ({ ...parse(...raw), preview_every: 0 }) }),
-        ...streamRoutes(jobs, { ...input, maxGraceS: patience.streamSeconds }),
-        ...realtimeRoutes(jobs, session),
+        ...jsonRoutes(jobs, finished),
+        ...streamRoutes(jobs, streamed),
+        ...realtimeRoutes(sessionHandler),
         ...jobRoutes(jobs, { ...input, parse: parseChange }),
       ],
     },
   ];
   if (model !== undefined)
     groups.push(openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }));
-  groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }));
+  groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }), {
+    base: "",
+    scope: "run",
+    routes: falAppRoutes(model?.name ?? "", {
+      run: json(jobs, finished),
+      stream: sse(jobs, streamed),
+      realtime: sessionHandler,
+      runSocket: requestsOverWebSocket(
+        json(jobs, { ...finished, ...OF_CONNECTION, parse: (raw) => withoutPreviews(session.parse(raw)) }),
+        session,
+      ),
+      streamSocket: requestsOverWebSocket(sse(jobs, { ...streamed, ...OF_CONNECTION, parse: session.parse }), session),
+    }),
+  });
   return groups;
+}
+
+function withoutPreviews(request: GenerationRequest): GenerationRequest {
+  return { ...request, preview_every: 0 };
 }
 
 /** `told`, which throws nothing; `failed` hears of what it would have thrown. */
@@ -247,9 +273,11 @@ function parse(raw: unknown, source: InputSource): GenerationRequest {
   return parseRemoteGeneration(source === "query" ? fromQuery(raw as Record<string, string>) : raw);
 }
 
-const KINDS = fieldsOf(generationFields);
+const FIELDS = fieldsOf(generationFields);
 
 /** A query is all strings; the schema says which of them are numbers or booleans. */
 function fromQuery(query: Record<string, string>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(query).map(([name, text]) => [name, fromText(text, KINDS.get(name))]));
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => [name, fromText(text, FIELDS.get(name)?.kind)]),
+  );
 }

@@ -51,9 +51,14 @@ function detailOf(issues: readonly RequestIssue[], source: InputSource): WireFau
 
 /** A failure before any event was sent: a JSON answer with its status. */
 export function failureResponse(failure: Failure, headers: Record<string, string> = {}): Response {
-  const { status, detail, retryAfter } = failure;
-  return Response.json(
-    { detail },
-    { status, headers: retryAfter === undefined ? headers : { ...headers, "Retry-After": String(retryAfter) } },
-  );
+  const { status, detail } = failure;
+  return Response.json({ detail }, { status, headers: { ...headers, ...failureHeaders(failure) } });
+}
+
+/** What the answer to a failure says in its head: when to ask again, and which codings of a body are taken. */
+export function failureHeaders({ status, retryAfter }: Failure): Record<string, string> {
+  return {
+    ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),
+    ...(status === 415 && { "Accept-Encoding": "identity" }),
+  };
 }

@@ -1,4 +1,4 @@
-/** What can be done to a job besides watching it: look at it, change it while it runs, cancel it; and the routes for that. */
+/** The routes of a job besides its streams: look at it, change it while it runs, cancel it. */
 import type { Context } from "hono";
 import { z } from "zod";
 import { updateSchema } from "../src/engine/request.ts";
@@ -91,7 +91,7 @@ const STATUS: NamedSchema = {
   }),
 };
 
-/** How a request to change or cancel a job is answered. */
+/** The answer to a request to change or cancel a job. */
 export const DONE: NamedSchema = {
   name: "Done",
   schema: z.object({

@@ -1,22 +1,22 @@
 /**
- * The playground: a page at `GET /` for browsers, and its files. Built into `dist/playground` by the project's build;
- * where that has not been run there is no page, and `/` is left to whoever comes after.
+ * The playground: a page at `GET /` for browsers, and its files. The project's build writes it into `dist/playground`;
+ * without the build there is no page, and the next handler answers `/`.
  *
  * The page may load scripts, styles and data from its own origin and from nowhere else, holds no inline script, and may
- * not be framed. Its files carry a hash in their names, so they may be kept for ever; the page itself is asked for each
- * time, and answered with 304 where it has not changed.
+ * not be framed. Its files carry a hash in their names, so a browser may keep them for ever; it asks for the page itself
+ * each time, and gets 304 if the page has not changed. All of them go out compressed.
  */
-import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { Hono, type MiddlewareHandler } from "hono";
 import { packagePath } from "../src/platform/package-files.ts";
+import { FixedFile } from "./http/fixed-file.ts";
 
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
-  // What was generated arrives as data (SSE) or as bytes (WebSocket).
+  // Pictures arrive as data (SSE) or as bytes (WebSocket).
   "img-src 'self' data: blob:",
   "connect-src 'self'",
   "base-uri 'none'",
@@ -41,13 +41,15 @@ const TYPES: Readonly<Record<string, string>> = {
   svg: "image/svg+xml",
 };
 
+/** The content of a file decides its name. */
+const KEPT = { "Cache-Control": "public, max-age=31536000, immutable" };
+
 interface Page {
-  readonly html: Uint8Array<ArrayBuffer>;
-  readonly etag: string;
-  readonly files: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
+  readonly html: FixedFile;
+  readonly files: ReadonlyMap<string, FixedFile>;
 }
 
-/** Where the build puts it. */
+/** The folder that the build writes. */
 function builtPage(): URL {
   return pathToFileURL(`${packagePath("dist", "playground")}/`);
 }
@@ -63,22 +65,13 @@ export function playgroundHandlers(folder: URL = builtPage()): { page: Middlewar
   return {
     async page(c, next) {
       const page = c.req.header("accept")?.includes("text/html") ? await built() : undefined;
-      if (page === undefined) return next();
-      const headers = { ...SECURITY, ETag: page.etag, "Cache-Control": "no-cache", Vary: "Accept" };
-      if (c.req.header("if-none-match") === page.etag) return new Response(null, { status: 304, headers });
-      return new Response(page.html, { headers: { ...headers, "Content-Type": TYPES.html as string } });
+      if (page !== undefined) return page.html.answer(c);
+      await next();
+      c.header("Vary", "Accept", { append: true });
     },
     async asset(c, next) {
-      const name = c.req.param("file") ?? "";
-      const file = (await built())?.files.get(name);
-      if (file === undefined) return next();
-      return new Response(file, {
-        headers: {
-          ...SECURITY,
-          "Content-Type": TYPES[name.split(".").at(-1) ?? ""] ?? "application/octet-stream",
-          "Cache-Control": "public, max-age=31536000, immutable",
-        },
-      });
+      const file = (await built())?.files.get(c.req.param("file") ?? "");
+      return file === undefined ? next() : file.answer(c);
     },
   };
 }
@@ -96,11 +89,15 @@ async function readPage(folder: URL): Promise<Page | undefined> {
   } catch {
     return undefined;
   }
-  const files = new Map<string, Uint8Array<ArrayBuffer>>();
-  for (const name of names) files.set(name, new Uint8Array(await readFile(new URL(name, folder))));
-  const html = files.get("index.html");
-  if (html === undefined) return undefined;
-  files.delete("index.html");
-  const etag = `"${createHash("sha256").update(html).digest("base64url").slice(0, 16)}"`;
-  return { html, etag, files };
+  if (!names.includes("index.html")) return undefined;
+  const read = async (name: string, headers: Readonly<Record<string, string>>) =>
+    FixedFile.of(new Uint8Array(await readFile(new URL(name, folder))), {
+      ...SECURITY,
+      "Content-Type": TYPES[name.split(".").at(-1) ?? ""] ?? "application/octet-stream",
+      ...headers,
+    });
+  const assets = names.filter((name) => name !== "index.html");
+  const files = await Promise.all(assets.map((name) => read(name, KEPT)));
+  const html = await read("index.html", { "Cache-Control": "no-cache", Vary: "Accept" });
+  return { html, files: new Map(assets.map((name, index) => [name, files[index]!])) };
 }

@@ -7,7 +7,7 @@
  * read, which scope a request needs and in which words it is refused.
  */
 import type { Context, Handler, Hono, MiddlewareHandler } from "hono";
-import { matchedRoutes } from "hono/route";
+import { baseRoutePath, matchedRoutes } from "hono/route";
 import { findTargetHandler } from "hono/utils/handler";
 import { type Failure, failureResponse } from "./failure.ts";
 import type { Access } from "./gate/auth.ts";
@@ -25,6 +25,11 @@ export interface Route {
   readonly work?: boolean | ((c: Context) => boolean);
   /** It upgrades a GET to a WebSocket. */
   readonly webSocket?: boolean;
+  /**
+   * Whether a path of this form, as seen from the app, is there at all; left out: it is. If the form begins with a
+   * parameter, paths that begin as those of other routes do are never asked about: they are theirs.
+   */
+  readonly isThere?: (path: string, c: Context) => boolean;
   /** Left out: it is not described. */
   readonly about?: Description;
   /** Asked in turn, until one answers. */
@@ -59,8 +64,6 @@ export interface RouteRules {
   startsWork(c: Context): boolean;
   /** Whether its route upgrades to a WebSocket. */
   isWebSocket(c: Context): boolean;
-  /** The content type of a good answer of its route, if that is described. */
-  contentTypeOf(c: Context): string | undefined;
   /** A refusal in the words that its client understands. */
   refuse(c: Context, failure: Failure): Response;
 }
@@ -71,21 +74,99 @@ export function addRoutes(app: Hono, { routes }: RouteGroup, base: string = ""):
   return app;
 }
 
+/** A route as the app has it. */
+interface Entry {
+  readonly route: Route;
+  readonly group: RouteGroup;
+  /** The route's path in Hono's form. */
+  readonly path: string;
+  /** Whether a path, as seen from the app, is this route's. */
+  readonly isAt: (path: string, c: Context) => boolean;
+}
+
+/** What stands behind each handler: its route. */
+const ENTRIES = new WeakMap<object, Entry>();
+/** What stands behind the last handler of an app: all its routes, whatever their methods. */
+const ALL_ENTRIES = new WeakMap<object, readonly Entry[]>();
+
+/** The routes that a request has come to, the first to be asked first; those of other methods are not among them. */
+function entriesAt(c: Context): Entry[] {
+  return found(c, (handler) => [ENTRIES.get(handler)]);
+}
+
+/** All routes of the request's path. */
+function entriesOfPath(c: Context): Entry[] {
+  return found(c, (handler) => ALL_ENTRIES.get(handler) ?? []);
+}
+
+function found(c: Context, behind: (handler: object) => readonly (Entry | undefined)[]): Entry[] {
+  return matchedRoutes(c).flatMap(({ handler, basePath }) => {
+    const path = pathBelow(basePath, c);
+    // An app that is a part of another one has its handlers wrapped.
+    const entries = behind(findTargetHandler(handler as Handler));
+    return entries.flatMap((entry) => (entry?.isAt(path, c) ? [entry] : []));
+  });
+}
+
+/** The request's path as an app sees it that is mounted below `base`. */
+function pathBelow(base: string, c: Context): string {
+  return base === "/" ? c.req.path : c.req.path.slice(base.length);
+}
+
+/** The path of the request's route in Hono's form (`/jobs/:job`): one of few, whatever clients ask for. */
+export function routePathOf(c: Context): string | undefined {
+  const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
+  return entry?.path ?? matchedRoutes(c).findLast(({ path }) => !path.endsWith("*"))?.path;
+}
+
 /** The routes of an app. A request is looked up as the app itself will route it. */
 export class RouteTable implements RouteRules {
   readonly #groups: readonly RouteGroup[];
-  readonly #byHandler = new Map<unknown, { readonly route: Route; readonly group: RouteGroup }>();
+  readonly #entries: readonly Entry[];
 
   constructor(groups: readonly RouteGroup[]) {
     this.#groups = groups;
-    for (const group of groups) {
-      for (const route of group.routes)
-        for (const handler of route.handlers) this.#byHandler.set(handler, { route, group });
-    }
+    const all = groups.flatMap((group) =>
+      group.routes.map((route) => ({ route, group, path: group.base + route.path })),
+    );
+    const taken = new Set(all.map(({ path }) => firstPart(path)));
+    this.#entries = all.map(({ route, group, path }) => {
+      const { isThere } = route;
+      const pattern = patternOf(path);
+      const isAt = (asked: string, c: Context) =>
+        pattern.test(asked) && !(isWild(path) && taken.has(firstPart(asked))) && (isThere?.(asked, c) ?? true);
+      return { route, group, path, isAt };
+    });
   }
 
   addTo(app: Hono): void {
-    for (const group of this.#groups) addRoutes(app, group, group.base);
+    for (const entry of this.#entries) {
+      const { method, isThere, handlers } = entry.route;
+      for (const handler of handlers as Handler[]) {
+        const asked: Handler =
+          isThere === undefined
+            ? handler
+            : (c, next) => (entry.isAt(pathBelow(baseRoutePath(c), c), c) ? handler(c, next) : next());
+        ENTRIES.set(asked, entry);
+        app.on(method, [isWild(entry.path) ? "*" : entry.path], asked);
+      }
+    }
+    const last: Handler = (c, next) => this.#otherMethod(c) ?? next();
+    ALL_ENTRIES.set(last, this.#entries);
+    app.all("*", last);
+  }
+
+  /** The answer to a method that no route of the path has; undefined if one has it, or if there is none of this path. */
+  #otherMethod(c: Context): Response | undefined {
+    const { method } = c.req;
+    const methods = new Set<string>(entriesOfPath(c).map(({ route }) => route.method));
+    if (methods.has("GET")) methods.add("HEAD");
+    if (methods.size === 0 || methods.has(method)) return undefined;
+    const Allow = [...methods, "OPTIONS"].join(", ");
+    if (method === "OPTIONS") return new Response(null, { status: 204, headers: { Allow } });
+    const response = this.refuse(c, { status: 405, detail: `${method} is not for this path: ${Allow} are` });
+    response.headers.set("Allow", Allow);
+    return response;
   }
 
   /** The routes that say something of themselves. */
@@ -99,35 +180,23 @@ export class RouteTable implements RouteRules {
 
   scopeOf(c: Context): Access {
     if (c.req.method === "OPTIONS") return "open";
-    const found = this.#routeOf(c);
-    return found === undefined ? this.#groupOf(c).scope : (found.route.scope ?? found.group.scope);
+    const [entry] = entriesAt(c);
+    return entry === undefined ? this.#groupOf(c).scope : (entry.route.scope ?? entry.group.scope);
   }
 
   startsWork(c: Context): boolean {
-    const work = this.#routeOf(c)?.route.work ?? c.req.method === "POST";
+    const work = entriesAt(c)[0]?.route.work ?? c.req.method === "POST";
     return typeof work === "boolean" ? work : work(c);
   }
 
   isWebSocket(c: Context): boolean {
-    return this.#routeOf(c)?.route.webSocket === true;
-  }
-
-  contentTypeOf(c: Context): string | undefined {
-    return this.#routeOf(c)?.route.about?.answers[200]?.type;
+    return entriesAt(c)[0]?.route.webSocket === true;
   }
 
   refuse(c: Context, failure: Failure): Response {
-    const { refuse = failureResponse } = this.#routeOf(c)?.group ?? this.#groupOf(c);
+    const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
+    const { refuse = failureResponse } = entry?.group ?? this.#groupOf(c);
     return refuse(failure);
-  }
-
-  #routeOf(c: Context) {
-    for (const { handler } of matchedRoutes(c)) {
-      // An app that is a part of another one has its handlers wrapped.
-      const found = this.#byHandler.get(findTargetHandler(handler as Handler));
-      if (found !== undefined) return found;
-    }
-    return undefined;
   }
 
   #groupOf(c: Context): RouteGroup {
@@ -137,6 +206,25 @@ export class RouteTable implements RouteRules {
 
 /** A path that nobody has thought of. */
 const UNKNOWN: RouteGroup = { base: "", scope: "run", routes: [] };
+
+/** Whether its form begins with a parameter. Hono cannot route such a path beside others of more than one part. */
+function isWild(path: string): boolean {
+  return path.startsWith("/:");
+}
+
+/** What a path in Hono's form matches. */
+function patternOf(path: string): RegExp {
+  const parts = path.split(/(:\w+(?:\{[^}]*\})?)/).map((part, place) => {
+    if (place % 2 === 0) return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    return /\{(.*)\}$/.exec(part)?.[1] ?? "[^/]+";
+  });
+  return new RegExp(`^${parts.join("")}$`);
+}
+
+/** `jobs` of `/jobs/:job`. */
+function firstPart(path: string): string {
+  return path.split("/", 2)[1] ?? "";
+}
 
 function openapiPath(path: string): string {
   return path.replace(/\{[^}]*\}/g, "").replace(/:(\w+)/g, "{$1}");

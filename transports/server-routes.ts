@@ -1,23 +1,26 @@
 /** What a server says of itself: its page, its health, its figures, its routes. */
 import type { Context, Handler } from "hono";
 import { z } from "zod";
+import { baseAddress } from "./http/address.ts";
 import type { Metrics } from "./observe/metrics.ts";
-import { CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
+import { COMMON, CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
 import { openapiDocument } from "./openapi/document.ts";
 import { docsPage } from "./openapi/page.ts";
 import { playgroundHandlers } from "./playground.ts";
 import type { Route, RouteDescription } from "./route.ts";
+import { asciiJson } from "./wire/json-text.ts";
 
 export interface ServerRoutesOptions {
   readonly health: () => Record<string, unknown>;
   /** Why no work is taken at this moment; undefined when it is. */
   readonly unready: () => string | undefined;
+  /** Names of the LoRAs that a request may use. */
+  readonly loras: () => Promise<readonly string[]>;
   readonly metrics?: Metrics;
   /** Whether credentials are asked for. */
   readonly secured: boolean;
   /** Every route of the app; asked when there are all of them. */
   readonly descriptions: () => readonly RouteDescription[];
-  readonly publicUrl?: URL;
   /** The address that a client has asked for. */
   readonly addressOf: (c: Context) => URL;
 }
@@ -28,8 +31,10 @@ const READY: NamedSchema = {
   schema: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
 };
 
+const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
+
 export function serverRoutes(options: ServerRoutesOptions): Route[] {
-  return [...pageRoutes(options), ...stateRoutes(options), ...documentRoutes(options)];
+  return [...pageRoutes(options), ...stateRoutes(options), loraRoute(options), ...documentRoutes(options)];
 }
 
 /** Browsers get the page, where it is built; curl gets words. */
@@ -101,12 +106,33 @@ function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[]
   ];
 }
 
-function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRoutesOptions): Route[] {
+function loraRoute({ loras }: ServerRoutesOptions): Route {
+  return {
+    method: "GET",
+    path: "/loras",
+    scope: "run",
+    about: {
+      tag: "server",
+      summary: "The LoRAs that a request may name",
+      answers: { 200: { description: "their names, sorted", schema: LORAS }, ...COMMON },
+    },
+    handlers: [
+      async (c) => {
+        const found = (await loras()).map((name) => ({ name }));
+        // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
+        return c.body(asciiJson({ loras: found }), 200, { "Content-Type": "application/json" });
+      },
+    ],
+  };
+}
+
+function documentRoutes({ health, secured, descriptions, addressOf }: ServerRoutesOptions): Route[] {
   const document = () => {
     const version = String(health().version ?? "0.0.0");
-    return openapiDocument({ version, secured, routes: descriptions(), publicUrl });
+    return openapiDocument({ version, secured, routes: descriptions() });
   };
-  let text: string | undefined;
+  // Clients mostly ask under one address, and to write it down takes milliseconds.
+  let written = { at: "", text: "" };
   const page = docsPage(document);
   return [
     {
@@ -116,8 +142,9 @@ function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRout
       about: { tag: "server", summary: "This document", answers: { 200: { description: "OpenAPI 3.1" } } },
       handlers: [
         (c) => {
-          text ??= JSON.stringify(document());
-          return c.body(text, 200, { "Content-Type": "application/json" });
+          const at = baseAddress(addressOf(c), "/openapi.json");
+          if (written.at !== at) written = { at, text: JSON.stringify({ ...document(), servers: [{ url: at }] }) };
+          return c.body(written.text, 200, { "Content-Type": "application/json" });
         },
       ],
     },
@@ -137,13 +164,13 @@ function documentRoutes({ health, secured, descriptions, publicUrl }: ServerRout
 
 /** @param address where the app is, whatever it is mounted below */
 function hello(address: URL, routes: readonly RouteDescription[]): string {
-  const origin = `${address.origin}${address.pathname}`.replace(/\/+$/, "");
+  const origin = baseAddress(address, "/");
   const lines = routes
     .filter(({ about }) => about.tag === "pictures" || about.tag === "jobs")
     .map(({ method, path, about }) => `${method.padEnd(7)}${path.padEnd(15)} ${about.summary}\n`);
   return `Daguerre is up. Watch a picture develop:
 
-  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"a lighthouse at sunset"}'
+  curl -N ${origin}/stream -H 'content-type: application/json' -d '{"prompt":"northern lights over a lake"}'
 
 ${lines.join("")}
 All routes: ${origin}/docs

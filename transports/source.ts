@@ -1,10 +1,17 @@
 /**
- * What a transport serves: a run, the jobs of a store that others share, or what a run would give, as it is (a generator
+ * The source of a transport: a run, the jobs of a store that others share, or a run's events themselves (a generator
  * object, an array, a `ReadableStream`). The last serves as often as it can be read: a generator object once, so it is
  * for a handler of its own: `app.get("/thumbnails", (c) => sse(map(files, thumbnail))(c))`.
  */
 import type { Context } from "hono";
-import { createJobs, type Job, type Jobs, type JobsOptions, type Viewer } from "../src/jobs/jobs.ts";
+import {
+  createJobs,
+  type Job,
+  type Jobs,
+  type JobsOptions,
+  type SubmitOptions,
+  type Viewer,
+} from "../src/jobs/jobs.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
 import { clientOf } from "./http/client.ts";
 import type { InputOptions } from "./http/input.ts";
@@ -12,7 +19,7 @@ import type { AnswerOptions } from "./stream/outflow.ts";
 
 export type Source<Input, Event> = Jobs<Input, Event> | AnyRun<Input, Event> | AsyncIterable<Event> | Iterable<Event>;
 
-/** How long jobs wait for clients whose connection broke, where nobody says otherwise. */
+/** The default times for which jobs wait for clients whose connection broke. */
 export const RESUME = {
   /** Seconds that the client of a stream may ask for, at most. */
   streamSeconds: 120,
@@ -32,18 +39,18 @@ export function jobsOf<Input, Event>(
 
 export type OwnerOf = (c: Context) => string | undefined;
 
-/** Who asks for a job; undefined where jobs have no owners, and everybody who knows an id may see its job. */
+/** The client that asks for a job; undefined if jobs have no owners, and everybody who knows an id may see its job. */
 export function viewerOf(c: Context, ownerOf: OwnerOf | undefined): Viewer | undefined {
   return ownerOf && { owner: ownerOf(c) };
 }
 
-/** What the transports over HTTP have in common. */
+/** The options that the transports over HTTP have in common. */
 export interface JobRequestOptions<Input> extends InputOptions<Input>, AnswerOptions {
   /** Milliseconds that a job may take, waiting included. */
   deadlineMs?: number;
   /** Whose the requests of this client are; a job is shown to nobody else. */
   ownerOf?: OwnerOf;
-  /** Told of every error that the client is not to see (5xx). */
+  /** Called with every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;
 }
 
@@ -53,7 +60,7 @@ export function submit<Input, Event>(
   jobs: Jobs<Input, Event>,
   input: Input,
   { deadlineMs, ownerOf, clientOf: whose = clientOf }: JobRequestOptions<Input>,
-  how: { readonly id: string; readonly detached?: boolean; readonly graceMs?: number },
+  how: Pick<SubmitOptions, "id" | "detached" | "graceMs" | "takesUp">,
 ): Job<Input, Event> {
   return jobs.submit(input, {
     ...how,

@@ -36,7 +36,8 @@ function stream(): Promise<Got> {
   return new Promise((resolve, reject) => {
     const { got, take } = counter();
     const parser = createParser({
-      onEvent: ({ id, data }) => take(Number(id), data.startsWith('{"type":"result"') ? "result" : ""),
+      onEvent: ({ id, data }) =>
+        take(Number(id?.split(":").at(-1)), data.startsWith('{"type":"result"') ? "result" : ""),
     });
     const request = http.get(`${url}/stream/job`, { agent: false }, (response) => {
       response.on("error", () => resolve(got));

@@ -55,7 +55,7 @@ export async function stopped(clients: number): Promise<void> {
 
 function read(url: string, onId: (id: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const parser = createParser({ onEvent: ({ id }) => onId(Number(id)) });
+    const parser = createParser({ onEvent: ({ id }) => onId(Number(id?.split(":").at(-1))) });
     http
       .get(url, { agent: false }, (response) => {
         response.setEncoding("utf8");

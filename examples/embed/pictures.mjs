@@ -1,4 +1,4 @@
-// What both services share: a runtime, as an app of routes.
+// Both services share this: a runtime, as an app of routes.
 import { appOfRuntime, createRuntime } from "daguerre";
 
 export async function pictures() {

@@ -1,4 +1,4 @@
-// Reads Morse from sound: where it is loud, how long, and what that spells.
+// Reads Morse from sound: the loud parts, their lengths, and the letters that they spell.
 import { LETTERS } from "./morse.mjs";
 
 /** Seconds that loudness is measured over. */

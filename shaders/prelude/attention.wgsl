@@ -10,6 +10,7 @@ struct Params {
   query_row: u32, query_offset: u32, key_row: u32, key_offset: u32,
   value_row: u32, value_offset: u32, causal: u32, scale: f32,
   rows: u32, grid_width: u32,  // tokens of an image in a texture: the more of queries and keys
+  head_quads: u32,  // HEAD_QUADS, for loops that no compiler is to unroll
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<Quad>;

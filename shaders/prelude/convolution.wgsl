@@ -9,7 +9,8 @@
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias has all of them, and
 // per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
-// What of the epilogue a dispatch has is told by epilogue_*.wgsl, and where in out its rows are by rows_*.wgsl.
+// What of the epilogue a dispatch has is told by epilogue_*.wgsl. A dispatch may make one of the four phases of an output twice
+// as high and wide, the pixels (2y + phase_y, 2x + phase_x): out_height and out_width are then those of the phase.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
   virtual_height: u32, virtual_width: u32, out_height: u32, out_width: u32,
@@ -21,7 +22,8 @@ struct Params {
   first_tile: u32, tile_count: u32, tile_stride: u32, product_quads: u32,   // Winograd's tiles: tile_corner
   tiles_high: u32, tiles_wide: u32, tile_side: u32, tile_pixels: u32,
   per_image_quads: u32, first_per_image_quad: u32,
-  phase_y: u32, phase_x: u32,   // rows_phase.wgsl
+  phased: u32, phase_y: u32, phase_x: u32,
+  gated: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;
@@ -81,38 +83,70 @@ fn gated_column(column: u32, is_gate: bool) -> u32 {
   return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);
 }
 
+// The row in the output of a row of this dispatch. The line is found by a quotient of floats, which may be one off: divisions
+// of integers are done lane by lane.
+fn output_row(row: u32) -> u32 {
+  let width = params.out_width;
+  var line = u32(f32(row) / f32(width));
+  line = select(line, line - 1u, line * width > row);
+  line = select(line, line + 1u, row - line * width >= width);
+  return select(row, 2u * (row + (line + params.phase_y) * width) + params.phase_x, params.phased != 0u);
+}
+
 struct Epilogue {
   accumulate: bool, has_bias: bool, has_per_image: bool, has_residual: bool,
   activation: u32, activation_after_residual: bool,
+  gated: bool,  // the activation is the gate's, a GELU
 }
 
+fn is_inside(row: u32, column: u32) -> bool { return row < params.rows && column < params.out_quads; }
+
 fn finish(row: u32, column: u32, sum: vec4f) {
-  if (row >= params.rows || column >= params.out_quads) { return; }
+  if (!is_inside(row, column)) { return; }
   let wanted = epilogue();
-  let index = output_row(row) * params.out_quads + column;
-  let layer_column = params.first_out_quad + column;
+  var own_bias = vec4f(0.0);
+  if (wanted.has_bias) { own_bias = bias[params.first_out_quad + column]; }
+  end(row, row, column, sum, own_bias, vec4f(0.0), wanted, true);
+}
+
+fn finish_gated(row: u32, column: u32, value: vec4f, gate: vec4f) {
+  if (!is_inside(row, column)) { return; }
+  let has_bias = epilogue().has_bias;
+  var own_bias = vec4f(0.0);
+  var gate_bias = vec4f(0.0);
+  if (has_bias) {
+    own_bias = bias[column];
+    gate_bias = bias[params.out_quads + column];
+  }
+  let wanted = Epilogue(false, has_bias, false, false, GELU, true, true);
+  end(row, row, column, value, own_bias, gate + gate_bias, wanted, true);
+}
+
+// The epilogue of a pixel and channels that are inside, `out_row` the pixel's row in the output. Where `any_activation` is
+// false there is none, or RELU.
+fn end(
+  out_row: u32, row: u32, column: u32, sum: vec4f, own_bias: vec4f, gate: vec4f, wanted: Epilogue, any_activation: bool,
+) {
+  let index = out_row * params.out_quads + column;
   var value = sum;
   if (wanted.accumulate) { value += widen(out[index]); }
-  if (wanted.has_bias) { value += bias[layer_column]; }
+  if (wanted.has_bias) { value += own_bias; }
   if (wanted.has_per_image) {
     let image = row / (params.out_height * params.out_width);
-    value += widen(per_image[image * params.per_image_quads + params.first_per_image_quad + layer_column]);
+    let quad = params.first_per_image_quad + params.first_out_quad + column;
+    value += widen(per_image[image * params.per_image_quads + quad]);
   }
   // `activate` stands here once: it is the longest part of the epilogue.
   var added = vec4f(0.0);
   if (wanted.has_residual) { added = widen(residual[index]); }
   if (wanted.activation_after_residual) { value += added; }
-  value = activate(value, wanted.activation);
-  if (!wanted.activation_after_residual) { value += added; }
-  out[index] = narrow(value);
-}
-
-fn finish_gated(row: u32, column: u32, value: vec4f, gate: vec4f) {
-  if (row >= params.rows || column >= params.out_quads) { return; }
-  var sums = array(value, gate);
-  if (epilogue().has_bias) {
-    sums[0] += bias[column];
-    sums[1] += bias[params.out_quads + column];
+  var ended = select(value, gate, wanted.gated);
+  if (any_activation) {
+    ended = activate(ended, wanted.activation);
+  } else if (wanted.activation == RELU) {
+    ended = max(ended, vec4f(0.0));
   }
-  out[row * params.out_quads + column] = narrow(sums[0] * activate(sums[1], GELU));
+  if (wanted.gated) { ended *= value; }
+  if (!wanted.activation_after_residual) { ended += added; }
+  out[index] = narrow(ended);
 }

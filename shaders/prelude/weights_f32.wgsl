@@ -1,4 +1,4 @@
-// Weights as f32. A Tile is 4 input channels × 4 output channels; row j holds what input channel j gives to each output.
+// Weights as f32. A Tile is 4 input channels × 4 output channels; row j holds input channel j's part in each output.
 alias Tile = array<vec4f, 4>;
 alias TableQuad = vec4f;
 struct Outer { row0: vec4f, row1: vec4f, row2: vec4f, row3: vec4f }

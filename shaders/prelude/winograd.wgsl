@@ -44,7 +44,7 @@ fn weight_transform(g0: vec4f, g1: vec4f, g2: vec4f) -> array<vec4f, POINTS> {
   return array(g0, near + near_odd, near - near_odd, far + far_odd, far - far_odd, g2);
 }
 
-// Bᵀ and Aᵀ column by column: what one row of the operand gives to each row of the result.
+// Bᵀ and Aᵀ column by column: the part of one row of the operand in each row of the result.
 const INPUT_COLUMNS = array(
   array(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
   array(0.0, -Q, Q, -P, P, 1.0),

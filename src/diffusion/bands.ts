@@ -50,7 +50,7 @@ export interface BandOptions {
   readonly choose?: Choose;
   /** Into so many bands, for tests; else the fewest that fit. */
   readonly bands?: number;
-  /** Told each time that all bands are done, with how far statistics still moved. */
+  /** Called each time that all bands are done, with the distance by which statistics still moved. */
   readonly onPass?: (moved: number) => void;
 }
 
@@ -61,13 +61,13 @@ export interface BandOptions {
  */
 const MAX_SLICES = 4;
 
-/** Whether what was recorded would be cut into too many slices on this adapter. */
+/** True if the recorded graph would be cut into too many slices on this adapter. */
 export function isTooSliced(gpu: Gpu, recorder: Recorder, storage: Storage): boolean {
   const sizes = recorder.operations.map(({ output }) => tensorBytes(output, storage));
   return Math.max(...sizes) > MAX_SLICES * gpu.maxBindingBytes;
 }
 
-/** Whether an error says that something is too large, and smaller parts of it may do. */
+/** True if an error says that something is too large, and smaller parts of it may do. */
 export function isTooLarge(error: unknown): boolean {
   return error instanceof GpuOutOfMemoryError || error instanceof TensorTooLargeError;
 }

@@ -8,6 +8,7 @@ import { TensorTooLargeError } from "../graph/errors.ts";
 import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import type { Plan, Range } from "../graph/plan.ts";
 import { Leases, type ModelMemory } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import type { WeightSet } from "../memory/weight-sets.ts";
 import { latentBytes } from "./latents.ts";
 import type { StepModel, StepPlace, StepShape } from "./model.ts";
@@ -52,9 +53,10 @@ export class Batch {
   readonly set: WeightSet;
   readonly shape: StepShape;
   readonly #model: StepModel;
-  readonly #leases: Leases;
+  readonly #memory: ModelMemory;
+  readonly #leases: Leases[] = [];
   readonly #buckets = new Map<number, Bucket>();
-  readonly #making = new Map<number, Promise<void>>();
+  readonly #making = new Map<number, { readonly made: Promise<void>; readonly signal?: AbortSignal }>();
   /** Slots of the largest plan that fits. */
   #largest: number;
   #isOver = false;
@@ -63,18 +65,21 @@ export class Batch {
     this.#model = model;
     this.set = set;
     this.shape = { ...shape, slots: 1 };
-    this.#leases = new Leases(memory, set);
+    this.#memory = memory;
     // Under a limit of memory what a run takes must not depend on company.
     this.#largest = memory.gpu.maxBytes === undefined ? LARGEST : 1;
   }
 
   /** Makes the plan for so many slots, as far as it fits; a smaller one is enough. @throws if not even one slot fits */
-  async prepare(slots: number): Promise<void> {
+  async prepare(slots: number, watch: PreparationWatch = {}): Promise<void> {
     for (;;) {
       const size = this.#sizeFor(slots);
+      const making = this.#make(size, watch);
       try {
-        return await this.#make(size);
+        return await making.made;
       } catch (error) {
+        // It was made for another run, which has ended.
+        if (making.signal?.aborted && !watch.signal?.aborted) continue;
         if (size === 1 || !isTooMuch(error)) throw error;
         this.#largest = size / 2;
       }
@@ -120,7 +125,7 @@ export class Batch {
   end(): void {
     this.#isOver = true;
     this.#buckets.clear();
-    this.#leases.giveBack();
+    for (const lease of this.#leases) lease.giveBack();
   }
 
   async #write(
@@ -156,20 +161,21 @@ export class Batch {
     return Math.min(2 ** Math.ceil(Math.log2(Math.max(slots, 1))), this.#largest);
   }
 
-  #make(slots: number): Promise<void> {
-    let making = this.#making.get(slots);
-    if (making === undefined) {
-      making = this.#compile(slots);
-      this.#making.set(slots, making);
-      making.catch(() => this.#making.delete(slots));
-    }
+  #make(slots: number, watch: PreparationWatch) {
+    const known = this.#making.get(slots);
+    if (known) return known;
+    const making = { made: this.#compile(slots, watch), signal: watch.signal };
+    this.#making.set(slots, making);
+    making.made.catch(() => this.#making.delete(slots));
     return making;
   }
 
-  async #compile(slots: number): Promise<void> {
+  async #compile(slots: number, watch: PreparationWatch): Promise<void> {
     const shape = { ...this.shape, slots };
-    const plan = await this.#leases.plan(stepSpec(this.#model, shape));
-    if (this.#isOver) this.#leases.giveBack();
+    const lease = new Leases(this.#memory, this.set, watch);
+    this.#leases.push(lease);
+    const plan = await lease.plan(stepSpec(this.#model, shape));
+    if (this.#isOver) lease.giveBack();
     else this.#buckets.set(slots, { plan, shape, rows: new Array(slots).fill(undefined) });
   }
 }

@@ -148,7 +148,7 @@ export function decodeOnDevice(
     .then((packed) => ({ ...pixels, rgba: new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength) }));
 }
 
-/** Records one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to what the encoder says of it (output `encoded`). */
+/** Records one picture in [-1, 1] (input `picture` `[1, h, w, 3]`) to the encoder's output (`encoded`). */
 export function recordEncoder(encoder: Autoencoder, size: { height: number; width: number }): Recorder {
   const g = new Recorder();
   g.output("encoded", encoder.encode(g, g.input("picture", [1, size.height, size.width, 3])));

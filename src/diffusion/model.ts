@@ -122,5 +122,8 @@ export interface FamilyModel<Conditioning = unknown> {
   /** Tokens of a prompt, begin and end marks included. */
   countTokens(prompt: string): number;
   /** Warnings about a prompt, such as a prompt that is too long. */
-  promptWarnings(prompt: string): Promise<string[]>;
+  promptWarnings(prompt: string, kind: PromptKind): Promise<string[]>;
 }
+
+/** Which of a request's two texts; so warnings name it. */
+export type PromptKind = "prompt" | "negative prompt";

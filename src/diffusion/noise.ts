@@ -48,7 +48,7 @@ const BLOCK = 16;
  */
 export function cpuGenerator(seed: bigint | number): CpuGenerator {
   const nextWord = mersenneTwister(Number(BigInt.asUintN(32, seedBits(seed))));
-  let keptNormal: number | null = null;
+  let spareNormal: number | null = null;
 
   const uniform24 = (): number => (nextWord() & 0xffffff) / 2 ** 24;
 
@@ -59,14 +59,14 @@ export function cpuGenerator(seed: bigint | number): CpuGenerator {
   };
 
   const shortNormal = (): number => {
-    if (keptNormal !== null) {
-      const kept = keptNormal;
-      keptNormal = null;
-      return kept;
+    if (spareNormal !== null) {
+      const normal = spareNormal;
+      spareNormal = null;
+      return normal;
     }
     const angle = 2 * Math.PI * uniform53();
     const radius = Math.sqrt(-2 * Math.log1p(-uniform53()));
-    keptNormal = radius * Math.sin(angle);
+    spareNormal = radius * Math.sin(angle);
     return radius * Math.cos(angle);
   };
 

@@ -40,10 +40,10 @@ export function asOneChunk(
   return out;
 }
 
-/** How far a layer's statistics are from what they were: the largest channel's mean, in deviations, or deviation. */
+/** The largest change of a channel's mean, in deviations, or of its deviation, since the statistics `before`. */
 export function movement(now: Statistics, before: Statistics): number {
   let largest = 0;
-  // Of the whole layer, since a group's other channels are what a quiet channel is measured by.
+  // The spread is the whole layer's, because a quiet channel is measured by its group's other channels.
   const spread = Math.sqrt(now.squares.reduce((sum, value) => sum + value, 0) / now.count / now.mean.length);
   for (const channel of now.mean.keys()) {
     const deviation = (of: Statistics) => Math.sqrt(of.squares[channel]! / of.count);

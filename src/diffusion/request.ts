@@ -2,6 +2,8 @@
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
+import type { PreparingEvent } from "./preparing.ts";
+import type { TimestepSpacing } from "./schedulers/timesteps.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
 export class PipelineError extends Error {
@@ -28,6 +30,8 @@ export interface SchedulerChoice {
 
 export interface PipelineRequest {
   readonly prompt: string;
+  /** Of whoever made this request from another: they stand first among the result's. */
+  readonly warnings?: readonly string[];
   /** Empty: no negative prompt. */
   readonly negativePrompt?: string;
   /** Pixels. */
@@ -44,6 +48,8 @@ export interface PipelineRequest {
   readonly fewStep?: boolean;
   /** Another scheduler than the model's own. */
   readonly scheduler?: SchedulerChoice;
+  /** Instead of that of the scheduler's configuration. */
+  readonly timestepSpacing?: TimestepSpacing;
   /** DDIM's η. */
   readonly eta?: number;
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
@@ -61,6 +67,7 @@ export interface PipelineRequest {
 }
 
 export type PipelineEvent =
+  | PreparingEvent
   | {
       readonly type: "step";
       readonly step: number;

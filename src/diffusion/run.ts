@@ -6,11 +6,14 @@
  * img2img forms draw for draw, so that a seed means the same picture here as there.
  */
 
+import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Range } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
+import { WeightsError } from "../weights/errors.ts";
 import type { Seat, SeatStep } from "./batch.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
@@ -19,10 +22,13 @@ import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
+import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import { toRequestFault } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
+import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
@@ -31,7 +37,7 @@ import { Stopwatch } from "./stopwatch.ts";
 
 /**
  * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
- * @throws PipelineError naming a field, SchedulerError, GPU errors, and the signal's reason when it is aborted
+ * @throws PipelineError naming a field, GPU errors, and the signal's reason when it is aborted
  * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
 export async function* generate(
@@ -40,14 +46,20 @@ export async function* generate(
   options: PipelineOptions = {},
 ): AsyncGenerator<PipelineEvent, void, undefined> {
   options.signal?.throwIfAborted();
-  const run = await Run.begin(model, request, options);
+  const preparing = new Preparing(options.signal);
+  const begun: { run?: Run } = {};
+  const beginning = async () => {
+    begun.run = await Run.begin(model, request, options, preparing);
+    return begun.run;
+  };
   try {
+    const run = yield* preparing.during(beginning());
     yield* run.events();
   } catch (error) {
-    if (isOutOfRoom(error)) throw await tooLarge(model, run.weights, request, error);
-    throw error instanceof NotFiniteError ? run.faultOf(error) : error;
+    if (begun.run && isOutOfRoom(error)) throw await tooLarge(model, begun.run.weights, request, error);
+    throw begun.run && error instanceof NotFiniteError ? begun.run.faultOf(error) : error;
   } finally {
-    await run.end();
+    await begun.run?.end(); // it may have begun while nobody took its events any more
   }
 }
 
@@ -55,6 +67,7 @@ class Run {
   readonly #model: LoadedModel;
   readonly #family: FamilyModel;
   readonly #options: PipelineOptions;
+  readonly #preparing: Preparing;
   readonly #lease: WeightSetLease;
   readonly #leases: Leases;
   readonly #pictures: Pictures;
@@ -78,6 +91,7 @@ class Run {
     begun: {
       readonly shape: StepShape;
       readonly schedule: Schedule;
+      readonly preparing: Preparing;
       readonly previews: (pictures: Pictures) => Previews;
       readonly lease: WeightSetLease;
       readonly warnings: string[];
@@ -93,24 +107,30 @@ class Run {
     this.#lease = begun.lease;
     this.#warnings = begun.warnings;
     this.#clock = begun.clock;
-    this.#leases = new Leases(model.memory, begun.lease.set);
+    this.#preparing = begun.preparing;
+    this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
     this.#pictures = new Pictures(model.family.picture, this.#leases);
     this.#previews = begun.previews(this.#pictures);
     this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
   }
 
   /** Checks the request, and brings its weights. */
-  static async begin(model: LoadedModel, request: PipelineRequest, options: PipelineOptions): Promise<Run> {
+  static async begin(
+    model: LoadedModel,
+    request: PipelineRequest,
+    options: PipelineOptions,
+    preparing: Preparing,
+  ): Promise<Run> {
     const clock = new Stopwatch();
     const { family } = model;
     const shape = stepShape(family, request);
-    const schedule = family.schedule(request);
+    const schedule = scheduleOf(family, request);
     const decoder = Previews.decoder(family.picture, request);
-    const warnings = await family.promptWarnings(request.prompt);
-    const lease = await leaseWeights(model, request, warnings);
+    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
+    const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
-    return new Run(model, request, options, { shape, schedule, previews, lease, warnings, clock });
+    return new Run(model, request, options, { shape, schedule, preparing, previews, lease, warnings, clock });
   }
 
   get weights(): WeightSet {
@@ -130,19 +150,22 @@ class Run {
   }
 
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const conditioning = await this.#encode(this.#request);
+    const preparing = this.#preparing;
+    const conditioning = yield* preparing.during(this.#encode(this.#request));
     this.#lap("prompt");
-    await this.#start();
+    yield* preparing.during(this.#start());
     this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
-    await this.#prepare(this.#shape, conditioning);
-    await this.#previews.findRoom(this.#warnings);
+    yield* preparing.during(this.#prepare(this.#shape, conditioning));
+    yield* preparing.during(this.#previews.findRoom(this.#warnings));
     this.#lap("start");
     yield* this.#steps();
     this.#checkSignal();
     this.#leases.giveBack();
     this.#membership?.leave();
     const pictures = [];
-    for (const { slot } of this.#seats) pictures.push(await this.#pictures.decode(slot.range, this.#shape));
+    for (const { slot } of this.#seats) {
+      pictures.push(yield* preparing.during(this.#pictures.decode(slot.range, this.#shape)));
+    }
     this.#lap("decode");
     const timings = this.#clock.times();
     yield { type: "result", pictures, latents: () => this.#latents(), timings, warnings: this.#warnings };
@@ -162,7 +185,7 @@ class Run {
     const steps = this.#schedule.rows.length;
     for (let index = 0; index < steps; index++) {
       this.#checkSignal();
-      await this.#takeUpdate();
+      yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
       const preview = await this.#previews.taken(this.#warnings);
@@ -230,14 +253,19 @@ class Run {
   }
 
   /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
-  async #takeUpdate(): Promise<void> {
+  async *#takeUpdate(): AsyncGenerator<PipelineEvent, void, undefined> {
     const update = this.#options.takeUpdate?.();
     if (update === undefined) return;
     const changed: PipelineRequest = { ...this.#request, ...update };
     try {
       const shape = stepShape(this.#family, changed);
-      await this.#prepare(shape, await this.#encode(changed));
+      const conditioning = yield* this.#preparing.during(this.#encode(changed));
+      yield* this.#preparing.during(this.#prepare(shape, conditioning));
       this.#request = changed;
+      if (update.prompt !== undefined || update.negativePrompt !== undefined) {
+        const warnings = await wordWarnings(this.#family, changed, shape);
+        this.#warnings.push(...warnings.filter((warning) => !this.#warnings.includes(warning)));
+      }
     } catch (error) {
       if (!(error instanceof MemoryLimitError)) throw error;
       this.#warnings.push(
@@ -268,7 +296,7 @@ class Run {
   async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
     if (this.#membership === undefined || !isSameShape(shape, this.#shape)) {
       const before = this.#membership;
-      this.#membership = await this.#model.stepper.join(this.#lease.set, shape);
+      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#preparing.watch);
       before?.leave();
       this.#shape = shape;
     }
@@ -292,14 +320,36 @@ class Run {
   }
 }
 
+/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
+async function wordWarnings(
+  family: FamilyModel,
+  { prompt, negativePrompt = "" }: PipelineRequest,
+  { branches }: StepShape,
+): Promise<string[]> {
+  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  if (negativePrompt === "" || branches === 1) return ofPrompt;
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
+}
+
+/** @throws PipelineError naming the field that leaves a request without a schedule */
+function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
+
 /**
  * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
- * @throws PipelineError if what was asked for does not
+ * @throws PipelineError if what was asked for does not, or is no LoRA of this model
+ * @throws FaultError if the variant for large pictures is broken
  */
 export async function leaseWeights(
   { family, memory }: LoadedModel,
   { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
   warnings: string[],
+  watch: PreparationWatch,
 ): Promise<WeightSetLease> {
   const files: LoraRequest[] = [...loras];
   if (fewStep) {
@@ -313,9 +363,25 @@ export async function leaseWeights(
     else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
   }
   try {
-    return await memory.weightSets.lease(files);
+    const lease = await memory.weightSets.lease(files, watch);
+    warnings.push(...lease.warnings);
+    return lease;
   } catch (error) {
+    if (error instanceof WeightsError) throw variantFault(error, family, loras);
     if (!(error instanceof MemoryLimitError)) throw error;
     throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
   }
+}
+
+/** A file that cannot be merged: the model's own are named by their place in its folder, others by their base name. */
+function variantFault(error: WeightsError, { fewStep, large }: FamilyModel, loras: readonly LoraRequest[]): Error {
+  if (error.file === large?.path) {
+    const message = `The model's variant for large pictures cannot be used: ${error.message}`;
+    return new FaultError({ code: error.code, status: 500, message }, { cause: error });
+  }
+  if (error.file === fewStep?.path) {
+    return new PipelineError("few_step", `the model's few-step variant cannot be used: ${error.message}`);
+  }
+  const index = loras.findIndex(({ path }) => path.endsWith(`/${error.file}`));
+  return new PipelineError(index < 0 ? "loras" : `loras.${index}`, error.message, { cause: error });
 }

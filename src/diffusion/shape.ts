@@ -21,7 +21,7 @@ export function stepShape(family: FamilyModel, request: RunShape): StepShape {
   return { slots: request.images ?? 1, ...family.step.shape(request), ...latentSize(family, request) };
 }
 
-/** Whether two shapes are made with the same plan. */
+/** True if two shapes are made with the same plan. */
 export function isSameShape(one: StepShape, other: StepShape): boolean {
   const fields = Object.keys(one);
   return fields.length === Object.keys(other).length && fields.every((field) => one[field] === other[field]);

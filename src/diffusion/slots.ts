@@ -101,7 +101,7 @@ export class Slot {
   }
 }
 
-/** Where a plan has a history tensor of one of its pictures: all pictures' first ones, then all their second ones. */
+/** The range of a history tensor of one of a plan's pictures: all pictures' first ones, then all their second ones. */
 function historyPlace(plan: Plan, shape: StepShape, index: number, slot: number): Range {
   const size = latentBytes(shape);
   const { buffer, offset } = plan.range("history");

@@ -48,7 +48,7 @@ export async function fromPicture(
   return inTurns(mapped(latents, (value, i) => mix.original * value + mix.noise * added[i]!));
 }
 
-/** `values` with each replaced by what `map` makes of it. */
+/** `values`, each replaced by its image under `map`. */
 function* mapped(
   values: Float32Array,
   map: (value: number, index: number) => number,

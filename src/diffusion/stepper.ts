@@ -5,6 +5,7 @@
  */
 
 import type { ModelMemory } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import type { WeightSet } from "../memory/weight-sets.ts";
 import { Batch, type SeatStep } from "./batch.ts";
 import type { StepModel, StepShape } from "./model.ts";
@@ -45,9 +46,10 @@ export class Stepper {
 
   /**
    * Joins the batch of these weights and this shape, with `shape.slots` slots, once its plan is there.
-   * @throws MemoryLimitError, TensorTooLargeError if it does not fit; GPU errors
+   * @param watch follows the plan if it has to be compiled
+   * @throws MemoryLimitError, TensorTooLargeError if it does not fit; GPU errors; the reason of the watch's signal
    */
-  async join(set: WeightSet, shape: StepShape): Promise<Membership> {
+  async join(set: WeightSet, shape: StepShape, watch: PreparationWatch = {}): Promise<Membership> {
     const line = this.#find(set, shape) ?? this.#open(set, shape);
     line.members++;
     let isMember = true;
@@ -65,7 +67,7 @@ export class Stepper {
     };
     const membership: Membership = { step: (steps) => this.#step(line, membership, steps), leave };
     try {
-      await line.batch.prepare(shape.slots);
+      await line.batch.prepare(shape.slots, watch);
     } catch (error) {
       leave();
       throw error;

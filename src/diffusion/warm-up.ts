@@ -2,6 +2,7 @@
 
 import type { Plan } from "../graph/plan.ts";
 import { Leases, type PlanSpec } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
 import { isTooLarge, isTooSliced } from "./bands.ts";
 import { decoderSpec, linearSpec, type PictureCoder } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
@@ -13,35 +14,21 @@ import { stepShape } from "./shape.ts";
 import { stepSpec } from "./step.ts";
 
 /**
- * Makes the plans, previews' included, and runs each of their kernels once. `onProgress` counts kernels.
+ * Makes the plans, previews' included; each of their kernels has run once then.
  * @throws PipelineError, GPU errors, and the signal's reason when it is aborted
  */
-export async function warmUp(
-  model: LoadedModel,
-  request: RunShape,
-  { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
-): Promise<void> {
+export async function warmUp(model: LoadedModel, request: RunShape, watch: PreparationWatch = {}): Promise<void> {
   const { family, memory } = model;
   const shape = stepShape(family, request);
-  const lease = await leaseWeights(model, request, []);
-  const leases = new Leases(memory, lease.set);
+  const lease = await leaseWeights(model, request, [], watch);
+  const leases = new Leases(memory, lease.set, watch);
   const phases = phasesOf(model, leases, shape);
   // With room for all they are compiled beside each other; else one phase of a run after the other, as it will be run.
   const together = memory.gpu.maxBytes === undefined ? [() => Promise.all(phases.map((make) => make()))] : phases;
-  let done = 0;
-  let total = 0;
   try {
     for (const make of together) {
-      const plans = (await make()).flat();
-      total += plans.reduce((sum, plan) => sum + plan.kernels, 0);
-      onProgress?.(done, total);
-      for (const plan of plans) {
-        signal?.throwIfAborted();
-        await plan.warmUp(() => {
-          signal?.throwIfAborted();
-          onProgress?.(++done, total);
-        });
-      }
+      watch.signal?.throwIfAborted();
+      await make();
       leases.giveBack();
     }
   } catch (error) {

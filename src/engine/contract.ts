@@ -35,7 +35,7 @@ export interface RuntimeOptions {
   readonly tinyAutoencoder?: ModelFiles | string;
   /** Kinds of models to choose from by the folder's content; left out: all that come with the package. */
   readonly families?: readonly Family[];
-  /** The folder whose LoRA files a request may name. */
+  /** The folder whose LoRA files, at any depth, a request may name. */
   readonly loraFolder?: string;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -43,7 +43,7 @@ export interface RuntimeOptions {
 
 /** What is being made ready: bytes of weights, of one component after the other; shapes that are timed; kernels. */
 export interface LoadProgress {
-  /** The component's name, as `unet`, or `tuning unet`, or `kernels`. */
+  /** The component's name, as `unet`, or `tuning unet`, or `kernels`; `weights` that come back for the kernels. */
   readonly what: string;
   readonly done: number;
   readonly total: number;
@@ -75,7 +75,7 @@ export interface ModelFacts {
 }
 
 export interface RunOptions {
-  /** Aborting stops the run before its next step. */
+  /** Aborting stops the run before its next step, or before the next kernel that is compiled for it. */
   readonly signal?: AbortSignal;
   /** Changes to the request (see `parseUpdate`), read from the beginning; the run goes on with them from its next step. */
   readonly updates?: AsyncIterable<GenerationUpdate>;
@@ -99,11 +99,16 @@ export interface Runtime {
   /**
    * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
    * it; before that it tunes what was never timed on this adapter, where `tune` says so. Takes its turn among the runs.
-   * @throws RequestError where the shape cannot be run; GPU errors
+   * An abort ends it before the next kernel.
+   * @throws RequestError where the shape cannot be run; GPU errors; the signal's reason
    */
-  warmUp(shape?: WarmUpShape): Promise<void>;
+  warmUp(shape?: WarmUpShape, options?: Pick<RunOptions, "signal">): Promise<void>;
   /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
   countTokens(text: string): number;
+  /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */
+  loras(): Promise<{ readonly names: readonly string[]; readonly notes: readonly string[] }>;
+  /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
+  promptWarnings(prompt: string): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

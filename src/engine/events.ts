@@ -1,8 +1,8 @@
 /**
  * What a run says while it runs.
  *
- * A run is one async generator. It yields `queued` and `progress` events, a `preview` every few steps, and one `result`
- * last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport
+ * A run is one async generator. It yields `queued`, `preparing` and `progress` events, a `preview` every few steps, and one
+ * `result` last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport
  * writes it down for somebody on the other side of a wire. Pictures are raw pixels for the same reason: whoever holds the
  * event decides whether it becomes a JPEG, a file, or a texture.
  *
@@ -44,8 +44,23 @@ export const queuedEventSchema = z
   .object({ type: z.literal("queued"), position: z.int().describe("runs ahead of it; 0: next") })
   .describe("the run waits for its turn");
 
+export const preparingEventSchema = z
+  .object({
+    type: z.literal("preparing"),
+    what: z.enum(["weights", "kernels", "tuning"]),
+    done: z.int().describe("parts that are ready: kernels, shapes that were timed, bytes or matrices of weights"),
+    total: z.int().describe("parts that are needed, as far as is known"),
+  })
+  .describe(
+    "the run waits for weights, kernels or their tuning, as for the kernels of a size that is new to the server",
+  );
+
 export const progressEventSchema = z
-  .object({ type: z.literal("progress"), ...at, elapsed_ms: z.number().describe("since the run was admitted") })
+  .object({
+    type: z.literal("progress"),
+    ...at,
+    elapsed_ms: z.number().describe("milliseconds since the run was admitted"),
+  })
   .describe("a denoising step is done");
 
 export const previewEventSchema = z
@@ -63,12 +78,12 @@ export const resultEventSchema = z
     warnings: z
       .array(z.string())
       .optional()
-      .describe("sentences for the user, such as which words did not fit into the text encoder"),
+      .describe("sentences for the user, such as which words the text encoder left out"),
   })
   .describe("the end of a good run");
 
 /** Events without pictures: the same in memory and on the wire. */
-export const plainEventSchemas = [queuedEventSchema, progressEventSchema] as const;
+export const plainEventSchemas = [queuedEventSchema, preparingEventSchema, progressEventSchema] as const;
 
 export const runEventSchema = z.discriminatedUnion("type", [
   ...plainEventSchemas,
@@ -87,6 +102,7 @@ export type RunEvent = Constant<z.infer<typeof runEventSchema>>;
 /** One of them. */
 export type RunEventOf<Type extends RunEvent["type"]> = Extract<RunEvent, { type: Type }>;
 export type QueuedEvent = RunEventOf<"queued">;
+export type PreparingEvent = RunEventOf<"preparing">;
 export type ProgressEvent = RunEventOf<"progress">;
 export type PreviewEvent = RunEventOf<"preview">;
 export type ResultEvent = RunEventOf<"result">;

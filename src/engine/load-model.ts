@@ -6,6 +6,7 @@ import { openFamily } from "../families/registry.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { type LoadOptions, ModelMemory } from "../memory/model-memory.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
+import { locateModel } from "./model-location.ts";
 
 export interface LoadModelOptions extends Omit<LoadOptions, "resolve"> {
   /** Which of several saved weights: `fp16`. */
@@ -18,7 +19,7 @@ export interface LoadModelOptions extends Omit<LoadOptions, "resolve"> {
 
 /**
  * Loads a diffusers model onto the device.
- * @param model its files, or the path of its folder
+ * @param model its files, or a path (`locateModel`)
  * @throws WeightsError, ModelConfigError, TokenizerError, SchedulerError: a folder is untrusted, and each names file and reason
  * @throws MemoryLimitError if one component alone is over the GPU's limit
  */
@@ -27,7 +28,8 @@ export async function loadModel(
   model: ModelFiles | string,
   { variant, tinyAutoencoder, families, ...options }: LoadModelOptions,
 ): Promise<LoadedModel> {
-  const family = await openFamily(model, { variant, tinyAutoencoder }, families);
+  const files = typeof model === "string" ? await locateModel(model) : model;
+  const family = await openFamily(files, { variant, tinyAutoencoder }, families);
   const memory = await ModelMemory.load(gpu, family.components, { ...options, resolve: family.resolve });
   return loadedModel(family, memory);
 }

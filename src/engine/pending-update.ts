@@ -12,9 +12,9 @@ export class PendingUpdate<Change extends object> {
 
   /** The changes since the last call, laid over each other; undefined if there are none. */
   take(): Change | undefined {
-    const taken = this.#pending;
+    const update = this.#pending;
     this.#pending = undefined;
-    return taken;
+    return update;
   }
 
   /** Reads no more. Call it when the run ends. */

@@ -3,10 +3,13 @@
 import { randomInt } from "node:crypto";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
-import { schedulerNamed } from "../diffusion/schedulers/create-schedule.ts";
+import { SCHEDULER_LIST, schedulerNamed } from "../diffusion/schedulers/create-schedule.ts";
+import type { Size } from "../image/decode.ts";
 import type { RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
+import { ignoredWarning } from "./ignored-fields.ts";
 import { loraFiles } from "./lora-files.ts";
+import { sizeFromPicture } from "./picture-size.ts";
 import type { GenerationRequest } from "./request.ts";
 
 /** A checked request with what the model decides filled in. */
@@ -17,38 +20,57 @@ export async function toPipelineRequest(
 ): Promise<PipelineRequest> {
   const { facts, fewStep: variant } = model.family;
   const { defaults } = facts;
-  const width = request.width ?? defaults.width;
-  const height = request.height ?? defaults.height;
   const scheduler = request.scheduler === undefined ? undefined : schedulerNamed(request.scheduler);
   if (request.scheduler !== undefined && scheduler === undefined)
-    throw new RequestError("scheduler", `'${request.scheduler}' is not a scheduler of this server`);
+    throw new RequestError(
+      "scheduler",
+      `'${request.scheduler}' is no scheduler of this server; it has ${SCHEDULER_LIST}`,
+    );
   const fewStep = request.few_step ? variant : undefined;
   if (request.few_step && fewStep === undefined) {
     throw new RequestError("few_step", "this model has no few-step variant");
   }
+  const image = request.image && (await picture(request.image, request, defaults));
   return {
-    prompt: request.prompt,
-    negativePrompt: request.negative_prompt,
-    width,
-    height,
-    steps: request.num_inference_steps ?? fewStep?.steps ?? defaults.steps,
+    ...inCamelCase(request),
+    width: image?.width ?? request.width ?? defaults.width,
+    height: image?.height ?? request.height ?? defaults.height,
+    steps: request.num_inference_steps ?? usualSteps(fewStep?.steps ?? defaults.steps, request),
     guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
-    fewStep: request.few_step,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
-    generator: request.generator,
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
     scheduler: scheduler === undefined ? fewStep?.scheduler : { className: scheduler },
-    image: request.image && (await picture(request.image, { width, height })),
-    strength: request.strength,
-    previewEvery: request.preview_every,
-    previewDecoder: request.preview_decoder,
+    warnings: ignoredWarning(request.ignored_fields ?? []),
+    image,
   };
 }
 
+type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  : Name;
+
+/** The fields under the pipeline's names: its `fewStep` is `few_step`. A field that means the same to both needs no more. */
+function inCamelCase<Fields extends object>(fields: Fields) {
+  const renamed = Object.entries(fields).map(([name, value]) => [
+    name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()),
+    value,
+  ]);
+  return Object.fromEntries(renamed) as { readonly [Name in keyof Fields & string as CamelCase<Name>]: Fields[Name] };
+}
+
+/** Steps that a request has left out. From a picture, a part of them is run: of a few-step model's, none might be left. */
+function usualSteps(steps: number, { image, strength }: GenerationRequest): number {
+  if (image === undefined) return steps;
+  return Math.max(steps, Math.min(Math.ceil(1 / strength), MOST_STEPS_FOR_ONE));
+}
+
+/** Of which one is run at the least strength that is anything: LCM's schedules have no more. */
+const MOST_STEPS_FOR_ONE = 50;
+
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
-async function picture(bytes: Uint8Array, size: { width: number; height: number }) {
+async function picture(bytes: Uint8Array, asked: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, size);
+  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, asked, usual) });
 }

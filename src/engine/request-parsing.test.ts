@@ -69,6 +69,16 @@ describe("parseGeneration", () => {
     [{ prompt: "x", loras: [{ scale: 1 }] }, "loras.0: value_error"],
     [{ prompt: "x", loras: [{ name: "ink", scale: 99 }] }, "loras.0.scale: less_than_equal"],
     [{ prompt: "x", request_id: "a\r\nb" }, "request_id: string_pattern_mismatch"],
+    [{ prompt: "x", request_id: 2 ** 53 }, "request_id: value_error"],
+    [{ prompt: "x", request_id: true }, "request_id: value_error"],
+    [{ prompt: "x", input_id: 1e21 }, "input_id: value_error"],
+    [{ prompt: "x", image_size: "large" }, "image_size: value_error"],
+    [{ prompt: "x", image_size: [64, 64] }, "image_size: value_error"],
+    [{ prompt: "x", image_size: { width: 64 } }, "image_size: value_error"],
+    [{ prompt: "x", image_size: { width: 100, height: 64 } }, "image_size.width: multiple_of"],
+    [{ prompt: "x", image_size: { width: 64, height: 4096 } }, "image_size.height: less_than_equal"],
+    [{ prompt: "x", image_size: "square", width: 8 }, "width: greater_than_equal"],
+    [{ prompt: "x", num_images: 11 }, "num_images: less_than_equal"],
     [{ prompt: "x", guidanceScale: 3 }, "guidanceScale: extra_forbidden"],
     [{ prompt: "x", steps: 3 }, "steps: extra_forbidden"],
     [[], ": model_attributes_type"],
@@ -76,6 +86,38 @@ describe("parseGeneration", () => {
     [undefined, ": missing"],
   ])("refuses %j, naming the field", (input, expected) => {
     expect(faults(input)).toEqual([expected]);
+  });
+
+  it.each([
+    ["square_hd", {}, 1024, 1024],
+    ["square", {}, 512, 512],
+    ["portrait_4_3", {}, 768, 1024],
+    ["portrait_16_9", {}, 576, 1024],
+    ["landscape_4_3", {}, 1024, 768],
+    ["landscape_16_9", {}, 1024, 576],
+    [{ width: 256, height: 128 }, {}, 256, 128],
+    [{ width: 256, height: 128 }, { width: 64 }, 64, 128],
+    ["square", { width: 64, height: 96 }, 64, 96],
+    ["square", { width: null }, 512, 512],
+    [null, { height: 64 }, undefined, 64],
+  ])("reads image_size %j with %j beside it", (image_size, beside, width, height) => {
+    const request = parseGeneration({ prompt: "x", image_size, ...beside });
+    expect([request.width, request.height]).toEqual([width, height]);
+    expect(request).not.toHaveProperty("image_size");
+    expect(parseGeneration(request)).toEqual(request);
+  });
+
+  it.each([
+    [42, "42"],
+    [0, "0"],
+    [2 ** 53 - 1, "9007199254740991"],
+    [18446744073709551615n, "18446744073709551615"],
+    ["007", "007"],
+  ])("takes the id %s as its decimal text", (id, text) => {
+    expect(parseGeneration({ prompt: "x", request_id: id, input_id: id })).toMatchObject({
+      request_id: text,
+      input_id: text,
+    });
   });
 
   it("names every field at fault", () => {
@@ -108,7 +150,23 @@ describe("parseRemoteGeneration", () => {
     ]);
   });
 
-  it.each(["../secret", "/etc/passwd", "C:\\ink", ".hidden", "a/b"])("refuses %s as a name", (path) => {
-    expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
-  });
+  it.each([
+    "add_detail (v1)",
+    "墨心",
+    "style+lora",
+    "[Hyper] 8step",
+    "_private",
+    "de\u0301tail",
+    "sub/inner",
+    "a.SAFETENSORS",
+  ])("takes %s as a name", (name) =>
+    expect(parseRemoteGeneration({ prompt: "x", loras: [{ name }] }).loras).toEqual([{ name, scale: 1 }]),
+  );
+
+  it.each(["../secret", "a/../../b", "/etc/passwd", "C:\\ink", ".hidden", "a/.b", "..", "a\0b"])(
+    "refuses %j as a name",
+    (path) => {
+      expect(faults({ prompt: "x", loras: [{ path }] }, parseRemoteGeneration)).toEqual(["loras.0.path: value_error"]);
+    },
+  );
 });

@@ -5,12 +5,14 @@
 import { requestIssues } from "../faults/request-issues.ts";
 import { Base64Text } from "./base64-text.ts";
 import { RequestError, type RequestIssue } from "./errors.ts";
+import { ignoredFields, isIgnoredField, MOST_IGNORED, maskIssues } from "./ignored-fields.ts";
 import {
   type GenerationRequest,
   type GenerationUpdate,
   generationFields,
   generationSchema,
   OTHER_NAMES,
+  PICTURE_FIELDS,
   updateSchema,
 } from "./request.ts";
 
@@ -32,9 +34,6 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
   }
   return issues;
 }
-
-/** Fields that take a picture. */
-const PICTURES = new Set(["image", "image_url"]);
 
 /** Levels of a request: itself, `loras`, one LoRA. Deeper is nobody's field, and recursion must end somewhere. */
 const REQUEST_DEPTH = 3;
@@ -58,7 +57,7 @@ function isAnySeed(value: unknown): boolean {
 
 /** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
 function asText(name: string, field: unknown): unknown {
-  return field instanceof Base64Text && !PICTURES.has(name) ? "x".repeat(field.length) : field;
+  return field instanceof Base64Text && !PICTURE_FIELDS.has(name) ? "x".repeat(field.length) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
@@ -76,10 +75,17 @@ export function parseGeneration(input: unknown): GenerationRequest {
   const given = withoutLeftOut(input);
   const parsed = generationSchema.safeParse(given, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
-  if (isPlainObject(given)) issues.push(...nearMisses(given));
+  if (isPlainObject(given)) issues.push(...nearMisses(given), ...maskIssues(given));
   const first = issues[0];
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
-  return parsed.data as GenerationRequest;
+  return withIgnored(parsed.data as GenerationRequest, given as Record<string, unknown>);
+}
+
+/** The request with the names of the fields that it had and that are ignored, or had when it was parsed before. */
+function withIgnored(request: GenerationRequest, given: Readonly<Record<string, unknown>>): GenerationRequest {
+  const { ignored_fields: before } = given;
+  const names = Array.isArray(before) ? before.filter(isIgnoredField).slice(0, MOST_IGNORED) : ignoredFields(given);
+  return names.length > 0 ? { ...request, ignored_fields: names } : request;
 }
 
 /** Other names of `image`. */
@@ -130,8 +136,11 @@ export function parseUpdate(input: unknown): GenerationUpdate {
 
 const IDS = new Set(["request_id", "input_id"]);
 
-/** A LoRA's name in the server's folder: no separators, no leading dot, so that it cannot leave the folder. */
-const LORA_NAME = /^[A-Za-z0-9][\w. -]*$/;
+/**
+ * Texts that no LoRA of a server is named: absolute paths, hidden files and folders above, backslashes. Others are looked up
+ * among the files that there are (`lora-files.ts`), and never become a path.
+ */
+const NO_LORA_NAME = /^\/|\\|\0|(?:^|\/)\./;
 
 /**
  * As `parseGeneration`, for a request from another machine: a LoRA is a name in the server's folder, never a path.
@@ -142,7 +151,7 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
   const request = parseGeneration(input);
   const loras = request.loras.map(({ name, path, scale }, index) => {
     const asked = (name ?? path) as string;
-    if (!LORA_NAME.test(asked)) {
+    if (NO_LORA_NAME.test(asked)) {
       throw new RequestError(
         `loras.${index}.${name === undefined ? "path" : "name"}`,
         "must be the name of a LoRA that the server offers",

@@ -10,8 +10,10 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { Base64Text } from "./base64-text.ts";
+import { imageSizeSchema, sizeOf } from "./image-size.ts";
 
 /** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
 export const LIMITS = {
@@ -26,8 +28,11 @@ export const LIMITS = {
   sideMultiple: 8,
   steps: 200,
   guidanceScale: 100,
-  images: 8,
+  /** OpenAI's bound of `n`. */
+  images: 10,
   loras: 8,
+  /** Characters of a LoRA's name, folders included. */
+  loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
   /** Bytes of an encoded starting picture. */
@@ -46,13 +51,22 @@ export const DEFAULT_STRENGTH = 0.8;
 
 const side = z.int().min(LIMITS.minSide).max(LIMITS.maxSide).multipleOf(LIMITS.sideMultiple);
 
-/** Ids travel in headers, so they are of plain visible characters. */
-const id = z
+/** Ids travel in headers, so they are of plain visible characters. A number is its decimal text. */
+const idText = z
   .string()
   .min(1)
   // The pattern of a long one would be looked for in all of it.
   .max(LIMITS.idCharacters, { abort: true })
   .regex(/^[\w.:-]*$/, "may hold letters, digits and . _ : -");
+const id = z
+  .union([z.string(), z.number(), z.bigint()], { error: "must be a text, or a whole number" })
+  .transform((value, ctx): string => {
+    // A larger one has lost its last digits on the way, and would be another client's.
+    if (typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER)
+      ctx.addIssue({ code: "custom", message: "must be sent as text if it is a number beyond 2^53 - 1" });
+    return String(value);
+  })
+  .pipe(idText);
 
 const SEED_MESSAGE = "must be a whole number from 0 to 2^53 - 1, or a decimal string up to 2^64 - 1";
 const seed = z
@@ -92,8 +106,8 @@ const picture = z
   });
 const lora = z
   .object({
-    /** A file of the server's LoRA folder, without its ending. */
-    name: z.string().min(1).max(LIMITS.idCharacters).optional(),
+    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
+    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
     /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
     path: z.string().min(1).max(4096).optional(),
     scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
@@ -108,8 +122,13 @@ const lora = z
 export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters).describe("what the picture should show"),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
-  width: side.optional().describe("pixels across; default: the model's"),
-  height: side.optional().describe("pixels down; default: the model's"),
+  width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
+  height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
+  image_size: imageSizeSchema(side, LIMITS)
+    .optional()
+    .describe(
+      'fal\'s word for `width` and `height`, which win if they are sent as well: `{"width": 512, "height": 384}`, or `square_hd`, `square`, `portrait_4_3`, `portrait_16_9`, `landscape_4_3`, `landscape_16_9`',
+    ),
   num_inference_steps: z.int().min(1).max(LIMITS.steps).optional().describe("denoising steps; default: the model's"),
   guidance_scale: z
     .number()
@@ -123,10 +142,14 @@ export const generationFields = z.object({
     .max(64)
     .optional()
     .describe("a diffusers scheduler's name, such as EulerDiscreteScheduler or euler; default: the model's"),
+  timestep_spacing: z
+    .enum(TIMESTEP_SPACINGS)
+    .optional()
+    .describe("which timesteps the scheduler visits; few-step models want trailing; default: the model's"),
   seed: seed
     .optional()
     .describe(
-      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; the same seed gives the same picture; -1 or left out: random, and the result has it",
+      "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; -1: random; the same seed gives the same picture; default: random; the result has it",
     ),
   generator: z
     .enum(["cpu", "cuda"])
@@ -149,7 +172,7 @@ export const generationFields = z.object({
     .boolean()
     .default(false)
     .describe(
-      "use the model's few-step variant, if `/health` lists one: a picture in a quarter of the time, a little less varied",
+      "use the model's few-step variant, if it has one: a picture in a quarter of the time, a little less varied",
     ),
   preview_every: z
     .int()
@@ -178,22 +201,38 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
-  request_id: id.optional().describe("the client's name for the request, in every event; default: a random one"),
+  request_id: id
+    .optional()
+    .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),
   input_id: id.optional().describe("a second name, in every event too, such as the input that the client sent"),
 });
 
+/** Fields that take a picture. */
+export const PICTURE_FIELDS: ReadonlySet<string> = new Set(
+  Object.entries(generationFields.shape).flatMap(([name, field]) =>
+    field instanceof z.ZodOptional && field.unwrap() === picture ? [name] : [],
+  ),
+);
+
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
 export const generationSchema = generationFields
-  .refine((value) => (value.width ?? 0) * (value.height ?? 0) <= LIMITS.maxPixels, {
+  .transform(({ image_url, image = image_url, image_size, ...rest }) => ({
+    ...(image_size !== undefined && sizeOf(image_size)),
+    ...rest,
+    ...(image !== undefined && { image }),
+  }))
+  .refine(({ width = 0, height = 0 }) => width * height <= LIMITS.maxPixels, {
     path: ["width"],
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
-  })
-  .transform(({ image_url, image = image_url, ...rest }) => (image === undefined ? rest : { ...rest, image }));
+  });
 
 /** What a caller may write. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** What the engine works with: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url">;
+export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size"> & {
+  /** Fields of other servers that the request had, and that would change the picture if this one had them. */
+  readonly ignored_fields?: readonly string[];
+};
 /** A request with nothing but words. */
 export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "strength">;
 /** A request that starts from a picture. */

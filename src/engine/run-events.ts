@@ -11,6 +11,8 @@ export function toRunEvent(
   begun: number,
 ): RunEvent {
   switch (event.type) {
+    case "preparing":
+      return event;
     case "step": {
       const { step, steps } = event;
       return {

@@ -6,26 +6,30 @@
  */
 
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
+import { Preparing } from "../diffusion/preparing.ts";
 import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
-import { SchedulerError } from "../diffusion/schedulers/scheduler-error.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
+import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
+import { checkLoraFolder, listLoras } from "./lora-files.ts";
+import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
-import { createRunQueue, type Turn } from "./run-queue.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
+import { Turn } from "./turn.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -39,9 +43,12 @@ export function builtInModel(): string {
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  const { model: given = builtInModel() } = options;
+  const files = typeof given === "string" ? await locateModel(given) : given;
+  await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
-    const loading = loadModel(gpu, options.model ?? builtInModel(), {
+    const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
@@ -75,8 +82,11 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
-  readonly #queue = createRunQueue();
+  readonly #line = Turn.line();
   readonly #closing = new AbortController();
+  /** How far the warm-up is that is going on, and those who are told. */
+  #warming: Preparation | undefined;
+  readonly #watchers = new Set<(progress: Preparation) => void>();
 
   constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
     this.#gpu = gpu;
@@ -99,10 +109,21 @@ class ModelRuntime implements Runtime {
     return this.#model.family.countTokens(text);
   }
 
-  async warmUp({ width, height, guidance_scale, num_images }: WarmUpShape = {}): Promise<void> {
+  promptWarnings(prompt: string): Promise<readonly string[]> {
+    return this.#model.family.promptWarnings(prompt, "prompt");
+  }
+
+  loras(): ReturnType<Runtime["loras"]> {
+    return listLoras(this.#options.loraFolder);
+  }
+
+  async warmUp(
+    { width, height, guidance_scale, num_images }: WarmUpShape = {},
+    options: Pick<RunOptions, "signal"> = {},
+  ): Promise<void> {
     const { defaults } = this.#model.family.facts;
-    const { signal } = this.#closing;
-    const turn = this.#queue.join();
+    const signal = this.#orClosing(options.signal);
+    const turn = new Turn(this.#line);
     try {
       for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
       const shape = {
@@ -111,15 +132,21 @@ class ModelRuntime implements Runtime {
         guidanceScale: guidance_scale ?? defaults.guidanceScale,
         images: num_images,
       };
-      const tell = (what: string, done: number, total: number) => this.#options.onProgress?.({ what, done, total });
+      const tell = (progress: Preparation, what: string = progress.what) => {
+        this.#warming = progress;
+        for (const watcher of this.#watchers) watcher(progress);
+        this.#options.onProgress?.({ ...progress, what });
+      };
       if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
-        const onProgress = (part: string, done: number, total: number) => tell(`tuning ${part}`, done, total);
+        const onProgress = (part: string, done: number, total: number) =>
+          tell({ what: "tuning", done, total }, `tuning ${part}`);
         await tuneMissing(this.#model, shape, { signal, onProgress });
       }
-      await warmUp(this.#model, shape, { signal, onProgress: (done, total) => tell("kernels", done, total) });
+      await warmUp(this.#model, shape, { signal, onProgress: tell });
     } catch (error) {
       throw toRequestError(error);
     } finally {
+      this.#warming = undefined;
       turn.leave();
     }
   }
@@ -132,6 +159,24 @@ class ModelRuntime implements Runtime {
     this.#gpu.close();
   }
 
+  #orClosing(signal?: AbortSignal): AbortSignal {
+    const closing = this.#closing.signal;
+    return signal ? AbortSignal.any([signal, closing]) : closing;
+  }
+
+  /** Waits until `turn` has another position, and tells how far the warm-up is, if it is one that is waited for. */
+  async *#moved(turn: Turn, from: number, signal: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
+    const preparing = new Preparing(signal);
+    const watcher = preparing.watch.onProgress!;
+    this.#watchers.add(watcher);
+    if (this.#warming) watcher(this.#warming);
+    try {
+      yield* preparing.during(turn.moved(from, preparing.watch.signal));
+    } finally {
+      this.#watchers.delete(watcher);
+    }
+  }
+
   async *#run(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
     const pending = new PendingUpdate(options.updates);
     let request: GenerationRequest | undefined;
@@ -139,14 +184,13 @@ class ModelRuntime implements Runtime {
     try {
       request = parseGeneration(input);
       const asked = await toPipelineRequest(this.#model, request, this.#options);
-      const closing = this.#closing.signal;
-      const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
+      const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      turn = this.#queue.join();
+      turn = new Turn(this.#line);
       for (let { position } = turn; position !== undefined; { position } = turn) {
         yield { type: "queued", position };
-        await turn.moved(position, signal);
+        yield* this.#moved(turn, position, signal);
       }
       const takeUpdate = () => {
         const update = pending.take();
@@ -158,7 +202,7 @@ class ModelRuntime implements Runtime {
         yield toRunEvent(event, request, asked, begun);
       }
     } catch (error) {
-      throw toRequestError(error, request);
+      throw toRequestError(error);
     } finally {
       turn?.leave();
       pending.stop();
@@ -203,15 +247,13 @@ function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: Generatio
 }
 
 /**
- * Errors about the request name its field; all others pass through. Weights are at fault only if a LoRA does not fit, be
- * it the request's or a variant of the model: the model itself was checked when it was loaded.
+ * Errors about the request name its field; all others pass through. Weights of the model that cannot be read again are the
+ * server's fault.
  */
-function toRequestError(error: unknown, request?: GenerationRequest): unknown {
+function toRequestError(error: unknown): unknown {
   if (error instanceof PipelineError) return new RequestError(error.field, error.reason);
   if (error instanceof WeightsError) {
-    const field = request && request.loras.length === 0 ? (request.few_step ? "few_step" : "width") : "loras";
-    return new RequestError(field, error.message);
+    return new FaultError({ code: error.code, status: 500, message: error.message }, { cause: error });
   }
-  if (error instanceof SchedulerError) return new RequestError("scheduler", error.message);
   return error;
 }

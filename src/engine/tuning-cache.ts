@@ -1,5 +1,5 @@
 /**
- * What the tuner found, on disk: one small JSON file for each adapter, driver and set of kernels, in the user's cache
+ * The tuner's choices on disk: one small JSON file for each adapter, driver and set of kernels, in the user's cache
  * directory. A file of another adapter, driver or version of the kernels has another name and is not looked at; one that
  * cannot be read is as good as none, and is written anew.
  */
@@ -20,7 +20,7 @@ const schema = z.object({
   winners: z.record(z.string(), z.enum(VARIANTS as [Variant, ...Variant[]])),
 });
 
-/** Where the winners of this adapter, with these kernels, are kept. */
+/** The path of the winners of this adapter with these kernels. */
 export async function tuningFile(facts: AdapterFacts, shaders: string = packagePath("shaders")): Promise<string> {
   const hash = createHash("sha256");
   // The description has the driver's version in it; the subgroups' size decides which kernels there are.

@@ -3,6 +3,7 @@
  * pooled vector of the last encoder that has a projection. Results are small (a few hundred KB) and kept on the host.
  */
 
+import type { PromptKind } from "../diffusion/model.ts";
 import { checkFinite } from "../diffusion/not-finite.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
@@ -10,9 +11,11 @@ import type { ComponentSpec } from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig, poolingPosition } from "../models/clip.ts";
 import { ModelConfigError } from "../models/config.ts";
+import { quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
-import { loadClipTokenizer } from "../text/clip-tokenizer.ts";
-import type { PromptWord, Tokenizer } from "../text/tokenizer.ts";
+import { type ClipTokenizer, loadClipTokenizer } from "../text/clip-tokenizer.ts";
+import { foreignSyntax } from "../text/foreign-syntax.ts";
+import type { PromptWord } from "../text/tokenizer.ts";
 import type { Component, ModelDirectory } from "../weights/model-directory.ts";
 
 /** One prompt as the denoiser reads it. */
@@ -32,7 +35,7 @@ export type HiddenState = "last" | "last-but-one";
 interface ClipEncoder {
   readonly files: Component;
   readonly config: ClipTextConfig;
-  readonly tokenizer: Tokenizer;
+  readonly tokenizer: ClipTokenizer;
   readonly recorder: Recorder;
 }
 
@@ -57,9 +60,11 @@ export class ClipText {
   ): Promise<ClipText> {
     const encoders: ClipEncoder[] = [];
     for (const name of names) {
-      const tokenizer = await loadClipTokenizer(required(directory, name.replace("text_encoder", "tokenizer")).files);
       const files = required(directory, name);
       const config = parseClipTextConfig(name, files.config);
+      const { files: folder } = required(directory, name.replace("text_encoder", "tokenizer"));
+      const table = { rows: config.vocab_size, positions: config.max_position_embeddings };
+      const tokenizer = await loadClipTokenizer(folder, table);
       const { modelMaxLength } = tokenizer;
       if (modelMaxLength > config.max_position_embeddings) {
         const reason = `is ${config.max_position_embeddings}, and the tokenizer's model_max_length is ${modelMaxLength}`;
@@ -131,8 +136,11 @@ export class ClipText {
     return this.#first.tokenizer.encode(prompt).tokenCount;
   }
 
-  /** Warns of a prompt that is too long, or of which the model knows no word. */
-  async warnings(prompt: string): Promise<string[]> {
+  /**
+   * Warns of a prompt that is too long, of taught tokens in pieces, of a prompt of which the model knows no word, or in the
+   * syntax of another program.
+   */
+  async warnings(prompt: string, kind: PromptKind): Promise<string[]> {
     const warnings: string[] = [];
     const { tokenizer } = this.#first;
     await ownTurn(); // whoever asked may have had much to do in this one
@@ -140,15 +148,19 @@ export class ClipText {
     await ownTurn();
     if (truncated) {
       warnings.push(
-        `The prompt has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
+        `The ${kind} has ${tokenCount} tokens; this model reads ${tokenizer.modelMaxLength}, so its end was left out.`,
       );
     }
+    warnings.push(...this.#encoders.flatMap((encoder) => brokenTokens(encoder, prompt)));
     // Without a list, a word that the vocabulary has only in pieces is one the model was hardly trained on.
     const knows = ({ word, pieces }: PromptWord) => (this.#words ? this.#words.has(word) : pieces.length === 1);
     const words = tokenizer.words(prompt).filter(({ word }) => word.length > 1); // one letter says nothing
     await ownTurn();
-    if (words.length > 0 && !words.some(knows)) {
+    if (words.length > 0 && !words.some(knows) && kind === "prompt") {
       warnings.push("This model knows no word of the prompt; the picture will have little to do with it.");
+    }
+    for (const { text, advice } of foreignSyntax(prompt)) {
+      warnings.push(`${quoted(text)} in the ${kind} is read as plain words: ${advice}.`);
     }
     return warnings;
   }
@@ -156,6 +168,19 @@ export class ClipText {
   get #first(): ClipEncoder {
     return this.#encoders[0]!;
   }
+}
+
+/** Warns of tokens that a text encoder was taught and that its tokenizer reads in pieces. */
+function brokenTokens({ config, tokenizer, files }: ClipEncoder, prompt: string): string[] {
+  const folder = files.name.replace("text_encoder", "tokenizer");
+  const listedOnly = tokenizer.unusable
+    .filter((token) => prompt.includes(token))
+    .map((token) => `${quoted(token)} is read in pieces: ${folder} lists it, and ${files.name} has no row for it.`);
+  const unknown = config.vocab_size - tokenizer.size;
+  if (unknown <= 0) return listedOnly;
+  const count = unknown === 1 ? "a token" : `${unknown} tokens`;
+  const reason = `${files.name} has ${count} that ${folder} does not name (is ${folder}/added_tokens.json missing?)`;
+  return [...listedOnly, `Words that the model was taught may be read in pieces: ${reason}.`];
 }
 
 /** A component that a family cannot do without. @throws ModelConfigError */

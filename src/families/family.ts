@@ -14,7 +14,7 @@ export interface OpenOptions {
 }
 
 export interface Family {
-  /** As it stands in facts and messages: `stable-diffusion-xl`. */
+  /** The name in facts and messages: `stable-diffusion-xl`. */
   readonly name: string;
   /** Classes of pipelines and components that it knows beside those of `weights/model-classes.ts`. */
   readonly classes?: KnownClasses;

@@ -27,8 +27,9 @@ const FILES = [
 /** What nothing of a model is, and what might be an honest mistake: that need only not crash. */
 const HOSTILE = [2e8, 9e15, -1e308, "Infinity", {}];
 const ODD = [-1, 0.5];
-/** Fields of the reference that nothing here reads, whatever they hold. */
-const UNREAD = /^text_encoder\/config\.json (bos_token_id|pad_token_id)$/;
+/** Fields that nothing here reads, whatever they hold; and a length that counts as not set from a million on. */
+const UNREAD =
+  /^text_encoder\/config\.json (bos_token_id|pad_token_id)$|^tokenizer\/tokenizer_config\.json model_max_length$/;
 
 let gpu: Gpu;
 let root: string;

@@ -24,9 +24,9 @@ const recommendationSchema = z.object({
   large: z.object({ width: side, height: side }).optional(),
 });
 
-/** Where a model folder keeps its few-step variant, and how it is run unless `daguerre.json` says otherwise. */
+/** A model folder's few-step variant: its file, and its steps and guidance unless `daguerre.json` says otherwise. */
 const FEW_STEP = { file: "few-step/pytorch_lora_weights.safetensors", steps: 4, guidanceScale: 1 };
-/** Where it keeps its variant for large pictures; of how many times its own side, unless `daguerre.json` says otherwise. */
+/** The variant for large pictures: its file, and times the model's own side unless `daguerre.json` says otherwise. */
 const LARGE = { file: "large/pytorch_lora_weights.safetensors", sides: 2 };
 
 export interface ModelFolder {

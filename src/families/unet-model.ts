@@ -11,6 +11,7 @@ import { ModelConfigError } from "../models/config.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import { type Component, type ModelDirectory, openComponentFolder } from "../weights/model-directory.ts";
 import { ClipText, type HiddenState, required, type TextConditioning, zeroConditioning } from "./clip-text.ts";
+import { distilledRun, type UsualRun } from "./distilled.ts";
 import type { OpenOptions } from "./family.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import { LARGEST_SIDE, readModelFolder } from "./model-folder.ts";
@@ -44,11 +45,12 @@ export async function openUnetModel(
   const vae = coderOf("vae", required(directory, "vae"));
   const tiny = tinyAutoencoder ? coderOf("tiny_vae", await openComponentFolder(tinyAutoencoder)) : undefined;
   const { latentChannels, downscale } = vae.autoencoder;
+  checkInputs(config, latentChannels);
   if (latentChannels !== config.out_channels) {
     const reason = `is ${config.out_channels}, but the vae has ${latentChannels} latent channels`;
     throw new ModelConfigError("unet", "out_channels", reason);
   }
-  const usual = { ...traits.defaults, side: sideOf(config, traits, downscale) };
+  const usual = { ...traits.defaults, ...distilledOf(directory, config), side: sideOf(config, traits, downscale) };
   const described = await readModelFolder(directory.files, traits.family, usual, scheduler.config);
   const text = await ClipText.open(directory, traits.textEncoders, { hidden: traits.hidden, words: described.words });
   checkWidths(config, text);
@@ -85,8 +87,19 @@ export async function openUnetModel(
       return { branches: [negative, positive], request };
     },
     countTokens: (prompt) => text.countTokens(prompt),
-    promptWarnings: (prompt) => text.warnings(prompt),
+    promptWarnings: (prompt, kind) => text.warnings(prompt, kind),
   };
+}
+
+/** The usual run of a checkpoint of few steps, if it is one. */
+function distilledOf(directory: ModelDirectory, config: UnetConfig): UsualRun | undefined {
+  const [scheduler, unet] = [required(directory, "scheduler"), required(directory, "unet")];
+  const names = [directory.files.name, directory.nameOrPath, unet.config._name_or_path].filter(isText);
+  return distilledRun({ names, scheduler, embedsGuidance: Boolean(config.time_cond_proj_dim) });
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
 }
 
 interface LoadableCoder extends PictureCoder {
@@ -112,6 +125,23 @@ function sideOf({ sample_size: size }: UnetConfig, { defaults }: UnetTraits, dow
   if (side <= LARGEST_SIDE) return side;
   const reason = `makes pictures of ${side} pixels a side, and ${LARGEST_SIDE} is the most`;
   throw new ModelConfigError("unet", "sample_size", reason);
+}
+
+/** Kinds of UNets that read more than the latents, by the channels beside them, where latents have 4. */
+const FURTHER_INPUTS: Readonly<Record<number, string>> = {
+  1: "a depth UNet (latents and a depth map)",
+  3: "an upscaler's UNet (latents and a small picture)",
+  4: "an InstructPix2Pix UNet (latents and those of the picture to edit)",
+  5: "an inpainting UNet (latents, a mask, and those of the masked picture)",
+};
+
+/** @throws ModelConfigError for a UNet that reads more than latents, which its pipeline class is not made for */
+function checkInputs({ in_channels: inputs }: UnetConfig, latentChannels: number): void {
+  if (inputs === latentChannels) return;
+  const kind = latentChannels === 4 ? FURTHER_INPUTS[inputs - latentChannels] : undefined;
+  const which = kind === undefined ? "" : `: ${kind}, which is not supported`;
+  const reason = `is ${inputs}, and the vae has ${latentChannels} latent channels${which}`;
+  throw new ModelConfigError("unet", "in_channels", reason);
 }
 
 function checkWidths(config: UnetConfig, text: ClipText): void {

@@ -150,7 +150,7 @@ export class UnetStep implements StepModel<UnetConditioning> {
   }
 }
 
-/** How many sizes stand beside the pooled vector. @throws ModelConfigError if that is no number that we know */
+/** The number of sizes beside the pooled vector. @throws ModelConfigError if that is no number that we know */
 function sizesOf(config: UnetConfig, pooledWidth: number): number {
   const { projection_class_embeddings_input_dim: inputs, addition_time_embed_dim: width } = config;
   const sizes = (inputs! - pooledWidth) / width!;

@@ -9,7 +9,7 @@ export interface RequestIssue {
   readonly type: string;
 }
 
-/** Whether a value is the `issues` of a `ZodError`: by its data, since a program may throw those of its own copy of zod. */
+/** True if a value is the `issues` of a `ZodError`, by its data: a program may throw those of its own copy of zod. */
 export function isZodIssues(value: unknown): value is readonly z.core.$ZodIssue[] {
   return (
     Array.isArray(value) &&

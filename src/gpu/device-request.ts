@@ -66,7 +66,7 @@ export interface BroughtDevice {
   readonly device: GPUDevice;
   readonly info: GPUAdapterInfo;
   readonly facts: AdapterFacts;
-  /** Whether it is the embedding program's own, which alone may destroy it. */
+  /** True if it is the embedding program's own, which alone may destroy it. */
   readonly shared: boolean;
 }
 

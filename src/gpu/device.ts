@@ -151,7 +151,7 @@ class OpenDevice implements Gpu {
   readonly uniformAlignment: number;
   readonly maxTextureDimension: number;
   readonly maxWorkgroupBytes: number;
-  /** What `create()` gave: collected, it would take the process with it. */
+  /** The entry point from `create()`: if it is collected, it takes the process with it. */
   readonly entry: unknown;
   private readonly shared: boolean;
   /** `maxBindingBytes` as the device has it. */

@@ -1,5 +1,5 @@
 /**
- * What can go wrong on a GPU, as types a caller can tell apart.
+ * The faults of a GPU, as types that a caller can tell apart.
  *
  * WebGPU reports most faults late and elsewhere: a bad dispatch surfaces as an "uncaptured error" event, a dead driver
  * as a resolved promise. `faults.ts` collects them; this file only says what they are. The labels that Dawn prints in its
@@ -115,8 +115,9 @@ function messageOf(error: unknown): string {
 /**
  * A WebGPU error (from an event, an error scope or a rejected promise) as one of ours.
  *
- * Told apart by the name of its class, since dawn.node's classes are not globals. `context` names what was being done ("unet 64x64: mid_block.attn") and is kept as a label, for
- * the messages in which Dawn names nothing. Errors that are ours already are returned as they are.
+ * The name of its class decides, since dawn.node's classes are not globals. `context` names the work ("unet 64x64:
+ * mid_block.attn") and becomes a label for the messages in which Dawn names nothing. Errors that are ours already are
+ * returned as they are.
  */
 export function toGpuError(error: unknown, context?: string): GpuError {
   if (error instanceof GpuError) return error;

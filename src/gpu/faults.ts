@@ -27,7 +27,7 @@ const MAX_ERRORS = 32;
 
 /**
  * Starts watching `device`; to be called once, right after it was made. `onError` is told of each uncaptured error as it
- * arrives (for the log); what it throws is not caught.
+ * arrives (for the log); its own errors are not caught.
  */
 export function watchDevice(device: GPUDevice, onError?: (error: GpuError) => void): DeviceWatch {
   let errors: GpuError[] = [];

@@ -16,7 +16,7 @@ export interface SubgroupMatrixConfig {
   readonly K: number;
 }
 
-// What a subgroup of conv2d_matrix.wgsl owns of pixels, channels and input channels at a time.
+// The pixels, channels and input channels that a subgroup of conv2d_matrix.wgsl owns at a time.
 const SIDE = 32;
 
 /** The largest one of halves and f32 sums of which a whole number fills the kernel's tiles; undefined where there is none. */

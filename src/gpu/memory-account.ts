@@ -4,7 +4,7 @@ import { MemoryLimitError } from "./errors.ts";
 export interface GpuMemory {
   readonly bytes: number;
   readonly peakBytes: number;
-  /** How many there are, textures among them. */
+  /** The number of buffers, textures among them. */
   readonly buffers: number;
   /** Bytes of the largest there has been. */
   readonly largestBytes: number;

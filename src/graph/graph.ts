@@ -20,7 +20,7 @@ import {
 } from "./tensor.ts";
 
 /**
- * Whether the statistics of group norms leave or enter the plan, as `shaders/group_norm_stats.wgsl` lays them out: partial
+ * The statistics of group norms that leave or enter the plan, as `shaders/group_norm_stats.wgsl` lays them out: partial
  * means and squared deviations. By default they do neither.
  */
 export interface NormStatistics {

@@ -1,6 +1,6 @@
 /**
- * How tensors are sliced while the operations of a graph are split: which are cut along the channels, into which parts, and
- * how an operation finds the slices that it reads.
+ * The slices of tensors while the operations of a graph are split: the tensors that are cut along the channels, their
+ * parts, and the slices that an operation reads.
  */
 
 import { TensorTooLargeError } from "./errors.ts";

@@ -7,7 +7,7 @@
  * A **state** is a tensor that lives from one replay to the next and is changed in place.
  */
 
-/** How activations or weights are stored. Arithmetic is f32 always. */
+/** The storage of activations or weights. Arithmetic is f32 always. */
 export type Storage = "f32" | "f16";
 
 /** The type of a tensor's elements: the plan's storage, or a type that does not follow it. */

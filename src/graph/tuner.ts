@@ -163,8 +163,7 @@ async function timeCandidates(
       const label = `${variant}: ${operation.name}`;
       let plan: Plan | undefined;
       try {
-        plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant });
-        await plan.warmUp();
+        plan = await compile(gpu, alone, { label, storage, parameters, choose: () => variant, signal });
         const answer = await answerOf(plan, inputs);
         expected ??= answer;
         if (!isClose(answer, expected, TOLERANCE[storage])) throw new Error(`${label}: answers otherwise`);

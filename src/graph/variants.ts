@@ -58,7 +58,7 @@ export function always(name: Variant): Choose {
   return (_, candidates) => candidates.find((candidate) => candidate === name);
 }
 
-/** Whether a layer should be one with the gate that follows it: not if a matrix unit could do it, whose kernel cannot gate. */
+/** True if a layer should be one with the gate after it: not if a matrix unit could do it, whose kernel cannot gate. */
 export function shouldGate(layer: Convolution, target: Target): boolean {
   const hasMatrixUnit = CONVOLUTIONS.some(
     (variant: KernelVariant<Convolution>) => variant.onMatrixUnit && variant.can(layer, target),
@@ -68,7 +68,7 @@ export function shouldGate(layer: Convolution, target: Target): boolean {
   return choice.can({ ...layer, gated: true }, target);
 }
 
-/** Whether a group norm should make its statistics itself. */
+/** True if a group norm should make its statistics itself. */
 export function shouldJoin(norm: GroupNormApply, target: Target): boolean {
   return chosen(GROUP_NORMS, norm, target).name === "joined";
 }

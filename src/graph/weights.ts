@@ -1,5 +1,6 @@
 /**
- * Where parameters lie on the device, and in which form. `src/memory/load.ts` fills the buffers; the kernels read them.
+ * The buffers and textures of parameters on the device, by form. `src/memory/load.ts` fills the buffers; the kernels
+ * read them.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -25,9 +26,9 @@ export type TransformedForm = keyof typeof TRANSFORMED_TAPS;
 
 /** The weights of 3 × 3 convolutions in other forms, in f32. */
 export interface TransformedWeights {
-  /** Made when first asked for. Throws GPU errors as typed errors. */
+  /** Makes the form at the first call. Throws GPU errors as typed errors. */
   get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture>;
-  /** Whether they were made. */
+  /** True if the form was made. */
   has(matrix: MatrixParameter, form: TransformedForm): boolean;
 }
 

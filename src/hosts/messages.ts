@@ -18,7 +18,7 @@ export type RunMessage =
   /** No run will come any more. */
   | { readonly type: "leave" };
 
-/** The fields by which `faultOf` recognises an error, and what a log wants to know of another. */
+/** The fields by which `faultOf` recognises an error, and those of any other error for a log. */
 export interface ErrorFields {
   readonly name: string;
   readonly message: string;

@@ -56,7 +56,7 @@ export class ThreadPool {
     else thread.post({ type: "leave" });
   }
 
-  /** Waits no longer for a thread. What was asked of it rejects. */
+  /** Waits no longer for a thread. Its open questions reject. */
   giveUp(thread: Thread): void {
     if (thread.hasEnded) return;
     if (!thread.isNative) {
@@ -89,7 +89,7 @@ export class Thread {
   #death: Error | undefined;
   /** Nobody waits for it any more, and it has not come back. */
   isAbandoned = false;
-  /** Hears what the run says of its updates. */
+  /** Hears the run's messages about its updates. */
   onUpdates: ((request: UpdatesRequest) => void) | undefined;
 
   constructor({ module, name }: { readonly module: string; readonly name: string }, onEnded: () => void) {

@@ -85,7 +85,7 @@ class ThreadRun<Input, Event> {
         reply = await thread.ask({ type: "pull", wanted: this.#wanted() });
       }
     } catch (error) {
-      // A thread that was given up says so; what matters is why.
+      // A thread that was given up says so; the reason matters more.
       throw signal.aborted ? signal.reason : error;
     } finally {
       signal.removeEventListener("abort", this.#onAbort);

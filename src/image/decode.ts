@@ -4,53 +4,94 @@
  * Only the three formats we write are read, told by their first bytes: libvips would also open SVG, PDF and others,
  * each of them a larger thing to be attacked through. The pixel limit is checked on the header, before pixels exist.
  */
-import { pictureCodec } from "../platform/picture-codec.ts";
+import { type PictureHeader, pictureCodec } from "../platform/picture-codec.ts";
 import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
-/** SDXL's 1024 × 1024 sixteen times over: what a camera makes is welcome, it is resized anyway. */
-const DEFAULT_MAX_PIXELS = 4096 * 4096;
+/** Of a picture that is decoded to its own size: SDXL's 1024 × 1024 sixteen times over. */
+const MAX_PIXELS = 4096 * 4096;
+/** Of one that is shrunk while it is read: cameras of phones have up to 64 megapixels. */
+const MAX_SHRUNK_PIXELS = 2 ** 26;
+/** Of memory while a picture is read and shrunk: an interlaced PNG of 4096 × 4096 with 16 bits a channel takes 128 MiB. */
+const MAX_DECODER_BYTES = 160 * 2 ** 20;
 /** A hostile file may decode slowly; nothing real takes this long. */
 const DECODE_SECONDS = 20;
 
+/** In pixels. */
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A size to bring a picture to: stretched to it, or with the middle of what is in its proportions. */
+export interface TargetSize extends Size {
+  readonly fit: "stretch" | "crop";
+}
+
 export interface DecodeOptions {
-  /** Pixels of the encoded picture, at most. */
-  maxPixels?: number;
-  /** Pixels of the answer. With both, the picture is resized (and stretched, as diffusers does) to exactly that. */
-  width?: number;
-  height?: number;
+  /** Pixels of the encoded picture, at most; left out: as many as can be read within bounds. */
+  readonly maxPixels?: number;
+  /** The size of the answer, by the picture's own (turned as EXIF says); left out: its own. */
+  readonly resize?: (own: Size) => TargetSize;
 }
 
 /**
- * Decodes to 8-bit sRGB, turned as EXIF says, transparency laid on white; alpha is 255 everywhere.
+ * Decodes to 8-bit sRGB, turned as EXIF says, transparency laid on white; alpha is 255 everywhere. A picture that is
+ * resized is shrunk while it is read, so that a camera's takes little memory.
  *
  * @throws ImageError
  */
 export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Pixels> {
-  const { maxPixels = DEFAULT_MAX_PIXELS, width, height } = options;
-  if (pictureFormat(bytes) === undefined) throw new ImageError("image-format", "is not a JPEG, PNG or WebP picture");
+  const format = pictureFormat(bytes);
+  if (format === undefined) throw new ImageError("image-format", "is not a JPEG, PNG or WebP picture");
   const sharp = await pictureCodec();
   try {
     // The limit is checked by hand, so that the error can say by how much.
     const header = await sharp(bytes, { limitInputPixels: false }).metadata();
+    const { maxPixels = options.resize ? shrunkPixels(format, header) : MAX_PIXELS } = options;
     if (header.width * header.height > maxPixels) {
+      const kind = header.isProgressive ? ` of ${format === "png" ? "an interlaced PNG" : "a progressive JPEG"}` : "";
       throw new ImageError(
         "image-too-large",
-        `has ${header.width}x${header.height} pixels; at most ${maxPixels} in all are allowed`,
+        `has ${header.width}x${header.height} pixels; at most ${maxPixels} in all are allowed${kind}`,
       );
     }
+    const target = options.resize?.(header.autoOrient);
     let image = sharp(bytes, { limitInputPixels: maxPixels, failOn: "error" })
       .timeout({ seconds: DECODE_SECONDS })
       .autoOrient()
       .flatten({ background: "white" })
       .toColourspace("srgb");
-    if (width !== undefined && height !== undefined) image = image.resize({ width, height, fit: "fill" });
+    if (target) {
+      const { width, height } = target;
+      image = image.resize({ width, height, fit: target.fit === "crop" ? "cover" : "fill" });
+    }
     const { data, info } = await image.ensureAlpha().raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, rgba: new Uint8Array(data.buffer, data.byteOffset, data.length) };
   } catch (error) {
     if (error instanceof ImageError) throw error;
     throw new ImageError("image-damaged", "cannot be decoded; the file is damaged or cut short", { cause: error });
   }
+}
+
+/** The most pixels of a picture that is shrunk while it is read, so that reading it stays within `MAX_DECODER_BYTES`. */
+function shrunkPixels(format: PictureFormat, header: PictureHeader): number {
+  return Math.min(MAX_SHRUNK_PIXELS, Math.floor(MAX_DECODER_BYTES / decoderBytes(format, header)));
+}
+
+/**
+ * Bytes that libvips holds for a pixel while it reads and shrinks, measured (`image.test.ts` measures them too). A JPEG
+ * that is not progressive, and a PNG that is not interlaced, pass in rows; a lossless WebP is decoded whole.
+ */
+function decoderBytes(
+  format: PictureFormat,
+  { isProgressive, chromaSubsampling, channels, depth }: PictureHeader,
+): number {
+  if (format === "webp") return 4;
+  if (!isProgressive) return 1;
+  // Coefficients of two bytes, for each channel, or for the half of two of them.
+  if (format === "jpeg") return chromaSubsampling === "4:2:0" ? 3.1 : channels * 2 + 0.1;
+  return Math.max(channels, 4) * (depth === "ushort" ? 2 : 1);
 }
 
 /** The format that the first bytes announce, or undefined. */

@@ -1,4 +1,4 @@
-/** What can be wrong with a picture that somebody sent. Its message is safe to show: it never holds a path. */
+/** A fault of a picture that a client sent. Its message is safe to show: it never holds a path. */
 
 import { FaultError } from "../faults/fault.ts";
 

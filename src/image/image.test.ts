@@ -1,3 +1,7 @@
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import sharp from "sharp";
 import { describe, expect, it } from "vitest";
 import { decodePicture, pictureFormat } from "./decode.ts";
@@ -70,7 +74,7 @@ describe("encodePicture and decodePicture", () => {
 
   it("resize to exactly what was asked", async () => {
     const { bytes } = await encodePicture(gradient(100, 60), { format: "png" });
-    const picture = await decodePicture(bytes, { width: 64, height: 128 });
+    const picture = await decodePicture(bytes, { resize: () => ({ width: 64, height: 128, fit: "stretch" }) });
     expect([picture.width, picture.height, picture.rgba.length]).toEqual([64, 128, 64 * 128 * 4]);
   });
 
@@ -98,6 +102,69 @@ describe("encodePicture and decodePicture", () => {
       expect(rgba.length).toBe(8 * 8 * 4);
       expect(Array.from(rgba.subarray(0, 4))).toEqual([128, 128, 128, 255]);
     }
+  });
+});
+
+describe("pictures of cameras", () => {
+  /** Rows of colours, 8064 × 6048 pixels unless said otherwise. */
+  function photo(width = 8064, height = 6048) {
+    const rows = Buffer.from(Array.from({ length: 16 * 12 * 3 }, (_, i) => (i * 37) % 256));
+    const small = sharp(rows, { raw: { width: 16, height: 12, channels: 3 } });
+    return small.resize(width, height, { kernel: "nearest", fit: "fill" });
+  }
+
+  it.each([
+    ["24 megapixels", () => photo(5712, 4284).jpeg(), 32],
+    ["48 megapixels, turned", () => photo().jpeg().withMetadata({ orientation: 6 }), 32],
+    ["48 megapixels, progressive", () => photo().jpeg({ progressive: true }), 176],
+    ["48 megapixels, PNG", () => photo().png({ compressionLevel: 1 }), 80],
+  ])("of %s are shrunk while they are read, in little memory", async (_, encode, mebibytes) => {
+    const folder = await mkdtemp(join(tmpdir(), "daguerre-photo-"));
+    try {
+      const file = join(folder, "photo");
+      await writeFile(file, await encode().toBuffer());
+      // In a process of its own, whose peak is that of this picture.
+      const script = `
+        import { readFileSync } from "node:fs";
+        import { decodePicture } from ${JSON.stringify(join(import.meta.dirname, "decode.ts"))};
+        import { encodePicture } from ${JSON.stringify(join(import.meta.dirname, "encode.ts"))};
+        const peak = () => Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) / 1024;
+        const { bytes } = await encodePicture({ width: 8, height: 8, rgba: new Uint8Array(256) });
+        await decodePicture(bytes, { resize: () => ({ width: 8, height: 8, fit: "crop" }) });
+        const photo = readFileSync(process.argv[1]);
+        const before = peak();
+        const picture = await decodePicture(photo, {
+          resize: ({ width, height }) => ({ width: 512, height: Math.round((512 * height) / width), fit: "crop" }),
+        });
+        console.log(JSON.stringify({ width: picture.width, height: picture.height, mebibytes: peak() - before }));`;
+      const loader = join(import.meta.dirname, "../../tooling/run.mjs");
+      const args = ["--import", loader, "--input-type=module", "--eval", script, file];
+      const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+      expect(stderr).toBe("");
+      expect(status).toBe(0);
+      const seen = JSON.parse(stdout);
+      expect(seen.width).toBe(512);
+      expect([384, 683]).toContain(seen.height);
+      expect(seen.mebibytes).toBeLessThan(mebibytes);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it("are refused if reading them would take more memory than may be taken", async () => {
+    const resize = () => ({ width: 64, height: 64, fit: "crop" as const });
+    const progressive = await photo().jpeg({ progressive: true, chromaSubsampling: "4:4:4" }).toBuffer();
+    await expect(decodePicture(progressive, { resize })).rejects.toThrow(
+      /^has 8064x6048 pixels; at most \d+ in all are allowed of a progressive JPEG$/,
+    );
+  });
+
+  it("keep their proportions if the size is not theirs: the middle is taken", async () => {
+    const { bytes } = await encodePicture(gradient(96, 32), { format: "png" });
+    const { rgba } = await decodePicture(bytes, { resize: () => ({ width: 32, height: 32, fit: "crop" }) });
+    const whole = (await decodePicture(bytes)).rgba;
+    const [middle, first] = [Array.from(rgba.subarray(0, 4)), Array.from(whole.subarray(32 * 4, 33 * 4))];
+    for (const [colour, value] of middle.entries()) expect(Math.abs(value - first[colour]!)).toBeLessThan(4);
   });
 });
 

@@ -1,7 +1,7 @@
 /**
  * One account of the memory that clients make the server hold.
  *
- * Whatever is kept for a client (a body that arrives, a session's fields, an answer that is not read) is a *hold*: bytes of
+ * Everything in memory for a client (a body that arrives, a session's fields, an unread answer) is a *hold*: bytes of
  * a *kind*, on the account of one client. Each kind has a bound for all clients together, and one of two things happens
  * at it:
  *
@@ -35,7 +35,7 @@ const STILL_MS = 1_000;
 
 export interface Hold {
   readonly bytes: number;
-  /** Whether it was ended to make room; nothing more is counted on it then. */
+  /** True if it was ended to make room; nothing more is counted on it then. */
   readonly ended: boolean;
   /**
    * Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. Of one that has been

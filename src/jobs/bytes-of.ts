@@ -4,7 +4,7 @@
 export const ENTRY_BYTES = 256;
 /** Levels of an event that are counted; a message of a client has no more. */
 const COUNTED_DEPTH = 32;
-/** Bytes of an object, and of a field of it, besides what it holds: V8's, rounded up. */
+/** Bytes of an object and of a field of it, without the contents: V8's, rounded up. */
 const OBJECT_BYTES = 64;
 const FIELD_BYTES = 24;
 

@@ -4,7 +4,7 @@
  */
 import { type Viewer, visible } from "./visible.ts";
 
-/** What the directory needs to know of a job. */
+/** The part of a job that the directory reads. */
 export interface NamedJob {
   readonly id: string;
   readonly owner: string | undefined;
@@ -69,7 +69,7 @@ export class Directory<T extends NamedJob> {
     return all.find(({ owner }) => owner === viewer?.owner) ?? all[0];
   }
 
-  /** Whether a viewer has known a job of this id that is gone. */
+  /** True if a viewer has known a job of this id that is gone. */
   wasSeen(id: string, viewer: Viewer | undefined): boolean {
     return [...(this.#pastById.get(id) ?? [])].some((past) => visible(past, viewer));
   }

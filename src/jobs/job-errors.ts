@@ -2,7 +2,7 @@
 import { FaultError } from "../faults/fault.ts";
 
 export type JobErrorCode =
-  /** As many jobs wait as may: 503, with `retryAfter`. */
+  /** The line is full: 503, with `retryAfter`. */
   | "queue-full"
   /** The server takes no more jobs because it is stopping: 503, with `retryAfter`. */
   | "draining"

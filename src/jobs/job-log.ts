@@ -1,13 +1,13 @@
 /**
- * What one job has said so far, for any number of readers.
+ * The events of one job so far, for any number of readers.
  *
  * Entries are numbered from 1 as they are appended. A reader is no more than a place in the log: it moves at its own
  * pace and holds no copy of anything, so a slow one costs nothing. Vocabulary: an entry with a *slot* ("preview") is
  * *droppable*; it is *superseded* once a newer entry of the same slot is there.
  *
- * Who may miss what:
- * - What stood in the log when a reader began is replayed to it in full. After that a superseded entry is skipped, so
- *   that a reader that is behind sees the newest picture and not every one.
+ * Readers may miss events by these rules:
+ * - Entries that stood in the log when a reader began are replayed to it in full. After that a superseded entry is
+ *   skipped, so that a reader that is behind sees the newest picture and not every one.
  * - The log is bounded in bytes and entries. At the bound superseded entries go first, oldest first. Then, oldest first,
  *   whatever else is not kept for good; a reader that still needed such an entry is *lost*, and so is one that wants to
  *   begin before it. The last entry and those marked `keep` (the result) never go.
@@ -37,7 +37,7 @@ export class JobLog<Event> {
   readonly #readers = new Set<Reader<Event>>();
   /** Nobody is owed the entries: the producer never waits. */
   #isFree = false;
-  /** How far the fastest reader came before there were none. */
+  /** The id of the last entry that the fastest reader had before there were none. */
   #furthest = 0;
   #makeRoom: (() => void) | undefined;
 
@@ -84,7 +84,7 @@ export class JobLog<Event> {
     this.#wakeReaders();
   }
 
-  /** Whether the entry after `after` can still be had; says why not as the error that `read` would throw. */
+  /** The error that `read` would throw if the entry after `after` is gone; undefined if it can still be read. */
   gone(after: number): JobError | undefined {
     const { lostId, lastId } = this.#entries;
     if (after < lostId) return new JobError("log-gone", "Events after this one are no longer held");
@@ -102,7 +102,7 @@ export class JobLog<Event> {
     return reader;
   }
 
-  /** Whether a reader that is open takes entries of a slot. */
+  /** True if a reader that is open takes entries of a slot. */
   wants(slot: string): boolean {
     for (const reader of this.#readers) if (reader.wants(slot)) return true;
     return false;

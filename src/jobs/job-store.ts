@@ -15,6 +15,7 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
+import { Line, type LineLimits } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
@@ -29,7 +30,6 @@ import {
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
 import type { LogLimits } from "./job-log.ts";
-import { Line, type LineLimits } from "./line.ts";
 import { Retention, type RetentionLimits } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
@@ -40,6 +40,12 @@ export interface Jobs<Input, Event> {
    * @throws JobError `queue-full`, `draining`, `id-in-use`, `key-reused`
    */
   submit(input: Input, options?: SubmitOptions): Job<Input, Event>;
+  /**
+   * The job of this input that a client comes back to, by its id or else by its idempotency key, whatever has become of
+   * it; undefined if it is not held. Unlike `submit` it never begins one.
+   * @throws JobError `id-in-use`, `key-reused`
+   */
+  rejoin(input: Input, names: JobNames, viewer?: Viewer): Job<Input, Event> | undefined;
   /** The job that `viewer` knows by this id, if `visible` says that it may; its own before one without an owner. */
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined;
   /** @throws JobError `not-found`, or `log-gone` for one that was there */
@@ -60,10 +66,16 @@ export interface Jobs<Input, Event> {
   drain(graceMs?: number): Promise<void>;
 }
 
+/** The names of a job that a client may know. */
+export interface JobNames {
+  readonly id?: string;
+  readonly idempotencyKey?: string;
+}
+
 export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
-  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `progress` and `preview`. */
+  /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
   /** What waits and what is held is entered here. */
   readonly account?: Account;
@@ -94,10 +106,12 @@ const RETURN_MS = 2_000;
 /** `setTimeout` takes no more. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+const DROPPABLE: ReadonlySet<string> = new Set(["queued", "preparing", "progress", "preview"]);
+
 /** Which events a newer one of their kind makes worthless. */
 export function slotOf(event: unknown): string | undefined {
   const type = (event as { type?: unknown } | null | undefined)?.type;
-  return type === "progress" || type === "preview" || type === "queued" ? type : undefined;
+  return typeof type === "string" && DROPPABLE.has(type) ? type : undefined;
 }
 
 export function createJobs<Input, Event>(
@@ -118,7 +132,6 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   readonly #line: Line<StoredJob<Input, Event>>;
   readonly #retention: Retention<StoredJob<Input, Event>>;
   readonly #listeners = new Set<JobListener<Input, Event>>();
-  #running = 0;
   #isDraining = false;
   /** Called when nothing runs or waits. */
   #onIdle: (() => void) | undefined;
@@ -130,25 +143,32 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#options = options;
     this.#limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
     this.#slotOf = options.slotOf ?? slotOf;
-    this.#line = new Line(this.#limits);
+    const { queuedEvent } = options;
+    this.#line = new Line({
+      ...this.#limits,
+      begin: (job) => void this.#start(job),
+      moved: queuedEvent && ((job, position) => job.log.append(queuedEvent(position), { slot: "queued" })),
+    });
     this.#retention = new Retention(this.#limits, (job) => this.#forget(job));
     options.account?.enter("waiting", () => this.#sum((job) => (job.endedAt === undefined ? job.inputBytes : 0)));
     options.account?.enter("logs", () => this.#sum((job) => (job.endedAt === undefined ? job.log.bytes : job.bytes)));
   }
 
   submit(input: Input, options: SubmitOptions = {}): Job<Input, Event> {
-    const { id, owner, client, idempotencyKey } = options;
+    const { id, owner, client, idempotencyKey, takesUp = false } = options;
     const earlier = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, owner);
     // One that failed or was cancelled is no answer to somebody who asks again.
     if (earlier !== undefined && earlier.state !== "failed" && earlier.state !== "cancelled") {
       if (isSameInput(earlier.originalInput, input)) return earlier;
-      throw new JobError("key-reused", "This idempotency key was used with another input");
+      throw keyReused();
     }
     const namesake = id === undefined ? undefined : this.#directory.own(id, owner);
     if (namesake !== undefined && namesake.endedAt === undefined) {
       if (isSameInput(namesake.originalInput, input)) return namesake;
       throw new JobError("id-in-use", "A job with this request_id exists; choose another");
     }
+    const left = takesUp ? this.#leftUnread(input, owner, client) : undefined;
+    if (left !== undefined) return left;
     if (this.#isDraining) throw stopping();
     this.#checkRoom(client, bytesOf(input));
     if (namesake !== undefined) this.#forget(namesake);
@@ -156,10 +176,18 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#jobs.add(job);
     this.#directory.add(job);
     this.tell(job, "submitted");
-    this.#line.push(job);
     job.heedSignal();
-    this.pump();
+    if (job.endedAt === undefined) this.#line.join(job);
     return job;
+  }
+
+  rejoin(input: Input, { id, idempotencyKey }: JobNames, viewer?: Viewer): Job<Input, Event> | undefined {
+    const named = id === undefined ? undefined : this.#directory.seen(id, viewer);
+    const keyed = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, viewer?.owner);
+    const job = named ?? keyed;
+    if (job === undefined || isSameInput(job.originalInput, input)) return job;
+    if (named === undefined) throw keyReused();
+    throw new JobError("id-in-use", "The job of this id was asked for with another input");
   }
 
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
@@ -179,6 +207,14 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     return [...this.#jobs];
   }
 
+  #leftUnread(input: Input, owner: string | undefined, client: string | undefined) {
+    for (const job of this.#jobs) {
+      if (!job.wasLeftUnread || job.owner !== owner || job.client !== client) continue;
+      if (isSameInput(job.originalInput, input)) return job;
+    }
+    return undefined;
+  }
+
   get bytes(): number {
     return this.#sum(({ bytes }) => bytes);
   }
@@ -196,7 +232,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
   async drain(graceMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.#isDraining = true;
-    if (this.#isIdle()) return;
+    if (this.#line.isIdle) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
@@ -209,12 +245,12 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     clearTimeout(timer);
   }
 
-  positionOf(job: StoredJob<Input, Event>): number {
+  positionOf(job: StoredJob<Input, Event>): number | undefined {
     return this.#line.position(job);
   }
 
-  leaveLine(job: StoredJob<Input, Event>): boolean {
-    return this.#line.remove(job);
+  leaveLine(job: StoredJob<Input, Event>): void {
+    this.#line.withdraw(job);
   }
 
   retain(job: StoredJob<Input, Event>): void {
@@ -232,41 +268,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     }
   };
 
-  pump(): void {
-    while (this.#running < this.#limits.concurrency) {
-      const next = this.#line.shift();
-      if (next === undefined) break;
-      void this.#start(next);
-    }
-    this.#announcePositions();
-    if (this.#isIdle()) this.#onIdle?.();
-  }
-
   async #start(job: StoredJob<Input, Event>): Promise<void> {
-    this.#running++;
     const begun = performance.now();
     await job.start(this.#run, this.#slotOf);
-    this.#running--;
     this.#usualMs += (performance.now() - begun - this.#usualMs) / 4;
-    this.pump();
-  }
-
-  #announcePositions(): void {
-    const { queuedEvent } = this.#options;
-    if (queuedEvent === undefined) return;
-    let position = 0;
-    for (const job of this.#line) {
-      if (job.announcedPosition !== position) job.log.append(queuedEvent(position), { slot: "queued" });
-      job.announcedPosition = position++;
-    }
-  }
-
-  #isIdle(): boolean {
-    return this.#running === 0 && this.#line.length === 0;
+    this.#line.end(job);
+    if (this.#line.isIdle) this.#onIdle?.();
   }
 
   #checkRoom(client: string | undefined, inputBytes: number): void {
-    if (this.#running < this.#limits.concurrency) return;
     const refusal = this.#line.refusal(client, inputBytes);
     if (refusal !== undefined) throw new JobError("queue-full", refusal, this.#retryAfter());
   }
@@ -292,6 +302,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 }
 
 const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
+
+const keyReused = () => new JobError("key-reused", "This idempotency key was used with another input");
 
 /** Fields that name a request and do not change what it asks. */
 const NAMES = new Set(["request_id", "input_id"]);

@@ -5,7 +5,7 @@ import { bytesOf } from "./bytes-of.ts";
 import { JobError } from "./job-errors.ts";
 import { JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun } from "./run.ts";
-import { type Change, Updates } from "./updates.ts";
+import { type Change, changedInput, Updates } from "./updates.ts";
 
 export type JobState = "queued" | "running" | "completed" | "failed" | "cancelled";
 
@@ -67,6 +67,11 @@ export interface SubmitOptions {
   readonly idempotencyKey?: string;
   /** Milliseconds from now until it is stopped with a `TimeoutError`; the store's own limit holds as well. */
   readonly deadlineMs?: number;
+  /**
+   * A job of the same owner, client and input that its watchers have left before they read anything is taken up again: its
+   * client has asked a second time, since it could not know the job's id.
+   */
+  readonly takesUp?: boolean;
   /** It runs on when nobody watches. */
   readonly detached?: boolean;
   /** Milliseconds that the last watcher has to come back; overrides the store's. */
@@ -89,12 +94,10 @@ export type JobListener<Input, Event> = (
 
 /** A job's store, as its jobs see it. */
 export interface JobHost<Input, Event> {
-  /** Jobs ahead of it in the line. */
-  positionOf(job: StoredJob<Input, Event>): number;
-  /** Takes it out of the line; false when it is not in it. */
-  leaveLine(job: StoredJob<Input, Event>): boolean;
-  /** Starts what may start. */
-  pump(): void;
+  /** Jobs ahead of it in the line; undefined if it does not wait. */
+  positionOf(job: StoredJob<Input, Event>): number | undefined;
+  /** Takes it out of the line, if it waits. */
+  leaveLine(job: StoredJob<Input, Event>): void;
   /** It has ended: its log is held from now on. */
   retain(job: StoredJob<Input, Event>): void;
   readonly tell: JobListener<Input, Event>;
@@ -131,8 +134,6 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   startedAt: number | undefined;
   endedAt: number | undefined;
   error: unknown;
-  /** The position that watchers were told last. */
-  announcedPosition: number | undefined;
   readonly #host: JobHost<Input, Event>;
   readonly #stop = new AbortController();
   readonly #updates = new Updates();
@@ -141,6 +142,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #graceMs: number;
   #grace: NodeJS.Timeout | undefined;
   #watchers = 0;
+  /** Somebody has read an entry of it. */
+  #wasRead = false;
   /** What the watcher that left last wanted: it may come back. */
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
@@ -168,7 +171,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   }
 
   get position(): number {
-    return Math.max(this.#host.positionOf(this), 0);
+    return this.#host.positionOf(this) ?? 0;
   }
 
   /** Bytes that it holds: its input and its log. */
@@ -176,9 +179,15 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     return this.inputBytes + this.log.bytes;
   }
 
+  /** Whether its watchers have left without having read anything, and are waited for. */
+  get wasLeftUnread(): boolean {
+    return this.#grace !== undefined && this.#watchers === 0 && !this.#wasRead && this.endedAt === undefined;
+  }
+
   watch({ graceMs, ...where }: WatchOptions = {}): LogReader<Event> {
     const reader = this.log.read(where, {
       read: (entry) => {
+        this.#wasRead = true;
         if ("event" in entry) this.#host.tell(this, "read", entry.event);
       },
       dropped: (slot, count) => this.#host.tell(this, "dropped", undefined, { slot, count }),
@@ -192,19 +201,17 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
 
   cancel(reason: unknown = cancellation()): boolean {
     if (this.endedAt !== undefined) return false;
-    const wasWaiting = this.#host.leaveLine(this);
+    this.#host.leaveLine(this);
     const wasCancelled = (reason as Error | undefined)?.name === "AbortError";
     this.#end(wasCancelled ? "cancelled" : "failed", { error: reason });
     this.#stop.abort(reason);
-    if (wasWaiting) this.#host.pump();
     return true;
   }
 
   update(change: Change): boolean {
     if (this.endedAt !== undefined) return false;
     if (this.state === "queued") {
-      if (!isRecord(this.input)) throw new JobError("not-updatable", "The input of this job has no fields to change");
-      this.input = { ...this.input, ...change };
+      this.input = changedInput(this.input, change);
       this.inputBytes = bytesOf(this.input);
       return true;
     }
@@ -291,10 +298,4 @@ const cancellation = () => new DOMException("Cancelled", "AbortError");
 /** The result stays in the log whatever its bound. */
 function isResult(event: unknown): boolean {
   return (event as { type?: unknown } | null | undefined)?.type === "result";
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }

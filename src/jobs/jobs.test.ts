@@ -126,6 +126,31 @@ describe("admission", () => {
   });
 });
 
+describe("a job that was left unread", () => {
+  it("is taken up by its client's next submission of the same input, and by no other", async () => {
+    const jobs = createJobs(count, { concurrency: 1, graceMs: 200 });
+    const blocker = jobs.submit({ n: 1_000 }, { detached: true });
+    const mine = { owner: "me", client: "c", takesUp: true };
+    const left = jobs.submit({ n: 1 }, mine);
+    // Nobody has left it yet.
+    expect(jobs.submit({ n: 1 }, { ...mine, detached: true })).not.toBe(left);
+    left.watch().close();
+    for (const other of [{ owner: "you" }, { client: "d" }, { takesUp: false }]) {
+      expect(jobs.submit({ n: 1 }, { ...mine, ...other, detached: true })).not.toBe(left);
+    }
+    expect(jobs.submit({ n: 2 }, { ...mine, detached: true })).not.toBe(left);
+    expect(jobs.submit({ n: 1 }, mine)).toBe(left);
+    const reader = left.watch();
+    expect(jobs.submit({ n: 1 }, { ...mine, detached: true })).not.toBe(left);
+    blocker.cancel();
+    await reader.next(2_000);
+    reader.close();
+    // Something of it was read: its client knows its id.
+    expect(jobs.submit({ n: 1 }, { ...mine, detached: true })).not.toBe(left);
+    for (const job of jobs.list()) job.cancel();
+  });
+});
+
 describe("owners", () => {
   it("have ids and idempotency keys of their own, and know nothing of each other's", async () => {
     const jobs = createJobs(count, { retentionMs: 40 });

@@ -8,7 +8,7 @@ export type LogEntry<Event> = {
   readonly slot: string | undefined;
   /** Its number among the entries of its slot, from 1; 0 without a slot. */
   readonly nth: number;
-  /** What it counts for, in bytes. */
+  /** The entry's share of the log's bound, in bytes. */
   readonly bytes: number;
 } & ({ readonly event: Event } | { readonly error: unknown });
 
@@ -27,7 +27,7 @@ export class LogEntries<Event> {
   lostId = 0;
   bytes = 0;
   ended = false;
-  /** How many entries each slot has had. */
+  /** The number of entries that each slot has had. */
   readonly counts = new Map<string, number>();
   /** The newest id of each slot. */
   readonly #newest = new Map<string, number>();

@@ -1,7 +1,7 @@
 /** A reader of a job's log: a place in it, which moves at its own pace and holds no copy of anything. */
 import type { LogEntries, LogEntry } from "./log-entries.ts";
 
-/** What a reader gets: an entry; "quiet" when none came in time; "ended" after the last; "lost" when it fell too far behind. */
+/** An entry; "quiet" if none came in time; "ended" after the last; "lost" if the reader fell too far behind. */
 export type LogRead<Event> = LogEntry<Event> | "quiet" | "ended" | "lost";
 
 export interface LogReader<Event> {
@@ -18,7 +18,7 @@ export interface LogReader<Event> {
 export interface ReaderOptions {
   /** The id of the last entry that is already known; 0: none. */
   readonly after?: number;
-  /** Whether entries of a slot are for this reader; it is not given others. Default: all are. */
+  /** True if this reader takes entries of a slot; it gets no others. Default: it takes all. */
   readonly wants?: (slot: string) => boolean;
   /**
    * Milliseconds until an entry of this slot may be handed out; 0: now; Infinity: not before `wake`. While it is held, a

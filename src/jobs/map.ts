@@ -28,7 +28,7 @@ export async function* map<Input, Output>(
 ): AsyncGenerator<Output, void, undefined> {
   if (!(concurrency >= 1)) throw new RangeError(`concurrency must be at least 1, not ${concurrency}`);
   const stop = new AbortController();
-  const given = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const ending = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const source = Symbol.asyncIterator in inputs ? inputs[Symbol.asyncIterator]() : inputs[Symbol.iterator]();
   type Call = Promise<{ call: Call; value: Output }>;
   const calls = new Set<Call>();
@@ -38,7 +38,7 @@ export async function* map<Input, Output>(
   function begin(input: Input): void {
     const at = index++;
     const call: Call = Promise.resolve()
-      .then(() => fn(input, at, given))
+      .then(() => fn(input, at, ending))
       .then((value) => ({ call, value }));
     // A call that fails while an earlier one is waited for is reported when its turn comes.
     call.catch(() => {});
@@ -46,11 +46,11 @@ export async function* map<Input, Output>(
   }
 
   const aborted = new Promise<never>((_, reject) => {
-    given.addEventListener("abort", () => reject(given.reason), { once: true });
+    ending.addEventListener("abort", () => reject(ending.reason), { once: true });
   });
   aborted.catch(() => {});
   try {
-    given.throwIfAborted();
+    ending.throwIfAborted();
     for (;;) {
       while (!dry && calls.size < concurrency) {
         const next = await Promise.race([source.next(), aborted]);

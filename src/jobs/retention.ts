@@ -3,7 +3,7 @@
  * client that holds the most loses its oldest first.
  */
 
-/** What retention needs to know of a job that has ended. */
+/** The part of an ended job that retention reads. */
 export interface EndedJob {
   /** Against whom it counts; undefined: nobody in particular. */
   readonly client: string | undefined;

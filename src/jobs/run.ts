@@ -1,5 +1,5 @@
 /**
- * The one contract between what runs and whoever wants its events.
+ * The one contract between a run and the readers of its events.
  *
  * A run is a function from an input to events: an async generator, a generator, an array, a `ReadableStream`, anything
  * that `for await` reads. The diffusion pipeline is one; a program's own (a transcription, a map over chunks) is served
@@ -25,7 +25,7 @@ export interface RunContext {
 
 export type Run<Input, Event> = (input: Input, context: RunContext) => AsyncIterable<Event>;
 
-/** All that is taken for a run: what it gives may also come at once (a generator, an array), or be promised. */
+/** Everything that serves as a run: its events may also come at once (a generator, an array), or be promised. */
 export type AnyRun<Input, Event> = (
   input: Input,
   context: RunContext,

@@ -7,7 +7,10 @@ import type { Run } from "./run.ts";
 /** Milliseconds; `setTimeout` takes no more. */
 const FOREVER = 2 ** 31 - 1;
 
-/** Each call submits a job and gives what it says, waiting in line included. Changes to a running job do not pass through. */
+/**
+ * Each call submits a job and gives its events, those of the wait in line included. Changes to a running job do not
+ * pass through.
+ */
 export function throughJobs<Input, Event>(jobs: Jobs<Input, Event>, options: SubmitOptions = {}): Run<Input, Event> {
   return async function* (input, { signal, wants }) {
     const job = jobs.submit(input, { ...options, signal });

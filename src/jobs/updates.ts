@@ -2,6 +2,7 @@
  * Changes to a running job's input, on their way to its run: changes that were not taken yet are laid over each other, so
  * that a run that reads late is given one change and nothing piles up.
  */
+import { JobError } from "./job-errors.ts";
 
 export type Change = Readonly<Record<string, unknown>>;
 
@@ -58,4 +59,20 @@ export class Updates implements AsyncIterable<Change> {
 
 interface UpdatesReader {
   wake: (() => void) | undefined;
+}
+
+/**
+ * The input of something that waits, with a change laid over it.
+ *
+ * @throws JobError `not-updatable` if the input has no fields
+ */
+export function changedInput<Input>(input: Input, change: Change): Input {
+  if (!isRecord(input)) throw new JobError("not-updatable", "The input of this job has no fields to change");
+  return { ...input, ...change };
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }

@@ -36,7 +36,7 @@ export class Budget {
     this.#kept.delete(thing);
   }
 
-  /** Drops what is not in use until the rest is within the bound. */
+  /** Drops unused components until the rest is within the bound. */
   trim(): void {
     for (const thing of this.#kept) {
       if (this.bytes <= this.maxBytes) return;

@@ -3,10 +3,11 @@
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
+import { isUnneededInEncoder, withEncoderNames } from "../weights/encoder-names.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
 import { type LoadedParameters, loadingBytes, loadParameters } from "./load.ts";
-import { type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
+import { type LoadingProgress, type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
 
 /** How exact a model is to be: `f16` halves the memory of weights, and on a hardware GPU of activations. */
 export type Precision = "f32" | "f16";
@@ -44,12 +45,14 @@ export function loadComponent(
   parameters: readonly Parameter[],
   options: LoadComponentOptions,
 ): Promise<StreamedWeights> {
-  return streamedWeights(() => loadOnce(gpu, component, parameters, options));
+  const { precision } = options;
+  const load = (onProgress?: LoadingProgress) => loadOnce(gpu, component, parameters, { precision, onProgress });
+  return streamedWeights(load, options.onProgress);
 }
 
 interface LoadComponentOptions {
   readonly precision: Precision;
-  readonly onProgress?: (done: number, total: number) => void;
+  readonly onProgress?: LoadingProgress | undefined;
 }
 
 async function loadOnce(
@@ -105,8 +108,12 @@ async function openTensors(component: Component, parameters: readonly Parameter[
   const weights = await component.weights();
   const close = () => weights.close();
   try {
-    const expected = parameters.flatMap((parameter) => parameter.parts);
-    const tensors = checkTensors(weights, expected, { component: component.name, ignore });
+    const isEncoder = component.kind === "text encoder";
+    const parts = parameters.flatMap((parameter) => parameter.parts);
+    const tensors = checkTensors(weights, isEncoder ? withEncoderNames(weights, parts) : parts, {
+      component: component.name,
+      ignore: ignore ?? (isEncoder ? isUnneededInEncoder : undefined),
+    });
     return { tensors, halves: [...tensors.values()].every(({ dtype }) => dtype === "F16"), close };
   } catch (error) {
     await close();

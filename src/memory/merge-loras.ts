@@ -16,6 +16,7 @@ import { copyTiles, matrixTexture, type TransformedForm, tilesInBuffer } from ".
 import { WeightsError } from "../weights/errors.ts";
 import type { LoadedParameters } from "./load.ts";
 import { type Factors, stackFactors, type WeightedDelta } from "./lora-factors.ts";
+import type { PreparationWatch } from "./preparation.ts";
 import { createTransformedWeights } from "./transformed-weights.ts";
 
 export type { WeightedDelta } from "./lora-factors.ts";
@@ -33,14 +34,14 @@ interface Place {
  * `base` with `deltas` added: W + Σ scale · delta.scale · up · down. Deltas may come from several files and name a module
  * several times. The sum is rounded once where the file can be read again (`finer`). `parameters` are those that `base` was loaded for; `destroy` frees the copies and leaves `base` alone.
  * Throws `WeightsError` "lora-module" for a module that no matrix among `parameters` has, before anything is allocated,
- * and the errors of reading the files; GPU errors as typed errors.
+ * and the errors of reading the files; GPU errors as typed errors; the signal's reason if it is aborted.
  */
 export async function mergeLoras(
   gpu: Gpu,
   base: LoadedParameters,
   parameters: Iterable<Parameter>,
   deltas: readonly WeightedDelta[],
-  options: { readonly label: string },
+  options: PreparationWatch & { readonly label: string },
 ): Promise<LoadedParameters> {
   const changes = changesOf(parameters, deltas, options.label);
   const copies = new Map<string, GPUBuffer>();
@@ -54,7 +55,10 @@ export async function mergeLoras(
   const merger = new Merger(gpu, base, options.label);
   let bytes = 0;
   try {
+    let done = 0;
     for (const [parameter, parts] of changes) {
+      options.signal?.throwIfAborted();
+      options.onProgress?.({ what: "weights", done: done++, total: changes.size });
       const label = `${options.label}: ${parameter.key}`;
       const copy = await merger.merge(label, parameter, parts);
       copies.set(parameter.key, copy);

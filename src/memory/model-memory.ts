@@ -12,7 +12,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError, MemoryLimitError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
-import { compile, footprint, type Plan, type PlanParameters, storageOf } from "../graph/plan.ts";
+import { type CompileWatch, compile, footprint, type Plan, type PlanParameters, storageOf } from "../graph/plan.ts";
 import type { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
@@ -21,6 +21,7 @@ import { Budget } from "./budget.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { activationStorage, type ComponentId, type ComponentSpec, loadComponent, type Precision } from "./component.ts";
 import { PlanCache, type PlanLoan, type PlanShape } from "./plan-cache.ts";
+import { KernelCount, type PreparationWatch } from "./preparation.ts";
 import type { StreamedWeights } from "./streamed-weights.ts";
 import { WeightSet, WeightSets } from "./weight-sets.ts";
 
@@ -87,7 +88,8 @@ export class ModelMemory {
     const plans = new PlanCache(budget);
     this.plans = plans;
     const base = new WeightSet(this.#components);
-    const withRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>) => this.withRoom(components, make);
+    const withRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>, watch: PreparationWatch) =>
+      this.withRoom(components, make, watch);
     this.weightSets = new WeightSets({ gpu, base, specs, plans, budget, withRoom, resolve });
   }
 
@@ -118,14 +120,22 @@ export class ModelMemory {
   /**
    * Does `make` with the weights of these components on the device. Called again for each time that something had to
    * give way.
-   * @throws MemoryLimitError, GpuOutOfMemoryError if nothing is left that could
+   * @throws MemoryLimitError, GpuOutOfMemoryError if nothing is left that could; the signal's reason if it is aborted
    */
-  async withRoom<T>(components: readonly ComponentId[], make: (form: PlanForm) => Promise<T>): Promise<T> {
+  async withRoom<T>(
+    components: readonly ComponentId[],
+    make: (form: PlanForm) => Promise<T>,
+    { signal, onProgress }: PreparationWatch = {},
+  ): Promise<T> {
+    const onBytes = (done: number, total: number) => onProgress?.({ what: "weights", done, total });
     let transformed = true;
     let isRetry = false;
     for (;;) {
       try {
-        for (const component of components) await this.#components.get(component)!.bring();
+        for (const component of components) {
+          signal?.throwIfAborted();
+          await this.#components.get(component)!.bring(onBytes);
+        }
         return await make({ transformed });
       } catch (error) {
         if (error instanceof GpuOutOfMemoryError && this.#dropUnused()) continue;
@@ -163,7 +173,12 @@ export class ModelMemory {
   }
 
   /** Compiles a plan that reads the weights of `set`. It is the caller's to destroy. */
-  async compile(spec: PlanSpec, set: WeightSet, form: PlanForm = { transformed: true }): Promise<Plan> {
+  async compile(
+    spec: PlanSpec,
+    set: WeightSet,
+    form: PlanForm = { transformed: true },
+    { signal, onKernels, onKernel }: CompileWatch = {},
+  ): Promise<Plan> {
     const plan = await compile(this.gpu, spec.record(), {
       label: spec.label,
       storage: spec.upcast ? "f32" : this.activations,
@@ -171,6 +186,7 @@ export class ModelMemory {
       reads: spec.reads,
       batch: spec.batch,
       choose: this.#choose,
+      ...{ signal, onKernels, onKernel },
       ...form,
     });
     spec.prepare?.(plan);
@@ -209,10 +225,15 @@ export class Leases {
   readonly set: WeightSet;
   readonly memory: ModelMemory;
   readonly #loan: PlanLoan;
+  readonly #watch: PreparationWatch;
+  readonly #kernels: KernelCount;
 
-  constructor(memory: ModelMemory, set: WeightSet) {
+  /** @param watch follows the plans that have to be compiled, and the weights that have to be brought for them */
+  constructor(memory: ModelMemory, set: WeightSet, watch: PreparationWatch = {}) {
     this.memory = memory;
     this.set = set;
+    this.#watch = watch;
+    this.#kernels = new KernelCount(watch);
     this.#loan = memory.plans.borrow();
   }
 
@@ -238,8 +259,8 @@ export class Leases {
   #withRoom(needed: readonly ComponentId[], spec: PlanSpec): Promise<Plan> {
     const { part, shape, components } = spec;
     const owner = this.set.ownerOf(components);
-    return this.memory.withRoom(needed, (form) =>
-      this.#loan.get({ owner, part, shape, components }, () => this.memory.compile(spec, owner, form)),
-    );
+    const compile = (form: PlanForm) => this.memory.compile(spec, owner, form, this.#kernels);
+    const get = (form: PlanForm) => this.#loan.get({ owner, part, shape, components }, () => compile(form));
+    return this.memory.withRoom(needed, get, this.#watch);
   }
 }

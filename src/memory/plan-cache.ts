@@ -71,7 +71,7 @@ export class PlanCache {
     return unused.length > 0;
   }
 
-  /** Whether a plan that reads the weights of this component is in use. */
+  /** True if a plan that reads the weights of this component is in use. */
   reads(component: ComponentId): boolean {
     return this.#all().some(({ isUsed, key }) => isUsed && key.components.includes(component));
   }

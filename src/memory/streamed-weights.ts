@@ -5,16 +5,22 @@
 
 import type { LoadedParameters } from "./load.ts";
 
+/** Told of bytes that are on the device, of all that the component has. */
+export type LoadingProgress = (done: number, total: number) => void;
+
 export interface StreamedWeights extends LoadedParameters {
   readonly resident: boolean;
   /** Loads them, if they are not there. @throws the errors of loading */
-  bring(): Promise<void>;
+  bring(onProgress?: LoadingProgress): Promise<void>;
   evict(): void;
 }
 
 /** `load` is called now, and again whenever they are brought back. */
-export async function streamedWeights(load: () => Promise<LoadedParameters>): Promise<StreamedWeights> {
-  let held: LoadedParameters | undefined = await load();
+export async function streamedWeights(
+  load: (onProgress?: LoadingProgress) => Promise<LoadedParameters>,
+  onProgress?: LoadingProgress,
+): Promise<StreamedWeights> {
+  let held: LoadedParameters | undefined = await load(onProgress);
   let loading: Promise<LoadedParameters> | undefined;
   const { storage, bytes, loadingBytes, finer } = held;
   const present = (): LoadedParameters => {
@@ -39,9 +45,9 @@ export async function streamedWeights(load: () => Promise<LoadedParameters>): Pr
     get resident() {
       return held !== undefined;
     },
-    async bring() {
+    async bring(onProgress) {
       if (held) return;
-      loading ??= load().finally(() => {
+      loading ??= load(onProgress).finally(() => {
         loading = undefined;
       });
       held = await loading;

@@ -86,8 +86,8 @@ class Transformed implements OwnTransformedWeights {
 }
 
 const KERNELS = {
-  winograd: { name: "winograd_weights", source: winogradWeights, preludes: [winograd] },
-  subpixel: { name: "subpixel_weights", source: subpixelWeights, preludes: [] },
+  winograd: { name: "winograd_weights", source: winogradWeights, preludes: [winograd], side: 6 },
+  subpixel: { name: "subpixel_weights", source: subpixelWeights, preludes: [], side: 2 },
 } as const satisfies Record<TransformedForm, unknown>;
 
 /** The kernel that makes a form of weights that are stored so. */
@@ -96,9 +96,13 @@ export function transformKernel(form: TransformedForm, storage: Storage): Kernel
   return kernel(name, source, "f32", { weights: storage, preludes });
 }
 
-/** The parameters of either kernel. */
-export function transformParams({ inputQuads, outputQuads }: MatrixParameter, gridWidth: number): Params {
-  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth };
+/** The parameters of the kernel of a form. */
+export function transformParams(
+  form: TransformedForm,
+  { inputQuads, outputQuads }: MatrixParameter,
+  gridWidth: number,
+): Params {
+  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth, side: KERNELS[form].side };
 }
 
 async function transform(
@@ -112,7 +116,7 @@ async function transform(
   const { name, code } = transformKernel(form, parameters.storage);
   const pipeline = await gpu.pipeline(name, code);
   const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
-  const block = packParams(transformParams(matrix, width));
+  const block = packParams(transformParams(form, matrix, width));
   const source = tilesInBuffer(gpu, label, parameters, matrix);
   const owned = [
     gpu.createBuffer(label, block.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST),

@@ -11,8 +11,8 @@ import type { Gpu } from "../gpu/device.ts";
 import type { Parameter } from "../graph/tensor.ts";
 import { fileVersion } from "../platform/file-version.ts";
 import { fileAt, type ModelFiles } from "../platform/model-files.ts";
+import { listed, quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
-import { WeightsError } from "../weights/errors.ts";
 import {
   type LoraComponent,
   type LoraFile,
@@ -25,6 +25,7 @@ import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
 import { mergeLoras } from "./merge-loras.ts";
 import type { PlanCache } from "./plan-cache.ts";
+import type { PreparationWatch } from "./preparation.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
@@ -74,17 +75,20 @@ export class WeightSet {
 /** A set in use; `release` it when the run ends. */
 export interface WeightSetLease {
   readonly set: WeightSet;
+  /** What of the LoRAs' files was left out. */
+  readonly warnings: readonly string[];
   release(): void;
 }
 
 /** A merged set, and how many use it. */
 interface MergedSet extends Kept {
   readonly set: WeightSet;
+  readonly warnings: readonly string[];
   leases: number;
 }
 
 /** Does something with the weights of these components on the device (`ModelMemory.withRoom`). */
-type WithRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>) => Promise<T>;
+type WithRoom = <T>(components: readonly ComponentId[], make: () => Promise<T>, watch: PreparationWatch) => Promise<T>;
 
 export interface WeightSetsOptions {
   readonly gpu: Gpu;
@@ -120,24 +124,25 @@ export class WeightSets {
   /**
    * The model's weights with `loras` merged in; without any, the model's own.
    * @throws WeightsError naming file and module if a file does not fit this model, before anything is allocated
-   * @throws MemoryLimitError if there is no room for the copies
+   * @throws MemoryLimitError if there is no room for the copies; the signal's reason if it is aborted
    */
-  async lease(loras: readonly LoraRequest[]): Promise<WeightSetLease> {
-    if (loras.length === 0) return { set: this.base, release() {} };
+  async lease(loras: readonly LoraRequest[], watch: PreparationWatch = {}): Promise<WeightSetLease> {
+    if (loras.length === 0) return { set: this.base, warnings: [], release() {} };
     const key = await keyOf(loras);
     let merging = this.#merged.get(key);
     if (merging === undefined) {
-      merging = this.#merge(key, loras);
+      merging = this.#merge(key, loras, watch);
       this.#merged.set(key, merging);
       merging.catch(() => this.#merged.delete(key));
     }
     const merged = await merging;
-    if (!this.#ready.has(merged)) return this.lease(loras); // it had to give way at once
+    if (!this.#ready.has(merged)) return this.lease(loras, watch); // it had to give way at once
     merged.leases++;
     this.#options.budget.use(merged);
     let released = false;
     return {
       set: merged.set,
+      warnings: merged.warnings,
       release: () => {
         if (released) return;
         released = true;
@@ -166,11 +171,13 @@ export class WeightSets {
     }
   }
 
-  async #merge(key: string, loras: readonly LoraRequest[]): Promise<MergedSet> {
+  async #merge(key: string, loras: readonly LoraRequest[], watch: PreparationWatch): Promise<MergedSet> {
     const { base, plans } = this.#options;
-    const set = new WeightSet(await mergeAll(loras, this.#options), base);
+    const { own, warnings } = await mergeAll(loras, this.#options, watch);
+    const set = new WeightSet(own, base);
     const merged: MergedSet = {
       set,
+      warnings,
       leases: 0,
       bytes: set.bytes,
       get isUsed() {
@@ -201,19 +208,19 @@ async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
 async function mergeAll(
   loras: readonly LoraRequest[],
   { gpu, base, specs, withRoom, resolve }: WeightSetsOptions,
-): Promise<Map<ComponentId, LoadedParameters>> {
+  watch: PreparationWatch,
+): Promise<{ readonly own: Map<ComponentId, LoadedParameters>; readonly warnings: readonly string[] }> {
   const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
   const files: LoraFile[] = [];
+  const warnings: string[] = [];
   const merged = new Map<ComponentId, LoadedParameters>();
   try {
     for (const { path, modelFiles } of loras) {
-      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path);
+      const file = await openLora(modelFiles ? fileAt(modelFiles, path) : path, modelFiles ? { name: path } : {});
       files.push(file);
       await ownTurn();
-      const [stray] = file.unmatched(Object.fromEntries(modules), resolve);
-      if (stray !== undefined) {
-        throw new WeightsError("lora-module", `changes ${stray}, which this model does not have`, { file: file.file });
-      }
+      const left = file.leftOut(Object.fromEntries(modules), resolve);
+      if (left.length > 0) warnings.push(leftOut(file.file, left));
     }
     for (const { id, parameters } of specs) {
       await ownTurn();
@@ -224,16 +231,25 @@ async function mergeAll(
         return file.resolve(component, modules.get(id)!, resolve).map((delta) => ({ delta, scale }));
       });
       if (deltas.length === 0) continue;
-      const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA` });
-      merged.set(id, await withRoom([id], merge));
+      const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA`, ...watch });
+      merged.set(id, await withRoom([id], merge, watch));
     }
-    return merged;
+    return { own: merged, warnings };
   } catch (error) {
     for (const weights of merged.values()) weights.destroy();
     throw error;
   } finally {
     for (const file of files) await file.close();
   }
+}
+
+/** Names that one warning shows. */
+const MOST_LISTED = 3;
+
+function leftOut(file: string, names: readonly string[]): string {
+  const count = names.length === 1 ? "one thing" : `${names.length} things`;
+  const shown = listed(names.map(quoted), MOST_LISTED);
+  return `The LoRA ${quoted(file)} changes ${count} that this model does not have, which were left out: ${shown}.`;
 }
 
 /** Modules that a LoRA may change: everything with a matrix, by name, with the shape in the checkpoint. */

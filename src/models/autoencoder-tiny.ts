@@ -42,7 +42,7 @@ export function decodeTinyInner(g: Recorder, config: AutoencoderTinyConfig, late
   const outputs = config.decoder_block_out_channels[0]!;
   const next = layerNames();
   return g.scope("decoder", () => {
-    // 3 · tanh(z / 3): what was trained on latents within ±3 should not see others.
+    // 3 · tanh(z / 3): a network that was trained on latents within ±3 should not see others.
     let x = g.affine(latents, "clamp", { inputScale: 1 / 3, activation: "tanh", scale: 3 });
     x = g.activation(g.conv2d(x, next(), { outputs, padding: 1 }), "relu");
     next(); // the activation counts as a layer

@@ -1,4 +1,4 @@
-/** The two kinds of autoencoder behind one face: what a pipeline needs to know to go from latents to pictures and back. */
+/** The two kinds of autoencoder behind one interface: from latents to pictures and back. */
 
 import type { Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";

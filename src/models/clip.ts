@@ -48,7 +48,7 @@ export interface ClipTextOutputs {
   pooled(rows: Tensor): Tensor;
 }
 
-/** ids u32 `[n · tokens]` → the encoder's outputs; what is not used is not computed. */
+/** ids u32 `[n · tokens]` → the encoder's outputs; unused ones are not computed. */
 export function clipText(g: Recorder, config: ClipTextConfig, ids: Tensor, images: number): ClipTextOutputs {
   const tokens = ids.shape[0]! / images;
   const norm = { eps: config.layer_norm_eps };

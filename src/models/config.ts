@@ -1,6 +1,7 @@
 /** A component's `config.json`, checked: an option we do not build is refused by name rather than ignored. */
 
 import { z } from "zod";
+import { quoted } from "../platform/quoted.ts";
 
 /** A model's configuration is wrong, or asks for something that is not supported. Safe to show to a client. */
 export class ModelConfigError extends Error {
@@ -61,5 +62,44 @@ export function parseConfig<T extends z.ZodType>(component: string, schema: T, c
   const parsed = schema.safeParse(config);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new ModelConfigError(component, issue!.path.join(".") || "(root)", issue!.message);
+  throw new ModelConfigError(component, issue!.path.join(".") || "(root)", wordsOf(issue!, config));
+}
+
+/** A finding of zod in a sentence's words: the file's value, and what is supported. */
+function wordsOf(issue: z.core.$ZodIssue, config: unknown): string {
+  const value = issue.path.reduce<unknown>((inside, part) => (inside as Record<PropertyKey, unknown>)?.[part], config);
+  const found = value === undefined ? "is missing" : `is ${shown(value)}`;
+  switch (issue.code) {
+    case "invalid_value":
+      return `${found}, which is not supported; supported: ${issue.values.map((one) => String(one)).join(", ")}`;
+    case "invalid_type": {
+      const isNone = issue.expected === "null";
+      return isNone
+        ? `${found}, which is not supported; leave it out`
+        : `${found}, where ${nouns[issue.expected] ?? issue.expected} is expected`;
+    }
+    case "too_small":
+      if (issue.inclusive === false) return `${found}, and must be above ${issue.minimum}`;
+      return `${found}, and ${issue.minimum} is the least that is supported`;
+    case "too_big":
+      return `${found}, and ${issue.maximum} is the most that is supported`;
+    case "invalid_union":
+      return `${found}, which is not supported`;
+    default:
+      return issue.message;
+  }
+}
+
+const nouns: Readonly<Record<string, string>> = {
+  int: "a whole number",
+  number: "a number",
+  string: "a text",
+  boolean: "true or false",
+  array: "a list",
+};
+
+/** A value of the file's own, cut short: a file may hold a megabyte of text. */
+function shown(value: unknown): string {
+  const text = typeof value === "string" ? quoted(value) : JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

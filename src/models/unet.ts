@@ -19,6 +19,12 @@ const sinusoids = size.channels.min(4);
 const MOST_TRANSFORMER_LAYERS = 2048;
 
 const perBlock = z.union([size.channels, size.levels(size.channels)]);
+/** Transformer layers of each level; of each of a level's attentions, where distilling has left them different depths. */
+const depth = z.number().int().nonnegative().max(256);
+const depths = size.levels(z.union([depth, z.array(depth).min(1).max(33)]));
+type Depths = number | z.infer<typeof depths>;
+
+const MID_BLOCKS = ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] as const;
 
 const configSchema = z
   .object({
@@ -27,11 +33,12 @@ const configSchema = z
     block_out_channels: size.levels(size.channels),
     down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
     up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
-    mid_block_type: z.literal("UNetMidBlock2DCrossAttn").default("UNetMidBlock2DCrossAttn"),
+    /** Null: there is none, as in BK-SDM-Small and Tiny. */
+    mid_block_type: z.enum(MID_BLOCKS).nullable().default("UNetMidBlock2DCrossAttn"),
     layers_per_block: size.layersOfLevel.default(2),
     attention_head_dim: perBlock.default(8),
     num_attention_heads: perBlock.nullish(),
-    transformer_layers_per_block: z.union([size.layers, size.levels(size.layers)]).default(1),
+    transformer_layers_per_block: z.union([size.layers, depths]).default(1),
     cross_attention_dim: size.channels,
     norm_num_groups: size.channels.default(32),
     norm_eps: number.eps.default(1e-5),
@@ -58,7 +65,7 @@ const configSchema = z
     conv_in_kernel: z.literal(3).default(3),
     conv_out_kernel: z.literal(3).default(3),
     attention_type: z.literal("default").default("default"),
-    reverse_transformer_layers_per_block: z.null().default(null),
+    reverse_transformer_layers_per_block: depths.nullable().default(null),
     resnet_skip_time_act: z.literal(false).default(false),
     resnet_out_scale_factor: z.literal(1).default(1),
     cross_attention_norm: z.null().default(null),
@@ -72,16 +79,39 @@ const configSchema = z
     for (const field of ["down_block_types", "up_block_types"] as const) {
       if (config[field].length !== levels) fault(field, `names ${config[field].length} blocks for ${levels} levels`);
     }
-    for (const field of ["attention_head_dim", "num_attention_heads", "transformer_layers_per_block"] as const) {
+    const perLevel = [
+      "attention_head_dim",
+      "num_attention_heads",
+      "transformer_layers_per_block",
+      "reverse_transformer_layers_per_block",
+    ] as const;
+    for (const field of perLevel) {
       const value = config[field];
       if (Array.isArray(value) && value.length !== levels)
         fault(field, `has ${value.length} entries for ${levels} levels`);
     }
     checkGroups(config, context);
     if (config.block_out_channels[0]! < 4) fault("block_out_channels", "has a first level of fewer than 4 channels");
-    const { transformer_layers_per_block: depths, layers_per_block: layers } = config;
-    const depth = (level: number) => (Array.isArray(depths) ? (depths[level] ?? 0) : depths);
-    const transformers = config.block_out_channels.reduce((sum, _, level) => sum + (2 * layers + 1) * depth(level), 0);
+    const { transformer_layers_per_block: down, reverse_transformer_layers_per_block: up, layers_per_block } = config;
+    const differs = (entry: number | number[]) => typeof entry !== "number";
+    if (Array.isArray(down) && down.some(differs) && up === null) {
+      fault("reverse_transformer_layers_per_block", "is needed if transformer_layers_per_block differs within a level");
+    }
+    const lists = [
+      { field: "transformer_layers_per_block", entries: down, attentions: layers_per_block },
+      { field: "reverse_transformer_layers_per_block", entries: up, attentions: layers_per_block + 1 },
+    ] as const;
+    for (const { field, entries, attentions } of lists) {
+      if (!Array.isArray(entries)) continue;
+      const odd = entries.find((entry) => typeof entry !== "number" && entry.length !== attentions);
+      if (Array.isArray(odd)) fault(field, `has a level of ${odd.length} entries for ${attentions} attentions`);
+    }
+    const transformers = config.block_out_channels.reduce((sum, _, level) => {
+      // Findings about single fields are no reason for zod to stop before this.
+      const layers = Array.from({ length: Math.min(layers_per_block, 32) + 1 }, (_, layer) => layer);
+      const both = layers.map((layer) => depthOf(down, level, layer) + depthOf(up ?? down, level, layer));
+      return both.reduce((a, b) => a + b, sum);
+    }, 0);
     if (transformers > MOST_TRANSFORMER_LAYERS) {
       fault("transformer_layers_per_block", `makes ${transformers} layers, more than ${MOST_TRANSFORMER_LAYERS}`);
     }
@@ -146,7 +176,10 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
     g.scope(`down_blocks.${level}`, () => {
       for (let layer = 0; layer < layers; layer++) {
         x = resnetBlock(g, x, nextTime(), `resnets.${layer}`, channels[level]!, config);
-        if (type === "CrossAttnDownBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
+        if (type === "CrossAttnDownBlock2D") {
+          const depth = depthOf(config.transformer_layers_per_block, level, layer);
+          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth }, config);
+        }
         skips.push(x);
       }
       if (level < levels - 1) {
@@ -158,8 +191,11 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
 
   g.scope("mid_block", () => {
     const deepest = channels[levels - 1]!;
+    if (config.mid_block_type === null) return;
     x = resnetBlock(g, x, nextTime(), "resnets.0", deepest, config);
-    x = transformer(g, x, inputs.text, "attentions.0", levels - 1, config);
+    if (config.mid_block_type === "UNetMidBlock2D") return;
+    const depth = depthOf(config.transformer_layers_per_block, levels - 1, 0);
+    x = transformer(g, x, inputs.text, { name: "attentions.0", level: levels - 1, depth }, config);
     x = resnetBlock(g, x, nextTime(), "resnets.1", deepest, config);
   });
 
@@ -168,7 +204,11 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
     g.scope(`up_blocks.${block}`, () => {
       for (let layer = 0; layer < layers + 1; layer++) {
         x = resnetBlock(g, g.concat(x, skips.pop()!), nextTime(), `resnets.${layer}`, channels[level]!, config);
-        if (type === "CrossAttnUpBlock2D") x = transformer(g, x, inputs.text, `attentions.${layer}`, level, config);
+        if (type === "CrossAttnUpBlock2D") {
+          const { transformer_layers_per_block: down, reverse_transformer_layers_per_block: up } = config;
+          const depth = up ? depthOf(up, block, layer) : depthOf(down, level, layer);
+          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth }, config);
+        }
       }
       if (level > 0) {
         // The size of the skip it will meet, which is not twice its own where a size on the way down was odd.
@@ -195,12 +235,12 @@ export function timeProjections(g: Recorder, config: UnetConfig, inputs: TimeInp
 }
 
 /** The ResNet blocks in the order that they run in, and the channels that each gives. */
-function resnetBlocks({ block_out_channels: levels, layers_per_block: layers }: UnetConfig) {
+function resnetBlocks({ block_out_channels: levels, layers_per_block: layers, mid_block_type: mid }: UnetConfig) {
   const blocks = (scope: string, count: number, channels: number) =>
     Array.from({ length: count }, (_, layer) => ({ name: `${scope}.resnets.${layer}`, channels }));
   return [
     ...levels.flatMap((channels, level) => blocks(`down_blocks.${level}`, layers, channels)),
-    ...blocks("mid_block", 2, levels.at(-1)!),
+    ...blocks("mid_block", mid === null ? 0 : mid === "UNetMidBlock2D" ? 1 : 2, levels.at(-1)!),
     ...[...levels].reverse().flatMap((channels, block) => blocks(`up_blocks.${block}`, layers + 1, channels)),
   ];
 }
@@ -245,7 +285,13 @@ function resnetBlock(g: Recorder, x: Tensor, time: View, name: string, outputs: 
 }
 
 /** Transformer2DModel: a picture's pixels as tokens, through blocks of self-attention, cross-attention and feed-forward. */
-function transformer(g: Recorder, x: Tensor, text: Tensor, name: string, level: number, config: UnetConfig): Tensor {
+function transformer(
+  g: Recorder,
+  x: Tensor,
+  text: Tensor,
+  { name, level, depth }: { readonly name: string; readonly level: number; readonly depth: number },
+  config: UnetConfig,
+): Tensor {
   const channels = channelsOf(x);
   // `attention_head_dim` is, for historical reasons, the number of heads.
   const heads = at(config.num_attention_heads ?? config.attention_head_dim, level);
@@ -254,7 +300,7 @@ function transformer(g: Recorder, x: Tensor, text: Tensor, name: string, level: 
   return g.scope(name, () => {
     let tokens = g.groupNorm(x, "norm", { groups: config.norm_num_groups, eps: 1e-6 });
     tokens = g.linear(tokens, "proj_in", { outputs: channels, asConvolution });
-    for (let block = 0; block < at(config.transformer_layers_per_block, level); block++) {
+    for (let block = 0; block < depth; block++) {
       tokens = g.scope(`transformer_blocks.${block}`, () => transformerBlock(g, tokens, text, heads));
     }
     tokens = g.linear(tokens, "proj_out", { outputs: channels, asConvolution });
@@ -298,6 +344,12 @@ function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number): 
   h = g.layerNorm(x, "norm3", norm);
   h = g.geglu(g.linear(h, "ff.net.0.proj", { outputs: channels * 8 }), "ff.net.0");
   return g.add(g.linear(h, "ff.net.2", { outputs: channels }), x);
+}
+
+/** Transformer layers of an attention of a level. */
+function depthOf(depths: Depths, level: number, attention: number): number {
+  const ofLevel = typeof depths === "number" ? depths : (depths[level] ?? 0);
+  return typeof ofLevel === "number" ? ofLevel : (ofLevel[attention] ?? 0);
 }
 
 function at(value: number | readonly number[], level: number): number {

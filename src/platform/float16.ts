@@ -39,7 +39,7 @@ export function float32ToFloat16Bits(value: number): number {
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude >= 0x38800000) {
     // Normal half (≥ 2⁻¹⁴). Re-bias the exponent (127 → 15) and drop 13 bits, rounding to even; a carry out of the
-    // fraction runs into the exponent, which is what it should do.
+    // fraction runs into the exponent, as it should.
     const odd = (magnitude >>> 13) & 1;
     return sign | ((magnitude - (112 << 23) + 0xfff + odd) >>> 13);
   }

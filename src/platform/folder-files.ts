@@ -11,7 +11,7 @@
 
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { type FileAt, FileError, type ModelFiles, type OpenFile } from "./model-files.ts";
 
 /** Whoever swaps the file for a pipe between question and opening does not hold us either. Windows has no such flag. */
@@ -23,7 +23,7 @@ const MOST_AT_ONCE = 2 ** 30;
 /** The files below a folder of this machine. */
 export function folderFiles(folder: string): ModelFiles {
   return {
-    name: basename(folder),
+    name: folderName(folder),
     async list(inside = "") {
       try {
         return (await readdir(inside === "" ? folder : join(folder, checked(inside)))).sort();
@@ -33,6 +33,12 @@ export function folderFiles(folder: string): ModelFiles {
     },
     open: async (path) => openRegularFile(join(folder, checked(path))),
   };
+}
+
+/** The last part of a folder's path; of a snapshot in a hub cache the repository's name, since its own is a hash. */
+function folderName(folder: string): string {
+  const [, repository] = /(?:^|\/)models--([^/]+)\/snapshots\/[^/]+$/.exec(resolve(folder).replaceAll("\\", "/")) ?? [];
+  return repository === undefined ? basename(resolve(folder)) : repository.replaceAll("--", "/");
 }
 
 /** A folder of this machine by its path, or files as they are. */

@@ -2,6 +2,8 @@
 
 import type Sharp from "sharp";
 
+export type { Metadata as PictureHeader } from "sharp";
+
 let loading: Promise<typeof Sharp> | undefined;
 
 /**

@@ -15,6 +15,6 @@ export function quoted(text: string): string {
 
 /** `a, b, c and 4 more`: at most `limit` of them. */
 export function listed(items: readonly string[], limit = 10): string {
-  const shown = items.slice(0, limit).join(", ");
-  return items.length > limit ? `${shown} and ${items.length - limit} more` : shown;
+  const list = items.slice(0, limit).join(", ");
+  return items.length > limit ? `${list} and ${items.length - limit} more` : list;
 }

@@ -7,7 +7,7 @@
 
 import type { ClipTokenizerFiles } from "./tokenizer-files.ts";
 
-/** What the last piece of a word ends in. */
+/** The end of a word's last piece. */
 const END_OF_WORD = "</w>";
 
 /** Bytes of UTF-8 that one unit of a JavaScript string may take. */
@@ -25,8 +25,8 @@ export class BytePairs {
   /** The joined piece by rank. */
   readonly #joined: Uint32Array;
   readonly #encoder = new TextEncoder();
-  // What follows is one word's, and kept for the next: most have a few letters, and making it would take longer than its use.
-  readonly #queue: Queue = new Queue();
+  // These fields serve one word after the other: most are short, and new fields would take longer than their use.
+  readonly #heap: Heap = new Heap();
   #length = 0;
   #bytes = new Uint8Array(0);
   /** A list of pieces by the place of their first byte; the word's length is its end. */
@@ -59,7 +59,7 @@ export class BytePairs {
   encode(word: string, into: number[]): void {
     this.#read(word);
     for (let at = 0; at < this.#length; at++) this.#enter(at);
-    for (let entry = this.#queue.pop(); entry !== undefined; entry = this.#queue.pop()) {
+    for (let entry = this.#heap.pop(); entry !== undefined; entry = this.#heap.pop()) {
       const at = entry % this.#length;
       const rank = (entry - at) / this.#length;
       // Entries of pairs that have changed meanwhile are left behind. A piece that was joined has no next one.
@@ -95,7 +95,7 @@ export class BytePairs {
   /** Has the pair at this place wait for its turn. Rank and place are one number, which is exact in a double. */
   #enter(at: number): void {
     const rank = this.#rankAt(at);
-    if (rank !== undefined) this.#queue.push(rank * this.#length + at);
+    if (rank !== undefined) this.#heap.push(rank * this.#length + at);
   }
 
   #join(at: number, rank: number): void {
@@ -120,7 +120,7 @@ const BYTE_LETTERS: readonly string[] = (() => {
 })();
 
 /** A binary heap of numbers, the least first. */
-class Queue {
+class Heap {
   readonly #heap: number[] = [];
 
   push(value: number): void {

@@ -42,7 +42,7 @@ function ordered(run: string): string {
   return out.join("");
 }
 
-/** Whether canonical order puts `b` before `a`. */
+/** True if canonical order puts `b` before `a`. */
 function swaps(a: string, b: string): boolean {
   return a !== b && (a + b).normalize("NFD") === b + a;
 }

@@ -12,7 +12,7 @@ import { normalised } from "./canonical-order.ts";
 import { type ClipTokenizer, createClipTokenizer, loadClipTokenizer } from "./clip-tokenizer.ts";
 import { promptWords } from "./prompt-words.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
-import { type ClipTokenizerFiles, readClipTokenizerFiles } from "./tokenizer-files.ts";
+import { type ClipTokenizerFiles, type EncoderTable, readClipTokenizerFiles } from "./tokenizer-files.ts";
 
 const texts = readFixtureJson<{ id: string; text: string; ids_unpadded: number[] }[]>("tokenizer/texts.json");
 const expected = readFixtureTensors("tokenizer/expected.safetensors");
@@ -242,12 +242,12 @@ describe("folders", () => {
   let count = 0;
 
   /** Loads a folder holding `contents`, by file name; objects are written as JSON. */
-  async function loadFolder(contents: Record<string, unknown>): Promise<ClipTokenizer> {
+  async function loadFolder(contents: Record<string, unknown>, encoder?: EncoderTable): Promise<ClipTokenizer> {
     const path = await mkdtemp(join(folder, `${count++}-`));
     for (const [file, content] of Object.entries(contents)) {
       await writeFile(join(path, file), typeof content === "string" ? content : JSON.stringify(content));
     }
-    return loadClipTokenizer(path);
+    return loadClipTokenizer(path, encoder);
   }
 
   const mergesText = () => ["#version: 0.2", ...files.merges.map((pair) => pair.join(" "))].join("\n");
@@ -292,6 +292,131 @@ describe("folders", () => {
     });
     expect(unset.modelMaxLength).toBe(77);
   });
+
+  const plainFolder = () => ({ "vocab.json": files.vocab, "merges.txt": mergesText() });
+  const config = (id: number, content: string) => ({ added_tokens_decoder: { [id]: { content, special: false } } });
+  const taught = [
+    "a <cat-toy>",
+    "<cat-toy>",
+    "a <cat-toy>, red",
+    "a<cat-toy>b",
+    "<cat-toy><cat-toy> on the table",
+    "a cat toy",
+  ];
+
+  test.each<[string, () => Record<string, unknown>]>([
+    ["added_tokens.json", () => ({ ...plainFolder(), "added_tokens.json": { "<cat-toy>": 600 } })],
+    [
+      "added_tokens.json beside tokenizer.json",
+      () => ({ "tokenizer.json": fast(), "added_tokens.json": { "<cat-toy>": 600 } }),
+    ],
+    ["added_tokens_decoder", () => ({ ...plainFolder(), "tokenizer_config.json": config(600, "<cat-toy>") })],
+    [
+      "both",
+      () => ({
+        ...plainFolder(),
+        "added_tokens.json": { "<cat-toy>": 600 },
+        "tokenizer_config.json": config(600, "<cat-toy>"),
+      }),
+    ],
+    [
+      "added_tokens.json and additional_special_tokens",
+      () => ({
+        ...plainFolder(),
+        "added_tokens.json": { "<cat-toy>": 600 },
+        "special_tokens_map.json": { additional_special_tokens: ["<cat-toy>"] },
+      }),
+    ],
+  ])("a token in %s is one token, as for the library", async (_, contents) => {
+    const own = await loadFolder(contents(), { rows: 601, positions: 77 });
+    const library = new Tokenizer(
+      {
+        version: "1.0",
+        added_tokens: [
+          {
+            id: 600,
+            content: "<cat-toy>",
+            special: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            single_word: false,
+          },
+        ],
+        normalizer: { type: "Lowercase" },
+        pre_tokenizer: {
+          type: "Split",
+          pattern: { Regex: "\\p{L}+|\\p{N}|[^\\s\\p{L}\\p{N}]+" },
+          behavior: "Removed",
+          invert: true,
+        },
+        post_processor: null,
+        decoder: null,
+        model: {
+          type: "BPE",
+          vocab: files.vocab,
+          merges: files.merges,
+          unk_token: files.unknown,
+          end_of_word_suffix: "</w>",
+        },
+      },
+      {},
+    );
+    expect(own).toMatchObject({ size: 601, unusable: [] });
+    for (const text of taught) {
+      const { ids, tokenCount } = own.encode(text);
+      expect([...ids.subarray(1, tokenCount - 1)], text).toEqual(
+        library.encode(text, { add_special_tokens: false }).ids,
+      );
+    }
+    expect([...own.encode("a <cat-toy>").ids.subarray(1, 3)]).toEqual([files.vocab["a</w>"], 600]);
+  });
+
+  test("special_tokens_map.json alone says the roles, and the length is CLIP's or the encoder's", async () => {
+    const contents = {
+      ...plainFolder(),
+      "special_tokens_map.json": { pad_token: "!", eos_token: { content: "<|endoftext|>" } },
+    };
+    const mapped = await loadFolder(contents, { rows: 600, positions: 32 });
+    expect([mapped.pad, mapped.eos, mapped.modelMaxLength]).toEqual([files.vocab["!"], files.eos, 32]);
+    expect((await loadFolder(contents, { rows: 600, positions: 248 })).modelMaxLength).toBe(77);
+  });
+
+  test("tokens without an id, or beyond the encoder's table, are read in pieces and listed", async () => {
+    const contents = {
+      ...plainFolder(),
+      "added_tokens.json": { "<far>": 605, "<near>": 600 },
+      "special_tokens_map.json": { additional_special_tokens: ["<lost>", { content: "<near>" }] },
+    };
+    const own = await loadFolder(contents, { rows: 601, positions: 77 });
+    expect([...own.unusable].sort()).toEqual(["<far>", "<lost>"]);
+    expect([...own.encode("<near> <far> <lost>").ids].filter((id) => id >= 600)).toEqual([600]);
+  });
+
+  test.each<[string, Record<string, unknown>]>([
+    ["an id that is none", { "added_tokens.json": { "<a>": -1 } }],
+    ["an id of text", { "added_tokens.json": { "<a>": "600" } }],
+    ["no id", { "added_tokens.json": { "<a>": null } }],
+    ["an empty token", { "added_tokens.json": { "": 600 } }],
+    ["a list", { "added_tokens.json": ["<a>"] }],
+    ["a pointer", { "added_tokens.json": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n" }],
+    [
+      "thousands",
+      { "added_tokens.json": Object.fromEntries(Array.from({ length: 2000 }, (_, i) => [`<${i}>`, 600 + i])) },
+    ],
+  ])("refused: added_tokens.json with %s", async (_, contents) => {
+    await expect(loadFolder({ ...plainFolder(), ...contents })).rejects.toMatchObject({ file: "added_tokens.json" });
+  });
+
+  test.each(["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"])(
+    "%s that is a pointer of Git LFS is named as one",
+    async (file) => {
+      const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n";
+      await expect(loadFolder({ ...plainFolder(), [file]: pointer })).rejects.toThrow(
+        /is a Git LFS pointer.*git lfs pull/,
+      );
+    },
+  );
 
   test.each([
     ["nothing in the folder", {}, "vocab.json", /missing/],

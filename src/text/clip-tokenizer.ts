@@ -8,22 +8,32 @@ import type { ModelFiles } from "../platform/model-files.ts";
 import { BytePairs } from "./byte-pairs.ts";
 import { promptWords } from "./prompt-words.ts";
 import type { PromptWord, Tokenizer } from "./tokenizer.ts";
-import { type ClipTokenizerFiles, readClipTokenizerFiles, type SpecialToken } from "./tokenizer-files.ts";
+import {
+  type ClipTokenizerFiles,
+  type EncoderTable,
+  readClipTokenizerFiles,
+  type SpecialToken,
+} from "./tokenizer-files.ts";
 
 /** CLIP's, whose rows are padded to a fixed length. */
 export interface ClipTokenizer extends Tokenizer {
   readonly bos: number;
   readonly eos: number;
   readonly pad: number;
+  /** One more than the largest id that a prompt can have. */
+  readonly size: number;
+  /** Tokens that its files list and no prompt can have: without an id, or beyond the text encoder's table. */
+  readonly unusable: readonly string[];
 }
 
 /**
  * Loads the tokenizer in `folder`: `vocab.json` with `merges.txt`, or `tokenizer.json`; special tokens and length from
- * `tokenizer_config.json` and `special_tokens_map.json` where present.
+ * `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` where present.
+ * @param encoder the text encoder that reads the tokens
  * @throws TokenizerError naming the file that is missing or wrong.
  */
-export async function loadClipTokenizer(folder: ModelFiles | string): Promise<ClipTokenizer> {
-  return createClipTokenizer(await readClipTokenizerFiles(folder));
+export async function loadClipTokenizer(folder: ModelFiles | string, encoder?: EncoderTable): Promise<ClipTokenizer> {
+  return createClipTokenizer(await readClipTokenizerFiles(folder, encoder));
 }
 
 /** The tokenizer of files already read. */
@@ -71,11 +81,14 @@ export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
     return tokens;
   };
 
+  const ids = [...Object.values(files.vocab), ...files.specialTokens.map(({ id }) => id)];
   return {
     modelMaxLength,
     bos,
     eos,
     pad,
+    size: ids.reduce((most, id) => Math.max(most, id + 1), 0),
+    unusable: files.unusable,
     words,
     encode(text) {
       const tokens = tokensOf(text);

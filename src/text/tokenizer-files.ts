@@ -2,6 +2,7 @@
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
 // `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
 
+import { foreignKind } from "../platform/file-kind.ts";
 import { filesOf } from "../platform/folder-files.ts";
 import { FileError, fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
 import { quoted } from "../platform/quoted.ts";
@@ -32,6 +33,16 @@ export interface ClipTokenizerFiles {
   readonly unknown: string;
   /** Length of every encoded prompt, in tokens. */
   readonly modelMaxLength: number;
+  /** Tokens that the files list and no prompt can have: without an id, or beyond the text encoder's table. */
+  readonly unusable: readonly string[];
+}
+
+/** Facts of the text encoder that reads the tokens. */
+export interface EncoderTable {
+  /** Rows of its table of tokens. */
+  readonly rows: number;
+  /** The longest row of tokens that it reads. */
+  readonly positions: number;
 }
 
 /** CLIP's own context length, for folders that name none. */
@@ -61,33 +72,55 @@ type Json = Readonly<Record<string, unknown>>;
  * Reads the tokenizer in `folder`.
  * @throws TokenizerError naming the file that is missing or wrong.
  */
-export async function readClipTokenizerFiles(folder: ModelFiles | string): Promise<ClipTokenizerFiles> {
+export async function readClipTokenizerFiles(
+  folder: ModelFiles | string,
+  encoder?: EncoderTable,
+): Promise<ClipTokenizerFiles> {
   const files = filesOf(folder);
-  const [vocabText, mergesText, fastText, configText, mapText] = await Promise.all(
-    ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map((file) =>
-      readOptional(files, file),
-    ),
+  const [vocabText, mergesText, fastText] = await Promise.all(
+    ["vocab.json", "merges.txt", "tokenizer.json"].map((file) => readOptional(files, file)),
   );
-  const config = configText === undefined ? {} : parseObject("tokenizer_config.json", configText);
-  const map = mapText === undefined ? {} : parseObject("special_tokens_map.json", mapText);
+  const optional = async (file: string) => {
+    const text = await readOptional(files, file);
+    return text === undefined ? {} : parseObject(file, text);
+  };
+  const [config, map, taught] = await Promise.all([
+    optional("tokenizer_config.json"),
+    optional("special_tokens_map.json"),
+    optional("added_tokens.json"),
+  ]);
+  const named: NamedTokens = { config, map, taught, encoder };
 
   if (vocabText !== undefined && mergesText !== undefined) {
     const vocab = checkVocab("vocab.json", parseObject("vocab.json", vocabText));
-    return { vocab, merges: parseMerges(mergesText), ...specials("vocab.json", vocab, [], config, map) };
+    return { vocab, merges: parseMerges(mergesText), ...specials("vocab.json", vocab, [], named) };
   }
-  if (fastText !== undefined) return fromTokenizerJson(parseObject("tokenizer.json", fastText), config, map);
+  if (fastText !== undefined) return fromTokenizerJson(parseObject("tokenizer.json", fastText), named);
   const missing = vocabText !== undefined ? "merges.txt" : "vocab.json";
   throw new TokenizerError(missing, "is missing, and there is no tokenizer.json in its place");
 }
 
+/** The files that name special tokens; empty for those that are missing. */
+interface NamedTokens {
+  readonly config: Json;
+  readonly map: Json;
+  /** `added_tokens.json`, in which older transformers keep the tokens that a model was taught: content to id. */
+  readonly taught: Json;
+  readonly encoder: EncoderTable | undefined;
+}
+
 async function readOptional(files: ModelFiles, file: string): Promise<string | undefined> {
+  let content: Uint8Array;
   try {
-    return textOf(await readFile(fileAt(files, file), LARGEST_FILE));
+    content = await readFile(fileAt(files, file), LARGEST_FILE);
   } catch (error) {
     if (!(error instanceof FileError)) throw error;
     if (error.code === "absent") return undefined;
     throw new TokenizerError(file, error.message, { cause: error });
   }
+  const foreign = foreignKind(content);
+  if (foreign !== undefined && foreign.kind !== "text") throw new TokenizerError(file, foreign.reason);
+  return textOf(content);
 }
 
 function parseObject(file: string, text: string): Json {
@@ -141,7 +174,7 @@ function parseMerges(text: string): [string, string][] {
  * `tokenizer.json` of the Rust tokenizers library. Its byte-pair model and added tokens are used; its text clean-up is
  * not, so that a prompt gives the same ids from either kind of folder.
  */
-function fromTokenizerJson(json: Json, config: Json, map: Json): ClipTokenizerFiles {
+function fromTokenizerJson(json: Json, named: NamedTokens): ClipTokenizerFiles {
   const file = "tokenizer.json";
   const model = asObject(json.model) ?? fail(file, "model is missing");
   if (model.type !== "BPE") fail(file, `model.type ${quoted(String(model.type))} is not supported; BPE is`);
@@ -155,7 +188,7 @@ function fromTokenizerJson(json: Json, config: Json, map: Json): ClipTokenizerFi
     return valid ? (pair as [string, string]) : fail(file, `model.merges[${index}] must hold two pieces`);
   });
   const added = Array.isArray(json.added_tokens) ? json.added_tokens : [];
-  return { vocab, merges, ...specials(file, vocab, added, config, map) };
+  return { vocab, merges, ...specials(file, vocab, added, named) };
 }
 
 type Specials = Omit<ClipTokenizerFiles, "vocab" | "merges">;
@@ -164,41 +197,20 @@ function specials(
   vocabFile: string,
   vocab: Readonly<Record<string, number>>,
   addedTokens: readonly unknown[],
-  config: Json,
-  map: Json,
+  { config, map, taught, encoder }: NamedTokens,
 ): Specials {
-  const tokens = new Map<string, SpecialToken>();
-  const add = (file: string, content: unknown, id: unknown, flags: Json): void => {
-    if (typeof content !== "string" || content === "") fail(file, "an added token has no content");
-    const known = Object.hasOwn(vocab, content) ? vocab[content] : undefined;
-    const chosen = id ?? known;
-    if (!isId(chosen)) {
-      const reason =
-        chosen === undefined ? `has no id and is not in ${vocabFile}` : `must have an id up to ${LARGEST_ID}`;
-      fail(file, `the special token ${quoted(content)} ${reason}`);
-    }
-    if (content.length > LONGEST_SPECIAL_TOKEN) {
-      fail(file, `the special token ${quoted(content)} is longer than ${LONGEST_SPECIAL_TOKEN} characters`);
-    }
-    const flag = (name: string): boolean => flags[name] === true;
-    if (tokens.size >= MOST_SPECIAL_TOKENS) fail(file, `there are more than ${MOST_SPECIAL_TOKENS} special tokens`);
-    tokens.set(content, {
-      content,
-      id: chosen,
-      lstrip: flag("lstrip"),
-      rstrip: flag("rstrip"),
-      singleWord: flag("single_word"),
-    });
-  };
-
+  const tokens = new SpecialTokens(vocabFile, vocab);
   for (const entry of addedTokens) {
     const token = asObject(entry) ?? fail("tokenizer.json", "added_tokens must hold objects");
-    add("tokenizer.json", token.content, token.id, token);
+    tokens.add("tokenizer.json", token.content, token.id, token);
   }
   for (const [id, entry] of Object.entries(asObject(config.added_tokens_decoder) ?? {})) {
     const file = "tokenizer_config.json";
     const token = asObject(entry) ?? fail(file, `added_tokens_decoder.${quoted(id)} must be an object`);
-    add(file, token.content, Number(id), token);
+    tokens.add(file, token.content, Number(id), token);
+  }
+  for (const [content, id] of Object.entries(taught)) {
+    if (!tokens.has(content)) tokens.add("added_tokens.json", content, id ?? Number.NaN, {});
   }
 
   /** A role's token: from the configuration, the map, or CLIP's default; either a string or an object with flags. */
@@ -209,28 +221,88 @@ function specials(
     const object = asObject(value);
     const content = object ? object.content : value;
     if (typeof content !== "string") fail(file as string, `${name} must be a string or hold content`);
-    if (!tokens.has(content)) add(file as string, content, undefined, object ?? {});
+    if (!tokens.has(content)) tokens.add(file as string, content, undefined, object ?? {});
     return content;
   };
   const bos = role("bos_token", DEFAULT_BOS);
   const eos = role("eos_token", DEFAULT_EOS);
   const pad = role("pad_token", DEFAULT_EOS);
   const unknown = role("unk_token", DEFAULT_EOS);
-  const idOf = (content: string): number => (tokens.get(content) as SpecialToken).id;
+  const roles = [bos, eos, pad, unknown];
+  const unusable: string[] = [];
+  for (const entry of [config, map].flatMap((file) => file.additional_special_tokens ?? [])) {
+    const content = asObject(entry)?.content ?? entry;
+    if (typeof content !== "string" || content === "" || tokens.has(content)) continue;
+    if (Object.hasOwn(vocab, content)) tokens.add(vocabFile, content, undefined, asObject(entry) ?? {});
+    else unusable.push(content);
+  }
+  const isBeyond = ({ content, id }: SpecialToken) => id >= (encoder?.rows ?? Infinity) && !roles.includes(content);
   return {
-    specialTokens: [...tokens.values()],
-    bos: idOf(bos),
-    eos: idOf(eos),
-    pad: idOf(pad),
+    specialTokens: tokens.all.filter((token) => !isBeyond(token)),
+    bos: tokens.idOf(bos),
+    eos: tokens.idOf(eos),
+    pad: tokens.idOf(pad),
     unknown,
-    modelMaxLength: modelMaxLength(config),
+    modelMaxLength: modelMaxLength(config, encoder),
+    unusable: [...new Set([...unusable, ...tokens.all.filter(isBeyond).map(({ content }) => content)])],
   };
 }
 
-function modelMaxLength(config: Json): number {
+/** The special tokens of a folder's files, by content. */
+class SpecialTokens {
+  readonly #vocabFile: string;
+  readonly #vocab: Readonly<Record<string, number>>;
+  readonly #tokens = new Map<string, SpecialToken>();
+
+  constructor(vocabFile: string, vocab: Readonly<Record<string, number>>) {
+    this.#vocabFile = vocabFile;
+    this.#vocab = vocab;
+  }
+
+  get all(): readonly SpecialToken[] {
+    return [...this.#tokens.values()];
+  }
+
+  has(content: string): boolean {
+    return this.#tokens.has(content);
+  }
+
+  idOf(content: string): number {
+    return (this.#tokens.get(content) as SpecialToken).id;
+  }
+
+  /** @throws TokenizerError naming `file` */
+  add(file: string, content: unknown, id: unknown, flags: Json): void {
+    if (typeof content !== "string" || content === "") fail(file, "an added token has no content");
+    const known = Object.hasOwn(this.#vocab, content) ? this.#vocab[content] : undefined;
+    const chosen = id ?? known;
+    if (!isId(chosen)) {
+      const reason =
+        chosen === undefined ? `has no id and is not in ${this.#vocabFile}` : `must have an id up to ${LARGEST_ID}`;
+      fail(file, `the special token ${quoted(content)} ${reason}`);
+    }
+    if (content.length > LONGEST_SPECIAL_TOKEN) {
+      fail(file, `the special token ${quoted(content)} is longer than ${LONGEST_SPECIAL_TOKEN} characters`);
+    }
+    const flag = (name: string): boolean => flags[name] === true;
+    if (this.#tokens.size >= MOST_SPECIAL_TOKENS) {
+      fail(file, `there are more than ${MOST_SPECIAL_TOKENS} special tokens`);
+    }
+    this.#tokens.set(content, {
+      content,
+      id: chosen,
+      lstrip: flag("lstrip"),
+      rstrip: flag("rstrip"),
+      singleWord: flag("single_word"),
+    });
+  }
+}
+
+/** Where no length is named it is CLIP's own, or the text encoder's if that is shorter. */
+function modelMaxLength(config: Json, encoder: EncoderTable | undefined): number {
   const length = config.model_max_length;
   if (length === undefined || length === null || (typeof length === "number" && length >= UNSET_CONTEXT)) {
-    return CLIP_CONTEXT;
+    return Math.min(CLIP_CONTEXT, encoder?.positions ?? CLIP_CONTEXT);
   }
   return typeof length === "number" && Number.isInteger(length) && length >= 2 && length <= LONGEST_CONTEXT
     ? length

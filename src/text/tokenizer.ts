@@ -9,7 +9,7 @@ export interface EncodedPrompt {
   readonly ids: Int32Array;
   /** Tokens of the whole prompt, special tokens included, before it was cut. */
   readonly tokenCount: number;
-  /** Whether the prompt did not fit and lost its end. */
+  /** True if the prompt did not fit and lost its end. */
   readonly truncated: boolean;
 }
 

@@ -31,6 +31,10 @@ export type WeightsErrorCode =
   | "weights-index"
   /** Only pickles (`.bin`, `.ckpt`, …) are there. */
   | "weights-pickle"
+  /** A file of another format: a pointer of Git LFS, a web page, an archive. */
+  | "weights-format"
+  /** A path that is no model's folder. */
+  | "model-location"
   /** The wished variant ("fp16") is not there. */
   | "weights-variant"
   /** A tensor that holds NaN or infinity. */

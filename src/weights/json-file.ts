@@ -1,6 +1,7 @@
 /**
  * JSON files of a model folder: bounded in length, an object at the top, and errors that do not show where they lie.
  */
+import { foreignKind } from "../platform/file-kind.ts";
 import { textOf } from "../platform/model-files.ts";
 import { WeightsError } from "./errors.ts";
 import { type FileSource, readOptionalFile, readRegularFile } from "./regular-file.ts";
@@ -36,7 +37,10 @@ function parseJsonObject(content: Uint8Array, name: string): Record<string, unkn
   try {
     value = JSON.parse(textOf(content));
   } catch (cause) {
-    throw new WeightsError("model-config", "is not JSON", { file: name, cause });
+    const foreign = foreignKind(content);
+    const reason =
+      foreign === undefined || foreign.kind === "text" ? "is not JSON" : `is not JSON: it ${foreign.reason}`;
+    throw new WeightsError("model-config", reason, { file: name, cause });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new WeightsError("model-config", "is not a JSON object", { file: name });

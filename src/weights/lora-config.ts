@@ -13,7 +13,7 @@ import { LONGEST_CONFIG } from "./json-file.ts";
 import type { LoraComponent } from "./lora-names.ts";
 
 export interface LoraConfig {
-  /** What `up · down` of a module is multiplied by. */
+  /** The factor of a module's `up · down`. */
   scale(module: string, rank: number): number;
 }
 

@@ -37,6 +37,10 @@ describe("parseLoraKey", () => {
     [`unet.${attention}.processor.to_out_lora.up.weight`, "unet", `${attention}.to_out.0`, "up"],
     [`${attention}.processor.to_out_lora.up.weight`, "unet", `${attention}.to_out.0`, "up"],
     [`unet.${attention}.processor.to_out_lora.alpha`, "unet", `${attention}.to_out.0`, "alpha"],
+    // after Stability's own names of the components
+    ["diffusion_model.input_blocks.1.1.proj_in.lora_down.weight", "unet", "input_blocks.1.1.proj_in", "down"],
+    ["model.diffusion_model.out.2.lora_B.weight", "unet", "out.2", "up"],
+    [`text_encoders.clip_l.transformer.${layer}.q_proj.lora_A.weight`, "text_encoder", `${layer}.q_proj`, "down"],
   ])("%s", (tensor, component, module, part) => {
     expect(parseLoraKey(tensor)).toEqual({ component, underscored: false, module, part });
   });
@@ -59,6 +63,14 @@ describe("parseLoraKey", () => {
       "alpha",
     ],
     ["lora_te2_text_projection.lora_up.weight", "text_encoder_2", "text_projection", "up"],
+    ["lycoris_mid_block_attentions_0_proj_in.lora_down.weight", "unet", "mid_block_attentions_0_proj_in", "down"],
+    ["lycoris_unet_conv_in.alpha", "unet", "conv_in", "alpha"],
+    [
+      "lycoris_text_model_encoder_layers_0_mlp_fc1.lora_up.weight",
+      "text_encoder",
+      "text_model_encoder_layers_0_mlp_fc1",
+      "up",
+    ],
   ])("%s", (tensor, component, module, part) => {
     expect(parseLoraKey(tensor)).toEqual({ component, underscored: true, module, part });
   });

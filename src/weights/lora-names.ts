@@ -10,6 +10,8 @@
  *     attn procs   unet.….attn1.processor.to_out_lora.down.weight               (the oldest; to_out is to_out.0)
  *     kohya        lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight
  *     kohya SGM    lora_unet_input_blocks_1_1_proj_in.lora_down.weight          (block names of Stability's own code)
+ *     dotted SGM   diffusion_model.input_blocks.1.1.proj_in.lora_up.weight      (or after unet.)
+ *     LyCORIS      lycoris_down_blocks_0_attentions_0_proj_in.lora_down.weight
  *
  * In kohya's names the dots of a module became underscores, which module names have too. They are never guessed back:
  * the model's own module names are written the same way and looked up (`kohyaNames`).
@@ -51,10 +53,17 @@ const KOHYA_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
   ["lora_te2_", "text_encoder_2"],
 ];
 
+/** LyCORIS' own wrapper is put around one model, and does not name it. */
+const LYCORIS_PREFIX = "lycoris_";
+
 const DOTTED_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
   ["unet.", "unet"],
   ["text_encoder.", "text_encoder"],
   ["text_encoder_2.", "text_encoder_2"],
+  ["diffusion_model.", "unet"],
+  ["model.diffusion_model.", "unet"],
+  ["text_encoders.clip_l.transformer.", "text_encoder"],
+  ["text_encoders.clip_g.transformer.", "text_encoder_2"],
 ];
 
 /** What PEFT puts before a module's name where a model was saved by itself. */
@@ -68,13 +77,16 @@ export function parseLoraKey(tensor: string): LoraKey | undefined {
     const base = tensor.slice(0, match.index);
     for (const [prefix, component] of KOHYA_PREFIXES)
       if (base.startsWith(prefix)) return { component, underscored: true, module: base.slice(prefix.length), part };
-    const { component, module } = dottedModule(base);
-    return { component, underscored: false, module, part };
+    if (base.startsWith(LYCORIS_PREFIX)) {
+      const module = without(base.slice(LYCORIS_PREFIX.length), "unet_");
+      return { component: module.startsWith("text_model_") ? "text_encoder" : "unet", underscored: true, module, part };
+    }
+    return { ...dottedModule(base), underscored: false, part };
   }
   return undefined;
 }
 
-function dottedModule(base: string): { component: LoraComponent; module: string } {
+function dottedModule(base: string): Pick<LoraKey, "component" | "module"> {
   let module = without(base, PEFT_PREFIX);
   const prefixed = DOTTED_PREFIXES.find(([prefix]) => module.startsWith(prefix));
   if (prefixed !== undefined) module = without(module.slice(prefixed[0].length), PEFT_PREFIX);

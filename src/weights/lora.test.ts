@@ -43,7 +43,7 @@ describe("the reference's files", () => {
     const modules = modulesOf(fixture, component);
     await using(fixturePath(`${fixture}/${name}.safetensors`), (lora) => {
       expect([...lora.components]).toEqual([component]);
-      expect(lora.unmatched({ [component]: modules })).toEqual([]);
+      expect(lora.leftOut({ [component]: modules })).toEqual([]);
       const deltas = lora.resolve(component, modules);
       expect(new Set(deltas.map((delta) => delta.module)).size).toBe(count);
       expect(deltas).toHaveLength(count);
@@ -97,15 +97,15 @@ describe("the reference's files", () => {
     expect(scales.size).toBeGreaterThan(1);
   });
 
-  it("are refused by a model of another kind, with the first modules it lacks", async () => {
+  it("are refused by a model of another kind", async () => {
     await using(fixturePath("lora-sdxl/lora_kohya_sgm.safetensors"), (lora) => {
       const modules = modulesOf("lora-sd15", "unet");
-      const error = thrown(() => lora.resolve("unet", modules));
-      expect(error.code).toBe("lora-module");
-      expect(error.message).toMatch(
-        /^lora_kohya_sgm.safetensors: changes \d+ modules that the model's unet does not have .*"lora_unet_\w+"/,
-      );
-      expect(lora.unmatched({ unet: modules }).every((name) => name.startsWith("lora_unet_"))).toBe(true);
+      const error = thrown(() => {
+        lora.leftOut({ unet: modules });
+        lora.resolve("unet", modules);
+      });
+      expect(error.message).toMatch(/^lora_kohya_sgm.safetensors: /);
+      expect(["lora-module", "weights-shape"]).toContain(error.code);
     });
   });
 });
@@ -187,8 +187,8 @@ describe("a file", () => {
       expect(lora.resolve("unet", MODULES).map((delta) => delta.module)).toEqual([TO_Q]);
       expect(lora.resolve("text_encoder", shapes).map((delta) => delta.rank)).toEqual([2]);
       expect(lora.resolve("text_encoder_2", shapes).map((delta) => delta.rank)).toEqual([3]);
-      // A model without a second text encoder cannot take all of it.
-      expect(lora.unmatched({ unet: MODULES, text_encoder: shapes })).toEqual([
+      // A model without a second text encoder takes the rest.
+      expect(lora.leftOut({ unet: MODULES, text_encoder: shapes })).toEqual([
         "lora_te2_text_model_encoder_layers_0_mlp_fc1",
       ]);
     });
@@ -310,6 +310,7 @@ describe("a file", () => {
 
 describe("a file is refused on opening", () => {
   const conv = "lora_unet_conv_in";
+  const down: Tensors = { [`${conv}.lora_down.weight`]: ["F32", [1, 1]] };
   it.each<[string, Tensors, string, string | undefined, RegExp]>([
     ["for DoRA", { [`${conv}.dora_scale`]: ["F32", [1]] }, "lora-format", `${conv}.dora_scale`, /DoRA.*not supported/],
     [
@@ -323,7 +324,29 @@ describe("a file is refused on opening", () => {
     ["for LoKr", { [`${conv}.lokr_w1`]: ["F32", [1]] }, "lora-format", `${conv}.lokr_w1`, /LoKr/],
     ["for whole differences", { [`${conv}.diff`]: ["F32", [1]] }, "lora-format", `${conv}.diff`, /whole difference/],
     ["for biases", { "unet.conv_in.lora_B.bias": ["F32", [1]] }, "lora-format", "unet.conv_in.lora_B.bias", /biases/],
-    ["for a model's weights", { "conv_in.weight": ["F32", [1]] }, "lora-format", "conv_in.weight", /no LoRA tensor/],
+    [
+      "for a model's weights",
+      { "conv_in.weight": ["F32", [1]] },
+      "lora-format",
+      undefined,
+      /no LoRA.*: it is a denoiser/,
+    ],
+    ["for a number alone", { [`${conv}.alpha`]: ["F32", [1]] }, "lora-format", undefined, /holds no LoRA tensors/],
+    ["for an embedding", { emb_params: ["F32", [2, 8]] }, "lora-format", undefined, /is a textual-inversion embedding/],
+    [
+      "for diffusers' embedding",
+      { "<cat-toy>": ["F32", [8]] },
+      "lora-format",
+      undefined,
+      /is a textual-inversion embed/,
+    ],
+    [
+      "for SDXL's embedding",
+      { clip_l: ["F16", [2, 8]], clip_g: ["F16", [2, 12]] },
+      "lora-format",
+      undefined,
+      /is a textual-inversion embedding, not a LoRA/,
+    ],
     ["for nothing", {}, "lora-format", undefined, /holds no LoRA tensors/],
     [
       "for a part that is there twice",
@@ -332,8 +355,14 @@ describe("a file is refused on opening", () => {
       "unet.conv_in.lora.down.weight",
       /same part of the same module as "unet.conv_in.lora_A.weight"/,
     ],
-    ["for an alpha of two", { [`${conv}.alpha`]: ["F32", [2]] }, "weights-shape", `${conv}.alpha`, /single number/],
-    ["for an alpha of bytes", { [`${conv}.alpha`]: ["U8", [1]] }, "weights-dtype", `${conv}.alpha`, /U8/],
+    [
+      "for an alpha of two",
+      { ...down, [`${conv}.alpha`]: ["F32", [2]] },
+      "weights-shape",
+      `${conv}.alpha`,
+      /single number/,
+    ],
+    ["for an alpha of bytes", { ...down, [`${conv}.alpha`]: ["U8", [1]] }, "weights-dtype", `${conv}.alpha`, /U8/],
   ])("%s", async (_, tensors, code, tensor, reason) => {
     const error: unknown = await openLora(await made(tensors)).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(WeightsError);
@@ -344,7 +373,10 @@ describe("a file is refused on opening", () => {
   it("for an alpha that is not finite", async () => {
     const path = join(folder, "nan.safetensors");
     const data = new Uint8Array(Float32Array.of(NaN).buffer);
-    await writeSafetensors(path, [{ name: `${conv}.alpha`, dtype: "F32", shape: [], data }]);
+    await writeSafetensors(path, [
+      { name: `${conv}.lora_down.weight`, dtype: "F32", shape: [1, 1], data },
+      { name: `${conv}.alpha`, dtype: "F32", shape: [], data },
+    ]);
     await expect(openLora(path)).rejects.toThrow(/"lora_unet_conv_in.alpha": is NaN/);
   });
 });
@@ -398,6 +430,13 @@ describe("a file is refused for a model", () => {
       "is [2, 8, 1, 1], where [2, 8, 3, 3] is expected for down_blocks.0.resnets.0.conv1 [16, 8, 3, 3]",
     ],
     [
+      "in FP8",
+      { ...up, [`${q}.lora_A.weight`]: ["F8_E4M3", [2, 12]] },
+      "weights-dtype",
+      `${q}.lora_A.weight`,
+      "is F8_E4M3, where F32, F16 or BF16 is expected (FP8 is not supported: get the file in fp16 or bf16)",
+    ],
+    [
       "of a norm",
       {
         "unet.down_blocks.0.attentions.0.norm.lora_A.weight": ["F32", [2, 1]],
@@ -407,18 +446,72 @@ describe("a file is refused for a model", () => {
       "unet.down_blocks.0.attentions.0.norm.lora_A.weight",
       "is no matrix or convolution",
     ],
-    [
-      "of a module that is not there",
-      { "unet.conv_out.lora_A.weight": ["F32", [2, 1]], "unet.conv_out.lora_B.weight": ["F32", [16, 2]] },
-      "lora-module",
-      undefined,
-      `does not have (is it for another kind of model?): "unet.conv_out"`,
-    ],
   ])("%s", async (_, tensors, code, tensor, reason) => {
     await using(await made(tensors), (lora) => {
       const error = thrown(() => lora.resolve("unet", MODULES));
       expect(error).toMatchObject({ code, tensor, file: "style.safetensors" });
       expect(error.message).toContain(reason);
+    });
+  });
+});
+
+describe("a file with something that the model has no place for", () => {
+  const good: Tensors = {
+    [`unet.${TO_Q}.lora_A.weight`]: ["F32", [2, 12]],
+    [`unet.${TO_Q}.lora_B.weight`]: ["F32", [16, 2]],
+  };
+  const pair = (module: string): Tensors => {
+    return { [`${module}.lora_down.weight`]: ["F32", [2, 5]], [`${module}.lora_up.weight`]: ["F32", [6, 2]] };
+  };
+
+  it.each<[string, Tensors, string[]]>([
+    ["an embedding", { "bundle_emb.ema yasuhara.clip_l": ["F32", [2, 8]] }, ["bundle_emb.ema yasuhara.clip_l"]],
+    ["a text projection", pair("lora_te_text_projection"), ["lora_te_text_projection"]],
+    [
+      "a second text encoder",
+      pair("lora_te2_text_model_encoder_layers_0_mlp_fc1"),
+      ["lora_te2_text_model_encoder_layers_0_mlp_fc1"],
+    ],
+    [
+      "what an optimizer left",
+      { "optimizer.state.0.exp_avg": ["F32", [3]], step: ["I64", []] },
+      ["optimizer.state.0.exp_avg", "step"],
+    ],
+    ["what a trainer wrote", { ss_network_dim: ["U8", [4]] }, ["ss_network_dim"]],
+    [
+      "averages",
+      { ...pair("ema.unet.conv_in"), "model_ema.decay": ["F32", []] },
+      ["ema.unet.conv_in", "model_ema.decay"],
+    ],
+    ["a number alone", { "unet.conv_in.alpha": ["F32", [7]] }, ["unet.conv_in"]],
+    [
+      "a module of another model",
+      pair("lora_unet_double_blocks_0_img_attn_qkv"),
+      ["lora_unet_double_blocks_0_img_attn_qkv"],
+    ],
+  ])("is applied without %s", async (_, foreign, names) => {
+    await using(await made({ ...good, ...foreign }), (lora) => {
+      expect(lora.leftOut({ unet: MODULES })).toEqual(names);
+      expect(lora.resolve("unet", MODULES).map(({ module }) => module)).toEqual([TO_Q]);
+    });
+  });
+
+  it.each<[string, Tensors]>([
+    ["nothing else", pair("lora_unet_conv_out")],
+    [
+      "only words of another model",
+      {
+        ...pair("lora_te1_text_model_encoder_layers_0_mlp_fc1"),
+        ...pair("lora_unet_double_blocks_0_img_attn_qkv"),
+        ...pair("lora_unet_double_blocks_1_img_attn_qkv"),
+      },
+    ],
+  ])("is refused if it has %s", async (_, tensors) => {
+    await using(await made(tensors), (lora) => {
+      const shapes = new Map([["text_model.encoder.layers.0.mlp.fc1", [6, 5]]]);
+      const error = thrown(() => lora.leftOut({ unet: MODULES, text_encoder: shapes }));
+      expect(error.code).toBe("lora-module");
+      expect(error.message).toMatch(/that this model does not have \(is it for another kind of model\?\): "lora_unet_/);
     });
   });
 });

@@ -20,9 +20,10 @@ import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
 import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
 import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
-import { sameWeight } from "./manifest.ts";
+import { adviceOn, sameWeight } from "./manifest.ts";
 import type { FileSource } from "./regular-file.ts";
 import { openSafetensors } from "./safetensors.ts";
+import { kindOfTensors } from "./tensor-kind.ts";
 import type { TensorEntry } from "./tensor-set.ts";
 
 export type { LoraComponent } from "./lora-names.ts";
@@ -61,12 +62,16 @@ export interface LoraFile {
   /**
    * The changes to one component, in the order of the file. Where a file has a module twice, under diffusers' name and
    * under SGM's, the tensors under diffusers' name count and the others are left out, as diffusers does.
-   * @throws WeightsError "lora-module" naming modules that the component does not have; "weights-shape",
-   *   "weights-dtype" or "lora-format" for tensors that do not fit.
+   * Modules that the component does not have are left out (`leftOut`).
+   * @throws WeightsError "weights-shape", "weights-dtype" or "lora-format" for tensors that do not fit.
    */
   resolve(component: LoraComponent, modules: ModuleShapes, options?: ResolveOptions): LoraDelta[];
-  /** Modules, as the file names them, that none of these components has. Empty where the whole file can be applied. */
-  unmatched(components: Partial<Record<LoraComponent, ModuleShapes>>, options?: ResolveOptions): string[];
+  /**
+   * Modules, as the file names them, and tensors that none of these components has a place for, in the order of the file:
+   * another text encoder, an embedding, leftovers of training. Empty if the whole file is applied.
+   * @throws WeightsError "lora-module" if nothing of the file fits, or nothing of its many changes to the denoiser.
+   */
+  leftOut(components: Partial<Record<LoraComponent, ModuleShapes>>, options?: ResolveOptions): string[];
   close(): Promise<void>;
 }
 
@@ -82,7 +87,7 @@ interface Group {
 
 /**
  * Opens a LoRA file: reads its header and the alphas. The caller closes it.
- * @throws WeightsError where it is not a sound safetensors file, or has a tensor that is not LoRA's.
+ * @throws WeightsError where it is not a sound safetensors file, has no LoRA, or is an adapter of another kind.
  */
 export async function openLora(source: FileSource, options: { name?: string } = {}): Promise<LoraFile> {
   const set = await openSafetensors(source, { ...options, longestHeader: LONGEST_HEADER });
@@ -92,13 +97,15 @@ export async function openLora(source: FileSource, options: { name?: string } = 
     if (count > MOST_TENSORS)
       throw new WeightsError("lora-format", `holds ${count} tensors, more than the ${MOST_TENSORS} allowed`, { file });
     const groups = new Map<string, Group>();
-    for (const name of set.names()) addToGroup(groups, set.get(name)!);
-    if (groups.size === 0) throw new WeightsError("lora-format", "holds no LoRA tensors", { file });
-    for (const group of groups.values()) {
+    const foreign: string[] = [];
+    for (const name of set.names()) if (!addToGroup(groups, set.get(name)!)) foreign.push(name);
+    const all = [...groups.values()].filter(hasMatrix);
+    foreign.push(...[...groups.values()].filter((group) => !hasMatrix(group)).map(baseName));
+    if (all.length === 0) throw new WeightsError("lora-format", reasonOfNone(set.names()), { file });
+    for (const group of all) {
       const alpha = group.parts.get("alpha");
       if (alpha !== undefined) group.alpha = await readNumber(alpha);
     }
-    const all = [...groups.values()];
     const configs = readLoraConfigs(set.metadata, file);
     return {
       file,
@@ -111,8 +118,11 @@ export async function openLora(source: FileSource, options: { name?: string } = 
           modules,
           { file, config: configs.get(component), ...resolveOptions },
         ),
-      unmatched: (components, resolveOptions) =>
-        all.filter(unknownIn(components, resolveOptions)).map((group) => baseName(group)),
+      leftOut: (components, resolveOptions) => {
+        const unknown = all.filter(unknownIn(components, resolveOptions));
+        checkFits(all, unknown, file);
+        return [...unknown.map(baseName), ...foreign];
+      },
       close: () => set.close(),
     };
   } catch (error) {
@@ -137,13 +147,38 @@ const OTHER_ADAPTERS: readonly (readonly [RegExp, string])[] = [
   [/\.lora_B\.bias$|\.lora_up\.bias$/, "a LoRA with biases"],
 ];
 
-function addToGroup(groups: Map<string, Group>, entry: TensorEntry): void {
+/** A number alone changes nothing. */
+function hasMatrix({ parts }: Group): boolean {
+  return parts.has("down") || parts.has("up");
+}
+
+/** Why a file is no LoRA. */
+function reasonOfNone(names: Iterable<string>): string {
+  const kind = kindOfTensors(names);
+  if (kind === "embedding") return "is a textual-inversion embedding, not a LoRA, and embeddings are not supported";
+  return `holds no LoRA tensors${kind === undefined || kind === "LoRA" ? "" : `: it is ${kind}`}`;
+}
+
+/** @throws WeightsError if a file is for another kind of model */
+function checkFits(all: readonly Group[], unknown: readonly Group[], file: string): void {
+  const ofDenoiser = (groups: readonly Group[]) => groups.filter(({ component }) => component === "unet").length;
+  const fitting = all.length - unknown.length;
+  // Text encoders are alike in many kinds of models: the words alone of a picture's style are not that style.
+  const lacksDenoiser = ofDenoiser(unknown) > fitting && ofDenoiser(unknown) === ofDenoiser(all);
+  if (fitting > 0 && !lacksDenoiser) return;
+  const [which, first] = [unknown.length === 1 ? "a module" : `${unknown.length} modules`, unknown.map(baseName)];
+  const reason = `changes ${which} that this model does not have (is it for another kind of model?)`;
+  throw new WeightsError("lora-module", `${reason}: ${listed(first.map(quoted), 3)}`, { file });
+}
+
+/** Whether the tensor is part of a LoRA by its name. */
+function addToGroup(groups: Map<string, Group>, entry: TensorEntry): boolean {
   const details = { file: entry.file, tensor: entry.name };
   const other = OTHER_ADAPTERS.find(([pattern]) => pattern.test(entry.name));
   if (other !== undefined)
     throw new WeightsError("lora-format", `belongs to ${other[1]}, which is not supported; only LoRA is`, details);
   const key = parseLoraKey(entry.name);
-  if (key === undefined) throw new WeightsError("lora-format", "is no LoRA tensor by its name", details);
+  if (key === undefined) return false;
   const id = `${key.component}/${key.underscored ? "_" : "."}/${key.module}`;
   let group = groups.get(id);
   if (group === undefined) groups.set(id, (group = { ...key, parts: new Map() }));
@@ -151,6 +186,7 @@ function addToGroup(groups: Map<string, Group>, entry: TensorEntry): void {
   if (earlier !== undefined)
     throw new WeightsError("lora-format", `is the same part of the same module as ${quoted(earlier.name)}`, details);
   group.parts.set(key.part, entry);
+  return true;
 }
 
 /** The one number in a tensor of any numeric type that torch saves a Python number as. */
@@ -188,12 +224,14 @@ function baseName(group: Group): string {
 
 /** Finds the model's name for a group's module. */
 function finder(component: LoraComponent, modules: ModuleShapes, options: ResolveOptions = {}) {
-  // Made when first needed: only kohya's files are looked up in it.
+  // Made when first needed: only kohya's files, and names in Stability's words, are looked up in it.
   let names: ReturnType<typeof kohyaNames> | undefined;
   return (group: Group): { module: string; sgm: boolean } | undefined => {
-    if (!group.underscored) return modules.has(group.module) ? { module: group.module, sgm: false } : undefined;
+    if (!group.underscored && modules.has(group.module)) return { module: group.module, sgm: false };
     names ??= kohyaNames(component, modules.keys(), options.layersPerBlock);
-    return names.get(group.module);
+    const found = names.get(group.module.replaceAll(".", "_"));
+    // A dotted name that is not the model's own may be Stability's; nobody writes the model's own half dotted.
+    return group.underscored || found?.sgm ? found : undefined;
   };
 }
 
@@ -214,13 +252,9 @@ function resolve(
 ): LoraDelta[] {
   const find = finder(component, modules, context);
   const chosen = new Map<string, { group: Group; sgm: boolean }>();
-  const unknown: Group[] = [];
   for (const group of groups) {
     const found = find(group);
-    if (found === undefined) {
-      unknown.push(group);
-      continue;
-    }
+    if (found === undefined) continue;
     const earlier = chosen.get(found.module);
     if (earlier !== undefined && earlier.sgm === found.sgm)
       throw new WeightsError(
@@ -230,16 +264,6 @@ function resolve(
       );
     if (earlier === undefined || earlier.sgm) chosen.set(found.module, { group, sgm: found.sgm });
   }
-  if (unknown.length > 0)
-    throw new WeightsError(
-      "lora-module",
-      `changes ${unknown.length === 1 ? "a module" : `${unknown.length} modules`} that the model's ${component} does ` +
-        `not have (is it for another kind of model?): ${listed(
-          unknown.map((group) => quoted(baseName(group))),
-          3,
-        )}`,
-      { file: context.file },
-    );
   return Array.from(chosen, ([module, { group }]) => delta(group, module, modules.get(module)!, context));
 }
 
@@ -264,7 +288,7 @@ function delta(
     );
   for (const { dtype, name } of [down, up, mid].filter((entry) => entry !== undefined))
     if (!isFloatType(dtype))
-      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16 or BF16 is expected`, {
+      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16 or BF16 is expected${adviceOn(dtype)}`, {
         file,
         tensor: name,
       });

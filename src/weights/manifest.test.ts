@@ -63,7 +63,9 @@ describe("checkTensors", () => {
     const extras: Tensors = { "text_model.embeddings.position_ids": ["I64", [1, 77]], "ema.decay": ["F32", []] };
     expect(await check(extras, [], (name) => name.startsWith("ema."))).toEqual([]);
     expect((await refusal(extras, [])).message).toContain('"ema.decay" is not part of the model');
-    expect((await refusal({ "a.position_ids": ["F32", [1, 77]] }, [])).message).toContain("position_ids");
+    for (const type of ["F32", "F16", "I32", "U8"]) {
+      expect(await check({ "a.position_ids": [type, [1, 77]], position_ids: [type, [77]] }, [])).toEqual([]);
+    }
   });
 
   it("reports everything at once", async () => {
@@ -77,10 +79,19 @@ describe("checkTensors", () => {
     );
     expect(error.message).toBe(
       "vae/model.safetensors: 4 tensors do not fit the config of vae: " +
-        '"attn.to_q.weight" is [8, 9], where [8, 8] is expected, ' +
         '"attn.to_q.bias" is I32, where F32, F16 or BF16 is expected, ' +
+        '"attn.to_q.weight" is [8, 9], where [8, 8] is expected, ' +
         '"conv.weight" [4, 3, 3, 3] is missing, ' +
         '"attn.query.bias" is not part of the model',
+    );
+  });
+
+  it("says of a file in FP8 that it is in FP8, once", async () => {
+    const many = Array.from({ length: 25 }, (_, i) => ({ name: `t${i}`, shape: [1] }));
+    const { message } = await refusal(Object.fromEntries(many.map(({ name }) => [name, ["F8_E4M3", [1]]])), many);
+    expect(message).toBe(
+      'vae/model.safetensors: 25 tensors do not fit the config of vae: 25 tensors, such as "t0", are F8_E4M3, where F32, ' +
+        "F16 or BF16 is expected (FP8 is not supported: get the file in fp16 or bf16)",
     );
   });
 

@@ -6,7 +6,7 @@
  */
 
 import { listed, quoted } from "../platform/quoted.ts";
-import { isFloatType } from "./element-types.ts";
+import { type ElementType, isFloatType } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
@@ -31,8 +31,8 @@ const MOST_LISTED = 10;
  * Finds every expected tensor.
  *
  * A matrix may be saved as a 1×1 convolution and the other way round: `[c, d]` and `[c, d, 1, 1]` are taken for each
- * other. Weights are F32, F16 or BF16. Extra tensors are an error, except whole-number tables of positions
- * (`….position_ids`), which transformers used to save beside the weights.
+ * other. Weights are F32, F16 or BF16. Extra tensors are an error, except tables of positions (`….position_ids`), which
+ * transformers used to save beside the weights.
  * @returns the entries by their expected names, in the order expected.
  * @throws WeightsError "weights-mismatch" naming up to ten tensors that are missing, extra, or of a wrong shape or type.
  */
@@ -44,6 +44,8 @@ export function checkTensors(
   const found = new Map<string, TensorEntry>();
   const used = new Set<string>();
   const problems: string[] = [];
+  /** Names by types that no weight may have. */
+  const odd = new Map<ElementType, string[]>();
 
   for (const { name, shape, aliases = [] } of expected) {
     const entry = [name, ...aliases].map((alias) => set.get(alias)).find((candidate) => candidate !== undefined);
@@ -52,25 +54,38 @@ export function checkTensors(
       continue;
     }
     used.add(entry.name);
-    if (!isFloatType(entry.dtype))
-      problems.push(`${quoted(entry.name)} is ${entry.dtype}, where F32, F16 or BF16 is expected`);
+    if (!isFloatType(entry.dtype)) odd.set(entry.dtype, [...(odd.get(entry.dtype) ?? []), quoted(entry.name)]);
     else if (!sameWeight(entry.shape, shape))
       problems.push(`${quoted(entry.name)} is [${brief(entry.shape)}], where [${shape.join(", ")}] is expected`);
     else found.set(name, entry);
   }
   for (const name of set.names()) {
-    if (used.has(name) || isPositionTable(set.get(name)!) || options.ignore?.(name)) continue;
+    if (used.has(name) || isPositionTable(name) || options.ignore?.(name)) continue;
     problems.push(`${quoted(name)} is not part of the model`);
   }
-  if (problems.length > 0) {
-    const count = problems.length === 1 ? "a tensor does" : `${problems.length} tensors do`;
+  const typed = Array.from(odd, ([type, names]) => ofType(type, names));
+  const count = problems.length + [...odd.values()].reduce((sum, names) => sum + names.length, 0);
+  if (count > 0) {
+    const which = count === 1 ? "a tensor does" : `${count} tensors do`;
     throw new WeightsError(
       "weights-mismatch",
-      `${count} not fit the config of ${options.component}: ${listed(problems, MOST_LISTED)}`,
+      `${which} not fit the config of ${options.component}: ${listed([...typed, ...problems], MOST_LISTED)}`,
       { file: set.source },
     );
   }
   return found;
+}
+
+/** A type that no weight may have, once for all tensors of it: a file in FP8 has nothing else. */
+function ofType(type: ElementType, names: readonly string[]): string {
+  const [which, verb] =
+    names.length === 1 ? [names[0], "is"] : [`${names.length} tensors, such as ${names[0]},`, "are"];
+  return `${which} ${verb} ${type}, where F32, F16 or BF16 is expected${adviceOn(type)}`;
+}
+
+/** Advice on a type that no weight may have, to stand behind the complaint. */
+export function adviceOn(type: ElementType): string {
+  return type.startsWith("F8_") ? " (FP8 is not supported: get the file in fp16 or bf16)" : "";
 }
 
 /** Whether two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
@@ -80,8 +95,8 @@ export function sameWeight(a: readonly number[], b: readonly number[]): boolean 
   return short.length === long.length || (short.length === 2 && long.slice(2).every((size) => size === 1));
 }
 
-function isPositionTable(entry: TensorEntry): boolean {
-  return !isFloatType(entry.dtype) && (entry.name === "position_ids" || entry.name.endsWith(".position_ids"));
+function isPositionTable(name: string): boolean {
+  return name === "position_ids" || name.endsWith(".position_ids");
 }
 
 function brief(shape: readonly number[]): string {

@@ -46,7 +46,7 @@ export function requiredBy(className: string, { pipelines = {} }: KnownClasses =
   return [PIPELINES, pipelines].find((classes) => Object.hasOwn(classes, className))?.[className];
 }
 
-/** What the usual places in a pipeline hold. */
+/** The kinds of component in the usual places of a pipeline. */
 export const PLACES: Readonly<Record<string, ComponentKind>> = {
   unet: "denoiser",
   vae: "autoencoder",

@@ -88,11 +88,18 @@ describe("a model folder", () => {
     const weights = await model.component("unet")!.weights();
     expect(weights.get("conv_in.weight")!.dtype).toBe("F16");
     await weights.close();
-    const error = await model
-      .component("text_encoder")!
-      .weights()
-      .catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: "weights-variant", file: "text_encoder" });
+    // A component without that variant takes what it has.
+    const text = await model.component("text_encoder")!.weights();
+    expect([...text.names()]).toHaveLength(1);
+    await text.close();
+  });
+
+  it("says which variants there are if none of its components has the wished one", async () => {
+    const opening = openModelDirectory(await folderWith(MODEL), { variant: "bf16" });
+    await expect(opening).rejects.toMatchObject({
+      code: "weights-variant",
+      message: 'the model has no variant "bf16"; it has plain weights, "fp16"',
+    });
   });
 
   it("has no weights for a scheduler", async () => {

@@ -27,7 +27,7 @@ import {
   requiredBy,
 } from "./model-classes.ts";
 import type { TensorSet } from "./tensor-set.ts";
-import { openWeights } from "./weight-files.ts";
+import { openWeights, variantNames, variantsIn } from "./weight-files.ts";
 
 export type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
@@ -50,6 +50,8 @@ export interface ModelDirectory {
   readonly files: ModelFiles;
   /** One of the known pipelines (`model-classes.ts`). */
   readonly pipelineClass: string;
+  /** `_name_or_path` of `model_index.json`: the repository, or the folder, that it was saved from. */
+  readonly nameOrPath?: string;
   /** What `model_index.json` says besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly components: ReadonlyMap<string, Component>;
@@ -59,13 +61,16 @@ export interface ModelDirectory {
 }
 
 export interface ModelDirectoryOptions {
-  /** Which of several saved weights, such as "fp16". Without it the plain ones are taken, else "fp16". */
+  /**
+   * Which of several saved weights, such as "fp16". Components that have no such variant take what they have, as without
+   * it: the plain weights, else "fp16", else the only ones.
+   */
   readonly variant?: string | undefined;
   /** Classes beside those of `model-classes.ts`. */
   readonly known?: KnownClasses | undefined;
 }
 
-const INDEX_FILE = "model_index.json";
+export const INDEX_FILE = "model_index.json";
 
 /** Real ones name some fifteen; each component is a folder to be read. */
 const MOST_ENTRIES = 100;
@@ -76,7 +81,7 @@ const componentSchema = z.union([
   z.null(),
 ]);
 
-const indexSchema = z.looseObject({ _class_name: z.string() });
+const indexSchema = z.looseObject({ _class_name: z.string(), _name_or_path: z.string().optional().catch(undefined) });
 
 /**
  * Opens a model: reads `model_index.json` and the config of each component.
@@ -136,7 +141,29 @@ export async function openModelDirectory(
       throw new WeightsError("model-config", `a ${pipelineClass} needs a component "${name}", and none is named`, {
         file: INDEX_FILE,
       });
-  return { files, pipelineClass, flags, components, ignored, component: (name) => components.get(name) };
+  const { _name_or_path: nameOrPath } = index.data;
+  if (options.variant !== undefined) await checkVariant(files, components, options.variant);
+  return { files, pipelineClass, nameOrPath, flags, components, ignored, component: (name) => components.get(name) };
+}
+
+/** @throws WeightsError if no component has this variant, with those that they have */
+async function checkVariant(
+  files: ModelFiles,
+  components: ReadonlyMap<string, Component>,
+  variant: string,
+): Promise<void> {
+  const there = new Set<string>();
+  for (const { name, kind } of components.values()) {
+    if (isWeightless(kind)) continue;
+    for (const found of await variantsIn(subfolder(files, name), name)) there.add(found);
+  }
+  if (there.has(variant)) return;
+  const reason = `the model has no variant ${quoted(variant)}; it has ${variantNames(there) || "no weights"}`;
+  throw new WeightsError("weights-variant", reason);
+}
+
+function isWeightless(kind: ComponentKind): boolean {
+  return kind === "tokenizer" || kind === "scheduler";
 }
 
 /**
@@ -216,7 +243,11 @@ async function readComponent(
   options: ModelDirectoryOptions,
 ): Promise<Component> {
   const file = CONFIG_FILES[place.kind];
-  return component(files, place, await readJson(fileAt(files, file), `${place.prefix}${file}`), options);
+  const [source, name] = [fileAt(files, file), `${place.prefix}${file}`];
+  // A tokenizer does without: its other files say enough.
+  const config =
+    place.kind === "tokenizer" ? ((await readOptionalJson(source, name)) ?? {}) : await readJson(source, name);
+  return component(files, place, config, options);
 }
 
 function component(
@@ -232,9 +263,11 @@ function component(
     config,
     files,
     async weights() {
-      if (kind === "tokenizer" || kind === "scheduler")
-        throw new WeightsError("weights-not-found", `a ${kind} has no weights`, { file: name });
-      return openWeights(files, { name: prefix === "" ? "" : name, variant: options.variant });
+      if (isWeightless(kind)) throw new WeightsError("weights-not-found", `a ${kind} has no weights`, { file: name });
+      const shown = prefix === "" ? "" : name;
+      const { variant } = options;
+      const isThere = variant !== undefined && (await variantsIn(files, shown)).includes(variant);
+      return openWeights(files, { name: shown, variant: isThere ? variant : undefined });
     },
   };
 }

@@ -113,7 +113,7 @@ describe.each(Object.entries(READERS))("%s", (_, { file, others = {}, read }) =>
     );
     expect(["WeightsError", "TokenizerError"]).toContain(error.name);
     expect(error.file).toContain(file.split("/").at(-1));
-    expect(error.message).toMatch(/not a regular file|is 1099511627776 bytes long|header/);
+    expect(error.message).toMatch(/not a regular file|is 1099511627776 bytes long|begins with nothing but zeros/);
     expect(error.message).not.toContain(root);
   });
 });
@@ -128,7 +128,7 @@ describe("loraFiles", () => {
       await make(join(folder, "style.safetensors"));
       await expect(ask(folder)).rejects.toMatchObject({
         name: "RequestError",
-        message: expect.stringMatching(/loras\.0\.name.*style\.safetensors: is not a regular file/s),
+        message: expect.stringMatching(/^loras\.0\.name: "style" is not a LoRA of this server/),
       });
     },
   );
@@ -139,7 +139,7 @@ describe("loraFiles", () => {
     const linked = await folderWith({ blob: "x" });
     await symlink("blob", join(linked, "style.safetensors"));
     expect(await ask(linked)).toHaveLength(1);
-    await expect(ask(await folderWith({}))).rejects.toThrow(/'style' is not a LoRA of this server/);
+    await expect(ask(await folderWith({}))).rejects.toThrow(/"style" is not a LoRA of this server/);
   });
 });
 

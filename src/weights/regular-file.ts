@@ -48,7 +48,7 @@ export async function readOptionalFile(
 }
 
 /**
- * Whether there is a file of that name.
+ * True if there is a file of that name.
  * @throws WeightsError if there is something else of that name, or it cannot be opened.
  */
 export async function hasRegularFile(source: FileSource, name: string): Promise<boolean> {

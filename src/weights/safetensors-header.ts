@@ -89,7 +89,7 @@ function* parseJson(bytes: Uint8Array, file: string): Generator<void, Record<str
   return value;
 }
 
-/** What `JSON.parse` cannot tell: how much there is, before it is built; and names that repeat within an object. */
+/** Two checks that `JSON.parse` cannot make: the amount, before it is built, and names that repeat within an object. */
 function* scan(text: string, broken: (reason: string) => WeightsError): Generator<void, void, void> {
   const open: (Set<string> | undefined)[] = [];
   let values = 0;

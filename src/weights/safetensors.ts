@@ -7,6 +7,7 @@
  *
  * The format, and what is refused: `safetensors-header.ts`.
  */
+import { foreignKind, HEAD_BYTES } from "../platform/file-kind.ts";
 import { fileOf } from "../platform/folder-files.ts";
 import type { OpenFile } from "../platform/model-files.ts";
 import { inTurns } from "../platform/turns.ts";
@@ -44,9 +45,28 @@ export async function openSafetensors(
     const header = await inTurns(parseHeader(json, fileBytes - dataStart, file));
     return tensorsOf(handle, file, dataStart, header.tensors, header.metadata);
   } catch (error) {
+    const better = await explained(handle, at.path, file, error);
     await handle.close();
-    throw toWeightsError(error, file);
+    throw toWeightsError(better, file);
   }
+}
+
+/** Errors of a file that has no sound header, and may be of another kind altogether. */
+const HEADLESS: ReadonlySet<string> = new Set(["weights-header", "weights-truncated"]);
+
+/** The error of a header that cannot be read, in words about the file if it is recognised as something else. */
+async function explained(handle: OpenFile, path: string, file: string, error: unknown): Promise<unknown> {
+  if (!(error instanceof WeightsError && HEADLESS.has(error.code))) return error;
+  const head = new Uint8Array(Math.min(HEAD_BYTES, handle.bytes));
+  try {
+    await readExactly(handle, head, 0, file);
+  } catch {
+    return error;
+  }
+  const foreign = foreignKind(head, path);
+  if (foreign === undefined) return error;
+  const code = foreign.kind === "pickle" ? "weights-pickle" : "weights-format";
+  return new WeightsError(code, foreign.reason, { file, cause: error });
 }
 
 async function readHeaderLength(handle: OpenFile, fileBytes: number, file: string, longest: number): Promise<number> {

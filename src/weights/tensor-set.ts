@@ -18,7 +18,7 @@ export interface TensorEntry {
 }
 
 export interface TensorSet {
-  /** What messages call the set: a file's or an index file's name within the model folder. */
+  /** The set's name in messages: a file's or an index file's name within the model folder. */
   readonly source: string;
   /** Bytes of all tensors together. */
   readonly totalBytes: number;

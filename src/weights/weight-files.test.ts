@@ -76,9 +76,33 @@ describe("which file", () => {
     const error = await refusal(await folderWith(all), "bf16");
     expect(error.code).toBe("weights-variant");
     expect(error.message).toBe('unet: has no variant "bf16", only plain weights, "ema", "fp16"');
-    const other = await refusal(await folderWith({ "model.ema.safetensors": one("a") }));
-    expect(other.code).toBe("weights-variant");
-    expect(other.message).toContain('no plain weights, only "ema"');
+  });
+
+  it.each<[string, Files]>([
+    ["bf16", { "model.bf16.safetensors": one("a") }],
+    ["non_ema", { "diffusion_pytorch_model.non_ema.safetensors": one("a") }],
+    ["ema", { "model.safetensors.index.ema.json": indexOf({ a: "x.safetensors" }), "x.safetensors": one("a") }],
+    [
+      "bf16, in shards",
+      { "model.bf16.safetensors.index.json": indexOf({ a: "x.safetensors" }), "x.safetensors": one("a") },
+    ],
+  ])("is the only variant that there is: %s", async (_, files) => {
+    expect(await tensorsIn({ ...files, "pytorch_model.bin": "a pickle" })).toEqual(["a"]);
+  });
+
+  it("is for the user to choose if there are several and no plain one", async () => {
+    const files = { "model.bf16.safetensors": one("a"), "model.non_ema.safetensors": one("b") };
+    const error = await refusal(await folderWith(files));
+    expect(error.code).toBe("weights-variant");
+    expect(error.message).toBe(
+      'unet: has no plain weights, only "bf16", "non_ema": choose one of them with --variant (setting and option: variant)',
+    );
+    expect(await tensorsIn(files, "non_ema")).toEqual(["b"]);
+  });
+
+  it("cannot be shards without an index", async () => {
+    const error = await refusal(await folderWith({ "model-00001-of-00002.safetensors": one("a") }));
+    expect(error.message).toBe('unet: holds shards ("model-00001-of-00002.safetensors"), and no index of them');
   });
 
   it("is never a pickle", async () => {

@@ -24,6 +24,7 @@ const STEMS = ["diffusion_pytorch_model", "model"] as const;
 const SINGLE = /^(?:diffusion_pytorch_model|model)(?:\.([A-Za-z0-9_-]+))?\.safetensors$/;
 const INDEX =
   /^(?:diffusion_pytorch_model|model)(?:\.([A-Za-z0-9_-]+))?\.safetensors\.index(?:\.([A-Za-z0-9_-]+))?\.json$/;
+const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
 const PICKLE = /\.(?:bin|ckpt|pt|pth|pkl|pickle)$/i;
 
 /** Bounds of what an index may make us do. The largest public models have a few hundred shards. */
@@ -33,7 +34,7 @@ const MOST_SHARDS = 1024;
 /**
  * Opens the weights in a folder; the caller closes them.
  * @param options.name the folder's name in messages, "" for the model folder itself.
- * @param options.variant such as "fp16". Without it the plain weights are taken, else "fp16".
+ * @param options.variant such as "fp16". Without it the plain weights are taken, else "fp16", else the only variant.
  * @throws WeightsError where there are none, only pickles, not the wished variant, or where they are not sound.
  */
 export async function openWeights(
@@ -42,21 +43,33 @@ export async function openWeights(
 ): Promise<TensorSet> {
   const { name } = options;
   const files = filesOf(folder);
-  let present: readonly string[];
-  try {
-    present = await files.list();
-  } catch (error) {
-    throw toWeightsError(error, name);
-  }
+  const present = await listOf(files, name);
   const file = chooseFile(present, options.variant, name || "the component's folder");
   const inFolder = (base: string) => (name === "" ? base : `${name}/${base}`);
   if (file.endsWith(".safetensors")) return openSafetensors(fileAt(files, file), { name: inFolder(file) });
   return openShards(files, file, inFolder);
 }
 
-function chooseFile(present: readonly string[], wished: string | undefined, folder: string): string {
+/**
+ * The variants of the weights in a folder, sorted; "" stands for plain weights.
+ * @param name the folder's name in messages
+ * @throws WeightsError if there is no such folder
+ */
+export async function variantsIn(folder: ModelFiles, name: string): Promise<string[]> {
+  return [...filesByVariant(await listOf(folder, name)).keys()].sort();
+}
+
+async function listOf(files: ModelFiles, name: string): Promise<readonly string[]> {
+  try {
+    return await files.list();
+  } catch (error) {
+    throw toWeightsError(error, name);
+  }
+}
+
+/** File names by variant. Single files come first, and in each kind the stems in order: the first found stands. */
+function filesByVariant(present: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
-  // Single files first, and within each kind the stems in order: the first found stands for its variant.
   for (const pattern of [SINGLE, INDEX])
     for (const stem of STEMS)
       for (const name of present) {
@@ -65,15 +78,24 @@ function chooseFile(present: readonly string[], wished: string | undefined, fold
         const variant = match[1] ?? match[2] ?? "";
         if (!found.has(variant)) found.set(variant, name);
       }
-  const file = wished === undefined ? (found.get("") ?? found.get("fp16")) : found.get(wished);
+  return found;
+}
+
+/** Variants in words. */
+export function variantNames(variants: Iterable<string>): string {
+  return listed([...variants].sort().map((variant) => (variant === "" ? "plain weights" : quoted(variant))));
+}
+
+function chooseFile(present: readonly string[], wished: string | undefined, folder: string): string {
+  const found = filesByVariant(present);
+  const only = found.size === 1 ? found.values().next().value : undefined;
+  const file = wished === undefined ? (found.get("") ?? found.get("fp16") ?? only) : found.get(wished);
   if (file !== undefined) return file;
   if (found.size > 0) {
-    const there = listed(
-      [...found.keys()].sort().map((variant) => (variant === "" ? "plain weights" : quoted(variant))),
-    );
+    const there = variantNames(found.keys());
     const reason =
       wished === undefined
-        ? `has no plain weights, only ${there}: ask for that variant`
+        ? `has no plain weights, only ${there}: choose one of them with --variant (setting and option: variant)`
         : `has no variant ${quoted(wished)}, only ${there}`;
     throw new WeightsError("weights-variant", reason, { file: folder });
   }
@@ -89,6 +111,11 @@ function chooseFile(present: readonly string[], wished: string | undefined, fold
         "load it with diffusers in Python and call save_pretrained(folder, safe_serialization=True)",
       { file: folder },
     );
+  const shards = present.filter((name) => SHARD.test(name));
+  if (shards.length > 0)
+    throw new WeightsError("weights-index", `holds shards (${listed(shards.map(quoted), 3)}), and no index of them`, {
+      file: folder,
+    });
   throw new WeightsError(
     "weights-not-found",
     `holds no weights: neither ${STEMS.map((stem) => `${stem}.safetensors`).join(" nor ")}, nor an index of shards`,

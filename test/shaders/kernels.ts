@@ -148,7 +148,7 @@ function* weightKernels(): Generator<AssembledKernel> {
     };
     yield { kernel: mergeKernel(storage), params: mergeParams(matrix, 0, { rank: 4, before: storage, gridWidth: 1 }) };
     for (const form of ["winograd", "subpixel"] as const) {
-      yield { kernel: transformKernel(form, storage), params: transformParams(matrix, 1) };
+      yield { kernel: transformKernel(form, storage), params: transformParams(form, matrix, 1) };
     }
   }
 }

@@ -13,12 +13,11 @@
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../../src/engine/events.ts";
 import type { GenerationRequest } from "../../src/engine/request.ts";
-import { PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { JobError } from "../../src/jobs/job-errors.ts";
 import type { LogEntry } from "../../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { failureOf, failureResponse, type InputSource, isServerFault } from "../failure.ts";
-import { ownerOf } from "../gate/auth.ts";
+import { ownerOf, principalOf } from "../gate/auth.ts";
 import { wholeAddress } from "../http/address.ts";
 import { clientOf } from "../http/client.ts";
 import { type BodyOptions, readInput } from "../http/input.ts";
@@ -37,7 +36,8 @@ import { NO_PREVIEWS, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { envelopeOfJob, idHeaders, wireEvent } from "../wire/wire.ts";
 import { CANCEL, RESULT, STATUS, STATUS_STREAM, SUBMIT } from "./fal-answers.ts";
-import { deliverWebhook, parseWebhook, type WebhookPolicy } from "./webhook.ts";
+import { JobWebhooks } from "./job-webhooks.ts";
+import { parseWebhook, type WebhookPolicy } from "./webhook.ts";
 
 export interface QueueOptions extends BodyOptions, StreamOptions {
   /** Checks an input; throws a RequestError for 422. */
@@ -78,6 +78,7 @@ export function falRoutes(jobs: Jobs<GenerationRequest, RunEvent>, options: Queu
       // The name of an app may hold slashes, so this is asked for every POST. fal's clients cancel by PUT, others by POST.
       {
         ...route("POST", "/:app{.+}", (c) => (isCancel(c) ? fal.cancel(c) : fal.submit(c))),
+        isThere: (path, c) => !OF_REQUEST.test(path) || isCancel(c),
         work: (c) => !isCancel(c),
         about: SUBMIT,
       },
@@ -96,10 +97,13 @@ interface QueueLog {
 class FalQueue {
   readonly #jobs: Jobs<GenerationRequest, RunEvent>;
   readonly #options: QueueOptions;
+  readonly #webhooks: JobWebhooks;
 
   constructor(jobs: Jobs<GenerationRequest, RunEvent>, options: QueueOptions) {
+    const { webhooks: policy = NO_WEBHOOKS, account, onError } = options;
     this.#jobs = jobs;
     this.#options = options;
+    this.#webhooks = new JobWebhooks({ policy, account, onError, bodyOf: (job) => this.#webhookBody(job) });
   }
 
   async answer(c: Context, work: (c: Context) => Promise<Response>): Promise<Response> {
@@ -113,10 +117,10 @@ class FalQueue {
 
   async submit(c: Context): Promise<Response> {
     // An app may be called anything but this: what is posted here is no new request.
-    if (/\/requests(\/|$)/.test(c.req.path)) {
+    if (OF_REQUEST.test(c.req.path)) {
       return failureResponse({ status: 405, detail: "A request that exists is read by GET and cancelled by PUT" });
     }
-    const { webhooks = NO_WEBHOOKS, onError } = this.#options;
+    const { webhooks = NO_WEBHOOKS } = this.#options;
     const hook = c.req.query("fal_webhook");
     const target = hook === undefined ? undefined : parseWebhook(hook, webhooks);
     // Nobody sees previews there, so none are made.
@@ -129,12 +133,7 @@ class FalQueue {
       idempotencyKey: c.req.header("idempotency-key"),
       detached: true,
     });
-    if (target !== undefined) {
-      void job.ended
-        .then(() => this.#webhookBody(job))
-        .then((body) => this.#deliver(job, target, body))
-        .catch((error: unknown) => onError?.(error, job.id));
-    }
+    if (target !== undefined) this.#webhooks.report(job, target, principalOf(c).key);
     const addresses = this.#addresses(c, job.id);
     const status = { status: "IN_QUEUE", request_id: job.id, ...addresses, queue_position: job.position };
     return c.json(status, 200, idHeaders({ requestId: job.id }));
@@ -211,21 +210,6 @@ class FalQueue {
     const { detail } = failureOf(job.error);
     return JsonText.of({ ...ids, status: "ERROR", error: errorText(job), payload: { detail } });
   }
-
-  /** What waits for a host to take it is on the client's account, like an answer. */
-  async #deliver(job: ImageJob, target: URL, body: JsonText): Promise<void> {
-    const { account = PROCESS_ACCOUNT, webhooks = NO_WEBHOOKS } = this.#options;
-    const stop = new AbortController();
-    const hold = account.open("answers", job.client ?? "", () =>
-      stop.abort(new Error(`webhook to ${target.host} was given up: answers take all the memory that they may`)),
-    );
-    hold.resize(body.heldBytes);
-    try {
-      await deliverWebhook(target, body, { policy: webhooks, signal: stop.signal });
-    } finally {
-      hold.release();
-    }
-  }
 }
 
 /** Each status once, then COMPLETED, then the end. */
@@ -254,6 +238,7 @@ class StatusStream implements StreamProtocol<RunEvent> {
   }
 }
 
+const OF_REQUEST = /\/requests(\/|$)/;
 const CANCEL_PATH = /\/requests\/([^/]+)\/cancel$/;
 
 function isCancel(c: Context): boolean {

@@ -29,6 +29,7 @@ const lenient = (...ports: number[]): WebhookPolicy => ({
 });
 const strict: WebhookPolicy = { hosts: ["hooks.example", "93.184.216.34", "[::1]", "::1"], allowPrivate: false };
 const fast = { backoffMs: 1 };
+const message = (body: string) => ({ id: "msg_1", body, secrets: [] });
 
 describe("addresses", () => {
   it.each([
@@ -106,7 +107,11 @@ describe("addresses", () => {
       asked++;
       return [{ address, family }];
     };
-    const delivery = deliverWebhook(new URL("https://hooks.example/"), "{}", { policy: strict, resolve, ...fast });
+    const delivery = deliverWebhook(new URL("https://hooks.example/"), message("{}"), {
+      policy: strict,
+      resolve,
+      ...fast,
+    });
     await expect(delivery).rejects.toThrow(/not public/);
     // Refused for good: not tried again.
     expect(asked).toBe(1);
@@ -125,7 +130,11 @@ describe("addresses", () => {
       { address: "93.184.216.34", family: 4 },
       { address: "10.0.0.1", family: 4 },
     ];
-    const delivery = deliverWebhook(new URL("https://hooks.example/"), "{}", { policy: strict, resolve, ...fast });
+    const delivery = deliverWebhook(new URL("https://hooks.example/"), message("{}"), {
+      policy: strict,
+      resolve,
+      ...fast,
+    });
     await expect(delivery).rejects.toThrow(/not public/);
   });
 
@@ -248,14 +257,14 @@ describe("delivery", () => {
   it("goes to the address that was checked, with the body", async () => {
     const { port, received } = await receiver(() => ({ status: 204 }));
     const url = new URL(`http://hooks.example:${port}/x`);
-    expect(await deliverWebhook(url, '{"a":1}', { policy: lenient(port), resolve: loopback })).toBe(204);
+    expect(await deliverWebhook(url, message('{"a":1}'), { policy: lenient(port), resolve: loopback })).toBe(204);
     expect(received).toEqual(['{"a":1}']);
   });
 
   it("is tried so many times and no more", async () => {
     const { port, received } = await receiver(() => ({ status: 503 }));
     const url = new URL(`http://127.0.0.1:${port}/`);
-    const delivery = deliverWebhook(url, "{}", { policy: lenient(port), attempts: 3, ...fast });
+    const delivery = deliverWebhook(url, message("{}"), { policy: lenient(port), attempts: 3, ...fast });
     await expect(delivery).rejects.toThrow(/failed 3 times/);
     expect(received).toHaveLength(3);
   });
@@ -264,7 +273,7 @@ describe("delivery", () => {
     const target = await receiver(() => ({ status: 200 }));
     const to = (location: string, status: number = 307) => receiver(() => ({ status, location }));
     const deliver = async (port: number, ...ports: number[]) =>
-      deliverWebhook(new URL(`http://hooks.example:${port}/`), '{"a":1}', {
+      deliverWebhook(new URL(`http://hooks.example:${port}/`), message('{"a":1}'), {
         policy: lenient(port, ...ports),
         resolve: loopback,
         attempts: 1,
@@ -290,10 +299,10 @@ describe("delivery", () => {
     const { port } = server.address() as AddressInfo;
     const url = new URL(`http://127.0.0.1:${port}/`);
     const options = { policy: lenient(port), attempts: 2, timeoutMs: 50, ...fast };
-    await expect(deliverWebhook(url, "{}", options)).rejects.toThrow(/failed 2 times/);
+    await expect(deliverWebhook(url, message("{}"), options)).rejects.toThrow(/failed 2 times/);
     const leaving = new AbortController();
     setTimeout(() => leaving.abort(), 20);
-    const left = deliverWebhook(url, "{}", { ...options, timeoutMs: 5_000, signal: leaving.signal });
+    const left = deliverWebhook(url, message("{}"), { ...options, timeoutMs: 5_000, signal: leaving.signal });
     await expect(left).rejects.toThrow(/abort/i);
     server.closeAllConnections();
   });

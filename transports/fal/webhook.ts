@@ -14,7 +14,7 @@ import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import ipaddr from "ipaddr.js";
 import { RequestError } from "../../src/engine/errors.ts";
-import type { JsonText } from "../wire/json-text.ts";
+import { type WebhookMessage, webhookHeaders } from "./webhook-signature.ts";
 
 export interface WebhookPolicy {
   /**
@@ -24,6 +24,10 @@ export interface WebhookPolicy {
   readonly hosts: readonly string[];
   /** Lets these hosts have private, loopback and link-local addresses, and speak plain http. */
   readonly allowPrivate: boolean;
+  /** What signs webhooks: `whsec_` and base64 of 24 to 64 bytes; two while one is replaced. None: they are not signed. */
+  readonly secrets?: readonly string[];
+  /** In place of `secrets`, those of the keys that have their own, by the key's name. */
+  readonly keySecrets?: ReadonlyMap<string, readonly string[]>;
 }
 
 export interface DeliveryOptions {
@@ -152,19 +156,19 @@ function rangeOf(address: string): string {
 }
 
 /**
- * Posts `body` as JSON until the host answers 2xx.
+ * Posts a message as JSON until the host answers 2xx. Its id stays the same, and each try is signed anew, with its time.
  *
  * @returns the status of the last answer
  * @throws Error when it was refused, or no try has succeeded; the signal's reason when it aborts
  */
-export async function deliverWebhook(url: URL, body: string | JsonText, options: DeliveryOptions): Promise<number> {
+export async function deliverWebhook(url: URL, message: WebhookMessage, options: DeliveryOptions): Promise<number> {
   const { attempts = ATTEMPTS, backoffMs = BACKOFF_MS, signal } = options;
   let last: unknown;
   for (let attempt = 0; attempt < attempts; attempt++) {
     signal?.throwIfAborted();
     if (attempt > 0) await sleep(backoffMs * BACKOFF_FACTOR ** (attempt - 1), undefined, { signal, ref: false });
     try {
-      return await postOnce(url, body, options);
+      return await postOnce(url, message, options);
     } catch (error) {
       if (error instanceof RefusedAddress || signal?.aborted) throw error;
       last = error;
@@ -173,11 +177,12 @@ export async function deliverWebhook(url: URL, body: string | JsonText, options:
   throw new Error(`webhook to ${url.host} failed ${attempts} times`, { cause: last });
 }
 
-async function postOnce(first: URL, body: string | JsonText, options: DeliveryOptions): Promise<number> {
+async function postOnce(first: URL, message: WebhookMessage, options: DeliveryOptions): Promise<number> {
+  const headers = await webhookHeaders(message, Date.now());
   let url = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
     checkUrl(url, options.policy);
-    const { status, location } = await post(url, body, options);
+    const { status, location } = await post(url, message, headers, options);
     if (status >= 200 && status < 300) return status;
     // Of the redirects, only these two keep the method and the body.
     if ((status !== 307 && status !== 308) || location === undefined || !URL.canParse(location, url.href)) {
@@ -190,7 +195,8 @@ async function postOnce(first: URL, body: string | JsonText, options: DeliveryOp
 
 function post(
   url: URL,
-  body: string | JsonText,
+  { body }: WebhookMessage,
+  headers: Readonly<Record<string, string>>,
   options: DeliveryOptions,
 ): Promise<{ status: number; location?: string }> {
   const { policy, signal, timeoutMs = TIMEOUT_MS } = options;
@@ -201,6 +207,7 @@ function post(
       {
         method: "POST",
         headers: {
+          ...headers,
           "Content-Type": "application/json",
           "Content-Length": typeof body === "string" ? Buffer.byteLength(body) : body.byteLength,
         },

@@ -1,5 +1,5 @@
 /**
- * Who may ask for what.
+ * Authentication and scopes: the requests that a client may make.
  *
  * A *key* is a secret of somebody's server; a *token* is a JWT of minutes that such a server has made for a browser,
  * because what a page holds everybody holds. Either makes a *principal*, which carries scopes (which routes) and models.
@@ -21,7 +21,7 @@ const jose = () => import("jose");
 export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** Who asks. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is an owner besides it. */
+/** The client of a request. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is another. */
 export interface Principal {
   /** For logs alone: the name of the key, `subject:` and the subject of a token of no key, or `anonymous`. */
   readonly name: string;
@@ -54,11 +54,11 @@ export interface AuthOptions {
 }
 
 export interface Authenticator {
-  /** Whether anybody at all needs a credential. */
+  /** True if there are keys, so that requests need a credential. */
   readonly required: boolean;
   /** The principal of a credential, or why there is none. Never throws. */
   authenticate(credential: Credential | undefined): Promise<Principal | Failure>;
-  /** Whether there is a secret to make tokens with. */
+  /** True if there is a secret to make tokens with. */
   readonly issues: boolean;
   /** A token with a part of `principal`'s rights. @throws Error when there is no token secret */
   issueToken(principal: Principal, wanted: TokenRequest): Promise<IssuedToken>;
@@ -143,9 +143,9 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
   const required = keys.length > 0 || secret !== undefined;
 
   const byKey = (value: string): Principal | undefined => {
-    const given = digest(createHash("sha256").update(value).digest());
+    const candidate = digest(createHash("sha256").update(value).digest());
     let found: Principal | undefined;
-    for (const known of keys) if (timingSafeEqual(known.digest, given)) found = known.principal;
+    for (const known of keys) if (timingSafeEqual(known.digest, candidate)) found = known.principal;
     return found;
   };
 
@@ -176,14 +176,14 @@ export function createAuthenticator(options: AuthOptions): Authenticator {
         return invalid("key", "must be the name of a key of this server");
       }
       if (scope !== undefined && scopes !== undefined) return invalid("scopes", "must not be there beside `scope`");
-      const named = scopes ?? scope?.split(" ") ?? [];
+      const names = scopes ?? scope?.split(" ") ?? [];
       const subject = sub ?? subjectOf(token);
       return {
         name: key ?? `subject:${subject}`,
         by: "token",
         key,
         subject,
-        scopes: SCOPES.filter((known) => named.includes(known)),
+        scopes: SCOPES.filter((known) => names.includes(known)),
         models,
         expiresAt: exp * 1000,
       };
@@ -251,7 +251,7 @@ function subjectOf(token: string): string {
   return `token:${createHash("sha256").update(signed).digest("base64url")}`;
 }
 
-/** Where a request carries its credential. */
+/** The credential of a request, and its place in the request. */
 export function credentialOf(c: Context): Credential | undefined {
   const header = c.req.header("authorization");
   if (header !== undefined) {
@@ -262,10 +262,10 @@ export function credentialOf(c: Context): Credential | undefined {
   return token === undefined ? undefined : { value: token, from: "query" };
 }
 
-/** Where the middleware leaves the principal for what comes after it. */
+/** The middleware leaves the principal here for the handlers after it. */
 const principals = new WeakMap<Request, Principal>();
 
-/** Who asks; the anonymous principal where no middleware has run. */
+/** The principal of a request; the anonymous one if no middleware has run. */
 export function principalOf(c: Context): Principal {
   return principals.get(c.req.raw) ?? ANONYMOUS;
 }
@@ -276,16 +276,16 @@ export function ownerOf(c: Context): string | undefined {
   return by === "nothing" ? undefined : JSON.stringify([key, subject]);
 }
 
-/** What a path needs: nothing, some credential whatever its scopes, or one with that scope. */
+/** The credential that a path needs: none, one of any scope, or one with that scope. */
 export type Access = "open" | "any" | Scope;
 
 export interface GuardOptions {
   readonly authenticator: Authenticator;
-  /** What a path needs. What is not known should need something. */
+  /** The credential that a path needs. An unknown path should need one. */
   readonly scopeOf: (path: string, method: string, c: Context) => Access;
   /** The model that would answer. */
   readonly model: string;
-  /** How a refusal is put into words for this path. */
+  /** Writes a refusal in the form of this path's transport. */
   readonly refuse: (c: Context, failure: Failure) => Response;
 }
 

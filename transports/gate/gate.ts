@@ -110,16 +110,13 @@ function startsByGet(c: Context, routes: RouteRules): boolean {
 }
 
 /**
- * HEAD and an upgrade are routed as GET is, but nobody gets the body of the answer. So they start nothing, and the body is
- * let go, with the watcher of a job that it may hold.
+ * An upgrade is routed as GET is, but nobody gets the body of the answer. So it starts nothing, and the body is let go, with
+ * the watcher of a job that it may hold. (A HEAD watches nothing: `stream/reading.ts`.)
  */
 function bodyless(routes: RouteRules): MiddlewareHandler {
   return async (c, next) => {
-    const webSocket = routes.isWebSocket(c);
-    const upgrade = c.req.header("upgrade")?.toLowerCase() === "websocket";
-    if (c.req.method !== "HEAD" && (!upgrade || webSocket)) return next();
-    if (routes.startsWork(c) && !webSocket) {
-      if (!upgrade) return c.body(null, 200, { "Content-Type": routes.contentTypeOf(c) ?? "text/plain" });
+    if (c.req.header("upgrade")?.toLowerCase() !== "websocket" || routes.isWebSocket(c)) return next();
+    if (routes.startsWork(c)) {
       return routes.refuse(c, {
         status: 400,
         detail: "This is not a WebSocket: leave Upgrade out, or connect to /realtime",

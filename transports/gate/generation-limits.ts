@@ -1,6 +1,6 @@
 /**
- * How much one request may ask for: prompt, pixels, steps, pictures. The schema of requests has limits of its own, which are
- * what can be computed; these are what somebody who runs a server allows, and are smaller or equal.
+ * The bounds of one request: prompt, pixels, steps, pictures. The schema of requests has bounds of its own, which are
+ * those of the computation; these are the operator's, and are smaller or equal.
  */
 import { RequestError, type RequestIssue } from "../../src/engine/errors.ts";
 import type { GenerationRequest, GenerationUpdate } from "../../src/engine/request.ts";

@@ -32,7 +32,7 @@ export function parseHost(text: string): Host | undefined {
   return name === "" ? undefined : { name, port };
 }
 
-/** Whether a host is this machine alone, which browsers take to be as safe as https. */
+/** True if a host is this machine alone, which browsers take to be as safe as https. */
 export function isLoopback({ name }: Host): boolean {
   if (name === "localhost" || name.endsWith(".localhost") || name === "[::1]") return true;
   return isIP(name) === 4 && name.startsWith("127.");
@@ -79,21 +79,21 @@ interface Incoming {
 export function hostsOf(c: Context, proxies: number): readonly [Host, ...Host[]] | Failure {
   const { rawHeaders, url, originalUrl = url } = (c.env as Incoming | undefined)?.incoming ?? {};
   // Node shows the first of several, and others show the last.
-  const named = (field: string) =>
+  const fieldsOf = (field: string) =>
     rawHeaders?.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === field) ?? [];
-  const authority = named(":authority");
-  const sent =
+  const authority = fieldsOf(":authority");
+  const ownHosts =
     rawHeaders === undefined
       ? [c.req.header("host") ?? new URL(c.req.url).host]
       : authority.length > 0
         ? authority
-        : named("host");
-  if (sent.length === 0) return fault("The request has no Host: send the name under which this server is reached");
-  if (sent.length > 1) return fault("The request has several Hosts: send one");
+        : fieldsOf("host");
+  if (ownHosts.length === 0) return fault("The request has no Host: send the name under which this server is reached");
+  if (ownHosts.length > 1) return fault("The request has several Hosts: send one");
   const target = /^https?:\/\/([^/?#]*)/i.exec(originalUrl ?? "")?.[1];
   const { host: forwarded } = forwardedOf(c, proxies);
   const hosts: Host[] = [];
-  for (const text of [...sent, target, forwarded]) {
+  for (const text of [...ownHosts, target, forwarded]) {
     const host = text === undefined ? undefined : parseHost(text);
     if (host !== undefined) hosts.push(host);
     else if (text !== undefined) return fault("The Host is not valid: it must be a name or an address, and its port");
@@ -122,9 +122,9 @@ export function hosts({ check = () => true, proxies, refuse }: HostOptions): Mid
     const probe = PROBES.has(c.req.path);
     // Some probes are of HTTP/1.0, and name no host.
     if (probe && c.req.header("host") === undefined) return next();
-    const asked = hostsOf(c, proxies);
-    if ("status" in asked) return refuse(c, asked);
-    const stranger = probe ? undefined : asked.find((host) => !check(host));
+    const hosts = hostsOf(c, proxies);
+    if ("status" in hosts) return refuse(c, hosts);
+    const stranger = probe ? undefined : hosts.find((host) => !check(host));
     if (stranger === undefined) return next();
     const detail = `This server does not answer to the name '${stranger.name}'. Where the name is its own, add it to the setting hosts, or set public_url to the address that browsers open`;
     return refuse(c, { status: 421, detail });

@@ -546,6 +546,50 @@ describe("addresses", () => {
     expect(await submitted(two, x({ host: "outer.example" }))).toBe(`http://outer.example/${path}`);
   });
 
+  it("say which page is the server's own: the host that the proxy has seen, with its port", async () => {
+    const x = (fields: Record<string, string>) =>
+      Object.fromEntries(Object.entries(fields).map(([name, value]) => [`x-forwarded-${name}`, value]));
+    const server = await serving({ ...OWN, proxies: 1 });
+    const post = async (origin: string, fields: Record<string, string>) =>
+      (await server.post("/stream", { origin, ...fields })).status;
+    const host = "daguerre:8080";
+    for (const [origin, fields, status] of [
+      ["http://a.example.org:8081", { host, ...x({ host: "a.example.org", port: "8081" }) }, 200],
+      ["http://a.example.org:8081", { host: "a.example.org", ...x({ port: "8081" }) }, 200],
+      ["http://a.example.org:8081", { host: "a.example.org" }, 403],
+      ["http://a.example.org:8082", { host, ...x({ host: "a.example.org", port: "8081" }) }, 403],
+      ["https://a.example.org", { host, ...x({ host: "a.example.org", port: "443", proto: "https" }) }, 200],
+      ["https://a.example.org:8443", { host, ...x({ host: "a.example.org:8443", port: "1" }) }, 200],
+      ["http://[2001:db8::1]:8443", { host, forwarded: 'host="[2001:DB8::1]:8443"' }, 200],
+      ["http://[2001:db8::1]:8443", { host, forwarded: 'for="[::1]", host="[2001:db8::2]:8443"' }, 403],
+      ["https://a.example.org", { host, forwarded: 'proto=https;by=",";host=a.example.org' }, 200],
+      // The host by which the proxy knows the server is not the browser's.
+      ["http://daguerre:8080", { host, ...x({ host: "a.example.org" }) }, 403],
+      ["http://evil.example", { host, ...x({ host: "evil.example" }) }, 421],
+      ["http://evil.example", { host, ...x({ host: "a.example.org, evil.example" }) }, 421],
+      ["http://evil.example", { host, ...x({ host: "a.example.org/evil.example" }) }, 400],
+      ["http://evil.example", { host, ...x({ host: "a.example.org@evil.example" }) }, 400],
+      ["http://a.example.org:1", { host, ...x({ host: "a.example.org", port: "1, 65536" }) }, 403],
+    ] as const) {
+      expect(await post(origin, fields), JSON.stringify([origin, fields])).toBe(status);
+    }
+  });
+
+  it("let a plain GET start something only where it is known that no page sends it", async () => {
+    const get = async (gate: Partial<GateOptions>, fields: Record<string, string> = {}) =>
+      (await (await serving({ ...OWN, ...gate })).get("/stream?prompt=x", fields)).status;
+    // A proxy that keeps the browser's host to itself makes every request look like one of this machine's.
+    expect(await get({})).toBe(200);
+    expect(await get({ proxies: 1 })).toBe(403);
+    expect(await get({ proxies: 1 }, { "x-forwarded-host": "localhost:8080" })).toBe(200);
+    expect(await get({ proxies: 1 }, { "x-forwarded-host": "a.example.org" })).toBe(403);
+    // Over https every browser says which page asks.
+    const secure = { "x-forwarded-host": "a.example.org", "x-forwarded-proto": "https" };
+    expect(await get({ proxies: 1 }, secure)).toBe(200);
+    expect(await get({ proxies: 1 }, { ...secure, "sec-fetch-site": "cross-site" })).toBe(403);
+    expect(await get({}, secure)).toBe(200);
+  });
+
   it("that are forwarded must be the server's own", async () => {
     const server = await serving({ ...OWN, proxies: 1, publicUrl: "https://public.example" });
     const post = async (fields: Record<string, string>) => (await server.post("/stream", fields)).status;

@@ -13,6 +13,8 @@
 import type { Context, MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import type { Failure } from "../failure.ts";
+import { requestedAddress } from "../http/address.ts";
+import { forwardedOf } from "../http/forwarded.ts";
 import { hostsOf, isLoopback, parseHost } from "./host.ts";
 
 export interface OriginOptions {
@@ -84,12 +86,15 @@ function isOwn(c: Context, origin: string, { publicUrl, isOwnHost, proxies }: Or
 
 /** Hosts are compared, not schemes: behind a proxy that ends TLS, only the browser knows the scheme. */
 function isOfHost(c: Context, address: string, proxies: number): boolean {
-  const hosts = hostsOf(c, proxies);
-  if ("status" in hosts || !URL.canParse(address)) return false;
-  const { protocol, host } = new URL(address);
-  const page = parseHost(host);
-  const usual = protocol === "https:" ? "443" : "80";
-  return hosts.some(({ name, port }) => name === page?.name && (port ?? usual) === (page.port ?? usual));
+  if ("status" in hostsOf(c, proxies) || !URL.canParse(address)) return false;
+  const page = new URL(address);
+  const asked = requestedAddress(c, proxies);
+  const usual = page.protocol === "https:" ? "443" : "80";
+  return nameOf(page) === nameOf(asked) && (page.port || usual) === (asked.port || usual);
+}
+
+function nameOf({ host }: URL): string | undefined {
+  return parseHost(host)?.name;
 }
 
 /** What a person opens, and what a script asks for. All else is fetched because a page says so: frames, pictures, fonts. */
@@ -124,8 +129,13 @@ function whyNoPlainGet(c: Context, options: OriginOptions): string | undefined {
   }
   // A browser's WebSocket always has an `Origin`, and a page cannot set this field.
   if (trustsPlainGet || c.req.header("upgrade") !== undefined) return undefined;
+  const forwarded = forwardedOf(c, proxies);
+  // Over https every browser sends the fields, so this is none.
+  if (forwarded.proto === "https") return undefined;
   const hosts = hostsOf(c, proxies);
+  // A proxy that keeps the browser's host to itself makes every request one of this machine's.
+  const hidden = proxies > 0 && publicUrl === undefined && forwarded.host === undefined;
   const open = publicUrl?.protocol === "http:" ? parseHost(publicUrl.host) : undefined;
-  if (!("status" in hosts) && [...hosts, ...(open ? [open] : [])].every(isLoopback)) return undefined;
+  if (!hidden && !("status" in hosts) && [...hosts, ...(open ? [open] : [])].every(isLoopback)) return undefined;
   return "Over plain http a browser does not say which page asks, so a GET starts no work here: POST to the same path, use https, or set get_stream to true";
 }

@@ -1,10 +1,10 @@
-/** How many requests a client may make in a minute. */
+/** The bound on a client's requests in a minute. */
 import type { Context, MiddlewareHandler } from "hono";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Failure } from "../failure.ts";
 import { clientOf, type TrustedProxies } from "../http/client.ts";
 
-/** What a client may still do in its minute. */
+/** The rest of a client's minute. */
 export interface Allowance {
   /** Fields of draft-ietf-httpapi-ratelimit-headers. */
   readonly headers: Readonly<Record<string, string>>;

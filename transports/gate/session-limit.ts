@@ -1,4 +1,4 @@
-/** How many realtime sessions a client may have at a time. */
+/** The bound on a client's realtime sessions at a time. */
 import type { Context, MiddlewareHandler } from "hono";
 import type { Failure } from "../failure.ts";
 import { clientOf, socketOf, type TrustedProxies } from "../http/client.ts";

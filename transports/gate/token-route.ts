@@ -34,8 +34,8 @@ export function tokenRoute(authenticator: Authenticator): (c: Context) => Promis
     if (!authenticator.issues) throw new HTTPException(404, { message: "This server makes no tokens" });
     const principal = principalOf(c);
     if (principal.by !== "key") throw new HTTPException(403, { message: "Only a key can ask for a token" });
-    const wanted = tokenRequestSchema.parse(await readTokenRequest(c), { reportInput: true });
-    return c.json(await authenticator.issueToken(principal, wanted), 200, { "Cache-Control": "no-store" });
+    const request = tokenRequestSchema.parse(await readTokenRequest(c), { reportInput: true });
+    return c.json(await authenticator.issueToken(principal, request), 200, { "Cache-Control": "no-store" });
   };
 }
 

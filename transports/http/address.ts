@@ -20,10 +20,14 @@ export interface AddressOptions {
  * app that is mounted below a path is itself shown only the rest.
  */
 export function wholeAddress(c: Context, { publicUrl, proxies = 0 }: AddressOptions = {}): URL {
+  if (publicUrl === undefined) return requestedAddress(c, proxies);
+  const { pathname, search } = new URL(c.req.url);
+  return new URL(publicUrl.origin + publicUrl.pathname.replace(/\/+$/, "") + pathname + search);
+}
+
+/** The address as the proxies say that it was, else as it came. @param proxies proxies whose word counts */
+export function requestedAddress(c: Context, proxies: number): URL {
   const url = new URL(c.req.url);
-  if (publicUrl !== undefined) {
-    return new URL(publicUrl.origin + publicUrl.pathname.replace(/\/+$/, "") + url.pathname + url.search);
-  }
   const { proto, host = "", port, prefix = "" } = forwardedOf(c, proxies);
   if (proto !== undefined) url.protocol = proto;
   const named = parseHost(host);
@@ -35,4 +39,14 @@ export function wholeAddress(c: Context, { publicUrl, proxies = 0 }: AddressOpti
   if (path?.startsWith("/") && URL.canParse(url.origin + path)) url.pathname = new URL(url.origin + path).pathname;
   if (prefix !== "") url.pathname = prefix + url.pathname;
   return url;
+}
+
+/**
+ * Where the app itself is, without a slash at its end: the address of a request less the path of its route.
+ *
+ * @param path the route's, as `/openapi.json`
+ */
+export function baseAddress(address: URL, path: string): string {
+  const whole = `${address.origin}${address.pathname}`;
+  return (whole.endsWith(path) ? whole.slice(0, -path.length) : whole).replace(/\/+$/, "");
 }

@@ -383,7 +383,7 @@ describe("pings", () => {
     let sockets: WebSocketServer | undefined;
     const server = await listen(createApp({ run: gradientRun(), health: () => ({}) }), 0, "127.0.0.1", {
       onServer: (_, webSockets) => {
-        sockets = webSockets;
+        sockets = webSockets as WebSocketServer;
       },
     });
     open.push(server);

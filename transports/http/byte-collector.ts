@@ -19,9 +19,9 @@ export class ByteCollector {
     const needed = this.size + bytes;
     if (needed > this.#buffer.length) {
       const guess = needed < BELIEVED ? Math.min(4 * needed, this.#expected) : this.#expected;
-      const grown = Buffer.allocUnsafeSlow(Math.max(needed, guess, 2 * this.#buffer.length, FIRST_ROOM));
-      this.#buffer.copy(grown, 0, 0, this.size);
-      this.#buffer = grown;
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, guess, 2 * this.#buffer.length, FIRST_ROOM));
+      this.#buffer.copy(larger, 0, 0, this.size);
+      this.#buffer = larger;
     }
     return this.#buffer;
   }

@@ -1,12 +1,12 @@
 /**
- * Who a client is, for all that is counted by client: the key that its credential acts for, the subject of a token that acts
- * for none, or the network of its address where all are anonymous.
+ * A client, for all that is counted by client, is the key that its credential acts for, the subject of a token that
+ * acts for none, or the network of its address where all are anonymous.
  */
 import type { Context } from "hono";
 import ipaddr from "ipaddr.js";
 import { principalOf } from "../gate/auth.ts";
 
-/** How many proxies stand before this server and write `X-Forwarded-For`; 0: the socket's address is the client's. */
+/** The number of proxies before this server that write `X-Forwarded-For`; 0: the socket's address is the client's. */
 export type TrustedProxies = number;
 
 /** The part of Node's socket that tells who is connected. */

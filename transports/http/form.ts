@@ -11,8 +11,8 @@ const FORM_BOUNDS = { parts: 256, files: 32, fieldSize: 64 * 1024, headerPairs: 
 export type FormField = readonly [name: string, value: string | Uint8Array];
 
 /**
- * @throws MessageError 400 for what is no form, 413 for one that holds too much
- * @throws what `readBody` throws
+ * @throws MessageError 400 for a body that is no form, 413 for a form that holds too much
+ * @throws the errors of `readBody`
  */
 export async function readForm(c: Context, options: BodyOptions): Promise<FormField[]> {
   const malformed = () => new MessageError("The body is not a multipart/form-data form");

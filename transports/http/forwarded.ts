@@ -1,5 +1,5 @@
 /**
- * What a proxy says of the request that it has passed on: `Forwarded` (RFC 7239), or the `X-Forwarded-*` fields that came
+ * A proxy's words about a request that it passes on: `Forwarded` (RFC 7239), or the `X-Forwarded-*` fields that came
  * before it. Without proxies of the operator's own they are a client's words, and nothing is read.
  *
  * Each proxy adds to the end of a list, so with n proxies the n-th from the end was written by the outermost of them,
@@ -7,7 +7,7 @@
  */
 import type { Context } from "hono";
 
-/** What was asked for before the first proxy; what is not said, or is no such thing, is left out. */
+/** The address that was asked for before the first proxy; a part that is missing or malformed is left out. */
 export interface Forwarded {
   readonly proto?: "http" | "https";
   /** As it was sent: it may hold a port, and may be no host at all. */

@@ -45,7 +45,7 @@ export const UNCOUNTED_BODY_BYTES = 64 * 1024;
 const SLICE_BYTES = 64 * 1024;
 
 export function inputSource(c: Context): InputSource {
-  return c.req.method === "GET" ? "query" : "body";
+  return c.req.method === "GET" || c.req.method === "HEAD" ? "query" : "body";
 }
 
 /**
@@ -88,13 +88,14 @@ export async function readBytes(c: Context, options: BodyOptions): Promise<Uint8
 /**
  * Gives `take` the bytes of a body, part by part, and waits for it.
  *
- * @throws HTTPException 413, 408; AbortError when the client has gone
+ * @throws HTTPException 415, 413, 408; AbortError when the client has gone
  */
 export async function readBody(
   c: Context,
   { maxBodyBytes = DEFAULT_MAX_BODY_BYTES, account = PROCESS_ACCOUNT, clientOf: whose = clientOf }: BodyOptions,
   take: (part: Uint8Array) => void | Promise<void>,
 ): Promise<void> {
+  refuseCoded(c);
   const tooLong = () => new HTTPException(413, { message: `The body is longer than ${maxBodyBytes} bytes` });
   if (declaredBytes(c) > maxBodyBytes) throw tooLong();
   let end = (): void => {};
@@ -194,6 +195,15 @@ async function* webParts(c: Context, ended: Promise<"ended">): AsyncGenerator<Ui
     if (read === "ended" || read.done) return;
     yield read.value;
   }
+}
+
+/** A compressed body would have to be counted by what comes out of it. @throws HTTPException 415 */
+function refuseCoded(c: Context): void {
+  const coding = c.req.header("content-encoding")?.trim().toLowerCase() ?? "";
+  // What has read the body before us has also decoded it.
+  const decoded = (c.env as { incoming?: Incoming } | undefined)?.incoming?.rawBody !== undefined;
+  if (coding === "" || coding === "identity" || decoded) return;
+  throw new HTTPException(415, { message: "The body must not be compressed: send it without Content-Encoding" });
 }
 
 function tooSlow(): HTTPException {

@@ -33,6 +33,7 @@ const MAX_SKELETON = 4 * 2 ** 20;
 /** Bytes of a text that are looked through one by one before the next quote is searched for. */
 const STEP = 64;
 
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const SPACE = 0x20;
@@ -60,6 +61,8 @@ export class JsonReader {
   readonly #keepBase64: boolean;
   readonly #bounds: MessageBounds;
   #read = 0;
+  /** Bytes of a byte order mark that the text begins with. */
+  #mark = 0;
   #skeleton: Buffer = Buffer.allocUnsafe(1024);
   #length = 0;
   #values = 0;
@@ -95,19 +98,33 @@ export class JsonReader {
   write(chunk: Uint8Array): void {
     // A Buffer searches as fast as memory is read, another Uint8Array does not.
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    this.#read += bytes.length;
-    let at = 0;
+    let at = this.#passMark(bytes);
     while (at < bytes.length) at = this.#inText ? this.#readText(bytes, at) : this.#readStructure(bytes, at);
   }
 
   /** @throws MessageError when it is not JSON */
   end(): unknown {
-    if (this.#inText) throw notJson();
+    if (this.#inText || this.#mark % BYTE_ORDER_MARK.length !== 0) throw notJson();
     const cut = this.#keepBase64 ? this.#cut : this.#cut.map(String);
     const replaced = (_: string, field: unknown) =>
       typeof field === "string" && field.startsWith(MARK) ? cut[Number(field.slice(MARK.length))] : field;
     const text = this.#skeleton.toString("utf8", 0, this.#length);
     return inJson(() => JSON.parse(text, cut.length === 0 ? undefined : replaced));
+  }
+
+  /** Passes over a byte order mark (RFC 8259, 8.1), in however many chunks it comes; gives the place behind it. */
+  #passMark(bytes: Buffer): number {
+    if (this.#read === 0 && (bytes[0] === 0xff || bytes[0] === 0xfe)) {
+      throw new MessageError("The body must be JSON in UTF-8; this one begins as UTF-16 does");
+    }
+    let at = 0;
+    while (this.#mark === this.#read && at < bytes.length && bytes[at] === BYTE_ORDER_MARK[this.#mark]) {
+      this.#mark++;
+      this.#read++;
+      at++;
+    }
+    this.#read += bytes.length - at;
+    return at;
   }
 
   #readStructure(chunk: Buffer, start: number): number {

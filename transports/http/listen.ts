@@ -2,8 +2,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Hono } from "hono";
-import type { WebSocketServer } from "ws";
-import { type Mounted, type MountOptions, mount } from "./mount.ts";
+import { type Mounted, type MountOptions, mount, type OpenSockets } from "./mount.ts";
 
 export interface Listening {
   /** `http://127.0.0.1:8080` */
@@ -25,7 +24,7 @@ export interface ConnectionLimits extends MountOptions {
   /** Milliseconds that a whole request may take to arrive. Answers may take as long as they like. */
   readonly requestMs?: number;
   /** Given the server before it listens, to count what goes through it. */
-  readonly onServer?: (server: Server, webSockets: WebSocketServer) => void;
+  readonly onServer?: (server: Server, webSockets: OpenSockets) => void;
 }
 
 const IDLE_SWEEP_MS = 100;

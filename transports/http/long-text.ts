@@ -41,7 +41,7 @@ export class LongText {
   /** @throws SyntaxError */
   end(piece: Uint8Array): string | Base64Text {
     if (this.#kind !== "base64" || !this.#addBase64(piece)) {
-      // What ends within its first piece stays a text: it is short, and a long prompt of one word is no picture.
+      // A value that ends within its first piece stays a text: it is short; a long prompt of one word is no picture.
       this.#addText(piece);
       return this.#unkept === 0 ? this.#text : "x".repeat(this.#text.length + this.#unkept);
     }
@@ -88,7 +88,7 @@ export class LongText {
     return true;
   }
 
-  /** What looked like base64 up to here, as the text that it was. */
+  /** The value that looked like base64 up to here, as the text that it was. */
   #restored(): string {
     const whole = this.#bytes.room(0).toString("base64", 0, this.#bytes.size);
     return `${this.#head}${whole}${this.#rest}${"=".repeat(this.#padding)}`;

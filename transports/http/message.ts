@@ -1,5 +1,5 @@
 /**
- * What one message may hold, in whatever form it comes (JSON, msgpack, a form), checked before it is decoded.
+ * The bounds of one message, whether it is JSON, msgpack or a form. They are checked before it is decoded.
  *
  * A byte of JSON or msgpack can become a hundred bytes of objects, so a bound in bytes bounds little. A request of ours has
  * some thirty values; a run of somebody's own may take long lists, and gets twenty thousand.

@@ -30,13 +30,17 @@ export interface MountOptions {
   readonly onError?: (error: unknown) => void;
 }
 
+/** Open WebSocket sessions; a `WebSocketServer` of the package `ws`, whose types are not needed here. */
+export interface OpenSockets {
+  readonly clients: { readonly size: number };
+}
+
 export interface Mounted {
   /** Answers a request below `base`, and says whether it was one. For others `next` is called, where there is one. */
   readonly request: (request: IncomingMessage, response: ServerResponse, next?: () => void) => boolean;
   /** Takes up a WebSocket below `base`; a listener of the server's `upgrade` event. */
   readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
-  /** The open sessions. */
-  readonly sockets: WebSocketServer;
+  readonly sockets: OpenSockets;
   /** Ends the sessions with 1012: those that are busy when they no longer are, or after `graceMs`. */
   close(graceMs?: number): Promise<void>;
 }
@@ -123,8 +127,10 @@ class Mount implements Mounted {
       const base = this.#base;
       const [path, query] = request.originalUrl!.split("?");
       if (base !== "" && path === base) {
-        // What the page refers to lies beside it, so its own address must end with the slash.
-        response.writeHead(308, { Location: `${base}/${query === undefined ? "" : `?${query}`}` }).end();
+        // What the page refers to lies beside it, so its own address must end with the slash. The way there is from here:
+        // a proxy may have taken a part of the path away.
+        const folder = base.slice(base.lastIndexOf("/") + 1);
+        response.writeHead(308, { Location: `./${folder}/${query === undefined ? "" : `?${query}`}` }).end();
         return true;
       }
       restoreBody(request);

@@ -9,7 +9,7 @@ const LOOKS = 8;
 
 interface Progress {
   /** Bytes that the client's machine has taken. */
-  taken: number;
+  accepted: number;
   since: number;
 }
 
@@ -25,15 +25,15 @@ export function watchReaders(limitMs: number): { watch(response: ServerResponse)
       // It waits for the answer before it.
       if (socket === null) continue;
       const waiting = socket.writableLength;
-      const taken = socket.bytesWritten - waiting;
-      if (waiting === 0 || taken !== progress.taken) Object.assign(progress, { taken, since: now });
+      const accepted = socket.bytesWritten - waiting;
+      if (waiting === 0 || accepted !== progress.accepted) Object.assign(progress, { accepted, since: now });
       else if (now - progress.since > limitMs) response.destroy();
     }
   }
 
   return {
     watch(response) {
-      answers.set(response, { taken: 0, since: performance.now() });
+      answers.set(response, { accepted: 0, since: performance.now() });
       timer ??= setInterval(look, limitMs / LOOKS).unref();
       response.once("close", () => {
         answers.delete(response);

@@ -6,10 +6,10 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import type { Context, MiddlewareHandler } from "hono";
-import { matchedRoutes } from "hono/route";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { type Account, HOLD_KINDS } from "../../src/jobs/account.ts";
 import type { Jobs } from "../../src/jobs/jobs.ts";
+import { routePathOf } from "../route.ts";
 import type { Observe } from "./observed-run.ts";
 
 /** What is read at the moment when somebody asks. */
@@ -293,6 +293,5 @@ function methodOf(c: Context): string {
 
 /** The pattern that answered, not the path that was asked for: paths hold ids. */
 function routeOf(c: Context): string {
-  const patterns = matchedRoutes(c).map(({ path }) => path);
-  return patterns.findLast((path) => !path.endsWith("*")) ?? "none";
+  return routePathOf(c) ?? "none";
 }

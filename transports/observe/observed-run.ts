@@ -8,7 +8,7 @@ import type { Run, RunContext } from "../../src/jobs/run.ts";
 
 export type Outcome = "completed" | "cancelled" | "failed";
 
-/** Told of one job, in this order. None of it may throw. */
+/** Hears of one job, in this order. None of its methods may throw. */
 export interface JobObserver<Event> {
   /** @param began when it was asked for, `ms` how long it took */
   event?(event: Event, began: number, ms: number): void;
@@ -23,14 +23,14 @@ export function observedRun<Input, Event>(
   observers: readonly Observe<unknown, unknown>[],
 ): Run<Input, Event> {
   return (input, context) => {
-    const told = observers.map((observe) => observe(input, context));
-    return watched(run(input, context), told, context.signal);
+    const jobObservers = observers.map((observe) => observe(input, context));
+    return watched(run(input, context), jobObservers, context.signal);
   };
 }
 
 async function* watched<Event>(
   events: AsyncIterable<Event>,
-  told: readonly JobObserver<unknown>[],
+  jobObservers: readonly JobObserver<unknown>[],
   signal: AbortSignal,
 ): AsyncGenerator<Event, void, undefined> {
   const iterator = events[Symbol.asyncIterator]();
@@ -48,7 +48,7 @@ async function* watched<Event>(
         return;
       }
       const ms = performance.now() - began;
-      for (const observer of told) observer.event?.(next.value, began, ms);
+      for (const observer of jobObservers) observer.event?.(next.value, began, ms);
       yield next.value;
     }
   } catch (error) {
@@ -58,6 +58,6 @@ async function* watched<Event>(
     throw error;
   } finally {
     if (!done) await iterator.return?.();
-    for (const observer of told) observer.ended?.(outcome, reason);
+    for (const observer of jobObservers) observer.ended?.(outcome, reason);
   }
 }

@@ -158,13 +158,72 @@ describe("the log of requests", () => {
       method: "POST",
       path: "/",
       status: 200,
+      ended: "completed",
       ms: expect.any(Number),
+      headers_ms: expect.any(Number),
       client: "studio",
       address: "127.0.0.1",
     });
     expect(entries[2]).toMatchObject({ path: "/stream", status: 200, client: "studio", subject });
     expect(JSON.stringify(entries)).not.toContain("s3cret");
     expect(JSON.stringify(entries)).not.toContain(token);
+  });
+
+  it("says when the whole answer has ended, and how", async () => {
+    const entries: RequestEntry[] = [];
+    const run: Run<GenerationRequest, RunEvent> = async function* (input, context) {
+      yield { type: "progress", step: 1, steps: 2, progress: 0.5, elapsed_ms: 1 };
+      await sleep(150);
+      if (input.prompt === "broken") throw new Error("no");
+      yield* gradientRun()({ ...input, step_ms: input.prompt === "slow" ? 100 : 1 }, context);
+    };
+    const url = await serving({ onRequest: (entry) => entries.push(entry), onError: () => {} }, run);
+    const entry = async (id: string, method = "POST") => {
+      await until(() => entries.some(({ request_id, method: m }) => request_id === id && m === method), 10_000);
+      return entries.find(({ request_id, method: m }) => request_id === id && m === method);
+    };
+    const ask = (path: string, request_id: string, prompt: string, signal?: AbortSignal) =>
+      fetch(url + path, {
+        method: "POST",
+        signal,
+        body: JSON.stringify({ prompt, request_id, num_inference_steps: 20 }),
+      });
+
+    for (const [path, way] of [
+      ["/stream", "stream"],
+      ["/", "json"],
+    ] as const) {
+      await (await ask(path, `${way}-good`, "x")).text();
+      const good = await entry(`${way}-good`);
+      expect(good).toMatchObject({ status: 200, ended: "completed" });
+      expect(good!.ms).toBeGreaterThanOrEqual(150);
+      if (way === "stream") expect(good!.headers_ms).toBeLessThan(good!.ms - 100);
+
+      await ask(path, `${way}-broken`, "broken")
+        .then((answer) => answer.text())
+        .catch(() => {});
+      expect(await entry(`${way}-broken`)).toMatchObject({ ended: "failed" });
+
+      const stopped = ask(path, `${way}-stopped`, "slow")
+        .then((answer) => answer.text())
+        .catch(() => {});
+      await sleep(300);
+      await fetch(`${url}/jobs/${way}-stopped`, { method: "DELETE" });
+      await stopped;
+      expect(await entry(`${way}-stopped`)).toMatchObject({ ended: "cancelled" });
+
+      const leaving = new AbortController();
+      const left = ask(path, `${way}-left`, "slow", leaving.signal)
+        .then((answer) => answer.text())
+        .catch(() => {});
+      await sleep(300);
+      leaving.abort();
+      await left;
+      expect(await entry(`${way}-left`)).toMatchObject({ ended: "client left" });
+    }
+    await fetch(`${url}/nowhere`);
+    await until(() => entries.at(-1)?.status === 404);
+    expect(entries.at(-1)).toMatchObject({ path: "/nowhere", ended: "refused" });
   });
 });
 

@@ -15,8 +15,8 @@ import {
   trace,
 } from "@opentelemetry/api";
 import type { MiddlewareHandler } from "hono";
-import { matchedRoutes } from "hono/route";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
+import { routePathOf } from "../route.ts";
 import type { EncodeTracing } from "../wire/wire.ts";
 import type { JobObserver, Observe } from "./observed-run.ts";
 
@@ -41,7 +41,7 @@ export class Tracing implements EncodeTracing {
     return tracer.startActiveSpan(`${c.req.method} ${c.req.path}`, options, caller, async (span) => {
       try {
         await next();
-        const route = matchedRoutes(c).findLast(({ path }) => !path.endsWith("*"))?.path;
+        const route = routePathOf(c);
         if (route !== undefined) span.setAttribute("http.route", route).updateName(`${c.req.method} ${route}`);
         span.setAttribute("http.response.status_code", c.res.status);
         const id = c.res.headers.get("x-request-id");

@@ -22,6 +22,7 @@ const RESPONSE: NamedSchema = {
     background: z.literal("opaque"),
     output_format: z.enum(["png", "jpeg", "webp"]),
     usage,
+    warnings: z.array(z.string()).optional(),
   }),
 };
 
@@ -37,11 +38,12 @@ const EVENT: NamedSchema = {
     background: z.string(),
     output_format: z.string(),
     usage: usage.optional(),
+    warnings: z.array(z.string()).optional(),
   }),
 };
 
 const ERROR: NamedSchema = { name: "OpenAiError", schema: openaiErrorSchema };
-const error = (description: string): Answer => ({ description, schema: ERROR });
+export const error = (description: string): Answer => ({ description, schema: ERROR });
 const ANSWERS: Readonly<Record<number, Answer>> = {
   200: {
     description: "the pictures, or with stream their events",
@@ -54,6 +56,7 @@ const ANSWERS: Readonly<Record<number, Answer>> = {
   404: error("another model"),
   408: error("the body came too slowly while others needed the memory"),
   413: error("too long, or too many values"),
+  415: error("compressed: send it without Content-Encoding"),
   421: error("not under this name"),
   429: error("too many requests"),
   503: error("busy"),

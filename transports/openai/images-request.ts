@@ -26,14 +26,15 @@ const shared = {
   prompt: z.string().max(LIMITS.promptCharacters),
   /** The served model, or any of OpenAI's own names, which then mean it. */
   model: z.string().max(256).optional(),
+  /** A client that wants more than 10 asks several times. */
   n: z.int().min(1).max(LIMITS.images).default(1),
   /** `auto` is the model's own; a larger one is brought to the model's area, its shape kept. */
   size: z
     .string()
     .regex(/^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$/, "must be auto, or WIDTHxHEIGHT in pixels, as 1024x1024")
     .default("auto"),
-  /** `low` halves the model's steps, `high` doubles them. */
-  quality: z.enum(["auto", "low", "medium", "high", "standard", "hd"]).default("auto"),
+  /** `low` halves the model's steps, `high` (or `hd`) doubles them; others are those of `auto`. */
+  quality: z.string().max(64).default("auto"),
   stream: z.boolean().default(false),
   partial_images: z.int().min(0).max(3).default(0),
   output_format: z.enum(["png", "jpeg", "webp"]).default("png"),
@@ -41,9 +42,10 @@ const shared = {
   output_compression: z.int().min(0).max(100).default(95),
   /** `url` answers with a data URI: nothing is kept on the server to be fetched later. */
   response_format: z.enum(["b64_json", "url"]).default("b64_json"),
-  background: z
-    .enum(["auto", "opaque"], { error: "must be auto or opaque; no picture is transparent here" })
-    .default("auto"),
+  /** Every picture is opaque, whatever it says. */
+  background: z.string().max(64).default("auto"),
+  /** Nothing is moderated, whatever it says. */
+  moderation: z.string().max(64).default("auto"),
   // Ours. `parseRemoteGeneration` says what they may be.
   negative_prompt: z.string().optional(),
   num_inference_steps: z.number().optional(),
@@ -52,18 +54,25 @@ const shared = {
   scheduler: z.string().optional(),
 };
 
-/** The body of `POST /v1/images/generations`. Unknown fields (`user`, `moderation`, `style`) are ignored. */
+/** The body of `POST /v1/images/generations`. Unknown fields (`user`, `style`) are ignored, and a warning says so. */
 export const imageGenerationSchema = z.object(shared);
 
-/** The form of `POST /v1/images/edits`; `image` may also be called `image[]`. */
+/** A picture of a form, or of JSON; what a text may be is the engine's to say. */
+type PictureField = Uint8Array | Base64Text | string;
+const NO_PICTURE = "must be a picture: a file of a form, or in JSON a data URI or its base64 alone";
+
+/** The body of `POST /v1/images/edits`: a form, whose pictures may be called `image[]`, or JSON. */
 export const imageEditSchema = z.object({
   ...shared,
   /** The picture to start from: JPEG, PNG or WebP. */
-  image: z.instanceof(Uint8Array, { error: "must be one picture file" }),
+  image: z.custom<PictureField>(
+    (value) => typeof value === "string" || value instanceof Uint8Array || value instanceof Base64Text,
+    { error: NO_PICTURE },
+  ),
   strength: z.number().optional(),
 });
 
-type Asked = z.output<typeof imageGenerationSchema> & { image?: Uint8Array; strength?: number };
+type Asked = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
 
 /** A request to run, and how its answer is to look. */
 export interface ImagesRequest {
@@ -74,12 +83,26 @@ export interface ImagesRequest {
   readonly quality: "auto" | "low" | "medium" | "high";
   readonly compression: number;
   readonly responseFormat: "b64_json" | "url";
+  /** What was asked for and has no effect. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Checks an edit and maps it.
+ *
+ * @throws ZodError, RequestError
+ */
+export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>, served: ServedModel): ImagesRequest {
+  const request = parseImagesRequest(fields, imageEditSchema, served);
+  if (pictures < 2) return request;
+  const warning = `the first of ${pictures} pictures was used; several cannot be combined here`;
+  return { ...request, warnings: [...request.warnings, warning] };
 }
 
 /**
  * Checks what a client sent and maps it.
  *
- * @param raw a JSON value, or a form's fields with their types restored (`fieldsOfForm`)
+ * @param raw a JSON value, or the fields of an edit (`fieldsOfForm`, `fieldsOfJson`)
  * @throws ZodError, RequestError
  */
 export function parseImagesRequest(
@@ -87,7 +110,8 @@ export function parseImagesRequest(
   schema: typeof imageGenerationSchema | typeof imageEditSchema,
   served: ServedModel,
 ): ImagesRequest {
-  const asked: Asked = schema.parse(withoutNulls(raw), { reportInput: true });
+  const sent = withoutNulls(raw);
+  const asked: Asked = schema.parse(sent, { reportInput: true });
   refuseOtherModel(asked.model, served);
   const steps = asked.num_inference_steps ?? stepsOf(asked.quality, served.defaultSteps);
   // Image-to-image leaves out the first steps, so that previews have less room.
@@ -112,16 +136,47 @@ export function parseImagesRequest(
     generation,
     stream: asked.stream,
     partialImages,
-    quality: asked.quality === "standard" ? "medium" : asked.quality === "hd" ? "high" : asked.quality,
+    quality: QUALITIES.get(asked.quality) ?? "auto",
     compression: Math.max(1, asked.output_compression),
     responseFormat: asked.response_format,
+    warnings: warningsOf(
+      asked,
+      Object.keys(sent as object).filter((name) => !Object.hasOwn(schema.shape, name)),
+    ),
   };
+}
+
+/** The words of all of OpenAI's models, in those of the newest. */
+const QUALITIES = new Map<string, ImagesRequest["quality"]>([
+  ["auto", "auto"],
+  ["low", "low"],
+  ["medium", "medium"],
+  ["standard", "medium"],
+  ["high", "high"],
+  ["hd", "high"],
+]);
+
+/** Unknown fields that a warning names, and the characters of a name that it repeats. */
+const MAX_NAMED = 8;
+const MAX_NAME = 64;
+
+function warningsOf({ quality, background, moderation }: Asked, unknown: readonly string[]): string[] {
+  const warnings: string[] = [];
+  if (!QUALITIES.has(quality)) warnings.push(`quality '${quality}' is not known here; it was taken as auto`);
+  if (background !== "auto" && background !== "opaque") {
+    warnings.push(`background '${background}' has no effect: every picture here is opaque`);
+  }
+  if (moderation !== "auto") warnings.push("moderation has no effect: nothing is moderated here");
+  const names = unknown.slice(0, MAX_NAMED).map((name) => name.slice(0, MAX_NAME));
+  if (names.length > 0) warnings.push(`no effect, since they are not known here: ${names.join(", ")}`);
+  return warnings;
 }
 
 /** Clients have these built in; refusing them would refuse the clients. */
 const OPENAI_MODELS = /^(gpt-image-|dall-e-|chatgpt-image-)/;
 
-function refuseOtherModel(model: string | undefined, served: ServedModel): void {
+/** @throws RequestError for a name that does not mean the served model */
+export function refuseOtherModel(model: string | undefined, served: ServedModel): void {
   if (model === undefined || model === served.name || OPENAI_MODELS.test(model)) return;
   throw new RequestError("model", `The model '${model}' is not served here; '${served.name}' is`, [
     {
@@ -132,10 +187,10 @@ function refuseOtherModel(model: string | undefined, served: ServedModel): void 
   ]);
 }
 
-function stepsOf(quality: Asked["quality"], usual: number): number {
-  if (quality === "low") return Math.ceil(usual / 2);
-  if (quality === "high" || quality === "hd") return Math.min(usual * 2, LIMITS.steps);
-  return usual;
+function stepsOf(quality: string, usual: number): number {
+  const known = QUALITIES.get(quality);
+  if (known === "low") return Math.ceil(usual / 2);
+  return known === "high" ? Math.min(usual * 2, LIMITS.steps) : usual;
 }
 
 /**
@@ -157,26 +212,58 @@ export function sizeOf(size: string, served: ServedModel): { width: number; heig
   return { width: onGrid(width), height: onGrid(height) };
 }
 
-const KINDS = fieldsOf(imageEditSchema);
+const FIELDS = fieldsOf(imageEditSchema);
+
+/** The fields of an edit, and whether there were more pictures than the one that is used. */
+export interface EditFields {
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly pictures: number;
+}
 
 /**
  * A form's fields with the types that JSON would have given them: a form holds only strings and files.
  *
- * @throws RequestError for more pictures than one, and for a mask
+ * @throws RequestError for a mask
  */
-export function fieldsOfForm(form: readonly FormField[]): Record<string, unknown> {
+export function fieldsOfForm(form: readonly FormField[]): EditFields {
   const fields: Record<string, unknown> = {};
-  const pictures: Uint8Array[] = [];
+  const pictures: unknown[] = [];
   for (const [name, value] of form) {
-    if (typeof value !== "string") {
-      if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
-      else if (name === "mask")
-        throw new RequestError("mask", "masks are not supported; leave it out to redraw the whole");
-    } else if (name !== "__proto__") fields[name] = fromText(value, KINDS.get(name));
+    if (name === "mask") refuseMask();
+    if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
+    else if (typeof value === "string" && name !== "__proto__") fields[name] = fromText(value, FIELDS.get(name)?.kind);
   }
-  if (pictures.length > 1) throw new RequestError("image", "must be one picture; several cannot be combined here");
-  if (pictures[0] !== undefined) fields.image = pictures[0];
-  return fields;
+  return withPictures(fields, pictures);
+}
+
+/**
+ * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own form as
+ * `images: [{image_url}]`.
+ *
+ * @throws RequestError for a mask
+ */
+export function fieldsOfJson(body: unknown): EditFields | { readonly fields: unknown; readonly pictures: 0 } {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return { fields: body, pictures: 0 };
+  const { image, images, mask, ...fields } = body as Record<string, unknown>;
+  if (mask !== undefined && mask !== null) refuseMask();
+  const listed = [image, images].flatMap((value) => (Array.isArray(value) ? value : [value]));
+  const pictures = listed.map((value) => (isRecord(value) ? value.image_url : value));
+  return withPictures(
+    fields,
+    pictures.filter((value) => value !== undefined && value !== null),
+  );
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !(value instanceof Base64Text || value instanceof Uint8Array);
+}
+
+function withPictures(fields: Readonly<Record<string, unknown>>, pictures: readonly unknown[]): EditFields {
+  return { fields: pictures.length === 0 ? fields : { ...fields, image: pictures[0] }, pictures: pictures.length };
+}
+
+function refuseMask(): never {
+  throw new RequestError("mask", "masks are not supported yet; leave it out to redraw the whole");
 }
 
 function withoutNulls(value: unknown): unknown {
@@ -184,7 +271,10 @@ function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, field]) => field !== null)
-      // No text may be so long; of what it says, its length alone counts.
-      .map(([name, field]) => [name, field instanceof Base64Text ? "x".repeat(field.length) : field]),
+      // Only a picture may be so long; of what another text says, its length alone counts.
+      .map(([name, field]) => [
+        name,
+        field instanceof Base64Text && name !== "image" ? "x".repeat(field.length) : field,
+      ]),
   );
 }

@@ -135,8 +135,43 @@ describe("images.generate", () => {
     await expect(other).rejects.toBeInstanceOf(NotFoundError);
     await expect(other).rejects.toMatchObject({ code: "model_not_found", param: "model" });
     expect(requests()).toBe(2);
-    const transparent = client.images.generate({ prompt: "x", background: "transparent" });
-    await expect(transparent).rejects.toMatchObject({ status: 400, param: "background" });
+  });
+
+  it("takes what clients send unasked, and says in the result what has no effect", async () => {
+    const { client } = await serving();
+    const told = async (fields: object) =>
+      ((await client.images.generate({ prompt: "x", ...fields })) as { warnings?: string[] }).warnings;
+    expect(await told({ background: "auto", moderation: "auto", quality: "standard", n: 1 })).toBeUndefined();
+    expect(await told({ background: "transparent" })).toEqual([expect.stringMatching(/^background 'transparent'/)]);
+    expect(await told({ moderation: "low", style: "vivid", user: "u", input_fidelity: "high", odd: {} })).toEqual([
+      expect.stringMatching(/^moderation /),
+      expect.stringMatching(/: style, user, input_fidelity, odd$/),
+    ]);
+    expect(await told({ quality: "ultra" })).toEqual([expect.stringMatching(/^quality 'ultra'.*auto/)]);
+    const many = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`${"x".repeat(99)}${index}`, 1]));
+    expect((await told(many))![0]!.length).toBeLessThan(1000);
+    const stream = await client.images.generate({ prompt: "x", stream: true, background: "transparent" });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    expect(events.at(-1)).toMatchObject({ type: "image_generation.completed", warnings: [expect.any(String)] });
+  });
+
+  it("passes the run's own warnings on", async () => {
+    const { client } = await serving(async function* (input, context) {
+      for await (const event of gradientRun()(input, context)) {
+        yield event.type === "result" ? { ...event, warnings: ["too many words"] } : event;
+      }
+    });
+    expect(await client.images.generate({ prompt: "x" })).toMatchObject({ warnings: ["too many words"] });
+  });
+
+  it("makes ten pictures and no more", async () => {
+    const { client } = await serving(async function* (input) {
+      const pictures = Array.from({ length: input.num_images }, () => gradient(64, 1));
+      yield { type: "result", pictures, seed: 7, prompt: input.prompt, timings: {} };
+    });
+    expect((await client.images.generate({ prompt: "x", n: 10 })).data).toHaveLength(10);
+    await expect(client.images.generate({ prompt: "x", n: 11 })).rejects.toMatchObject({ status: 400, param: "n" });
   });
 
   it("is repeated by the client when busy, not when broken", async () => {
@@ -201,15 +236,57 @@ describe("images.edit", () => {
     expect(seen[0]!.image).toEqual(new Uint8Array(await (await png()).arrayBuffer()));
   });
 
-  it("takes image[] with one picture, and refuses two, none, and a mask", async () => {
+  it("takes image[] with one picture, of two the first with a warning, and refuses none, and a mask", async () => {
     const { client } = await serving();
     expect((await client.images.edit({ image: [await png()], prompt: "x" })).data).toHaveLength(1);
-    const two = client.images.edit({ image: [await png(), await png()], prompt: "x" });
-    await expect(two).rejects.toMatchObject({ status: 400, param: "image" });
+    const two = await client.images.edit({ image: [await png(), await png()], prompt: "x" });
+    expect(two).toMatchObject({ warnings: [expect.stringMatching(/first of 2 pictures/)] });
     const masked = client.images.edit({ image: await png(), mask: await png(), prompt: "x" });
     await expect(masked).rejects.toMatchObject({ status: 400, param: "mask" });
     // @ts-expect-error: an image is required
     await expect(client.images.edit({ prompt: "x" })).rejects.toMatchObject({ status: 400 });
+  });
+
+  it("takes JSON: a picture, a list, or images with their addresses", async () => {
+    const seen: GenerationRequest[] = [];
+    const { server } = await serving((input, context) => {
+      seen.push(input);
+      return gradientRun()(input, context);
+    });
+    const bytes = new Uint8Array(await (await png()).arrayBuffer());
+    const uri = `data:image/png;base64,${Buffer.from(bytes).toString("base64")}`;
+    const edit = async (fields: object) => {
+      const body = JSON.stringify({ prompt: "x", strength: 0.5, ...fields });
+      const headers = { "content-type": "application/json" };
+      const response = await fetch(`${server.url}/v1/images/edits`, { method: "POST", headers, body });
+      // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
+      return [response.status, (await response.json()) as any] as const;
+    };
+    for (const [fields, warnings] of [
+      [{ image: uri }, undefined],
+      [{ image: uri.split(",")[1] }, undefined],
+      [{ image: [uri] }, undefined],
+      [{ images: [{ image_url: uri }] }, undefined],
+      [{ images: [{ image_url: uri }, { image_url: uri }], mask: null }, [expect.stringMatching(/first of 2/)]],
+    ] as const) {
+      const [status, answer] = await edit(fields);
+      expect([status, answer.data?.length, answer.warnings]).toEqual([200, 1, warnings]);
+      expect(seen.at(-1)).toMatchObject({ image: Buffer.from(bytes), strength: 0.5 });
+    }
+    const large = Buffer.concat([bytes, Buffer.alloc(200_000)]);
+    expect((await edit({ image: `data:image/png;base64,${large.toString("base64")}` }))[0]).toBe(200);
+    expect(seen.at(-1)!.image!.length).toBe(large.length);
+    for (const [fields, param] of [
+      [{}, "image"],
+      [{ image: 5 }, "image"],
+      [{ image: "https://example.com/a.png" }, "image"],
+      [{ images: [{ file_id: "file-1" }] }, "image"],
+      [{ image: uri, mask: uri }, "mask"],
+      [{ image: uri, images: [{ image_url: uri }], n: 99 }, "n"],
+    ] as const) {
+      const [status, answer] = await edit(fields);
+      expect([status, answer.error.param], JSON.stringify(fields).slice(0, 80)).toEqual([400, param]);
+    }
   });
 
   it("refuses a form that is too long, and one that is none", async () => {
@@ -249,4 +326,19 @@ it("a refused key is the client's AuthenticationError", async () => {
   const refused = client.images.generate({ prompt: "x" });
   await expect(refused).rejects.toBeInstanceOf(AuthenticationError);
   await expect(refused).rejects.toMatchObject({ code: "invalid_api_key" });
+});
+
+describe("models", () => {
+  it("lists the one that is served, and knows it by OpenAI's names", async () => {
+    const { client } = await serving();
+    const { data } = await client.models.list();
+    expect(data).toEqual([{ id: "gradient", object: "model", created: expect.any(Number), owned_by: "daguerre" }]);
+    expect(await client.models.retrieve("gradient")).toEqual(data[0]);
+    expect(await client.models.retrieve("gpt-image-1")).toMatchObject({ id: "gpt-image-1", object: "model" });
+    await expect(client.models.retrieve("another/model")).rejects.toMatchObject({
+      status: 404,
+      code: "model_not_found",
+      param: "model",
+    });
+  });
 });

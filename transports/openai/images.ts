@@ -34,12 +34,14 @@ import { type Envelope, envelopeOf, envelopeOfJob, idHeaders } from "../wire/wir
 import { EDIT, EDITS, GENERATIONS } from "./images-answers.ts";
 import {
   fieldsOfForm,
+  fieldsOfJson,
   type ImagesRequest,
-  imageEditSchema,
   imageGenerationSchema,
+  parseEdit,
   parseImagesRequest,
   type ServedModel,
 } from "./images-request.ts";
+import { modelRoutes } from "./models.ts";
 import { openaiError, openaiFailure } from "./openai-error.ts";
 
 export interface OpenAiOptions extends BodyOptions, StreamOptions {
@@ -70,6 +72,7 @@ export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGrou
     scope: "openai",
     refuse: openaiFailure,
     routes: [
+      ...modelRoutes(model),
       {
         method: "POST",
         path: "/images/generations",
@@ -88,12 +91,20 @@ export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGrou
         handlers: [
           (c) =>
             answer(c, "image_edit", jobs, options, async () =>
-              parseImagesRequest(fieldsOfForm(await readForm(c, options)), imageEditSchema, model),
+              parseEdit(
+                isForm(c) ? fieldsOfForm(await readForm(c, options)) : fieldsOfJson(await readJson(c, options, true)),
+                model,
+              ),
             ),
         ],
       },
     ],
   };
+}
+
+/** A body that says what it is not, as `curl -d` does, is JSON. */
+function isForm(c: Context): boolean {
+  return /^multipart\//i.test(c.req.header("content-type") ?? "");
 }
 
 async function answer(
@@ -158,6 +169,7 @@ async function whole({ c, request, envelope, tokens, job, options }: Exchange): 
     quality: quality === "auto" ? "medium" : quality,
     data,
     usage: usageOf(tokens),
+    ...warningsOf(request, result),
   };
   return jsonAnswer(c, JsonText.of(body), idHeaders(envelope), options);
 }
@@ -166,7 +178,7 @@ async function stream(exchange: Exchange): Promise<Response> {
   const { c, request, envelope, job, options } = exchange;
   const reader = watchFor(c, job, { ...(request.partialImages === 0 && NO_PREVIEWS), ...GRACE });
   // Nothing was sent yet, so a failure still has its status.
-  const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued");
+  const early = await earlyFailure(job.log, HEADERS_WITHIN_MS, ({ type }) => type !== "queued" && type !== "preparing");
   if (early !== undefined) {
     reader.close();
     throw early.error;
@@ -223,7 +235,8 @@ class ImagesStream implements StreamProtocol<RunEvent> {
       const { bytes } = await encode(picture, request, envelope);
       // Several pictures cost one prompt: it is counted with the last of them.
       const usage = usageOf(index === last ? tokens : 0);
-      yield block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage });
+      const warnings = warningsOf(request, event);
+      yield block(type, { type, b64_json: base64Of(bytes), ...lookOf(request, picture), usage, ...warnings });
     }
   }
 }
@@ -246,6 +259,12 @@ function lookOf({ generation, quality }: ImagesRequest, { width, height }: Pictu
     background: "opaque",
     output_format: generation.output_format,
   };
+}
+
+/** What the client should know: of its request, and of the run. */
+function warningsOf({ warnings }: ImagesRequest, result: RunEvent | undefined): { warnings?: readonly string[] } {
+  const all = [...warnings, ...(result?.type === "result" ? (result.warnings ?? []) : [])];
+  return all.length === 0 ? {} : { warnings: all };
 }
 
 /** Only text is made of tokens here; a picture counts none. */

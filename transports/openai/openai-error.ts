@@ -1,6 +1,6 @@
 /** Failures in the words of OpenAI's API. */
 import { z } from "zod";
-import { CANCELLED, type Failure } from "../failure.ts";
+import { CANCELLED, type Failure, failureHeaders } from "../failure.ts";
 
 /** The error body of OpenAI's API. */
 export const openaiErrorSchema = z.object({
@@ -56,7 +56,7 @@ export function openaiFailure(failure: Failure, headers: Record<string, string> 
     headers: {
       ...headers,
       "x-should-retry": String(again),
-      ...(failure.retryAfter !== undefined && { "Retry-After": String(failure.retryAfter) }),
+      ...failureHeaders(failure),
     },
   });
 }

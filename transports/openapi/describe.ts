@@ -23,7 +23,7 @@ export interface Answer {
 }
 
 export interface Description {
-  readonly tag: "pictures" | "jobs" | "OpenAI" | "queue" | "server";
+  readonly tag: "pictures" | "jobs" | "OpenAI" | "fal" | "server";
   readonly summary: string;
   readonly parameters?: readonly Json[];
   readonly body?: { readonly schema: NamedSchema; readonly type?: string; readonly optional?: true };
@@ -55,6 +55,7 @@ export const STARTS: Readonly<Record<number, Answer>> = {
   408: failure("the body came too slowly while others needed the memory; send it again"),
   409: failure("a job with this request_id exists, and asks something else"),
   413: failure("too long, or too many values"),
+  415: failure("compressed: send it without Content-Encoding"),
   422: failure("fields at fault, each with its place"),
   503: failure("the line is full, or the server is restarting; Retry-After says when"),
   504: failure("stopped at its deadline"),

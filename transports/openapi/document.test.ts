@@ -63,15 +63,38 @@ describe("GET /openapi.json", () => {
         .map(({ method, path }) => `${method} ${path.replace(/\{[^}]*\}/g, "").replace(/:(\w+)/g, "{$1}")}`),
     );
     const described = new Set(app.routeTable.descriptions.map(({ method, path }) => `${method} ${path}`));
+    // Paths that are an app's whatever it is called have no pattern of Hono's.
+    for (const asked of [
+      "POST /{app}",
+      "POST /{app}/stream",
+      "GET /{app}",
+      "GET /{app}/stream",
+      "GET /{app}/realtime",
+    ]) {
+      expect(described.delete(asked), asked).toBe(true);
+    }
     expect([...there].sort()).toEqual([...described].sort());
   });
 
-  it("says where the server is, if it was told", async () => {
-    const servers = async (publicUrl?: string) =>
-      ((await (await appOf({ gate: { publicUrl } }).request("/openapi.json")).json()) as { servers?: unknown }).servers;
-    expect(await servers("https://pictures.example/base/")).toEqual([{ url: "https://pictures.example/base" }]);
-    expect(await servers("https://pictures.example")).toEqual([{ url: "https://pictures.example" }]);
-    expect(await servers()).toBeUndefined();
+  it("says where the server is: the public address, else the one that was asked", async () => {
+    const servers = async (gate: AppOptions["gate"], headers: Record<string, string> = {}) => {
+      const response = await appOf({ gate }).request("/openapi.json", { headers });
+      return ((await response.json()) as { servers: { url: string }[] }).servers.map(({ url }) => url);
+    };
+    expect(await servers({ publicUrl: "https://pictures.example/base/" })).toEqual(["https://pictures.example/base"]);
+    expect(await servers({ publicUrl: "https://pictures.example" })).toEqual(["https://pictures.example"]);
+    expect(await servers({})).toEqual(["http://localhost"]);
+    const forwarded = { "x-forwarded-host": "a.example", "x-forwarded-proto": "https", "x-forwarded-prefix": "/base" };
+    expect(await servers({}, forwarded)).toEqual(["http://localhost"]);
+    expect(await servers({ proxies: 1 }, forwarded)).toEqual(["https://a.example/base"]);
+    const app = appOf({ gate: { proxies: 1 } });
+    for (const [headers, url] of [
+      [{}, "http://localhost"],
+      [forwarded, "https://a.example/base"],
+      [{}, "http://localhost"],
+    ] as const) {
+      expect(await (await app.request("/openapi.json", { headers })).json()).toMatchObject({ servers: [{ url }] });
+    }
   });
 
   it("leaves out what a server does not have", async () => {
@@ -103,7 +126,11 @@ describe("every route that is described", () => {
     for (const { method, path, about } of appOf().routeTable.descriptions) {
       const { answers, body } = about;
       const where = `${method} ${path}`;
-      const address = path.replace("{job}", "known").replace("{id}", "known").replace("{app}", "a/b");
+      const address = path
+        .replace("{job}", "known")
+        .replace("{id}", "known")
+        .replace("{app}", "a/b")
+        .replace("{model}", "gradient");
       const query = where === "GET /stream" ? "?prompt=x" : "";
       const response = await fetch(url + address + query, {
         method,

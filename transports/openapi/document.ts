@@ -12,12 +12,10 @@ export interface DocumentOptions {
   /** Whether credentials are asked for. */
   readonly secured: boolean;
   readonly routes: readonly RouteDescription[];
-  /** Where browsers find the server; left out: where they have found the document. */
-  readonly publicUrl?: URL;
 }
 
 /** The document, as JSON. */
-export function openapiDocument({ version, secured, routes, publicUrl }: DocumentOptions): Json {
+export function openapiDocument({ version, secured, routes }: DocumentOptions): Json {
   const paths: Record<string, Json> = {};
   for (const route of routes) {
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation(route, secured) };
@@ -30,7 +28,6 @@ export function openapiDocument({ version, secured, routes, publicUrl }: Documen
       description: "Diffusion over HTTP: pictures while they form. Events and limits are told in the README.",
       license: { name: "MIT", identifier: "MIT" },
     },
-    ...(publicUrl && { servers: [{ url: `${publicUrl.origin}${publicUrl.pathname}`.replace(/\/+$/, "") }] }),
     paths,
     components: {
       schemas: schemasOf(routes),
@@ -87,32 +84,57 @@ function schemasOf(routes: readonly RouteDescription[]): Json {
   return schemas;
 }
 
+const ID: Json = {
+  anyOf: [
+    { type: "string", minLength: 1, maxLength: LIMITS.idCharacters, pattern: "^[\\w.:-]*$" },
+    { type: "integer" },
+  ],
+};
 /** What JSON Schema cannot say of our schemas, said by hand: bytes, and numbers beyond 2^53. */
 const BY_HAND: Readonly<Record<string, Json>> = {
+  request_id: { ...ID, description: "the job's id; a number is its decimal text" },
+  input_id: { ...ID, description: "carried through to every event" },
   seed: {
     anyOf: [
       { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
       { type: "string", pattern: "^\\d{1,20}$", description: `decimal, up to ${LIMITS.seed}` },
     ],
   },
-  image: {
-    type: "string",
-    description: "the picture to start from, as a data URI (data:image/png;base64,…), or its base64 alone",
-  },
-  image_url: { type: "string", description: "fal's name for image; addresses are not fetched" },
+  image: { type: "string" },
+  image_url: { type: "string" },
 };
 
 function bodyOf({ schema, byHand }: NamedSchema): Json {
   const made = jsonSchema(schema, "input");
   const properties = made.properties as Json | undefined;
   for (const [name, instead] of Object.entries({ ...BY_HAND, ...byHand })) {
-    if (properties !== undefined && name in properties) properties[name] = instead;
+    const property = properties?.[name] as Json | undefined;
+    if (property !== undefined) properties![name] = { description: property.description, ...instead };
   }
   return made;
 }
 
 function jsonSchema(schema: z.ZodType, io: "input" | "output"): Json {
-  const made = z.toJSONSchema(schema, { io, unrepresentable: "any" }) as Json;
+  const made = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: "any",
+    override: ({ jsonSchema }) => forGenerators(jsonSchema, io),
+  }) as Json;
   delete made.$schema;
   return made;
+}
+
+/**
+ * Writes a schema so that generators of clients read it right. Some write code that does not parse for `const` beside
+ * `additionalProperties`, and a list of one says the same. Others take a field with a `default` for one that is always
+ * there, in requests as well, so a request's schema says its defaults in words.
+ */
+function forGenerators(schema: z.core.JSONSchema.BaseSchema, io: "input" | "output"): void {
+  if (schema.const !== undefined) {
+    schema.enum = [schema.const];
+    delete schema.const;
+  }
+  if (schema.default === undefined || io === "output") return;
+  schema.description = [schema.description, `left out: ${JSON.stringify(schema.default)}`].filter(Boolean).join("; ");
+  delete schema.default;
 }

@@ -56,7 +56,7 @@ async function page(document: Json): Promise<Response> {
 </head>
 <body>
 <h1>${info.title} ${info.version}</h1>
-<p>${info.description} The same for machines: <a href="/openapi.json">openapi.json</a>.</p>
+<p>${info.description} The same for machines: <a href="openapi.json">openapi.json</a>.</p>
 ${tags.map(
   (tag) => html`<h2>${tag}</h2>
 ${operations.filter(({ operation }) => operation.tags.includes(tag)).map(route)}`,
@@ -123,33 +123,18 @@ function fields(schema: Json) {
 
 function table(schema: Json) {
   const { properties = {}, required = [] } = schema as { properties?: Record<string, Json>; required?: string[] };
-  return html`<div class="scroll"><table><tr><th>field</th><th>type</th><th>default</th></tr>${Object.entries(
-    properties,
-  ).map(
+  return html`<div class="scroll"><table><tr><th>field</th><th>type</th></tr>${Object.entries(properties).map(
     ([name, field]) =>
       html`<tr><td><code>${name}</code>${required.includes(name) ? " (required)" : ""}</td><td>${typeText(field)}${
         typeof field.description === "string" ? ` — ${field.description}` : ""
-      }</td><td>${field.default === undefined ? "" : html`<code>${JSON.stringify(field.default)}</code>`}</td></tr>`,
+      }</td></tr>`,
   )}</table></div>`;
 }
 
 /** A type in words: `integer, 1 to 200`. */
 function typeText(field: Json): string {
-  const {
-    type,
-    enum: values,
-    const: constant,
-    items,
-    anyOf,
-    oneOf,
-    minimum,
-    maximum,
-    maxLength,
-    multipleOf,
-    $ref,
-  } = field;
+  const { type, enum: values, items, anyOf, oneOf, minimum, maximum, maxLength, multipleOf, $ref } = field;
   if (typeof $ref === "string") return nameOf(field) ?? "";
-  if (constant !== undefined) return JSON.stringify(constant);
   if (Array.isArray(values)) return values.map((value) => JSON.stringify(value)).join(", ");
   const variants = (anyOf ?? oneOf) as Json[] | undefined;
   if (variants !== undefined) return variants.map(typeText).join(" or ");

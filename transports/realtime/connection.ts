@@ -89,9 +89,13 @@ export class Connection implements Line {
     return this.#previewsUnderWay < MAX_PREVIEWS_UNDER_WAY && this.#socket.bufferedAmount < this.#options.bufferedBytes;
   }
 
-  send(frame: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** @param part of a message in several frames; left out: the frame is a binary message */
+  send(
+    frame: Uint8Array<ArrayBuffer>,
+    part: { readonly binary: boolean; readonly fin: boolean } = { binary: true, fin: true },
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#socket.send(frame, (error) => {
+      this.#socket.send(frame, part, (error) => {
         this.#countOut();
         this.#options.onRoom();
         this.#readOn();

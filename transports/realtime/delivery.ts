@@ -44,12 +44,12 @@ export class Delivery<Input, Event> {
     this.#pace = previewPace(this.#envelope.previews.maxFps);
   }
 
-  /** Whether its job waits or runs. */
+  /** True if its job waits or runs. */
   get running(): boolean {
     return this.job.endedAt === undefined;
   }
 
-  /** Whether a line takes its outputs. */
+  /** True if a line takes its outputs. */
   get following(): boolean {
     return this.#reader !== undefined;
   }

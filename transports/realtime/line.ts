@@ -4,7 +4,7 @@ export interface Line {
   send(frame: Uint8Array<ArrayBuffer>): Promise<void>;
   /** A control frame: JSON as text. */
   control(message: Readonly<Record<string, unknown>>): void;
-  /** Whether a droppable frame may be added to what is already on its way. */
+  /** True if a droppable frame may be added to the ones already on their way. */
   readonly clear: boolean;
   /** A preview was sent: the line is clear again when the other side has taken it. */
   previewSent(): void;

@@ -1,11 +1,11 @@
 /** The route of realtime sessions. */
+import type { Handler } from "hono";
 import { failureResponse } from "../failure.ts";
 import { COMMON, failure, inQuery } from "../openapi/describe.ts";
 import type { Route } from "../route.ts";
-import type { Source } from "../source.ts";
-import { type RealtimeOptions, realtime } from "./websocket.ts";
 
-export function realtimeRoutes<Input, Event>(source: Source<Input, Event>, options: RealtimeOptions<Input>): Route[] {
+/** @param session upgrades to a session: `realtime(jobs, options)` */
+export function realtimeRoutes(session: Handler): Route[] {
   return [
     {
       method: "GET",
@@ -26,7 +26,7 @@ export function realtimeRoutes<Input, Event>(source: Source<Input, Event>, optio
         answers: { 101: { description: "switching to WebSocket" }, 426: failure("not a WebSocket"), ...COMMON },
       },
       handlers: [
-        realtime(source, options),
+        session,
         // A request without an upgrade is told so.
         () => failureResponse({ status: 426, detail: "This is a WebSocket" }, { Upgrade: "websocket" }),
       ],

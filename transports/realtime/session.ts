@@ -19,7 +19,7 @@ import { bytesOf } from "../../src/jobs/bytes-of.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { type Failure, failureOf } from "../failure.ts";
 import { pack } from "../wire/msgpack.ts";
-import { type EncodeTracing, envelopeOf, errorEvent } from "../wire/wire.ts";
+import { type EncodeTracing, envelopeOf, errorEvent, idOf } from "../wire/wire.ts";
 import { Delivery, type DeliveryOptions } from "./delivery.ts";
 import type { Line } from "./line.ts";
 import { type WaitingRequest, WaitingRequests } from "./waiting-requests.ts";
@@ -269,10 +269,15 @@ export class Session<Input, Event> {
     } else if (!this.#target(id)?.job.cancel()) this.#control("not-found", named(fields));
   }
 
+  /** A request that waits is begun with the change; one that runs goes on with it. */
   #update(fields: Fields): void {
+    const id = idOf(fields.request_id);
     try {
       const change = this.#options.parseUpdate === undefined ? fields : this.#options.parseUpdate(fields);
-      if (!this.#target(idOf(fields.request_id))?.job.update(change)) this.#control("not-found", named(fields));
+      const waiting = this.#waiting.change(id, change);
+      if (waiting === "changed") return;
+      if (waiting === "no-room") throw asError({ status: 503, detail: "too much waits already", retryAfter: 1 });
+      if (!this.#target(id)?.job.update(change)) this.#control("not-found", named(fields));
     } catch (error) {
       this.#complain(failureOf(error), named(fields).request_id);
     }
@@ -314,11 +319,4 @@ function asError({ detail, ...failure }: Failure): Error {
 function named(fields: Fields): { readonly request_id?: string } {
   const id = idOf(fields.request_id);
   return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };
-}
-
-/** An id as text: clients that count send numbers. */
-function idOf(value: unknown): string | undefined {
-  return typeof value === "string" || typeof value === "number" || typeof value === "bigint"
-    ? String(value)
-    : undefined;
 }

@@ -13,7 +13,7 @@ export interface OpenSession {
   readonly session: AnySession;
   readonly owner: string | undefined;
   readonly client: string;
-  /** Whether its present connection may make a request now. */
+  /** Decides if its present connection may make a request now. */
   admit: () => Promise<Failure | undefined>;
   socket?: WebSocket;
   /** The credential of its connection has expired. */
@@ -34,7 +34,7 @@ export interface SessionsOptions {
 /** Sessions of one owner that have expired and keep their connection. */
 const MAX_EXPIRED = 8;
 const TOKEN_BYTES = 24;
-/** What a client that leaves on purpose says: finished, page closed, nothing. */
+/** The close codes of a client that leaves on purpose: finished, page closed, none. */
 const ON_PURPOSE = new Set([1000, 1001, 1005]);
 
 export class Sessions {
@@ -71,7 +71,7 @@ export class Sessions {
     return open;
   }
 
-  /** Whether the session still is this connection's. */
+  /** True if the session still is this connection's. */
   isOf(open: OpenSession, socket: WebSocket): boolean {
     return this.#byToken.get(open.token) === open && open.socket === socket;
   }
@@ -93,7 +93,7 @@ export class Sessions {
   }
 
   /**
-   * Whether a session that has expired, and has nothing more to say, keeps its connection: fal's client ends its newer
+   * True if a session that has expired, and has nothing more to say, keeps its connection: fal's client ends its newer
    * session when an older one is closed. So it stays as long as there is a newer one, unless there are many of its kind.
    */
   mayStay({ owner }: OpenSession): boolean {

@@ -10,7 +10,7 @@ export interface TokenExpiryOptions {
   readonly graceMs: number;
   /** The credential has expired. */
   readonly onExpired: () => void;
-  /** Whether all has been sent and the connection may be closed. */
+  /** True if all has been sent and the connection may be closed. */
   readonly mayClose: () => boolean;
   readonly close: () => void;
 }

@@ -1,5 +1,7 @@
 /** Requests that wait in a session, and the bytes that the session holds on its client's account. */
 import type { Account, Hold } from "../../src/jobs/account.ts";
+import { bytesOf } from "../../src/jobs/bytes-of.ts";
+import { changedInput } from "../../src/jobs/updates.ts";
 
 export interface WaitingRequest<Input> {
   readonly requestId: string;
@@ -52,6 +54,26 @@ export class WaitingRequests<Input> {
     this.#requests.splice(at, 1);
     this.#recount();
     return true;
+  }
+
+  /**
+   * Lays a change over a request that waits.
+   *
+   * @returns "not-found" where it does not wait, "no-room" where the account has none for it
+   * @throws JobError `not-updatable`
+   */
+  change(
+    requestId: string | undefined,
+    change: Readonly<Record<string, unknown>>,
+  ): "changed" | "not-found" | "no-room" {
+    const at = this.#requests.findIndex((request) => request.requestId === requestId);
+    const before = this.#requests[at];
+    if (before === undefined) return "not-found";
+    const input = changedInput(before.input, change);
+    this.#requests[at] = { ...before, input, bytes: bytesOf(input) };
+    if (this.#recount()) return "changed";
+    this.#requests[at] = before;
+    return "no-room";
   }
 
   clear(): void {

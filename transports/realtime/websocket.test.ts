@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { type ClientOptions, WebSocket } from "ws";
 import { RequestError } from "../../src/engine/errors.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
+import { createAccount } from "../../src/jobs/account.ts";
 import type { Run } from "../../src/jobs/run.ts";
 import { type GradientInput, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
 import { type Listening, listen } from "../http/listen.ts";
@@ -152,6 +153,50 @@ describe("a session", () => {
     await until(() => client.result("r1") !== undefined);
     expect(client.result("r1").prompt).toBe("x 9");
     expect(taken).toEqual([{ request_id: "r1", prompt: "y", guidance_scale: 3 }]);
+  });
+
+  it("changes a request that waits: it is begun with the change", async () => {
+    const begun: Input[] = [];
+    const run: Run<Input, RunEvent> = (input, context) => {
+      begun.push(input);
+      return gradientRun()(input, context);
+    };
+    const client = await connect(await serving(run), "?max_buffering=3");
+    client.send({ prompt: "runs", request_id: "r1", step_ms: 30, num_inference_steps: 15 });
+    await until(() => client.of("r1").length > 0);
+    client.send({ prompt: "waits", request_id: "r2", num_inference_steps: 3 });
+    client.send({ prompt: "waits too", request_id: 3, num_inference_steps: 3 });
+    client.send({ type: "update", request_id: "r2", prompt: "changed" });
+    client.send({ type: "update", request_id: "r2", num_inference_steps: 4 });
+    client.send({ type: "update", request_id: 3, prompt: "changed too" });
+    client.send({ type: "update", request_id: "r9", prompt: "nobody's" });
+    await until(() => client.result("3") !== undefined);
+    expect(begun).toMatchObject([
+      { prompt: "runs" },
+      { prompt: "changed", num_inference_steps: 4, request_id: "r2" },
+      { prompt: "changed too", num_inference_steps: 3 },
+    ]);
+    expect(client.result("r2").prompt).toBe("changed");
+    expect(client.control.filter(({ action }) => action === "not-found")).toEqual([
+      { type: "x-fal-message", action: "not-found", request_id: "r9" },
+    ]);
+  });
+
+  it("refuses a change for which a session has no room, and begins the request as it was", async () => {
+    const prompts: string[] = [];
+    const run: Run<Input, RunEvent> = (input, context) => {
+      prompts.push(input.prompt);
+      return gradientRun()(input, context);
+    };
+    const account = createAccount({ sessions: 100_000 });
+    const client = await connect(await serving(run, { account }));
+    client.send({ prompt: "runs", request_id: "r1", step_ms: 30, num_inference_steps: 10 });
+    await until(() => client.of("r1").length > 0);
+    client.send({ prompt: "waits", request_id: "r2" });
+    client.send({ type: "update", request_id: "r2", prompt: "x".repeat(50_000) });
+    await until(() => client.result("r2") !== undefined);
+    expect(client.control).toContainEqual(expect.objectContaining({ error: "HTTP_503", request_id: "r2" }));
+    expect(prompts).toEqual(["runs", "waits"]);
   });
 
   it("says that a run takes no changes", async () => {

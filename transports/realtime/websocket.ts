@@ -69,7 +69,12 @@ const EXPIRY_GRACE_MS = 5_000;
 const SLICE_BYTES = 64 * 1024;
 const UNAUTHORIZED: Failure = { status: 401, detail: "The token has expired" };
 
-const sessionOf = new WeakMap<WebSocket, OpenSession["session"]>();
+const sessionOf = new WeakMap<WebSocket, { readonly busy: boolean }>();
+
+/** A server that ends lets the socket live while its session is busy. */
+export function keepOpenFor(socket: WebSocket, session: { readonly busy: boolean }): void {
+  sessionOf.set(socket, session);
+}
 
 /** Whether a session of this socket still has something to say; for a server that is about to end. */
 export function isBusy(socket: WebSocket): boolean {
@@ -127,7 +132,7 @@ class Attachment<Input, Event> {
     // The old connection may be one that only its client knows to be dead.
     const old = open.socket;
     open.socket = socket;
-    sessionOf.set(socket, session);
+    keepOpenFor(socket, session);
     old?.terminate();
 
     const connection = new Connection(socket, {

@@ -1,7 +1,9 @@
 /** Bodies that are made as their client takes them, and the ends that they may come to. */
+import type { EventEmitter } from "node:events";
 import { constants as http2 } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context } from "hono";
+import { readsNothing } from "./reading.ts";
 
 /**
  * What comes next of a body: bytes, its end, or that it is broken off: at once (`lost`), or after what was said before it
@@ -27,16 +29,29 @@ const LINGER_MS = 5_000;
  */
 const READ_MS = 150;
 
-/** Nothing is buffered ahead of the socket: each pull, which comes when the socket has room, makes the next chunk. */
-export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8Array> {
+/**
+ * Nothing is buffered ahead of the socket: each pull, which comes when the socket has room, makes the next chunk.
+ *
+ * The source is left however the answer ends, also where nobody ever reads the body: the answer to a HEAD has none (null),
+ * and when Node has closed the answer, whatever it was in the end, nothing more is taken.
+ */
+export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8Array> | null {
+  if (readsNothing(c)) {
+    source.leave();
+    return null;
+  }
   const { stalledAfterMs = STALLED_AFTER_MS } = source;
+  const outgoing = outgoingOf(c);
   let over = false;
   let stallTimer: NodeJS.Timeout | undefined;
   const leave = () => {
+    if (over) return;
     over = true;
     clearTimeout(stallTimer);
+    outgoing?.off("close", leave);
     source.leave();
   };
+  outgoing?.once("close", leave);
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
@@ -45,7 +60,7 @@ export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8
         try {
           next = await source.next();
         } catch (error) {
-          if (!over) leave();
+          leave();
           throw error;
         }
         // The client may have gone while it was made; a cancelled stream takes nothing more.
@@ -62,21 +77,23 @@ export function pulledBody(c: Context, source: BodySource): ReadableStream<Uint8
         if (next === "end") controller.close();
         else await breakOff(c, controller, next === "lost" ? 0 : LINGER_MS);
       },
-      cancel() {
-        if (!over) leave();
-      },
+      cancel: leave,
     },
     { highWaterMark: 0 },
   );
 }
 
 /** The part of Node's response (HTTP/1 and HTTP/2) that ending it by force needs. */
-interface Outgoing {
+interface Outgoing extends Pick<EventEmitter, "once" | "off"> {
   readonly headersSent: boolean;
   readonly writableLength: number;
   destroy(): void;
   /** HTTP/2 only. */
   readonly stream?: { close(code: number): void };
+}
+
+function outgoingOf(c: Context): Outgoing | undefined {
+  return (c.env as { outgoing?: Outgoing } | undefined)?.outgoing;
 }
 
 /**
@@ -88,7 +105,7 @@ async function breakOff(
   controller: ReadableStreamDefaultController<Uint8Array>,
   lingerMs: number,
 ): Promise<void> {
-  const outgoing = (c.env as { outgoing?: Outgoing } | undefined)?.outgoing;
+  const outgoing = outgoingOf(c);
   if (outgoing === undefined) {
     controller.error(new Error("the run failed"));
     return;

@@ -18,7 +18,7 @@ const PAGE = `<!doctype html><script>
   const source = new EventSource("stream?request_id=mine");
   source.onmessage = ({ data, lastEventId }) => {
     const { type, n, text } = JSON.parse(data);
-    seen.push([Number(lastEventId), type, n, text]);
+    seen.push([Number(lastEventId.split(":").at(-1)), type, n, text]);
   };
 </script>`;
 

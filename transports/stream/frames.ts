@@ -1,4 +1,4 @@
-/** The entries of a job's log as bytes, made once for all who ask for them in the same form at about the same time. */
+/** The entries of a job's log as bytes, made once for all clients that ask for the same encoding at about the same time. */
 import { LRUCache } from "lru-cache";
 import { MEMORY_BOUNDS } from "../../src/jobs/account.ts";
 import type { LogEntry } from "../../src/jobs/job-log.ts";
@@ -14,25 +14,25 @@ export interface Frame {
   readonly failed: boolean;
 }
 
-/** Forms of one entry that are shared. */
-const MAX_FORMS = 4;
-/** Milliseconds for which a form is shared that nobody asks for: those who follow a job live ask at about the same time. */
-const FORM_MS = 2_000;
-/** The forms of each entry. */
+/** Encodings of one entry that are shared. */
+const MAX_ENCODINGS = 4;
+/** Milliseconds for which an encoding without readers stays: the readers of a live job ask at about the same time. */
+const ENCODING_MS = 2_000;
+/** The encodings of each entry. */
 const frames = new WeakMap<object, Map<string, Promise<Frame>>>();
-/** The forms that are shared, by when they were last asked for, each with the function that forgets it. */
-const forms = new LRUCache<Frame, () => void>({
+/** The encodings that are shared, by when they were last asked for, each with the function that forgets it. */
+const encodings = new LRUCache<Frame, () => void>({
   maxSize: MEMORY_BOUNDS.encoded,
   sizeCalculation: (_, { said }) => Math.max(said?.heldBytes ?? 0, 1),
   dispose: (forget) => forget(),
-  ttl: FORM_MS,
+  ttl: ENCODING_MS,
   updateAgeOnGet: true,
   ttlAutopurge: true,
 });
 
-/** Bytes of events in the forms in which several clients read them. */
+/** Bytes of events in the encodings in which several clients read them. */
 export function encodedBytes(): number {
-  return forms.calculatedSize;
+  return encodings.calculatedSize;
 }
 
 export interface FramesOptions {
@@ -43,30 +43,30 @@ export interface FramesOptions {
   readonly onError?: (error: unknown, requestId: string) => void;
 }
 
-/** The entries of one job in the form that one client has asked for. */
+/** The entries of one job in the encoding that one client has asked for. */
 export class Frames<Input, Event> {
   readonly #job: Job<Input, Event>;
   readonly #options: FramesOptions;
-  /** The form by name; clients with the same one share what is made. */
-  readonly #form: string;
+  /** The encoding by name; clients with the same one share what is made. */
+  readonly #encoding: string;
 
   constructor(job: Job<Input, Event>, options: FramesOptions) {
     const { contentType, envelope, source } = options;
     this.#job = job;
     this.#options = options;
-    this.#form = JSON.stringify([contentType, envelope, source]);
+    this.#encoding = JSON.stringify([contentType, envelope, source]);
   }
 
   async of(entry: LogEntry<Event>): Promise<Frame> {
     const shared = frames.get(entry) ?? new Map<string, Promise<Frame>>();
-    const known = shared.get(this.#form);
+    const known = shared.get(this.#encoding);
     const making = known ?? this.#make(entry);
-    // Where nobody else follows the job it is not shared.
-    const keep = known === undefined && this.#job.log.readers > 1 && shared.size < MAX_FORMS;
-    if (keep) frames.set(entry, shared.set(this.#form, making));
+    // If nobody else follows the job it is not shared.
+    const keep = known === undefined && this.#job.log.readers > 1 && shared.size < MAX_ENCODINGS;
+    if (keep) frames.set(entry, shared.set(this.#encoding, making));
     const frame = await making;
-    if (keep) forms.set(frame, () => shared.delete(this.#form));
-    else forms.get(frame);
+    if (keep) encodings.set(frame, () => shared.delete(this.#encoding));
+    else encodings.get(frame);
     return frame;
   }
 

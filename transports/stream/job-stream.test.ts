@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { RunEvent } from "../../src/engine/events.ts";
 import type { GenerationRequest } from "../../src/engine/request.ts";
 import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
+import { slotOf } from "../../src/jobs/job-store.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { Run } from "../../src/jobs/run.ts";
 import { gradient, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
@@ -65,6 +66,23 @@ describe.each(PROTOCOLS)("a stream of %s", (name, ask) => {
     expect(pings).toBeLessThan(15);
     // A comment within a block would be a part of it: each stands between two.
     expect(text.replaceAll(": ping\n", "")).toMatch(/^(([a-z]+: .*\n)+\n)+$/);
+  });
+
+  it("tells how far kernels are where its protocol has a word for it, and nothing that its clients do not know", async () => {
+    const { app, jobs } = appOf(async function* () {
+      for (let done = 0; done < 40; done++) yield { type: "preparing", what: "kernels", done, total: 40 };
+      await sleep(20);
+      yield { type: "result", pictures: [gradient(8, 1)], seed: 7, prompt: "x", timings: {} };
+    }, {});
+    const text = await (await ask(app)).text();
+    const [job] = jobs.list();
+    const told = [...text.matchAll(/"done":(\d+),"total":40/g)].map(([, done]) => Number(done));
+    if (name === "server-sent events") {
+      expect(text).toContain(`{"type":"preparing","what":"kernels","done":39,"total":40,"request_id":"${job!.id}"}`);
+      expect(told).toEqual([...new Set(told)].sort((one, other) => one - other));
+    } else expect(text).not.toMatch(/preparing|kernels/);
+    expect(text).toMatch(/"type":"(result|image_generation.completed)"|COMPLETED/);
+    expect(slotOf({ type: "preparing" })).toBe("preparing"); // a reader that is behind gets the newest alone
   });
 
   it("is cut off when its client stops reading, and leaves its job", async () => {

@@ -46,11 +46,19 @@ export function streamResponse<Event>(
   options: StreamOptions,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  const body = pulledBody(c, new JobStream(c, reader, protocol, options));
+  return streamAnswer(pulledBody(c, new JobStream(c, reader, protocol, options)), protocol.contentType, headers);
+}
+
+/** An answer with the headers of a stream. */
+export function streamAnswer(
+  body: ReadableStream<Uint8Array> | null,
+  contentType: string = EVENT_STREAM,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
   // No `Connection`, no `Transfer-Encoding`: HTTP/2 forbids them, and Node throws.
   return new Response(body, {
     headers: {
-      "Content-Type": protocol.contentType,
+      "Content-Type": contentType,
       "Cache-Control": "no-cache, no-transform",
       "X-Accel-Buffering": "no",
       ...headers,

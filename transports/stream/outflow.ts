@@ -1,7 +1,7 @@
 /**
- * What leaves to one client: chunks that are made as the connection takes them, on the client's account meanwhile.
+ * The bytes on their way to one client: chunks made as the connection takes them, on the client's account meanwhile.
  *
- * Where answers that nobody reads take all the memory that they may, the slowest of them are cut off (`account.ts`).
+ * If unread answers take all the memory that they may, the slowest of them are cut off (`account.ts`).
  */
 import type { Context } from "hono";
 import { type Account, type Hold, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
@@ -12,11 +12,11 @@ import type { EncodeTracing } from "../wire/wire.ts";
 import { pulledBody } from "./body.ts";
 
 export interface AnswerOptions {
-  /** What answers that wait to be read are counted on. */
+  /** The account of answers that wait to be read. */
   account?: Account;
   /** Whose account it is. Default: the credential's, or the address of the connection. */
   clientOf?: (c: Context) => string;
-  /** Where the encoding of pictures is traced. */
+  /** The traces of the encoding of pictures. */
   tracing?: EncodeTracing;
 }
 

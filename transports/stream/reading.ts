@@ -7,13 +7,28 @@ import type { Job } from "../../src/jobs/jobs.ts";
 /** Milliseconds; how long a silence lasts makes no difference here. */
 const QUIET_MS = 60_000;
 
-type WatchOptions = Parameters<Job<unknown, unknown>["watch"]>[0];
+type WatchOptions = NonNullable<Parameters<Job<unknown, unknown>["watch"]>[0]>;
 
 /** How a job is watched by a client that is shown no previews: they need not be made for it. */
 export const NO_PREVIEWS: WatchOptions = { wants: (slot) => slot !== "preview" };
 
-/** A reader that leaves when the client does. Close it when done. */
-export function watchFor<Event>(c: Context, job: Job<unknown, Event>, options?: WatchOptions): LogReader<Event> {
+/** Whether a request is answered without a body: a HEAD, which Hono gives to the handlers of GET. */
+export function readsNothing(c: Context): boolean {
+  return c.req.method === "HEAD";
+}
+
+/**
+ * A reader that leaves when the client does. Close it when done. A request that reads nothing is no watcher of its job: its
+ * reader gives nothing, and the job knows nothing of it.
+ *
+ * @throws JobError `log-gone`, `beyond-log`
+ */
+export function watchFor<Event>(c: Context, job: Job<unknown, Event>, options: WatchOptions = {}): LogReader<Event> {
+  if (readsNothing(c)) {
+    const fault = job.log.gone(options.after ?? 0);
+    if (fault !== undefined) throw fault;
+    return { position: options.after ?? 0, next: async () => "ended", wake() {}, close() {} };
+  }
   const client = c.req.raw.signal;
   const reader = job.watch(options);
   const close = () => {

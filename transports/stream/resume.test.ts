@@ -8,7 +8,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { createJobs, type JobsOptions } from "../../src/jobs/jobs.ts";
 import type { AnyRun } from "../../src/jobs/run.ts";
-import { type GradientInput, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
+import { eventNumber, type GradientInput, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
 import { type Listening, listen } from "../http/listen.ts";
 import { cancelJob, jobStatus, updateJob } from "../job-routes.ts";
 import { realtime } from "../realtime/websocket.ts";
@@ -51,7 +51,7 @@ function read(url: string, init: { body?: string; after?: number; cutAfter?: num
     request.on("error", reject);
     request.on("response", (response) => {
       const events: Read["events"] = [];
-      const parser = createParser({ onEvent: ({ id, data }) => events.push({ id: Number(id), data }) });
+      const parser = createParser({ onEvent: ({ id, data }) => events.push({ id: eventNumber(id), data }) });
       const decoder = new TextDecoder();
       let bytes = 0;
       response.on("data", (chunk: Buffer) => {
@@ -328,8 +328,8 @@ describe("jobs over HTTP", () => {
     const url = await serving(gradientRun());
     const body = JSON.stringify({ prompt: "x", request_id: "a", num_inference_steps: 20, step_ms: 5 });
     await read(`${url}/stream?detached=true`, { body, cutAfter: 10 });
-    await sleep(400);
-    expect(await (await fetch(`${url}/jobs/a`)).json()).toMatchObject({ state: "completed" });
+    const state = async () => ((await (await fetch(`${url}/jobs/a`)).json()) as Fields).state;
+    await until(async () => (await state()) === "completed");
     expect(JSON.parse((await read(`${url}/stream/a`)).events.at(-1)!.data).type).toBe("result");
   });
 

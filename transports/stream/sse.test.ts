@@ -9,7 +9,14 @@ import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import { RequestError } from "../../src/engine/errors.ts";
 import type { Run, RunContext } from "../../src/jobs/run.ts";
-import { type GradientInput, gradient, gradientRun, type RunRecord, until } from "../../test/gradient-run.ts";
+import {
+  eventNumber,
+  type GradientInput,
+  gradient,
+  gradientRun,
+  type RunRecord,
+  until,
+} from "../../test/gradient-run.ts";
 import { type Listening, listen } from "../http/listen.ts";
 import { type SseOptions, sse } from "./sse.ts";
 
@@ -70,7 +77,7 @@ describe("a good run", () => {
     expect(types.filter((type) => type === "preview").length).toBe(1);
     expect(types.at(-1)).toBe("result");
 
-    const ids = events.map(({ message }) => Number(message.id));
+    const ids = events.map(({ message }) => eventNumber(message.id));
     expect(ids[0]).toBe(1);
     expect(ids).toEqual([...ids].sort((a, b) => a - b));
     expect(new Set(ids).size).toBe(ids.length);
@@ -143,7 +150,7 @@ describe("a good run", () => {
       yield { type: "result" };
     };
     const text = await (await post(await serving(quiet, { heartbeatMs: 50 }), { prompt: "x" })).text();
-    expect(text).toMatch(/\n\n(: ping\n)+id: 2\n/);
+    expect(text).toMatch(/\n\n(: ping\n)+id: [\w-]+:2\n/);
     expect(parsed(text).map(({ event }) => event.type)).toEqual(["queued", "result"]);
   });
 
@@ -207,7 +214,7 @@ describe("a failing run", () => {
     expect(error?.code).toBe("ECONNRESET");
     const last = parsed(text).at(-1)!;
     expect(last.event).toMatchObject({ type: "error", detail: "Internal error", status: 500 });
-    expect(last.message.id).toBe("3");
+    expect(eventNumber(last.message.id)).toBe(3);
     expect(text).not.toContain("secret");
     expect(reported).toHaveLength(1);
     expect(String(reported[0])).toContain("/secret/path");

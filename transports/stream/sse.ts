@@ -12,10 +12,11 @@
  * Nothing is buffered ahead of the socket (`job-stream.ts`); previews that nobody could have read are never encoded, and
  * what many read is encoded once (`frames.ts`).
  *
- * A stream that broke goes on at `GET /stream/{job}` (`resume`), if the job still runs or its log is held: a job outlives
- * its last client by the grace period that the client asked for with `?resume_grace_s=`, or, being `?detached=true`, runs
- * on to its end. A GET that names its job (`request_id`) has a grace period without asking, because `EventSource` comes
- * back to the same address by itself.
+ * A client that comes back names the last event that it has (`last-event-id.ts`) and goes on in the same job: at
+ * `GET /stream/{job}` (`resume`), or at the address of its first request, with the same input, over GET or POST. No run is
+ * begun for it; 204 if nothing follows. Its job must still run, or its log be held: a job outlives its last client by the
+ * grace period that the client asked for with `?resume_grace_s=`, or, being `?detached=true`, runs on to its end. Clients
+ * that come back by themselves have a grace period without asking (`comesBack`).
  * (Hono's `streamSSE` swallows write errors and turns a thrown error into a clean end, so it is not used.)
  */
 import type { Context } from "hono";
@@ -26,9 +27,10 @@ import { inputSource, readInput } from "../http/input.ts";
 import { type JobRequestOptions, jobsOf, RESUME, type Source, submit, viewerOf } from "../source.ts";
 import { envelopeOf, envelopeOfJob, idHeaders } from "../wire/wire.ts";
 import { Frames } from "./frames.ts";
-import { EVENT_STREAM, type StreamOptions, type StreamProtocol, streamResponse } from "./job-stream.ts";
+import { EVENT_STREAM, type StreamOptions, type StreamProtocol, streamAnswer, streamResponse } from "./job-stream.ts";
+import { goesOn, placeOf, withoutPlace } from "./last-event-id.ts";
 import { previewPace } from "./preview-pace.ts";
-import { earlyFailure, watchFor } from "./reading.ts";
+import { earlyFailure, readsNothing, watchFor } from "./reading.ts";
 import { streamFormat } from "./stream-format.ts";
 
 export interface SseOptions<Input> extends JobRequestOptions<Input>, StreamOptions {
@@ -48,30 +50,44 @@ export interface SseOptions<Input> extends JobRequestOptions<Input>, StreamOptio
 
 const HEADERS_WITHIN_MS = 100;
 
-/** Milliseconds that an `EventSource` has to come back to a job that it named. */
-const EVENT_SOURCE_GRACE_MS = 10_000;
+/** Milliseconds that a client of the kind of `EventSource` has to come back. The slowest, Firefox, waits for five seconds. */
+const RETURN_MS = 10_000;
 
-/** `POST /stream` and `GET /stream?prompt=…`: submits a job and follows it from its beginning. */
+/** `POST /stream` and `GET /stream?prompt=…`: submits a job and follows it, or goes on in the one that it names. */
 export function sse<Input, Event>(
   source: Source<Input, Event>,
   options: SseOptions<Input> = {},
 ): (c: Context) => Promise<Response> {
   const jobs = jobsOf(source);
+  const { parse = (raw: unknown) => raw as Input } = options;
+  const reading: SseOptions<Input> = {
+    ...options,
+    parse: (raw, source) => parse(source === "query" ? withoutPlace(raw as Record<string, string>) : raw, source),
+  };
 
   return async (c) => {
-    if (c.req.method === "GET" && c.req.header("last-event-id") !== undefined) {
-      const known = jobs.get(c.req.query("request_id") ?? "", viewerOf(c, options.ownerOf));
-      // An EventSource that comes back would start the run anew; 204 tells it to stay away.
-      if (known === undefined) return new Response(null, { status: 204 });
-      return resumed(c, known, options);
-    }
     let headers = idHeaders(envelopeOf(undefined));
     try {
-      const input = await readInput(c, options);
+      const place = placeOf(c);
+      const viewer = viewerOf(c, options.ownerOf);
+      const goOn = (job: Job<Input, Event> | undefined) =>
+        // Whoever comes back has seen a beginning; another run would be another picture.
+        job === undefined ? new Response(null, { status: 204 }) : resumed(c, job, place?.after ?? 0, options);
+      const named = place && jobNamedAlone(c);
+      if (named !== undefined) return await goOn(jobs.get(place?.job ?? named, viewer));
+      const input = await readInput(c, reading);
       const { requestId: id } = envelopeOf(input);
       headers = idHeaders({ requestId: id });
+      if (goesOn(place)) {
+        const idempotencyKey = c.req.header("idempotency-key");
+        const names = place.job === undefined ? { id, idempotencyKey } : { id: place.job };
+        return await goOn(jobs.rejoin(input, names, viewer));
+      }
+      if (readsNothing(c)) return streamAnswer(null, options.contentType);
       const detached = c.req.query("detached") === "true";
-      const job = submit(c, jobs, input, options, { id, detached, graceMs: graceOf(c, options) });
+      // A client that comes back before the first event cannot name its job, unless it has named it itself.
+      const takesUp = comesBack(c) && !namesRequest(c, input);
+      const job = submit(c, jobs, input, options, { id, detached, takesUp, graceMs: graceOf(c, options) });
       return await stream(c, job, 0, options);
     } catch (error) {
       return refused(c, error, headers, options);
@@ -88,11 +104,34 @@ export function resume<Input, Event>(
     const id = c.req.param("job") ?? "";
     const headers = /^[\w.:-]{1,128}$/.test(id) ? idHeaders({ requestId: id }) : {};
     try {
-      return await resumed(c, jobs.find(id, viewerOf(c, options.ownerOf)), options);
+      const job = jobs.find(id, viewerOf(c, options.ownerOf));
+      const place = placeOf(c) ?? { job: undefined, after: afterOf(c) };
+      if (place.job !== undefined && place.job !== id) {
+        throw new HTTPException(400, { message: "Last-Event-ID names an event of another job" });
+      }
+      return await resumed(c, job, place.after, options);
     } catch (error) {
       return refused(c, error, headers, options);
     }
   };
+}
+
+/** @throws HTTPException 400 */
+function afterOf(c: Context): number {
+  const text = c.req.query("after") ?? "0";
+  if (!/^\d{1,15}$/.test(text)) throw new HTTPException(400, { message: "after must be a whole number" });
+  return Number(text);
+}
+
+function namesRequest(c: Context, input: unknown): boolean {
+  const { request_id } = (input ?? {}) as { request_id?: unknown };
+  return request_id !== undefined || c.req.header("idempotency-key") !== undefined;
+}
+
+/** The job that a GET names, if it asks for nothing besides: such a request has no input that could be another. */
+function jobNamedAlone(c: Context): string | undefined {
+  const { request_id, ...others } = withoutPlace(c.req.query());
+  return c.req.method !== "POST" && Object.keys(others).length === 0 ? request_id : undefined;
 }
 
 function refused<Input>(c: Context, error: unknown, headers: Record<string, string>, { onError }: SseOptions<Input>) {
@@ -101,12 +140,15 @@ function refused<Input>(c: Context, error: unknown, headers: Record<string, stri
   return failureResponse(failure, headers);
 }
 
-function resumed<Input, Event>(c: Context, job: Job<Input, Event>, options: SseOptions<Input>): Promise<Response> {
-  const asked = c.req.header("last-event-id") ?? c.req.query("after") ?? "0";
-  if (!/^\d{1,15}$/.test(asked)) throw new HTTPException(400, { message: "Last-Event-ID must be a whole number" });
-  const after = Number(asked);
+/** @throws JobError `log-gone`, `beyond-log` */
+async function resumed<Input, Event>(
+  c: Context,
+  job: Job<Input, Event>,
+  after: number,
+  options: SseOptions<Input>,
+): Promise<Response> {
   if (job.log.ended && after === job.log.lastId) {
-    return Promise.resolve(new Response(null, { status: 204, headers: idHeaders({ requestId: job.id }) }));
+    return new Response(null, { status: 204, headers: idHeaders({ requestId: job.id }) });
   }
   return stream(c, job, after, options);
 }
@@ -114,8 +156,19 @@ function resumed<Input, Event>(c: Context, job: Job<Input, Event>, options: SseO
 function graceOf<Input>(c: Context, { maxGraceS = RESUME.streamSeconds }: SseOptions<Input>): number | undefined {
   const seconds = Number(c.req.query("resume_grace_s") ?? Number.NaN);
   if (Number.isFinite(seconds)) return Math.min(Math.max(seconds, 0), maxGraceS) * 1000;
-  const named = c.req.method === "GET" && c.req.query("request_id") !== undefined;
-  return named ? Math.min(EVENT_SOURCE_GRACE_MS, maxGraceS * 1000) : undefined;
+  return comesBack(c) ? Math.min(RETURN_MS, maxGraceS * 1000) : undefined;
+}
+
+/**
+ * Whether a client comes back by itself when its connection breaks: one that names its request for this purpose, and one
+ * that asks for an event stream, as `EventSource` and its kin do. fal's clients ask for one too and never come back.
+ */
+function comesBack(c: Context): boolean {
+  if (c.req.header("idempotency-key") !== undefined) return true;
+  if (c.req.method === "GET" && c.req.query("request_id") !== undefined) return true;
+  const isFal =
+    c.req.query("fal_jwt_token") !== undefined || /^(@fal-ai\/|fal-client\/)/.test(c.req.header("user-agent") ?? "");
+  return !isFal && (c.req.header("accept") ?? "").includes(EVENT_STREAM);
 }
 
 async function stream<Input, Event>(

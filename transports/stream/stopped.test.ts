@@ -11,7 +11,7 @@ import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { createJobs } from "../../src/jobs/jobs.ts";
-import { gradient, until } from "../../test/gradient-run.ts";
+import { eventNumber, gradient, until } from "../../test/gradient-run.ts";
 import { type Listening, listen } from "../http/listen.ts";
 import { realtime } from "../realtime/websocket.ts";
 import { resume, sse } from "./sse.ts";
@@ -132,7 +132,7 @@ const PICTURE = gradient(256, 1);
 function readIds(url: string): Promise<number[]> {
   return new Promise((resolve, reject) => {
     const ids: number[] = [];
-    const parser = createParser({ onEvent: ({ id }) => ids.push(Number(id)) });
+    const parser = createParser({ onEvent: ({ id }) => ids.push(eventNumber(id)) });
     http
       .get(url, { agent: false }, (response) => {
         response.setEncoding("utf8");

@@ -11,6 +11,7 @@
 import { JsonText } from "../wire/json-text.ts";
 import { type Envelope, type WireEvent, wireEvent } from "../wire/wire.ts";
 import { EVENT_STREAM, PING } from "./job-stream.ts";
+import { eventId } from "./last-event-id.ts";
 import type { Said } from "./outflow.ts";
 
 export interface StreamFormat {
@@ -26,7 +27,7 @@ const encoder = new TextEncoder();
 
 const eventStream: StreamFormat = {
   event: async (id, event, envelope) => eventStream.error(id, await wireEvent(event, envelope))!,
-  error: (id, event) => JsonText.of(event, [`id: ${id}\ndata: `, "\n\n"]),
+  error: (id, event) => JsonText.of(event, [`id: ${eventId(String(event.request_id), id)}\ndata: `, "\n\n"]),
   heartbeat: PING,
 };
 

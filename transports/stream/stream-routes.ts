@@ -14,10 +14,15 @@ import {
 } from "../openapi/describe.ts";
 import type { Route } from "../route.ts";
 import { EVENT_STREAM } from "./job-stream.ts";
+import { beginsJob } from "./last-event-id.ts";
 import { resume, type SseOptions, sse } from "./sse.ts";
 
 const STREAM = { description: "numbered events; the last is the result", schema: EVENT, type: EVENT_STREAM };
-const SEEN = { description: "ended and seen to the end" };
+const SEEN = { description: "nothing follows: all was seen, or the job is not there" };
+const LAST_EVENT_ID = inHeader(
+  "Last-Event-ID",
+  "the id of the last event seen: the stream goes on after it, in the same job; ?lastEventId= says the same",
+);
 const HOW_TO_STREAM = [
   inQuery("detached", "true: the job goes on when nobody watches"),
   inQuery("resume_grace_s", "seconds that the job waits for a broken connection to come back", { type: "number" }),
@@ -29,19 +34,20 @@ export function streamRoutes<Input, Event>(jobs: Jobs<Input, Event>, options: Ss
     {
       method: "POST",
       path: "/stream",
+      work: beginsJob,
       about: {
         tag: "pictures",
         summary: "The picture while it forms, as server-sent events",
-        parameters: [...HOW_TO_STREAM, IDEMPOTENCY],
+        parameters: [...HOW_TO_STREAM, IDEMPOTENCY, LAST_EVENT_ID],
         body: { schema: GENERATION },
-        answers: { 200: STREAM, ...STARTS },
+        answers: { 200: STREAM, 204: SEEN, ...STARTS, 410: GONE[410]! },
       },
       handlers: [(c) => start(c)],
     },
     {
       method: "GET",
       path: "/stream",
-      work: true,
+      work: beginsJob,
       about: {
         tag: "pictures",
         summary: "The same for EventSource: the fields of a generation in the query",
@@ -50,8 +56,9 @@ export function streamRoutes<Input, Event>(jobs: Jobs<Input, Event>, options: Ss
           inQuery("request_id", "the job's id; with it a broken EventSource goes on where it stopped"),
           inQuery("fal_jwt_token", "a token, where no header can be sent"),
           ...HOW_TO_STREAM,
+          LAST_EVENT_ID,
         ],
-        answers: { 200: STREAM, 204: SEEN, ...STARTS },
+        answers: { 200: STREAM, 204: SEEN, ...STARTS, 410: GONE[410]! },
       },
       handlers: [(c) => start(c)],
     },
@@ -61,12 +68,8 @@ export function streamRoutes<Input, Event>(jobs: Jobs<Input, Event>, options: Ss
       about: {
         tag: "pictures",
         summary: "Follow a job, or go on after the last event seen",
-        parameters: [
-          JOB,
-          inHeader("Last-Event-ID", "the number of the last event seen"),
-          inQuery("after", "the same, in the address", { type: "integer" }),
-        ],
-        answers: { 200: STREAM, 204: SEEN, 400: failure("not a number"), ...COMMON, ...GONE },
+        parameters: [JOB, LAST_EVENT_ID, inQuery("after", "the number of the last event seen", { type: "integer" })],
+        answers: { 200: STREAM, 204: SEEN, 400: failure("not the id of an event of this job"), ...COMMON, ...GONE },
       },
       handlers: [resume(jobs, options)],
     },

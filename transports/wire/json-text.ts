@@ -33,7 +33,7 @@ export class JsonText {
     this.#pieces = pieces;
   }
 
-  /** @param around what stands before and after the JSON */
+  /** @param around the text before and after the JSON */
   static of(value: unknown, around: readonly [before: string, after: string] = ["", ""]): JsonText {
     const cut: Base64Text[] = [];
     const text = JSON.stringify(value, (_, field) => {

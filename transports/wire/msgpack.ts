@@ -1,8 +1,8 @@
 /**
  * msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md) as realtime sessions speak it: one value a frame.
  *
- * Writing: no msgpackr records, which no other library reads; `undefined` is nil; binary data as `Uint8Array` alone,
- * because msgpackr writes other typed arrays wrongly. Reading: a frame is walked before it is decoded, so that nothing
+ * Writing: no msgpackr records, which no other library reads; `undefined` is nil; a bigint is its decimal text; binary data
+ * as `Uint8Array` alone, because msgpackr writes other typed arrays wrongly. Reading: a frame is walked before it is decoded, so that nothing
  * is allocated on the word of a length that the frame cannot hold, values are counted (`MESSAGE_BOUNDS`), and nesting ends
  * before the stack does. Binary data are copies, since a view keeps its whole frame, unless they are most of it.
  */
@@ -27,9 +27,8 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 
 /** Throws TypeError for binary data that is not a `Uint8Array`. */
 export function pack(value: unknown): Uint8Array<ArrayBuffer> {
-  refuseForeignBinary(value, MESSAGE_BOUNDS.depth);
   // What msgpackr gives is a view of a buffer several times as large, which a frame that waits for its client would keep.
-  return new Uint8Array(packr.pack(value));
+  return new Uint8Array(packr.pack(writable(value, MESSAGE_BOUNDS.depth)));
 }
 
 /**
@@ -164,11 +163,20 @@ function skip(walk: Walk, at: number, depth: number): number {
   }
 }
 
-function refuseForeignBinary(value: unknown, depth: number): void {
-  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return;
+/**
+ * The value as it is written. A bigint (a seed beyond 2^53) becomes a decimal text, as in JSON: readers in JavaScript round
+ * a 64-bit integer.
+ */
+function writable(value: unknown, depth: number): unknown {
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array || value instanceof Date) return value;
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
     throw new TypeError("only Uint8Array can be sent as binary data");
   }
   if (depth === 0) throw new TypeError(`events may be nested ${MESSAGE_BOUNDS.depth} deep`);
-  for (const field of Object.values(value)) refuseForeignBinary(field, depth - 1);
+  const inside = (item: unknown) => writable(item, depth - 1);
+  if (Array.isArray(value)) return value.map(inside);
+  if (value instanceof Map) return new Map([...value].map(([name, field]) => [inside(name), inside(field)]));
+  if (value instanceof Set) return new Set([...value].map(inside));
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, inside(field)]));
 }

@@ -1,8 +1,10 @@
+import { decode } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
 import { Base64Text } from "../../src/engine/base64-text.ts";
 import { slotOf } from "../../src/jobs/jobs.ts";
 import { gradient } from "../../test/gradient-run.ts";
 import { asciiJson, JsonText } from "./json-text.ts";
+import { pack } from "./msgpack.ts";
 import { envelopeOf, wireEvent } from "./wire.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the JSON holds; the assertions say what it should
@@ -75,6 +77,10 @@ describe("JsonText", () => {
 });
 
 describe("envelopeOf", () => {
+  it("takes a number as its decimal text", () => {
+    expect(envelopeOf({ request_id: 42, input_id: 7n })).toMatchObject({ requestId: "42", inputId: "7" });
+  });
+
   it("makes an id where there is none that can be a header", () => {
     expect(envelopeOf({ request_id: "a\r\nset-cookie: b" }).requestId).toMatch(/^[0-9a-f-]{36}$/);
     expect(envelopeOf(null).requestId).toMatch(/^[0-9a-f-]{36}$/);
@@ -100,5 +106,24 @@ describe("asciiJson", () => {
     const text = asciiJson(value);
     expect(text).toMatch(/^[\x20-\x7e]*$/);
     expect(JSON.parse(text)).toEqual(value);
+  });
+});
+
+describe("pack", () => {
+  it("writes a bigint as its decimal text, which no reader rounds, wherever it stands", () => {
+    const event = {
+      seed: 2n ** 64n - 1n,
+      list: [{ seed: 2n ** 53n }],
+      picture: new Uint8Array([1, 2]),
+      n: 2 ** 53 - 1,
+    };
+    expect(decode(pack(event))).toEqual({
+      seed: "18446744073709551615",
+      list: [{ seed: "9007199254740992" }],
+      picture: new Uint8Array([1, 2]),
+      n: 2 ** 53 - 1,
+    });
+    expect(decode(pack(new Map<string, unknown>([["a", 5n]])))).toEqual({ a: "5" });
+    expect(() => pack({ a: new Float32Array(1) })).toThrow(TypeError);
   });
 });

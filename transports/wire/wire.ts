@@ -65,15 +65,15 @@ export function asDataUri({ bytes, content_type, width, height }: EncodedPicture
  */
 export function envelopeOf(input: unknown): Envelope {
   const fields = (typeof input === "object" && input !== null ? input : {}) as Record<string, unknown>;
-  const { request_id, input_id } = fields;
+  const [request_id, input_id] = [idOf(fields.request_id), idOf(fields.input_id)];
   const number = (name: string, max: number) => {
     const value = fields[name];
     return typeof value === "number" && value > 0 && value <= max ? value : undefined;
   };
   return {
     // It becomes a header, so an input that no schema has checked may not choose it freely.
-    requestId: typeof request_id === "string" && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
-    inputId: typeof input_id === "string" && input_id.length <= 128 ? input_id : undefined,
+    requestId: request_id !== undefined && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
+    inputId: input_id !== undefined && input_id.length <= 128 ? input_id : undefined,
     format: formatOf(fields.output_format) ?? "jpeg",
     previews: {
       format: formatOf(fields.preview_format),
@@ -82,6 +82,13 @@ export function envelopeOf(input: unknown): Envelope {
       maxFps: number("preview_max_fps", 1000),
     },
   };
+}
+
+/** An id as text: clients that count send numbers. */
+export function idOf(value: unknown): string | undefined {
+  return typeof value === "string" || typeof value === "number" || typeof value === "bigint"
+    ? String(value)
+    : undefined;
 }
 
 const untraced = <T>(work: () => Promise<T>) => work();

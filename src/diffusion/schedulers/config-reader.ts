@@ -70,7 +70,7 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
       const found = value(field) ?? fallback;
       return (
         choices.find((choice) => choice === found) ??
-        fail(field, `${shown(found)} is not supported; supported: ${choices.join(", ")}`)
+        fail(field, `${quote(found)} is not supported; supported: ${choices.join(", ")}`)
       );
     },
     optionalNumbers(field, length, bounds) {
@@ -87,7 +87,7 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
 }
 
 /** A value of the file's own, cut short: a file may hold a megabyte of text. */
-function shown(found: unknown): string {
+function quote(found: unknown): string {
   const text = JSON.stringify(found);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

@@ -13,22 +13,36 @@ import type { Schedule } from "./schedule.ts";
 import { type ScheduleOptions, type Scheduler, startAt } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
 
-/** Each class of diffusers that Daguerre has: its table, and the short names by which the field knows it. */
+/**
+ * Each class of diffusers that Daguerre has: its table, the short names by which the field knows it, and whether it spaces its
+ * timesteps in the ways of `timestep_spacing`.
+ */
 const SCHEDULERS = {
-  DDIMScheduler: { table: ddim, names: ["ddim"] },
-  DPMSolverMultistepScheduler: { table: dpmMultistep, names: ["dpm++_2m", "dpmpp_2m"] },
-  EulerAncestralDiscreteScheduler: { table: eulerAncestral, names: ["euler_a", "euler_ancestral"] },
-  EulerDiscreteScheduler: { table: euler, names: ["euler"] },
-  FlowMatchEulerDiscreteScheduler: { table: flowMatchEuler, names: ["flow_match_euler"] },
-  LCMScheduler: { table: lcm, names: ["lcm"] },
-  PNDMScheduler: { table: pndm, names: ["pndm", "plms"] },
-} satisfies Record<string, { readonly table: Scheduler; readonly names: readonly string[] }>;
+  DDIMScheduler: { table: ddim, names: ["ddim"], spaces: true },
+  DPMSolverMultistepScheduler: { table: dpmMultistep, names: ["dpm++_2m", "dpmpp_2m"], spaces: true },
+  EulerAncestralDiscreteScheduler: { table: eulerAncestral, names: ["euler_a", "euler_ancestral"], spaces: true },
+  EulerDiscreteScheduler: { table: euler, names: ["euler"], spaces: true },
+  FlowMatchEulerDiscreteScheduler: { table: flowMatchEuler, names: ["flow_match_euler"], spaces: false },
+  LCMScheduler: { table: lcm, names: ["lcm"], spaces: false },
+  PNDMScheduler: { table: pndm, names: ["pndm", "plms"], spaces: true },
+} satisfies Record<
+  string,
+  { readonly table: Scheduler; readonly names: readonly [string, ...string[]]; readonly spaces: boolean }
+>;
 
 /** A scheduler class of diffusers that Daguerre has. */
 export type SchedulerClass = keyof typeof SCHEDULERS;
 
 /** All of them, for messages and schemas. */
 export const SCHEDULER_CLASSES = Object.keys(SCHEDULERS) as readonly SchedulerClass[];
+
+/** All of them with their short names, for a person: `DDIMScheduler (ddim), …`. */
+export const SCHEDULER_LIST = SCHEDULER_CLASSES.map((name) => `${name} (${SCHEDULERS[name].names[0]})`).join(", ");
+
+/** Whether the timesteps of a class follow its `timestep_spacing`. */
+export function spacesTimesteps(className: string): boolean {
+  return isSchedulerClass(className) && SCHEDULERS[className].spaces;
+}
 
 /** Whether `className` is one of `SCHEDULER_CLASSES`. */
 export function isSchedulerClass(className: string): className is SchedulerClass {
@@ -71,7 +85,7 @@ export function img2imgStart(schedule: Schedule, strength: number): number {
     throw new SchedulerError(
       schedule.className,
       "strength",
-      `${strength} of ${schedule.steps} steps leaves none to run; raise strength or steps`,
+      `${strength} of ${schedule.steps} steps leaves none to run; raise strength or num_inference_steps`,
     );
   }
   return schedule.steps - kept;

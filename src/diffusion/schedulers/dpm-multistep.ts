@@ -40,8 +40,8 @@ export const dpmMultistep: Scheduler = (config, options) => {
   config.refuseUnless("use_beta_sigmas", [false], "is not supported");
   config.refuseUnless("use_flow_sigmas", [false], "is not supported");
   const prediction = config.oneOf("prediction_type", "epsilon", PREDICTION_TYPES);
-  const named = config.oneOf("algorithm_type", "dpmsolver++", [...ALGORITHMS, RELATED_ALGORITHM]);
-  const algorithm: Algorithm = named === RELATED_ALGORITHM ? "dpmsolver++" : named;
+  const choice = config.oneOf("algorithm_type", "dpmsolver++", [...ALGORITHMS, RELATED_ALGORITHM]);
+  const algorithm: Algorithm = choice === RELATED_ALGORITHM ? "dpmsolver++" : choice;
   const stochastic = algorithm.startsWith("sde-");
   const expandsX0 = algorithm.endsWith("++");
   const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun", ...RELATED_SOLVER_TYPES]) !== "heun";

@@ -106,12 +106,12 @@ function eulerLevels(
   if (karras && exponential) config.fail("use_exponential_sigmas", "cannot be combined with use_karras_sigmas");
 
   if (options.sigmas !== undefined) {
-    const given = float32(...options.sigmas);
+    const levels = float32(...options.sigmas);
     if (options.timesteps !== undefined) config.fail("sigmas", "cannot be combined with timesteps");
-    if (given.length < 2 || !given.subarray(0, -1).every((sigma) => sigma > 0 && Number.isFinite(sigma))) {
+    if (levels.length < 2 || !levels.subarray(0, -1).every((sigma) => sigma > 0 && Number.isFinite(sigma))) {
       config.fail("sigmas", "must be two or more numbers, positive but for the last");
     }
-    return { timesteps: float32(...given.subarray(0, -1).map((s) => sigmaToTimestep(s, logs))), sigmas: given };
+    return { timesteps: float32(...levels.subarray(0, -1).map((s) => sigmaToTimestep(s, logs))), sigmas: levels };
   }
   if (options.timesteps !== undefined && (karras || exponential)) {
     config.fail("timesteps", "cannot be chosen together with use_karras_sigmas or use_exponential_sigmas");

@@ -17,7 +17,7 @@ import {
   type ScheduleOptions,
   type Scheduler,
 } from "./schedule-table.ts";
-import { linspace } from "./timesteps.ts";
+import { integerUpTo, linspace } from "./timesteps.ts";
 
 const SIGMA_DATA = 0.5;
 /** Public configurations have 10; it is multiplied by a timestep and squared. */
@@ -74,7 +74,7 @@ function lcmTimesteps(config: ConfigReader, options: ScheduleOptions): Float64Ar
     config.fail("original_inference_steps", `must be an integer from 1 to num_train_timesteps (${trainSteps})`);
   }
   const strength = options.lcmStrength ?? 1;
-  if (!(strength >= 0 && strength <= 1)) config.fail("lcmStrength", "must be between 0 and 1");
+  if (!(strength >= 0 && strength <= 1)) config.fail("strength", "must be between 0 and 1");
 
   if (options.timesteps !== undefined) {
     const chosen = options.timesteps;
@@ -89,11 +89,14 @@ function lcmTimesteps(config: ConfigReader, options: ScheduleOptions): Float64Ar
 
   const stride = Math.floor(trainSteps / originalSteps);
   const distilled = Float64Array.from({ length: Math.trunc(originalSteps * strength) }, (_, i) => (i + 1) * stride - 1);
+  if (distilled.length === 0) {
+    const reason = `${strength} leaves none of the ${originalSteps} steps that the model was distilled with; raise it`;
+    config.fail("strength", reason);
+  }
   if (!Number.isInteger(options.steps) || options.steps < 1 || options.steps > distilled.length) {
-    config.fail(
-      "steps",
-      `must be an integer from 1 to ${distilled.length}, the part of original_inference_steps (${originalSteps}) that strength leaves`,
-    );
+    const left = strength < 1 ? `, as many as a strength of ${strength} leaves` : "";
+    const reason = `must be ${integerUpTo(distilled.length)}: the model was distilled with ${originalSteps} steps${left}`;
+    config.fail("steps", reason);
   }
   distilled.reverse();
   return linspace(0, distilled.length, options.steps, false).map((index) => distilled[Math.floor(index)] as number);

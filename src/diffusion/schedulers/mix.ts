@@ -24,7 +24,7 @@ export function plus(...mixes: readonly Mix[]): Mix {
   }));
 }
 
-/** What a scheduler says of one row; omitted parts are absent from the formula. */
+/** The terms of a scheduler's row; parts that are left out are absent from the formula. */
 export interface RowTerms {
   readonly timestep: number;
   readonly inputScale?: number;
@@ -60,7 +60,7 @@ export function stepRow(className: string, terms: RowTerms): StepRow {
     ...[row.timestep, row.inputScale, row.x0.sample, row.x0.model, row.next.noise, ...row.next.history],
     ...[row.next, row.denoised, ...(row.push ? [row.push] : [])].flatMap((mix) => [mix.sample, mix.model, mix.x0]),
   ];
-  // As the device has them: what is finite in double precision may not be in single.
+  // The device has them in single precision, where a finite double may be infinite.
   if (!numbers.every((value) => Number.isFinite(Math.fround(value)))) {
     throw new SchedulerError(
       className,

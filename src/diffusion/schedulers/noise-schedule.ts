@@ -14,7 +14,7 @@ export interface BetaDefaults {
   readonly schedule: "linear" | "scaled_linear";
 }
 
-/** What most classes of the reference default to. */
+/** The defaults of most classes of the reference. */
 export const COMMON_BETAS: BetaDefaults = { start: 0.0001, end: 0.02, schedule: "linear" };
 
 /** Public models have 1000. It is the length of several arrays, which are made anew for each run. */

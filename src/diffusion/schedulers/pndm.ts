@@ -30,7 +30,7 @@ interface Call {
   /** Weight of this call's output in the combined prediction, and those of earlier ones. */
   readonly weight: number;
   readonly past: readonly Past[];
-  /** Where this call's output is put aside. */
+  /** The slot in which this call's output is put aside. */
   readonly slot: number | null;
   /** Slot of the output of the call before, where this call starts from that call's base instead of its result. */
   readonly redoes: number | null;

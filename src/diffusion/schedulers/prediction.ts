@@ -1,4 +1,4 @@
-// What a model predicts, turned into what a scheduler needs. With x = α·x0 + σ·ε (α² + σ² = 1) a model is trained to give
+// A model's prediction becomes the tensors that a scheduler needs. With x = α·x0 + σ·ε (α² + σ² = 1) a model learns
 // ε ("epsilon"), x0 ("sample") or v = α·ε − σ·x0 ("v_prediction", Salimans & Ho 2022). The same three are needed once
 // more in the variance-exploding convention x' = x0 + s·ε of the Euler classes, whose model input is x'/sqrt(s² + 1).
 

@@ -4,7 +4,7 @@
 import type { Bounds, ConfigReader } from "./config-reader.ts";
 import type { Schedule, StepRow } from "./schedule.ts";
 
-/** What a caller asks of a schedule; which options a class takes is said at `createSchedule`. */
+/** A caller's options for a schedule; `createSchedule` says which of them a class takes. */
 export interface ScheduleOptions {
   /** Number of inference steps. Not used where `timesteps` or `sigmas` are given. */
   readonly steps: number;

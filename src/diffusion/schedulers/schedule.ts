@@ -1,4 +1,4 @@
-// What a scheduler is in Daguerre: a table. Every scheduler we have is, per model call, one linear combination of a few
+// A scheduler is a table in Daguerre. Every scheduler we have is, per model call, one linear combination of a few
 // tensors, so a class of the reference becomes a pure function from its configuration to rows of float64 coefficients,
 // and one kernel applies any row of any scheduler. `applyStepRow` below is that kernel on the CPU: the definition the
 // GPU's is tested against, never the way pictures are made.
@@ -28,7 +28,7 @@ export interface Mix {
 
 /** One model call: what to give the model, and how its answer moves the latents. */
 export interface StepRow {
-  /** What the model is told; fractional for some Euler schedules. */
+  /** The model's input; fractional for some Euler schedules. */
   readonly timestep: number;
   /** Model input = sample · inputScale. */
   readonly inputScale: number;
@@ -36,12 +36,12 @@ export interface StepRow {
   readonly x0: { readonly sample: number; readonly model: number; readonly clamp: number };
   /** The latents after the step. `history` has one entry a slot (`Schedule.historySlots` of them). */
   readonly next: Mix & { readonly history: readonly number[]; readonly noise: number };
-  /** What the reference reports as `pred_original_sample` (LCM: `denoised`): the picture to preview. */
+  /** The value that the reference reports as `pred_original_sample` (LCM: `denoised`): the picture to preview. */
   readonly denoised: Mix;
-  /** What to put aside after the step, and in which slot. */
+  /** The mix that is put aside after the step, and its slot. */
   readonly push: (Mix & { readonly slot: number }) | null;
   /**
-   * Whether the reference draws one latents-shaped `randn` from the run's generator in this step. It is drawn, and must
+   * True if the reference draws one latents-shaped `randn` from the run's generator in this step. It is drawn, and must
    * be consumed, even where `next.noise` is 0 (Euler draws noise that it never uses), or later draws differ.
    */
   readonly drawsNoise: boolean;

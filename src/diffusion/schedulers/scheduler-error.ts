@@ -6,10 +6,13 @@ export class SchedulerError extends Error {
   override readonly name = "SchedulerError";
   readonly className: string;
   readonly field: string;
+  /** The message after class and field. */
+  readonly reason: string;
 
   constructor(className: string, field: string, reason: string) {
     super(`${className}: ${field} ${reason}`);
     this.className = className;
     this.field = field;
+    this.reason = reason;
   }
 }

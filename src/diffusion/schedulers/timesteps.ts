@@ -7,13 +7,12 @@
 
 import type { ConfigReader } from "./config-reader.ts";
 
-export type TimestepSpacing = "linspace" | "leading" | "trailing";
-
-const SPACINGS = ["linspace", "leading", "trailing"] as const;
+export const TIMESTEP_SPACINGS = ["linspace", "leading", "trailing"] as const;
+export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
 /** `timestep_spacing` of the configuration. */
 export function timestepSpacing(config: ConfigReader, fallback: TimestepSpacing): TimestepSpacing {
-  return config.oneOf("timestep_spacing", fallback, SPACINGS);
+  return config.oneOf("timestep_spacing", fallback, TIMESTEP_SPACINGS);
 }
 
 /**
@@ -22,8 +21,13 @@ export function timestepSpacing(config: ConfigReader, fallback: TimestepSpacing)
  */
 export function checkSteps(config: ConfigReader, steps: number, most: number): void {
   if (!Number.isInteger(steps) || steps < 1 || steps > most) {
-    config.fail("steps", `must be an integer from 1 to ${most}`);
+    config.fail("steps", `must be ${integerUpTo(most)}`);
   }
+}
+
+/** A range in words. `most` is at least 1. */
+export function integerUpTo(most: number): string {
+  return most === 1 ? "1" : `an integer from 1 to ${most}`;
 }
 
 /** `numpy.linspace(start, stop, count, endpoint)` in float64. */

@@ -10,12 +10,12 @@ import { requestDevice } from "../device-request.ts";
 import { AdapterError } from "../errors.ts";
 import { settle } from "../waiting.ts";
 import { type AdapterChoice, openAdapter, parseListing } from "./adapter.ts";
-import { lavapipeDriver, swiftShaderDriver, swiftShaderPackage } from "./software-driver.ts";
+import { lavapipeDriver, packedSwiftShader, swiftShaderDriver } from "./software-driver.ts";
 
 const linux = process.platform === "linux";
 const lavapipe = linux ? lavapipeDriver() : undefined;
 const swiftShader = linux ? await swiftShaderDriver() : undefined;
-const packaged = swiftShaderPackage();
+const packed = packedSwiftShader();
 
 const folder = mkdtempSync(join(tmpdir(), "daguerre-adapter-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -192,7 +192,7 @@ describe.runIf(lavapipe && swiftShader)("with several software drivers", () => {
   });
 });
 
-describe.runIf(packaged)("on a machine without a driver", () => {
+describe.runIf(packed)("on a machine without a driver", () => {
   const none = join(folder, "no-such-driver.json");
 
   it("brings SwiftShader along, unpacked once into the cache, and says so", async () => {
@@ -209,7 +209,7 @@ describe.runIf(packaged)("on a machine without a driver", () => {
     // Debian's Chromium needs no unpacking.
     if (!swiftShader?.includes("daguerre")) return;
     const unpacked = readdirSync(join(cache, "daguerre")).filter((name) => name.includes("swiftshader"));
-    expect(unpacked).toEqual([`swiftshader-${packaged?.version}-x64`]);
+    expect(unpacked).toEqual([`swiftshader-linux-x64-${packed?.version}`]);
   });
 
   it("does so where the cache cannot be written", async () => {
@@ -217,7 +217,7 @@ describe.runIf(packaged)("on a machine without a driver", () => {
     writeFileSync(blocked, "");
     const env = { VK_DRIVER_FILES: none, XDG_CACHE_HOME: blocked, TMPDIR: folder };
     expect((await openElsewhere({ driver: "swiftshader" }, env)).facts?.driver).toBe("swiftshader");
-    expect(readdirSync(folder).filter((name) => name.startsWith("daguerre-swiftshader"))).toEqual([]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("daguerre-native"))).toEqual([]);
   });
 
   // A view of this machine in which the loader is an empty file, where that is allowed.

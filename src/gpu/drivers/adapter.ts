@@ -9,13 +9,15 @@
  * A *device*, a connection to an adapter, is made in `device-request.ts`.
  *
  * Dawn writes two warnings to stderr for each Vulkan adapter that it sees ("maxDynamic…BuffersPerPipelineLayout
- * artificially reduced"), before anything is asked of it; there is no switch for them.
+ * artificially reduced"), before anything is asked of it; there is no switch for them. The commands hide them
+ * (`cli/supervisor.ts`).
  */
 
 import { isMainThread } from "node:worker_threads";
 import { type AdapterFacts, factsOf, type Listed, type SoftwareDriver } from "../adapter-facts.ts";
 import { AdapterError } from "../errors.ts";
 import { settle } from "../waiting.ts";
+import { loadDawn } from "./dawn.ts";
 import {
   chooseDriverFiles,
   chosenDriverFiles,
@@ -23,7 +25,6 @@ import {
   keepMesaShaders,
   lavapipeDriver,
   swiftShaderDriver,
-  swiftShaderPackage,
 } from "./software-driver.ts";
 
 export type AdapterPreference = "auto" | "hardware" | "software";
@@ -66,7 +67,7 @@ const entries = new Map<string, GPU>();
 async function dawn(flags: readonly string[]): Promise<GPU> {
   let create: (options: string[]) => GPU;
   try {
-    ({ create } = await import("webgpu"));
+    ({ create } = await loadDawn());
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new AdapterError(`Dawn (npm package webgpu) cannot be loaded on this machine: ${reason}`, [], error);
@@ -241,10 +242,7 @@ async function bring(driver: SoftwareDriver, problems: string[]): Promise<string
   }
   try {
     const file = await swiftShaderDriver();
-    if (file === undefined) {
-      const reason = process.arch === "x64" || swiftShaderPackage() ? "is not installed" : "is made for x64 only";
-      problems.push(`the optional package @sparticuz/chromium (SwiftShader) ${reason}`);
-    }
+    if (file === undefined) problems.push("SwiftShader, which comes with Daguerre, is made for Linux on x64 only");
     return file;
   } catch (error) {
     problems.push(`unpacking SwiftShader failed: ${error instanceof Error ? error.message : String(error)}`);

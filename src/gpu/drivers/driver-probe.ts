@@ -7,10 +7,10 @@
 
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
 import { type AdapterFacts, type Described, factsOf } from "../adapter-facts.ts";
 import { DAWN_FLAGS, LISTING_FLAG, parseListing } from "./adapter.ts";
+import { dawnModule } from "./dawn.ts";
+import { dawnComplaints } from "./driver-messages.ts";
 
 /** An adapter that opened, with the limits that matter to us. */
 export interface ProbedAdapter {
@@ -93,17 +93,22 @@ for (const [, name] of report.listing.matchAll(new RegExp(pattern, "gm"))) {
 process.stdout.write(JSON.stringify(report), () => process.exit(0));
 `;
 
-/** Dawn's complaint among what it printed: the first line of the last warning that is one. */
+/** Dawn's complaint among what it printed: the last that is one. */
 function complaintIn(stderr: string): string | undefined {
-  const warnings = [...stderr.matchAll(/^(?:Warning|Error): (.*)$/gm)].map(([, text = ""]) => text);
   // Said of each healthy lavapipe and of no interest here.
-  return warnings.filter((text) => !/artificially reduced/.test(text)).at(-1);
+  return dawnComplaints(stderr).findLast((text) => !/artificially reduced/.test(text));
 }
 
 /** Tries one driver, or all that the machine offers, in a child process. Never throws. */
-export function probeDriver(options: ProbeOptions = {}): Promise<DriverProbe> {
+export async function probeDriver(options: ProbeOptions = {}): Promise<DriverProbe> {
+  let webgpu: string;
+  try {
+    webgpu = await dawnModule();
+  } catch (error) {
+    return { adapters: [], failed: true, reason: error instanceof Error ? error.message : String(error) };
+  }
   const argument = JSON.stringify({
-    webgpu: pathToFileURL(createRequire(import.meta.url).resolve("webgpu")).href,
+    webgpu,
     flags: DAWN_FLAGS,
     listingFlag: LISTING_FLAG,
     pattern: "name: '(.*)'$",

@@ -6,21 +6,17 @@
  * *SwiftShader* (Chromium) are drivers that compute on the CPU. `VK_DRIVER_FILES` lists ICD files to use instead of the
  * installed ones.
  *
- * SwiftShader and a loader come in the optional npm package `@sparticuz/chromium` (Linux x64), as a tar archive that is
- * unpacked once into the user's cache directory. Nothing here talks to a GPU; that is `adapter.ts`. macOS and Windows
- * have their own drivers and need none of this.
+ * SwiftShader and a loader come with the package (Linux x64), compressed (`platform/packed-libraries.ts`). Nothing here
+ * talks to a GPU; that is `adapter.ts`. macOS and Windows have their own drivers and need none of this.
  *
  * Search order of ICD files: the Vulkan loader's documentation, "LoaderDriverInterface".
  */
 
-import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { constants, homedir, tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { constants, homedir } from "node:os";
 import { delimiter, dirname, isAbsolute, join, resolve } from "node:path";
-import { pipeline } from "node:stream/promises";
-import { createBrotliDecompress } from "node:zlib";
 import { cacheDirectory } from "../../platform/cache-directory.ts";
+import { type PackedSet, packedSet, unpack } from "../../platform/packed-libraries.ts";
 import type { SoftwareDriver } from "../adapter-facts.ts";
 
 /** One ICD file. */
@@ -160,7 +156,7 @@ export function openLibrary(library: string, keep = false): { opened: true } | {
 }
 
 /** Where the Vulkan loader came from; `undefined` where there is none and none could be brought. */
-export type LoaderSource = "system" | "@sparticuz/chromium";
+export type LoaderSource = "system" | "packed";
 
 /**
  * Makes sure that Dawn will find `libvulkan.so.1`: the system's, else the one beside SwiftShader, opened by its path so
@@ -170,10 +166,10 @@ export async function ensureLoader(): Promise<LoaderSource | undefined> {
   if (openLibrary(LOADER).opened) return "system";
   const icd = await unpackSwiftShader();
   if (icd === undefined) return undefined;
-  return openLibrary(join(dirname(icd), LOADER), true).opened ? "@sparticuz/chromium" : undefined;
+  return openLibrary(join(dirname(icd), LOADER), true).opened ? "packed" : undefined;
 }
 
-/** SwiftShader's ICD file: the one of an installed Chromium, else the one in `@sparticuz/chromium`, unpacked. */
+/** SwiftShader's ICD file: the one of an installed Chromium, else the one that comes with the package, unpacked. */
 export async function swiftShaderDriver(): Promise<string | undefined> {
   return CHROMIUM_ICDS.find((file) => existsSync(file)) ?? (await unpackSwiftShader());
 }
@@ -186,102 +182,15 @@ export function lavapipeDriver(): string | undefined {
   return fits?.file;
 }
 
-/** What the npm package holds, and for which processor: its only build is for x64. */
-export interface SwiftShaderPackage {
-  readonly version: string;
-  readonly archive: string;
-}
-
-const PACKAGE = "@sparticuz/chromium";
 const ICD = "vk_swiftshader_icd.json";
-/** The archive also holds OpenGL libraries (8 MB) that nothing here opens. */
-const WANTED = new Set([ICD, "libvk_swiftshader.so", LOADER]);
 
-/** The installed `@sparticuz/chromium`, or undefined: it is optional, and npm skips optional packages that fail. */
-export function swiftShaderPackage(): SwiftShaderPackage | undefined {
-  if (process.platform !== "linux" || process.arch !== "x64") return undefined;
-  try {
-    const entry = createRequire(import.meta.url).resolve(PACKAGE);
-    const root = entry.slice(0, entry.lastIndexOf(join("@sparticuz", "chromium"))) + join("@sparticuz", "chromium");
-    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-    const archive = join(root, "bin", "swiftshader.tar.br");
-    return existsSync(archive) ? { version, archive } : undefined;
-  } catch {
-    return undefined;
-  }
+/** SwiftShader as it comes with the package: its only build is for Linux on x64. */
+export function packedSwiftShader(): PackedSet | undefined {
+  return process.platform === "linux" ? packedSet(`swiftshader-linux-${process.arch}`) : undefined;
 }
 
-let unpacked: Promise<string | undefined> | undefined;
-
-/**
- * Unpacks SwiftShader and its loader into the cache directory, unless they are there already.
- * @returns the ICD file; undefined where the package is not installed.
- */
-function unpackSwiftShader(): Promise<string | undefined> {
-  unpacked ??= unpackOnce().catch((error: unknown) => {
-    unpacked = undefined; // A full disk may be empty the next time.
-    throw error;
-  });
-  return unpacked;
-}
-
-async function unpackOnce(): Promise<string | undefined> {
-  const found = swiftShaderPackage();
-  if (found === undefined) return undefined;
-  const cache = cacheDirectory();
-  const home = join(cache, `swiftshader-${found.version}-${process.arch}`);
-  if (existsSync(join(home, ICD))) return join(home, ICD);
-  try {
-    await mkdir(cache, { recursive: true });
-    const fresh = await extract(found.archive, join(cache, ".swiftshader-"));
-    try {
-      await rename(fresh, home);
-    } catch (error) {
-      // Another process may have been faster: its copy is as good.
-      await rm(fresh, { recursive: true, force: true });
-      if (!existsSync(join(home, ICD))) throw error;
-    }
-    return join(home, ICD);
-  } catch (error) {
-    if (!isReadOnly(error)) throw error;
-    // A container with a read-only home: a private folder for the life of this process. Never a fixed name under /tmp,
-    // where somebody else could have put libraries for us to open.
-    const fresh = await extract(found.archive, join(tmpdir(), "daguerre-swiftshader-"));
-    process.once("exit", () => rmSync(fresh, { recursive: true, force: true }));
-    return join(fresh, ICD);
-  }
-}
-
-function isReadOnly(error: unknown): boolean {
-  return ["EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
-}
-
-interface TarFs {
-  extract(
-    directory: string,
-    options: { ignore: (path: string) => boolean; chown: boolean; strict: boolean },
-  ): NodeJS.WritableStream;
-}
-
-/** Extracts the wanted files into a new folder whose name starts with `prefix`. */
-async function extract(archive: string, prefix: string): Promise<string> {
-  // tar-fs is what the package itself unpacks with, so it is there whenever the package is.
-  const fromPackage = createRequire(createRequire(import.meta.url).resolve(PACKAGE));
-  const tar = fromPackage("tar-fs") as TarFs;
-  const folder = await mkdtemp(prefix);
-  try {
-    const sink = tar.extract(folder, {
-      ignore: (path) => !WANTED.has(path.slice(path.lastIndexOf("/") + 1)),
-      chown: false,
-      strict: false,
-    });
-    await pipeline(createReadStream(archive), createBrotliDecompress(), sink);
-    for (const name of WANTED) {
-      if (!existsSync(join(folder, name))) throw new Error(`${archive} holds no ${name}`);
-    }
-    return folder;
-  } catch (error) {
-    await rm(folder, { recursive: true, force: true });
-    throw error;
-  }
+/** @returns the ICD file; undefined if the package has none for this processor */
+async function unpackSwiftShader(): Promise<string | undefined> {
+  const set = packedSwiftShader();
+  return set && join(await unpack(set), ICD);
 }

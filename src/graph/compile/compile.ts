@@ -4,9 +4,10 @@ import type { Gpu } from "../../gpu/device.ts";
 import { inTurns } from "../../platform/turns.ts";
 import type { Choose } from "../choice.ts";
 import type { Storage } from "../tensor.ts";
-import { Binder, pipelinesOf } from "./bind.ts";
+import { Binder } from "./bind.ts";
 import type { Bound } from "./bound.ts";
 import { CompiledPlan } from "./compiled-plan.ts";
+import { type CompileWatch, PlanKernels } from "./kernels.ts";
 import {
   type Footprint,
   footprintOf,
@@ -32,7 +33,7 @@ interface FormOptions extends LayoutOptions {
   readonly batch?: number;
 }
 
-export interface CompileOptions extends FormOptions {
+export interface CompileOptions extends FormOptions, CompileWatch {
   /** Names the plan in errors and profiles: `unet 64×64 ×2`. */
   readonly label: string;
   /** Buffers of the parameters; by component, if the recorder has parameters of several. */
@@ -55,9 +56,9 @@ export function footprint(gpu: Gpu, recorder: Recorded, options: FootprintOption
 }
 
 /**
- * Compiles a recorded model.
+ * Compiles a recorded model. Each of its kernels has run once then, so that the first replay compiles nothing.
  * @throws TensorTooLargeError if a tensor does not fit, `MemoryLimitError` before anything is made if the plan is more than
- *   the GPU's limit leaves, other GPU errors as typed errors
+ *   the GPU's limit leaves, other GPU errors as typed errors, the signal's reason if it is aborted
  */
 export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOptions): Promise<Plan> {
   const { label, storage, choose } = options;
@@ -68,7 +69,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameterSet.hasTransformed(matrix, form)).peak);
   const buffers = new PlanBuffers(gpu, label, storage, layout);
   try {
-    const bound = await bind(gpu, label, layout, buffers, parameterSet);
+    const bound = await bind(gpu, label, layout, buffers, parameterSet, options);
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
     return new CompiledPlan(gpu, { label, storage, buffers, named, ...bound });
   } catch (error) {
@@ -83,15 +84,19 @@ async function bind(
   layout: Layout,
   buffers: PlanBuffers,
   parameters: ParameterSet,
+  watch: CompileWatch,
 ): Promise<{ readonly prologue: readonly Bound[]; readonly replay: readonly Bound[] }> {
   // Begun first: kernels are compiled beside the rest.
-  const compiling = pipelinesOf(
-    gpu,
-    layout.lowered.flatMap((entry) => entry.dispatches),
-  );
-  compiling.catch(() => {}); // told below, unless something else fails before
-  await parameters.transform(layout.transformed);
-  const binder = new Binder(gpu, label, await compiling, buffers, parameters);
+  const dispatches = layout.lowered.flatMap((entry) => entry.dispatches);
+  const kernels = new PlanKernels(gpu, label, dispatches, watch);
+  const binder = new Binder(gpu, label, kernels, buffers, parameters);
+  try {
+    await parameters.transform(layout.transformed);
+    await kernels.prepare((dispatch) => binder.bind(dispatch));
+  } catch (error) {
+    kernels.giveUp();
+    throw error;
+  }
   gpu.check();
   const prologue: Bound[] = [];
   const replay: Bound[] = [];

@@ -15,9 +15,6 @@ const SURELY_BUSY = 0.94;
 const SURELY_BUSY_LONG = 0.5;
 const LONG_MS = 500;
 
-/** Kernels of a warm-up that took no longer together were compiled before, in ms. */
-const QUICK_MS = 10;
-
 /** The parts of a plan, as `compile` has made them. */
 export interface PlanParts {
   readonly label: string;
@@ -31,7 +28,6 @@ export interface PlanParts {
 
 export class CompiledPlan implements Plan {
   readonly label: string;
-  readonly kernels: number;
   readonly #gpu: Gpu;
   readonly #parts: PlanParts;
   #prologueDue: boolean;
@@ -40,7 +36,6 @@ export class CompiledPlan implements Plan {
 
   constructor(gpu: Gpu, parts: PlanParts) {
     this.label = parts.label;
-    this.kernels = new Set([...parts.prologue, ...parts.replay].map(({ pipeline }) => pipeline)).size;
     this.#gpu = gpu;
     this.#parts = parts;
     this.#prologueDue = parts.prologue.length > 0;
@@ -110,27 +105,6 @@ export class CompiledPlan implements Plan {
       this.encode(encoder);
       after?.(encoder);
     });
-  }
-
-  async warmUp(onKernel?: () => void): Promise<void> {
-    const { prologue, replay } = this.#parts;
-    const firsts = [...new Map([...prologue, ...replay].map((bound) => [bound.pipeline, bound])).values()];
-    let atOnce = 1;
-    while (firsts.length > 0) {
-      const begun = performance.now();
-      const some = firsts.splice(0, atOnce);
-      for (const bound of some) {
-        this.#gpu.submit(`${this.label} warm-up`, (encoder) => {
-          const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
-          encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
-          pass.end();
-        });
-      }
-      await this.#gpu.idle();
-      // One after the other while they are compiled; those that a cache has take less than the waiting for each.
-      atOnce = performance.now() - begun < QUICK_MS ? atOnce * 2 : 1;
-      for (const _ of some) onKernel?.();
-    }
   }
 
   profile(): Promise<KernelTime[]> {

@@ -68,7 +68,7 @@ export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>
   );
 }
 
-/** Whether a convolution sees a tensor `[n, h, w, c]` as such; a linear layer takes each image's pixels as one row. */
+/** True if a convolution sees a tensor `[n, h, w, c]` as such; a linear layer takes each image's pixels as one row. */
 function readsPicture({ virtual }: Convolution, { shape }: Tensor): boolean {
   return virtual.height === shape[1] && virtual.width === shape[2];
 }

@@ -93,3 +93,22 @@ test("a tensor that is over the limit is refused by its layer's name", () => {
     /^mid\.softmax: .*1024 bytes/,
   );
 });
+
+test("a tensor that one operation reads twice, in two views, is given back once", () => {
+  const g = new Recorder();
+  const x = g.activation(g.input("x", [1, 4, 4, 64]), "silu");
+  const doubled = g.concat(x, { ...x });
+  let y = g.conv2d(doubled, "both", { outputs: 64, padding: 1 });
+  // Of what was given back, each of these takes a part.
+  for (let i = 0; i < 4; i++)
+    y = g.add(
+      g.conv2d(y, `more ${i}`, { outputs: 64, kernel: 1 }),
+      g.conv2d(y, `other ${i}`, { outputs: 64, kernel: 1 }),
+    );
+  g.output("y", y);
+  const kept = new Set([...g.outputs.values()].map((tensor) => tensor.id));
+  expect(overwritten(g.operations, kept, planMemory(g.operations, kept, limits))).toEqual([]);
+  const { places, arenas } = planMemory(g.operations, kept, limits);
+  const sizes = [...places.values()].map(({ arena, offset, size }) => [offset + size, arenas[arena]!] as const);
+  for (const [end, size] of sizes) expect(end).toBeLessThanOrEqual(size);
+});

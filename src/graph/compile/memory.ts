@@ -1,5 +1,5 @@
 /**
- * Where each computed tensor lives: planned once, by liveness, over a few arenas.
+ * The places of computed tensors: planned once, by liveness, over a few arenas.
  *
  * WebGPU tracks use by whole buffers: a dispatch may not read one range of a buffer and write another. So an output
  * never shares an arena with what its operation reads, and there are several arenas (three or four in practice). None is
@@ -8,7 +8,7 @@
 
 import { TensorTooLargeError } from "../errors.ts";
 import { type Operation, readsOf } from "../ops/table.ts";
-import { type Storage, type Tensor, tensorBytes } from "../tensor.ts";
+import { type Storage, tensorBytes } from "../tensor.ts";
 
 export interface Place {
   readonly arena: number;
@@ -65,9 +65,10 @@ export function planMemory(
     }
     const taken = new Set(reads.map((tensor) => places.get(tensor.id)?.arena));
     places.set(operation.output.id, place(arenas, taken, size, limits.maxArenaBytes));
-    for (const tensor of new Set<Tensor>([...reads, operation.output])) {
-      const spot = places.get(tensor.id);
-      if (spot && lastUse.get(tensor.id) === index && !kept.has(tensor.id)) release(arenas[spot.arena]!, spot);
+    // By id: an operation may read a tensor twice, in two views.
+    for (const id of new Set([...reads, operation.output].map((tensor) => tensor.id))) {
+      const spot = places.get(id);
+      if (spot && lastUse.get(id) === index && !kept.has(id)) release(arenas[spot.arena]!, spot);
     }
   });
   return { places, arenas: arenas.map((arena) => arena.end) };

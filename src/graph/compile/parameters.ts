@@ -53,7 +53,7 @@ function isByComponent(parameters: PlanParameters): parameters is ReadonlyMap<st
   return parameters instanceof Map;
 }
 
-/** How the parameters are stored. */
+/** The storage of the parameters. */
 export function storageOf(parameters: PlanParameters): PlanWeights {
   if (!isByComponent(parameters)) return parameters.storage;
   return new Map([...parameters].map(([name, { storage }]) => [name, storage]));

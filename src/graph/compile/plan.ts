@@ -32,8 +32,6 @@ export interface Plan {
   readonly arenaBytes: number;
   /** Dispatches of a replay, the prologue's apart. */
   readonly dispatches: number;
-  /** Kernels in it, each compiled once. */
-  readonly kernels: number;
   /**
    * Writes an input (or a state) from the host: f32 values `[…, channels]` without padding, or u32 for u32 inputs.
    * @param first where `values` begin along the tensor's first dimension, if they are a part of it; else they are all of it
@@ -56,12 +54,6 @@ export interface Plan {
    * @param around copies that are submitted with it, before and after its kernels
    */
   replay(around?: Around): Promise<void>;
-  /**
-   * Dispatches one workgroup of each kernel, one after the other as long as that takes time: drivers that compile a kernel
-   * when it first runs do so now. Nothing reads the values that it leaves in the arenas. Before the first replay.
-   * `onKernel` is called after each one.
-   */
-  warmUp(onKernel?: () => void): Promise<void>;
   /**
    * Replays once with a timestamp around each dispatch.
    * @throws GraphError if the adapter has no timestamps

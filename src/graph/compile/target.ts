@@ -8,7 +8,7 @@ import { type Operation, parametersOf } from "../ops/table.ts";
 import type { Storage } from "../tensor.ts";
 import { matrixTexture, type ParameterBuffers } from "../weights.ts";
 
-/** How the weights of a component are held. */
+/** The storage and forms of a component's weights. */
 export type ComponentTarget = Pick<Target, "weights" | "transformed" | "textured">;
 
 /** The target of a plan; if it is of several components, with the fields that their weights differ in. */

@@ -5,6 +5,7 @@ import type { Target } from "../dispatch.ts";
 import type { Convolution } from "../ops/convolution.ts";
 import { Recorder } from "../recorder.ts";
 import { ATTENTION_VARIANTS, CONVOLUTION_VARIANTS, GROUP_NORM_VARIANTS, VARIANTS, variantsOf } from "../variants.ts";
+import { subgroup } from "./convolution/subgroup.ts";
 import { chosen, type KernelVariant, ranked } from "./variant.ts";
 
 const g = new Recorder();
@@ -80,4 +81,31 @@ test("every adapter has a candidate for a convolution, and only those that it ca
     /^matrix/,
   );
   expect(variantsOf({ ...operation, gated: true }, { ...target, lanes: 4 })).toEqual(["subgroup", "tiled"]);
+});
+
+describe.each([4, 8])("on subgroups of %d", (lanes) => {
+  const wanted: Target = { ...target, lanes, textured: () => true };
+  const codesOf = (...operations: Convolution[]) =>
+    new Set(operations.flatMap((one) => subgroup.lower(one, wanted)).map(({ kernel }) => kernel.code));
+  const { residual: _, perImage: __, bias: ___, ...bare } = operation;
+  const tensor = g.input("y", [1, 64, 64, 64]);
+
+  // A pipeline is a second of compiling on a software adapter.
+  test("one kernel does for all endings of a convolution, and for gated layers", () => {
+    const endings: Partial<Convolution>[] = [
+      {},
+      { bias: operation.bias! },
+      { residual: tensor },
+      { perImage: { tensor, offset: 0 } as Convolution["perImage"] & object },
+      { activation: "silu" },
+      { activation: "relu", activationAfterResidual: false, residual: tensor },
+      { gated: true },
+    ];
+    expect(codesOf(...endings.map((ending) => ({ ...bare, ...ending }))).size).toBe(1);
+  });
+
+  test("an input in several parts takes no other", () => {
+    const parts = { ...operation, input: { ...operation.input, parts: [operation.input, tensor] } } as Convolution;
+    expect(codesOf(parts)).toEqual(codesOf(operation));
+  });
 });

@@ -73,7 +73,7 @@ function pushElementwise(
   }).output;
 }
 
-/** Whether the addend is one row an image, and not of the shape of the input. */
+/** True if the addend is one row an image, and not of the shape of the input. */
 export function addsPerImage({ input, addend }: Elementwise): boolean {
   return addend !== undefined && (rowsOf(addend) !== rowsOf(input) || channelsOf(addend) !== channelsOf(input));
 }

@@ -26,6 +26,7 @@ export function attentionParams(operation: Attention, gridWidth: number): Params
     scale: { f32: 1 / Math.sqrt(head.width) },
     rows,
     grid_width: gridWidth,
+    head_quads: head.padded / 4,
   };
 }
 

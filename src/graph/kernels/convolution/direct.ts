@@ -4,15 +4,13 @@
  */
 
 import convolution from "../../../../shaders/prelude/convolution.wgsl" with { type: "text" };
-import rowsPhase from "../../../../shaders/prelude/rows_phase.wgsl" with { type: "text" };
-import rowsWhole from "../../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import tilesBuffer from "../../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import { type Dispatch, fold, type KernelOptions, kernel, type Target } from "../../dispatch.ts";
 import { channelsOf, partsOf, quads } from "../../tensor.ts";
 import type { Convolution } from "./operation.ts";
-import { convolutionParams, epilogueBindings, epilogueCode, type Phase } from "./params.ts";
+import { convolutionParams, epilogueBindings, epilogueCode, type Phase, uniformEpilogue } from "./params.ts";
 
 /** A kernel, and the part of a convolution that a workgroup of it owns. */
 export interface DirectKernel extends KernelOptions {
@@ -21,6 +19,8 @@ export interface DirectKernel extends KernelOptions {
   /** Output pixels of a workgroup, and quads of output channels. */
   readonly rows: number;
   readonly quads: number;
+  /** One pipeline does for all endings, whatever the adapter. */
+  readonly endings?: boolean;
 }
 
 /** The sizes that a kernel is chosen by. */
@@ -31,6 +31,7 @@ export interface DirectShape {
   /** Where the weights lie. */
   readonly held: "texture" | "buffer";
   readonly gated: boolean;
+  readonly phased: boolean;
 }
 
 /** All of the output of `operation`, or a phase of it, whose own size `operation.picture` has then. */
@@ -46,7 +47,7 @@ export function lowerDirect(
   const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1);
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const held = phase || target.textured?.(weight) ? "texture" : "buffer";
-  const direct = kernelOf({ rows, outQuads, held, gated });
+  const direct = kernelOf({ rows, outQuads, held, gated, phased: phase !== undefined });
   const { width, height } = fold(Math.ceil(rows / direct.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
@@ -54,19 +55,13 @@ export function lowerDirect(
     const isLast = part === parts.length - 1;
     const end = { accumulate: part > 0, epilogue: isLast };
     const block = convolutionParams(operation, { input, firstInQuad, ...end, gridWidth: width, phase });
-    const ending = epilogueCode(operation, end, lanes);
+    const ending = direct.endings ? uniformEpilogue : epilogueCode(operation, end, lanes);
     firstInQuad += quads(channelsOf(input));
     return {
       kernel: kernel(direct.name, direct.source, storage, {
         ...direct,
         weights,
-        preludes: [
-          convolution,
-          phase ? rowsPhase : rowsWhole,
-          ending.prelude,
-          TILES[held][weights],
-          ...(direct.preludes ?? []),
-        ],
+        preludes: [convolution, ending.prelude, TILES[held][weights], ...(direct.preludes ?? [])],
         constants: { ...ending.constants, ...direct.constants },
       }),
       label: operation.name,

@@ -66,7 +66,7 @@ function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
   };
 }
 
-/** Whether whole matrices of this unit fill the form, and its workgroups the adapter's limits. */
+/** True if whole matrices of this unit fill the form, and its workgroups fit the adapter's limits. */
 function fits(form: MatrixForm, unit: MatrixUnit, lanes: number, target: Target): boolean {
   const { rows, channels, step, down, across } = form;
   const areWhole = rows % unit.rows === 0 && channels % unit.columns === 0 && step % unit.inner === 0;

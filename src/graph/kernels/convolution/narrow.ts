@@ -2,7 +2,6 @@
 
 import source from "../../../../shaders/conv2d_narrow.wgsl" with { type: "text" };
 import convolution from "../../../../shaders/prelude/convolution.wgsl" with { type: "text" };
-import rowsWhole from "../../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import tilesBuffer from "../../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import { type Dispatch, fold, kernel, type Target } from "../../dispatch.ts";
 import { channelsOf, partsOf, quads } from "../../tensor.ts";
@@ -60,7 +59,7 @@ function lowerNarrow(operation: Convolution, { storage, weights, lanes }: Target
       kernel: kernel("conv2d_narrow", source, storage, {
         weights,
         subgroups: lanes,
-        preludes: [convolution, rowsWhole, ending.prelude, tilesBuffer],
+        preludes: [convolution, ending.prelude, tilesBuffer],
         constants: ending.constants,
       }),
       label: operation.name,

@@ -79,8 +79,10 @@ export function convolutionParams(operation: Convolution, options: ParamsOptions
     tile_pixels: (tiles?.side ?? 0) ** 2,
     per_image_quads: perImage ? quads(channelsOf(perImage.tensor)) : 0,
     first_per_image_quad: perImage ? perImage.offset / 4 : 0,
+    phased: phase !== undefined,
     phase_y: phase?.y ?? 0,
     phase_x: phase?.x ?? 0,
+    gated: Number(operation.gated ?? false),
   };
 }
 
@@ -104,12 +106,15 @@ function epilogueFlags(operation: Convolution, { accumulate, epilogue }: Ending)
   };
 }
 
+/** A kernel learns its ending from its parameters. */
+export const uniformEpilogue = { prelude: epilogueUniform, constants: {} } as const;
+
 /** How a kernel learns its ending: from its parameters, or from constants on adapters that go through both sides of a branch. */
 export function epilogueCode(
   operation: Convolution,
   ending: Ending,
   lanes: number | undefined,
 ): { readonly prelude: string; readonly constants: Readonly<Record<string, number>> } {
-  if (lanes !== QUAD_LANES) return { prelude: epilogueUniform, constants: {} };
+  if (lanes !== QUAD_LANES) return uniformEpilogue;
   return { prelude: epilogueConstant, constants: epilogueFlags(operation, ending) };
 }

@@ -11,7 +11,7 @@ export function isSquare({ kernel }: Convolution): boolean {
   return kernel.height === 3 && kernel.width === 3 && kernel.stride === 1;
 }
 
-/** Whether the weights can be had in this form, and kernels for it run here. */
+/** True if the weights can be had in this form, and kernels for it run here. */
 export function canTransform({ weight, gated }: Convolution, form: TransformedForm, target: Target): boolean {
   const { lanes, transformed } = target;
   return (

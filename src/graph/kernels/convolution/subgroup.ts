@@ -46,7 +46,7 @@ function canGate({ weight }: Convolution, target: Target): boolean {
 }
 
 /** The kernel whose tile costs least for a convolution of this shape, on subgroups of so many lanes. */
-export function subgroupKernel({ rows, outQuads, held, gated }: DirectShape, lanes: number): DirectKernel {
+export function subgroupKernel({ rows, outQuads, held, gated, phased }: DirectShape, lanes: number): DirectKernel {
   const inFours = lanes === QUAD_LANES;
   // A lane has both factors of a gate.
   const tiles = (inFours ? QUAD_TILES : TILES[held]).filter(({ quads }) => !gated || quads > 1);
@@ -56,7 +56,8 @@ export function subgroupKernel({ rows, outQuads, held, gated }: DirectShape, lan
     ...{ rows: tile.rows, quads: tile.quads * lanes },
     subgroups: lanes,
     preludes: [inFours ? quadProduct : subgroupProduct],
-    constants: { GATED: Number(gated), ROWS: tile.rows, QUADS: tile.quads },
+    constants: { ...(inFours && { PHASED: Number(phased) }), ROWS: tile.rows, QUADS: tile.quads },
+    endings: inFours,
   };
 }
 

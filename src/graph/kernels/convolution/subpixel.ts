@@ -29,7 +29,7 @@ export const subpixel = {
   lower: lowerSubpixel,
 } as const satisfies KernelVariant<Convolution>;
 
-/** Whether the input is resized to exactly twice its size, and then padded by one pixel all around. */
+/** True if the input is resized to exactly twice its size, and then padded by one pixel all around. */
 function isDoubled({ picture, virtual, kernel }: Convolution): boolean {
   const [height, width] = [2 * picture.inHeight, 2 * picture.inWidth];
   const isPadded = kernel.top === 1 && kernel.left === 1 && picture.outHeight === height && picture.outWidth === width;

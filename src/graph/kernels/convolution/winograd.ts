@@ -8,7 +8,6 @@
 
 import convolution from "../../../../shaders/prelude/convolution.wgsl" with { type: "text" };
 import epilogueUniform from "../../../../shaders/prelude/epilogue_uniform.wgsl" with { type: "text" };
-import rowsWhole from "../../../../shaders/prelude/rows_whole.wgsl" with { type: "text" };
 import subgroupProduct from "../../../../shaders/prelude/subgroup_product.wgsl" with { type: "text" };
 import tilesTexture from "../../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
 import transforms from "../../../../shaders/prelude/winograd.wgsl" with { type: "text" };
@@ -164,7 +163,7 @@ function transformInputs(operation: Convolution, target: Target, layout: Layout,
     firstInQuad += inQuads;
     return {
       kernel: kernel("winograd_input", winogradInput, target.storage, {
-        preludes: [convolution, rowsWhole, epilogueUniform, transforms],
+        preludes: [convolution, epilogueUniform, transforms],
         constants: { FREQUENCY_ROWS: layout.frequencyRows },
       }),
       label: operation.name,
@@ -206,7 +205,7 @@ function transformBack(operation: Convolution, target: Target, layout: Layout, p
   const ending = epilogueCode(operation, end, target.lanes);
   return {
     kernel: kernel("winograd_output", winogradOutput, target.storage, {
-      preludes: [convolution, rowsWhole, ending.prelude, transforms],
+      preludes: [convolution, ending.prelude, transforms],
       constants: { ...ending.constants, FREQUENCY_ROWS: layout.frequencyRows },
     }),
     label: operation.name,

@@ -1,0 +1,75 @@
+/** A path that is no model: the same sentence from a command, from a configuration file and from the library, and at once. */
+import { spawn } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createRuntime } from "../src/engine/runtime.ts";
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "daguerre-location-"));
+  await mkdir(path.join(folder, "empty"));
+  await writeFile(path.join(folder, "sd15.ckpt"), Uint8Array.of(0x80, 2, 0x7d));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function daguerre(...args: readonly string[]) {
+  const program = ["--import", path.join(ROOT, "tooling/run.mjs"), path.join(ROOT, "cli/main.ts")];
+  const child = spawn(process.execPath, [...program, ...args], { cwd: folder });
+  const output = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      output[name] += text;
+    });
+  }
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  return { ...output, code };
+}
+
+describe.each([
+  [
+    "a model's name on a hub",
+    "stabilityai/sd-turbo",
+    /^model "[^"]*stabilityai\/sd-turbo": there is no such folder, and models are not downloaded by their names: run "hf download /,
+  ],
+  [
+    "an empty folder",
+    "./empty",
+    /^model "[^"]*empty": is an empty folder; a model is a folder in diffusers layout, with a model_index\.json$/,
+  ],
+  ["a pickle", "./sd15.ckpt", /^model "[^"]*sd15\.ckpt": is a pickle .*, which is never opened/],
+])("%s", (_, given, sentence) => {
+  it("on the command line", async () => {
+    await expectSentence(["generate", "a lake", "-o", "out.png", "--model", given], sentence);
+  });
+
+  it("in a configuration file", async () => {
+    const file = path.join(folder, "settings.json");
+    await writeFile(file, JSON.stringify({ model: given, port: 0 }));
+    await expectSentence(["serve", "--config", file], sentence);
+  });
+
+  it("in a program", async () => {
+    const model = given.startsWith("./") ? path.join(folder, given) : given;
+    await expect(createRuntime({ model })).rejects.toThrow(sentence);
+  });
+});
+
+it.each(["serve --port 0", "bench", "tune", "profile"])("%s says it too", async (command) => {
+  await expectSentence([...command.split(" "), "--model", "./empty"], /empty": is an empty folder; /);
+});
+
+async function expectSentence(args: readonly string[], sentence: RegExp): Promise<void> {
+  const { stdout, stderr, code } = await daguerre(...args);
+  expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
+  expect(stderr).toMatch(/^daguerre: [^\n]+\n$/);
+  expect(stderr.trim().slice("daguerre: ".length)).toMatch(sentence);
+}
+
+it("a folder of LoRAs that is none is an error of the start", async () => {
+  const { stderr, code } = await daguerre("serve", "--port", "0", "--lora-dir", "./none");
+  expect({ stderr, code }).toEqual({ stderr: 'daguerre: lora_dir "./none": there is no such folder\n', code: 1 });
+});
