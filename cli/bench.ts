@@ -1,6 +1,6 @@
 /** `daguerre bench`: what a picture costs on this machine, phase by phase, and what would make it cheaper. */
 
-import type { LoadedModel } from "../src/diffusion/model.ts";
+import type { LoadedModel } from "../src/diffusion/loaded-model.ts";
 import { hasTiny } from "../src/diffusion/pictures.ts";
 import type { PipelineEvent } from "../src/diffusion/request.ts";
 import { generate } from "../src/diffusion/run.ts";

@@ -1,6 +1,6 @@
 /** The model that a command works on: a GPU is opened, a model loaded onto it, and both are closed at the end. */
 
-import type { LoadedModel } from "../src/diffusion/model.ts";
+import type { LoadedModel } from "../src/diffusion/loaded-model.ts";
 import type { LoadProgress } from "../src/engine/contract.ts";
 import { loadModel } from "../src/engine/load-model.ts";
 import { locateModel } from "../src/engine/model-location.ts";

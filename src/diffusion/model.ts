@@ -127,9 +127,3 @@ export interface FamilyModel<Conditioning = unknown> {
 
 /** Which of a request's two texts; so warnings name it. */
 export type PromptKind = "prompt" | "negative prompt";
-
-/** A model on a device. */
-export interface LoadedModel {
-  readonly family: FamilyModel;
-  readonly memory: ModelMemory;
-}

@@ -8,14 +8,16 @@
 
 import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
-import type { Plan } from "../graph/plan.ts";
+import type { Range } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
+import type { Seat, SeatStep } from "./batch.ts";
 import { latentCount, toNhwc } from "./latents.ts";
-import type { FamilyModel, LoadedModel, StepShape } from "./model.ts";
+import type { LoadedModel } from "./loaded-model.ts";
+import type { Encoders, FamilyModel, StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
 import { cudaGenerator } from "./philox.ts";
@@ -30,11 +32,11 @@ import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
-import { stepSpec, writeStep } from "./step.ts";
+import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 /**
- * Runs one request. One run at a time on a model: plans are the model's.
+ * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
  * @throws PipelineError naming a field, GPU errors, and the signal's reason when it is aborted
  * @throws FaultError "not-finite" naming the component that computed NaN or infinity
  */
@@ -57,7 +59,7 @@ export async function* generate(
     if (begun.run && isOutOfRoom(error)) throw await tooLarge(model, begun.run.weights, request, error);
     throw begun.run && error instanceof NotFiniteError ? begun.run.faultOf(error) : error;
   } finally {
-    begun.run?.end(); // it may have begun while nobody took its events any more
+    await begun.run?.end(); // it may have begun while nobody took its events any more
   }
 }
 
@@ -77,10 +79,10 @@ class Run {
   #request: PipelineRequest;
   /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;
-  #plan: Plan | undefined;
-  /** Whether the slots are yet to take their first step in this plan. */
-  #joins = true;
-  #slots: Slot[] = [];
+  #membership: Membership | undefined;
+  #seats: Seat[] = [];
+  /** The step that was asked for last. */
+  #stepping: Promise<boolean> | undefined;
 
   private constructor(
     model: LoadedModel,
@@ -159,8 +161,9 @@ class Run {
     yield* this.#steps();
     this.#checkSignal();
     this.#leases.giveBack();
+    this.#membership?.leave();
     const pictures = [];
-    for (const slot of this.#slots) {
+    for (const { slot } of this.#seats) {
       pictures.push(yield* preparing.during(this.#pictures.decode(slot.range, this.#shape)));
     }
     this.#lap("decode");
@@ -168,24 +171,23 @@ class Run {
     yield { type: "result", pictures, latents: () => this.#latents(), timings, warnings: this.#warnings };
   }
 
-  /** Gives back all that it had. */
-  end(): void {
+  /** Gives back all that it had, once the step under way has been taken. */
+  async end(): Promise<void> {
+    this.#membership?.leave();
+    await this.#stepping?.catch(() => {});
     this.#leases.giveBack();
-    for (const slot of this.#slots) slot.release();
-    this.#slots = [];
+    for (const { slot } of this.#seats) slot.release();
+    this.#seats = [];
     this.#lease.release();
   }
 
   async *#steps(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const { rows } = this.#schedule;
-    const steps = rows.length;
-    for (const [index, row] of rows.entries()) {
+    const steps = this.#schedule.rows.length;
+    for (let index = 0; index < steps; index++) {
       this.#checkSignal();
       yield* this.#takeUpdate();
-      const plan = this.#plan!;
-      await this.#write(plan, index, row);
-      const replay = this.#replay(plan, row);
-      const broken = this.#readBroken(plan);
+      this.#stepping = this.#step(index);
+      this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
       const preview = await this.#previews.taken(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
@@ -193,49 +195,39 @@ class Run {
         yield { type: "preview", step: index, steps, ...preview };
         this.#checkSignal();
       }
-      await replay;
-      if ((await broken).some((flag) => flag !== 0)) throw this.#notFinite(index + 1, steps);
+      if (await this.#stepping) throw this.#notFinite(index + 1, steps);
       this.#lap("denoise");
       yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
-      if (this.#previews.isDue(index + 1, steps)) {
-        this.#checkSignal();
-        await this.#previews.begin(plan.range("denoised"));
-        this.#lap("preview");
-      }
     }
   }
 
-  /** Writes what a step takes besides the latents. */
-  async #write(plan: Plan, index: number, row: StepRow): Promise<void> {
+  /** Asks for the next step of all slots. */
+  async #step(index: number): Promise<boolean> {
     const { rows } = this.#schedule;
-    const step = { rows, index, joins: this.#joins, guidanceScale: this.#request.guidanceScale };
-    for (const slot of this.#slots.keys()) writeStep(plan, this.#family.step, this.#shape, slot, step);
-    this.#joins = false;
-    if (!row.drawsNoise) return;
+    const noise = await this.#drawNoise(rows[index]!);
+    const { signal } = this.#options;
+    const steps = this.#seats.map((seat, at): SeatStep => {
+      const use = at === 0 ? (denoised: Range) => this.#beginPreview(index + 1, denoised) : undefined;
+      const { guidanceScale } = this.#request;
+      return { seat, place: { rows, index }, guidanceScale, noise: noise?.[at], signal, use };
+    });
+    return this.#membership!.step(steps);
+  }
+
+  /** The noise that a step adds to each slot, `[h, w, channels]`; undefined if it adds none. */
+  async #drawNoise({ drawsNoise, next }: StepRow): Promise<Float32Array[] | undefined> {
+    if (!drawsNoise) return undefined;
     const { slots, channels, height, width } = this.#shape;
     const drawn = await draw(this.#noise, this.#shape, slots);
-    if (row.next.noise === 0) return;
-    await plan.writeInTurns("noise", await inTurns(toNhwc(drawn, slots, channels, height * width)));
+    if (next.noise === 0) return undefined;
+    const pixels = await inTurns(toNhwc(drawn, slots, channels, height * width));
+    const each = latentCount(this.#shape);
+    return this.#seats.map((_, at) => pixels.subarray(at * each, (at + 1) * each));
   }
 
-  #replay(plan: Plan, row: StepRow): Promise<void> {
-    const replay = plan.replay({
-      before: (encoder) => {
-        for (const [index, slot] of this.#slots.entries()) slot.load(encoder, plan, this.#shape, index, row);
-      },
-      after: (encoder) => {
-        for (const [index, slot] of this.#slots.entries()) slot.store(encoder, plan, this.#shape, index, row);
-      },
-    });
-    replay.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
-    return replay;
-  }
-
-  /** Whether the step just submitted leaves NaN or infinity, by slot; asked with it, so that there is one waiting for both. */
-  #readBroken(plan: Plan): Promise<Float32Array | Uint32Array> {
-    const broken = plan.read("broken");
-    broken.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
-    return broken;
+  async #beginPreview(step: number, denoised: Range): Promise<void> {
+    if (this.#options.signal?.aborted || !this.#previews.isDue(step, this.#schedule.rows.length)) return;
+    await this.#previews.begin(denoised);
   }
 
   #notFinite(step: number, steps: number): NotFiniteError {
@@ -250,12 +242,12 @@ class Run {
     const { image } = this.#request;
     const parts = { model: this.#family.picture, pictures: this.#pictures };
     const start = image
-      ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
+      ? await this.#model.alone(() => fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images))
       : await fromNoise(this.#noise, this.#schedule, this.#shape, images);
     const each = latentCount(this.#shape);
     for (let index = 0; index < images; index++) {
       const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);
-      this.#slots.push(slot);
+      this.#seats.push({ slot, conditioning: undefined });
       await slot.write(start.subarray(index * each, (index + 1) * each));
     }
   }
@@ -286,7 +278,7 @@ class Run {
   #encode(request: PipelineRequest): Promise<unknown> {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
-    return this.#family.encode(request, stepShape(this.#family, request), {
+    const tools: Encoders = {
       plans: () => this.#leases.plans(encoders),
       async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
         const name = JSON.stringify(key);
@@ -296,26 +288,26 @@ class Run {
         owner.prompts.set(name, made);
         return made;
       },
-    });
+    };
+    return this.#model.alone(() => this.#family.encode(request, stepShape(this.#family, request), tools));
   }
 
-  /** Brings the plan of steps of this shape and writes what its pictures are to show. */
+  /** Joins the batch of this shape, and has the next steps show what `conditioning` says. */
   async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
-    if (this.#plan === undefined || !isSameShape(shape, this.#shape)) {
-      this.#plan = await this.#leases.plan(stepSpec(this.#family.step, shape));
+    if (this.#membership === undefined || !isSameShape(shape, this.#shape)) {
+      const before = this.#membership;
+      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#preparing.watch);
+      before?.leave();
       this.#shape = shape;
-      this.#joins = true;
     }
-    for (const slot of this.#slots.keys()) {
-      await this.#family.step.writeConditioning(this.#plan, shape, slot, conditioning);
-    }
+    for (const seat of this.#seats) seat.conditioning = conditioning;
   }
 
   /** All pictures' latents, `[n, c, h, w]`. */
   async #latents(): Promise<Float32Array> {
     const each = latentCount(this.#shape);
-    const all = new Float32Array(each * this.#slots.length);
-    for (const [index, slot] of this.#slots.entries()) all.set(await slot.read(), index * each);
+    const all = new Float32Array(each * this.#seats.length);
+    for (const [index, { slot }] of this.#seats.entries()) all.set(await slot.read(), index * each);
     return all;
   }
 

@@ -22,6 +22,7 @@ export function stepSpec(model: StepModel, shape: StepShape): PlanSpec {
     shape,
     label: `${model.part} ${height}×${width} ×${slots * branches}`,
     components: model.needs(shape),
+    batch: slots,
     reads: ["latents", "broken"],
     record: () => recordStep(model, shape),
   };

@@ -1,6 +1,6 @@
 /** A model folder onto a device, whatever its family. */
 
-import type { LoadedModel } from "../diffusion/model.ts";
+import { type LoadedModel, loadedModel } from "../diffusion/loaded-model.ts";
 import type { Family } from "../families/family.ts";
 import { openFamily } from "../families/registry.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -31,5 +31,5 @@ export async function loadModel(
   const files = typeof model === "string" ? await locateModel(model) : model;
   const family = await openFamily(files, { variant, tinyAutoencoder }, families);
   const memory = await ModelMemory.load(gpu, family.components, { ...options, resolve: family.resolve });
-  return { family, memory };
+  return loadedModel(family, memory);
 }

@@ -1,7 +1,7 @@
 /** The built-in model in less memory than all of it takes: its components take turns, to the same picture. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { appOfRuntime } from "../../runtime-app.ts";
 import { builtInFile, type Change, changedModel, changedTensors, WEIGHTS } from "../../test/changed-weights.ts";
 import { safetensorsBytes } from "../../test/fixtures/safetensors-bytes.ts";
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import { generate } from "../diffusion/run.ts";
 import { FaultError } from "../faults/fault.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";

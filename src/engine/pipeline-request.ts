@@ -1,7 +1,7 @@
 /** From a client's request to the pipeline's: what was left out is the model's to decide, names become files. */
 
 import { randomInt } from "node:crypto";
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
 import { SCHEDULER_LIST, schedulerNamed } from "../diffusion/schedulers/create-schedule.ts";
 import type { Size } from "../image/decode.ts";

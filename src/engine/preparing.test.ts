@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";

@@ -5,7 +5,7 @@
  * of `events.ts`. Encoding pictures and speaking to clients is for whoever pulls.
  */
 
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import { Preparing } from "../diffusion/preparing.ts";
 import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";

@@ -4,7 +4,8 @@
  */
 
 import { decoderSpec } from "../diffusion/latents.ts";
-import type { LoadedModel, StepShape } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
+import type { StepShape } from "../diffusion/model.ts";
 import { latentSize, stepShape } from "../diffusion/shape.ts";
 import { stepSpec } from "../diffusion/step.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";

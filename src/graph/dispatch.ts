@@ -35,6 +35,8 @@ export interface Target {
   readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
   readonly choose?: Choose;
+  /** Independent parts of the first dimension: kernels are chosen as for one, so that its bits do not depend on the others. */
+  readonly batch?: number;
 }
 
 /** Invocations of a workgroup that WebGPU guarantees. */

@@ -34,6 +34,8 @@ export interface PlanSpec {
   readonly label: string;
   /** Components whose weights it reads. */
   readonly components: readonly ComponentId[];
+  /** Independent parts of its tensors' first dimension: kernels are chosen as for one. Default 1. */
+  readonly batch?: number;
   /** Its activations stay f32 whatever the others are stored as. */
   readonly upcast?: boolean;
   /** Outputs and states that the host reads. */
@@ -165,7 +167,8 @@ export class ModelMemory {
   footprint(spec: PlanSpec, set: WeightSet): number {
     const storage = spec.upcast ? "f32" : this.activations;
     const weights = storageOf(this.parameters(spec, set));
-    const options = { storage, weights, transformed: false, reads: spec.reads, choose: this.#choose };
+    const { batch, reads } = spec;
+    const options = { storage, weights, transformed: false, reads, batch, choose: this.#choose };
     return footprint(this.gpu, spec.record(), options).peak;
   }
 
@@ -181,6 +184,7 @@ export class ModelMemory {
       storage: spec.upcast ? "f32" : this.activations,
       parameters: this.parameters(spec, set),
       reads: spec.reads,
+      batch: spec.batch,
       choose: this.#choose,
       ...{ signal, onKernels, onKernel },
       ...form,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
-import type { LoadedModel } from "../diffusion/model.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineEvent, PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { loadModel } from "../engine/load-model.ts";

@@ -1,6 +1,6 @@
 /** A model whose plans are watched: what the pipeline really wrote into them, and the plans, to read what they hold. */
 
-import type { LoadedModel } from "../../src/diffusion/model.ts";
+import type { LoadedModel } from "../../src/diffusion/loaded-model.ts";
 import type { Plan } from "../../src/graph/plan.ts";
 
 type Values = Float32Array | Uint32Array;

@@ -29,6 +29,8 @@ interface FormOptions extends LayoutOptions {
   readonly transformed?: boolean;
   /** Which variants of kernels to use. Default: the rule of each family. */
   readonly choose?: Choose;
+  /** Independent parts of the first dimension: kernels are chosen as for one. Default 1. */
+  readonly batch?: number;
 }
 
 export interface CompileOptions extends FormOptions, CompileWatch {
@@ -48,8 +50,8 @@ export interface FootprintOptions extends FormOptions {
  * @throws TensorTooLargeError if a tensor does not fit
  */
 export function footprint(gpu: Gpu, recorder: Recorded, options: FootprintOptions): Footprint {
-  const { storage, weights, choose, transformed = true } = options;
-  const target = targetOfWeights(gpu, storage, weights, { choose, transformed });
+  const { storage, weights, choose, batch, transformed = true } = options;
+  const target = { ...targetOfWeights(gpu, storage, weights, { choose, transformed }), batch };
   return footprintOf(layOut(gpu, recorder, target, options), target);
 }
 
@@ -62,7 +64,7 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const { label, storage, choose } = options;
   const parameters = options.transformed === false ? untransformed(options.parameters) : options.parameters;
   const parameterSet = new ParameterSet(parameters, recorder.operations);
-  const target = targetOf(gpu, storage, parameters, choose);
+  const target = { ...targetOf(gpu, storage, parameters, choose), batch: options.batch };
   const layout = await inTurns(layOutInPieces(gpu, recorder, target, options));
   gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameterSet.hasTransformed(matrix, form)).peak);
   const buffers = new PlanBuffers(gpu, label, storage, layout);

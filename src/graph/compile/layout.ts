@@ -6,8 +6,10 @@
 import type { Gpu } from "../../gpu/device.ts";
 import { atOnce } from "../../platform/turns.ts";
 import { type Binding, type Dispatch, paramBytes, type Scratch, type Target } from "../dispatch.ts";
+import { TensorTooLargeError } from "../errors.ts";
 import { lower, type Operation, readsOf } from "../ops/table.ts";
 import type { Recorder } from "../recorder.ts";
+import type { SplitLimits } from "../slicing.ts";
 import { type MatrixParameter, type Tensor, tensorBytes } from "../tensor.ts";
 import { shouldGate, shouldJoin } from "../variants.ts";
 import {
@@ -165,6 +167,7 @@ function* arrange(
   const limits = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
   const fused = fuse(recorder.operations, outputs);
   yield;
+  if ((target.batch ?? 1) > 1) needUncut(fused, target.batch!, limits);
   const whole = split(fused, outputs, limits);
   yield;
   const gated = joinGates(whole, outputs, (layer) => shouldGate(layer, targetFor(layer, target)));
@@ -184,6 +187,18 @@ function* arrange(
     maxArenaBytes: gpu.maxBindingBytes,
   });
   return { ordered, isPrologue, memory };
+}
+
+/**
+ * Sums of slices round as no part of the batch alone would.
+ * @throws TensorTooLargeError if a tensor of a batch would be sliced
+ */
+function needUncut(operations: readonly Operation[], batch: number, { storage, maxTensorBytes }: SplitLimits): void {
+  const cut = operations.find(({ output }) => tensorBytes(output, storage) > maxTensorBytes);
+  if (cut === undefined) return;
+  throw new TensorTooLargeError(
+    `${cut.name}: a batch of ${batch} needs [${cut.output.shape}] in one piece, and this adapter binds at most ${maxTensorBytes} bytes`,
+  );
 }
 
 /** Which operations follow from constant inputs alone. */

@@ -5,8 +5,9 @@
  * timed them on this adapter overrules it with `Target.choose`.
  */
 
-import type { Varied } from "../choice.ts";
+import { perPart, type Varied } from "../choice.ts";
 import type { Dispatch, Target } from "../dispatch.ts";
+import { TensorTooLargeError } from "../errors.ts";
 
 export interface KernelVariant<T, Name extends string = string> {
   readonly name: Name;
@@ -32,17 +33,25 @@ export function ranked<T, V extends KernelVariant<T>>(variants: readonly V[], op
     .map(({ variant }) => variant);
 }
 
-/** The variant that computes an operation: the target's choice among those that can, else the rule's. */
+/**
+ * The variant that computes an operation: the target's choice among those that can, else the rule's.
+ * @throws TensorTooLargeError if the one that computes a part of a batch cannot compute all of it
+ */
 export function chosen<T extends Varied, V extends KernelVariant<T>>(
   variants: readonly V[],
   operation: T,
   target: Target,
 ): V {
-  const candidates = ranked<T, V>(variants, operation, target);
+  const part = perPart(operation, target.batch ?? 1);
+  const candidates = ranked<T, V>(variants, part, target);
   const choice = target.choose?.(
-    operation,
+    part,
     candidates.map(({ name }) => name),
     target,
   );
-  return candidates.find(({ name }) => name === choice) ?? candidates[0]!;
+  const taken = candidates.find(({ name }) => name === choice) ?? candidates[0]!;
+  if (part === operation || taken.can(operation, target)) return taken;
+  throw new TensorTooLargeError(
+    `${operation.name}: the kernel ${taken.name} cannot compute a batch of ${target.batch}`,
+  );
 }

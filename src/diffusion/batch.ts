@@ -1,0 +1,199 @@
+/**
+ * A batch: slots of one weight set and one shape, which share replays of one plan. Its plans are made for 1, 2, 4 and 8
+ * slots; kernels are chosen as for one, so the bits of a slot depend neither on its neighbours nor on their number.
+ */
+
+import { GpuOutOfMemoryError, MemoryLimitError } from "../gpu/errors.ts";
+import { TensorTooLargeError } from "../graph/errors.ts";
+import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
+import type { Plan, Range } from "../graph/plan.ts";
+import { Leases, type ModelMemory } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
+import type { WeightSet } from "../memory/weight-sets.ts";
+import { latentBytes } from "./latents.ts";
+import type { StepModel, StepPlace, StepShape } from "./model.ts";
+import type { StepRow } from "./schedulers/schedule.ts";
+import type { Slot } from "./slots.ts";
+import { stepSpec, writeStep } from "./step.ts";
+
+/** A slot in a batch, and the conditioning of its picture. Another object means other words. */
+export interface Seat {
+  readonly slot: Slot;
+  conditioning: unknown;
+}
+
+/** One step of one slot. */
+export interface SeatStep {
+  readonly seat: Seat;
+  readonly place: Omit<StepPlace, "joins">;
+  readonly guidanceScale: number;
+  /** Noise to add, `[h, w, channels]`; left out: none. */
+  readonly noise?: Float32Array;
+  readonly signal?: AbortSignal;
+  /** Begins something with the denoised latents, before another step changes them; all of it is submitted when it resolves. */
+  readonly use?: (denoised: Range) => Promise<void>;
+}
+
+/** Slots of the largest plan. */
+const LARGEST = 8;
+
+/** A plan and the seats that its rows were last written for. */
+interface Bucket {
+  readonly plan: Plan;
+  readonly shape: StepShape;
+  readonly rows: (Occupant | undefined)[];
+}
+
+interface Occupant {
+  readonly seat: Seat;
+  readonly conditioning: unknown;
+}
+
+export class Batch {
+  readonly set: WeightSet;
+  readonly shape: StepShape;
+  readonly #model: StepModel;
+  readonly #memory: ModelMemory;
+  readonly #leases: Leases[] = [];
+  readonly #buckets = new Map<number, Bucket>();
+  readonly #making = new Map<number, { readonly made: Promise<void>; readonly signal?: AbortSignal }>();
+  /** Slots of the largest plan that fits. */
+  #largest: number;
+  #isOver = false;
+
+  constructor(model: StepModel, memory: ModelMemory, set: WeightSet, shape: StepShape) {
+    this.#model = model;
+    this.set = set;
+    this.shape = { ...shape, slots: 1 };
+    this.#memory = memory;
+    // Under a limit of memory what a run takes must not depend on company.
+    this.#largest = memory.gpu.maxBytes === undefined ? LARGEST : 1;
+  }
+
+  /** Makes the plan for so many slots, as far as it fits; a smaller one is enough. @throws if not even one slot fits */
+  async prepare(slots: number, watch: PreparationWatch = {}): Promise<void> {
+    for (;;) {
+      const size = this.#sizeFor(slots);
+      const making = this.#make(size, watch);
+      try {
+        return await making.made;
+      } catch (error) {
+        // It was made for another run, which has ended.
+        if (making.signal?.aborted && !watch.signal?.aborted) continue;
+        if (size === 1 || !isTooMuch(error)) throw error;
+        this.#largest = size / 2;
+      }
+    }
+  }
+
+  /** The most slots that may take their next step together now; a plan for more of those that wait is begun. */
+  capacity(waiting: number): number {
+    const wanted = this.#sizeFor(waiting);
+    if (!this.#buckets.has(wanted)) this.prepare(waiting).catch(() => {}); // the smaller ones do meanwhile
+    return (
+      Math.max(...[...this.#buckets.keys()].filter((size) => size <= wanted), 0) || Math.min(...this.#buckets.keys())
+    );
+  }
+
+  /**
+   * Takes one step of each of `steps`, as many as `capacity` said at most.
+   * @returns by step, whether it has left NaN or infinity
+   */
+  async take(steps: readonly SeatStep[]): Promise<boolean[]> {
+    const bucket = this.#bucketFor(steps.length);
+    const { plan, shape } = bucket;
+    const rows = seated(bucket, steps);
+    for (const [index, step] of steps.entries()) await this.#write(bucket, rows[index]!, step);
+    this.#clear(bucket, rows);
+    const each = (work: (slot: Slot, row: number, at: StepRow) => void) => {
+      for (const [index, { seat, place }] of steps.entries()) work(seat.slot, rows[index]!, place.rows[place.index]!);
+    };
+    const replay = plan.replay({
+      before: (encoder) => each((slot, row, at) => slot.load(encoder, plan, shape, row, at)),
+      after: (encoder) => each((slot, row, at) => slot.store(encoder, plan, shape, row, at)),
+    });
+    const [broken] = await Promise.all([plan.read("broken"), replay]);
+    const { buffer, offset } = plan.range("denoised");
+    const size = latentBytes(shape);
+    for (const [index, { use }] of steps.entries()) {
+      if (broken[rows[index]!] === 0) await use?.({ buffer, offset: offset + rows[index]! * size, size });
+    }
+    return rows.map((row) => broken[row] !== 0);
+  }
+
+  /** Nobody takes steps in it any more: its plans may give way to others. */
+  end(): void {
+    this.#isOver = true;
+    this.#buckets.clear();
+    for (const lease of this.#leases) lease.giveBack();
+  }
+
+  async #write(
+    { plan, shape, rows }: Bucket,
+    row: number,
+    { seat, place, guidanceScale, noise }: SeatStep,
+  ): Promise<void> {
+    const { conditioning } = seat;
+    const before = rows[row];
+    if (before?.seat !== seat || before.conditioning !== conditioning) {
+      await this.#model.writeConditioning(plan, shape, row, conditioning);
+    }
+    writeStep(plan, this.#model, shape, row, { ...place, guidanceScale, joins: before?.seat !== seat });
+    if (noise) await plan.writeInTurns("noise", noise, row);
+    rows[row] = { seat, conditioning };
+  }
+
+  /** Rows that take no step now compute from zeros, and stay finite. */
+  #clear({ plan, rows }: Bucket, taken: readonly number[]): void {
+    for (const [row, occupant] of rows.entries()) {
+      if (occupant === undefined || taken.includes(row)) continue;
+      plan.write("rows", new Float32Array(ROW_QUADS * 4), row * ROW_QUADS);
+    }
+  }
+
+  #bucketFor(slots: number): Bucket {
+    const sizes = [...this.#buckets.keys()].filter((size) => size >= slots);
+    return this.#buckets.get(Math.min(...sizes))!;
+  }
+
+  /** The least power of two that holds so many, as far as plans fit. */
+  #sizeFor(slots: number): number {
+    return Math.min(2 ** Math.ceil(Math.log2(Math.max(slots, 1))), this.#largest);
+  }
+
+  #make(slots: number, watch: PreparationWatch) {
+    const known = this.#making.get(slots);
+    if (known) return known;
+    const making = { made: this.#compile(slots, watch), signal: watch.signal };
+    this.#making.set(slots, making);
+    making.made.catch(() => this.#making.delete(slots));
+    return making;
+  }
+
+  async #compile(slots: number, watch: PreparationWatch): Promise<void> {
+    const shape = { ...this.shape, slots };
+    const lease = new Leases(this.#memory, this.set, watch);
+    this.#leases.push(lease);
+    const plan = await lease.plan(stepSpec(this.#model, shape));
+    if (this.#isOver) lease.giveBack();
+    else this.#buckets.set(slots, { plan, shape, rows: new Array(slots).fill(undefined) });
+  }
+}
+
+/** A row for each step: the one that its seat has already, else one that is free. */
+function seated({ rows }: Bucket, steps: readonly SeatStep[]): number[] {
+  const seats = new Set(steps.map(({ seat }) => seat));
+  const free = [...rows.keys()].filter((row) => !(rows[row] && seats.has(rows[row].seat)));
+  // An empty one first: a seat that sits this step out finds its row as it was.
+  free.sort((one, other) => Number(rows[one] !== undefined) - Number(rows[other] !== undefined));
+  return steps.map(({ seat }) => {
+    const row = rows.findIndex((occupant) => occupant?.seat === seat);
+    return row >= 0 ? row : free.shift()!;
+  });
+}
+
+function isTooMuch(error: unknown): boolean {
+  return (
+    error instanceof MemoryLimitError || error instanceof GpuOutOfMemoryError || error instanceof TensorTooLargeError
+  );
+}

@@ -1,0 +1,101 @@
+/** Runs that go on at once: no picture depends on its company, and steps share replays. */
+
+import { createHash } from "node:crypto";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { Batch } from "../diffusion/batch.ts";
+import type { LoadedModel } from "../diffusion/loaded-model.ts";
+import type { PipelineOptions, PipelineRequest } from "../diffusion/request.ts";
+import { generate } from "../diffusion/run.ts";
+import { type Gpu, openGpu } from "../gpu/device.ts";
+import { loadModel } from "./load-model.ts";
+import { builtInModel } from "./runtime.ts";
+
+let gpu: Gpu;
+let model: LoadedModel;
+beforeAll(async () => {
+  gpu = await openGpu();
+  model = await loadModel(gpu, builtInModel(), { precision: "f32" });
+});
+afterAll(() => {
+  model.memory.destroy();
+  gpu.close();
+});
+afterEach(() => vi.restoreAllMocks());
+
+const SMALL = { width: 64, height: 64, steps: 4, guidanceScale: 3 } as const;
+
+/** Requests that differ in all that one batch may hold, and some that cannot share one. */
+const REQUESTS: readonly PipelineRequest[] = [
+  { ...SMALL, prompt: "northern lights over a lake", seed: 1 },
+  { ...SMALL, prompt: "a sailboat at sunset", seed: 2, steps: 7 },
+  { ...SMALL, prompt: "dunes at noon", negativePrompt: "fog", seed: 3, guidanceScale: 6.5 },
+  { ...SMALL, prompt: "a cabin in snow", seed: 4, scheduler: { className: "EulerAncestralDiscreteScheduler" } },
+  { ...SMALL, prompt: "mountains", seed: 5, steps: 5, scheduler: { className: "DPMSolverMultistepScheduler" } },
+  { ...SMALL, prompt: "an island", seed: 6, images: 3 },
+  { ...SMALL, prompt: "a forest in autumn", seed: 7, guidanceScale: 1 },
+  { ...SMALL, prompt: "a windmill", seed: 8, width: 96 },
+  { ...SMALL, prompt: "waves", seed: 9, fewStep: true, guidanceScale: 1 },
+];
+
+/** The hash of a run's latents and pictures. */
+async function drawn(asked: PipelineRequest, options: PipelineOptions = {}): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const event of generate(model, asked, options)) {
+    if (event.type !== "result") continue;
+    hash.update(new Uint8Array((await event.latents()).buffer));
+    for (const { rgba } of event.pictures) hash.update(rgba);
+  }
+  return hash.digest("hex");
+}
+
+async function alone(): Promise<string[]> {
+  const hashes = [];
+  for (const asked of REQUESTS) hashes.push(await drawn(asked));
+  return hashes;
+}
+
+it("draws what each would have drawn alone", async () => {
+  const expected = await alone();
+  expect(await Promise.all(REQUESTS.map((asked) => drawn(asked)))).toEqual(expected);
+  // Again, now that all plans are there, in another order, and each with a neighbour of its own kind.
+  const [first, ...others] = REQUESTS;
+  const twice = [...others, first!, ...REQUESTS];
+  const [head, ...tail] = expected;
+  expect(await Promise.all(twice.map((asked) => drawn(asked)))).toEqual([...tail, head, ...expected]);
+});
+
+describe("eight runs of one shape", () => {
+  const eight = Array.from({ length: 8 }, (_, seed): PipelineRequest => ({ ...REQUESTS[0]!, steps: 8, seed }));
+
+  it("take their steps together, once the plan for them is there", async () => {
+    const expected = [];
+    for (const asked of eight) expected.push(await drawn(asked));
+    await Promise.all(eight.map((asked) => drawn(asked))); // makes the plan
+    const takes = vi.spyOn(Batch.prototype, "take");
+    expect(await Promise.all(eight.map((asked) => drawn(asked)))).toEqual(expected);
+    // Alone they take 64 replays.
+    expect(takes.mock.calls.length).toBeLessThanOrEqual((8 * 8) / 4);
+  });
+
+  it("one that is cancelled, one that joins late and one that stops reading do not change the others", async () => {
+    const expected = [];
+    for (const asked of eight) expected.push(await drawn(asked));
+    const cancel = new AbortController();
+    const cancelled = drawn(eight[0]!, { signal: cancel.signal });
+    cancelled.catch(() => {});
+    const [stopped, late, ...others] = eight.slice(1);
+    const halting = generate(model, stopped!);
+    await halting.next();
+    const together = others.map((asked) => drawn(asked));
+    await halting.next();
+    cancel.abort(new Error("enough"));
+    together.push(drawn(late!));
+    await expect(cancelled).rejects.toThrow("enough");
+    const [, , lateHash, ...otherHashes] = expected;
+    expect(await Promise.all(together)).toEqual([...otherHashes, lateHash]);
+    // It comes back when it is read again.
+    for await (const event of halting) {
+      if (event.type === "result") expect(event.pictures).toHaveLength(1);
+    }
+  });
+});
