@@ -276,7 +276,9 @@ describe("a model with a scheduler that we do not have", () => {
     try {
       await expect(collect(other.textToImage(request))).rejects.toMatchObject({
         field: "scheduler",
-        message: expect.stringMatching(/SomeNewerScheduler, is not a scheduler of this server; ask for one of DDIMScheduler /),
+        message: expect.stringMatching(
+          /SomeNewerScheduler, is not a scheduler of this server; ask for one of DDIMScheduler /,
+        ),
       });
       const asked = { ...request, scheduler: "ddim" };
       const drawn = await resultOf(other.textToImage(asked));

@@ -149,7 +149,10 @@ describe("a merged set", () => {
     try {
       const missing = { path: join(folder, "missing.safetensors"), scale: 1 };
       for (let again = 0; again < 2; again++) {
-        await expect(draw(model, { loras: [missing] })).rejects.toMatchObject({ name: "PipelineError", field: "loras.0" });
+        await expect(draw(model, { loras: [missing] })).rejects.toMatchObject({
+          name: "PipelineError",
+          field: "loras.0",
+        });
       }
       expect(model.memory.weightSets.size).toBe(0);
     } finally {
