@@ -7,7 +7,7 @@ import type { Plan } from "../graph/plan.ts";
 import type { Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
-import type { ModelMemory, PlanSpec } from "../memory/model-memory.ts";
+import type { PlanSpec } from "../memory/model-memory.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
