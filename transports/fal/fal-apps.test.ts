@@ -88,14 +88,13 @@ describe("POST /{app}", () => {
       "/%",
       "/a/b/requests/c",
       "/a/b/requests",
-      "/a/b/realtime",
     ]) {
       expect(await status("POST", path), path).toEqual(missing);
     }
     for (const path of ["/other", "/a/b", "/a/b/stream", "/robots.txt", "/.well-known/x"]) {
       expect(await status("GET", path), path).toEqual(missing);
     }
-    for (const path of ["/stream/x", "/playground/x.js", "/health", "/docs", "/jobs/x"]) {
+    for (const path of ["/a/b/realtime", "/stream/x", "/playground/x.js", "/health", "/docs", "/jobs/x"]) {
       expect((await status("POST", path))[0], path).toBe(405);
     }
     for (const path of ["/jobs/x/y", "/auth/x", "/realtime/x", "/playground/x/y", "/metrics/x"]) {
