@@ -22,7 +22,7 @@ export interface Findings {
   readonly crashing: readonly string[];
   /** Drivers that work alone. */
   readonly working: readonly string[];
-  /** What a run would use, and whether it computed correctly. */
+  /** The adapter that a run would use, and whether it computed correctly. */
   readonly chosen: AdapterFacts | undefined;
   readonly platform: NodeJS.Platform;
 }

@@ -173,7 +173,7 @@ const SLOW_PICTURE_MS = 10_000;
 /** A compile that took so long was the first of its kind; the next start finds its kernels in the cache. */
 const COLD_COMPILE_MS = 4000;
 
-/** What follows from the figures, each in a sentence. */
+/** Advice that follows from the figures, each in a sentence. */
 export function adviceOn(
   adapter: Pick<AdapterFacts, "kind" | "driver" | "features">,
   weights: Precision,

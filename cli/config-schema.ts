@@ -61,7 +61,7 @@ const apiKey = z.strictObject({
   key: z.string().min(1),
   scopes: z.array(z.enum(SCOPES)).optional(),
   models: z.array(z.string()).optional(),
-  /** What signs the webhooks of its jobs, in place of `webhooks.secrets`. */
+  /** Secrets that sign the webhooks of its jobs, in place of `webhooks.secrets`. */
   webhook_secrets: webhookSecrets.optional(),
 });
 

@@ -9,7 +9,7 @@ import { pictureCodec } from "../src/platform/picture-codec.ts";
 import { makeFolder } from "./checks.ts";
 import { progressBar } from "./progress-bar.ts";
 
-/** What one call of the command is to do. */
+/** The options of one call of the command. */
 export interface GenerateJob {
   readonly input: Omit<GenerationInput, "image" | "image_url">;
   /** Where the picture goes; of several, the second is `name-2.png`. */

@@ -2,7 +2,7 @@
 import pino from "pino";
 import type { Config } from "./config-schema.ts";
 
-/** What must never be in a log, should an object that holds it ever be logged. */
+/** Fields that must never be in a log, should an object that holds them ever be logged. */
 const REDACTED = [
   "authorization",
   "key",

@@ -42,7 +42,7 @@ export async function whyDawnFails(): Promise<string | undefined> {
   const reason = probe.reason ?? "for no reason given";
   if (process.platform !== "linux") return reason;
   if (glibcVersion() === undefined) return `${reason} (its build for Node needs glibc, which this Linux lacks)`;
-  // What the symbols of dawn.node 0.6.2 ask for.
+  // The versions that the symbols of dawn.node 0.6.2 ask for.
   return /GLIBC/.test(reason) ? `${reason} (it needs glibc 2.34 and libstdc++ of GCC 12, or later)` : reason;
 }
 

@@ -19,7 +19,7 @@ export interface Setting extends SettingFacts {
   readonly kind: "text" | "number" | "boolean" | "list" | "keys";
   /** Values to choose from, if there are few. */
   readonly choices: readonly string[] | undefined;
-  /** What a value must be, as "a whole number from 0 to 65535"; undefined if the schema says it by itself. */
+  /** The rule for a value, such as "a whole number from 0 to 65535"; undefined if the schema says it by itself. */
   readonly mustBe: string | undefined;
   readonly default: unknown;
 }

@@ -1,5 +1,5 @@
 /**
- * What went wrong, said so that somebody who has never seen the API can act on it, and where on the page to say it.
+ * Errors in words that somebody who has never seen the API can act on, and their place on the page.
  */
 import type { WireFault } from "../transports/wire/events.ts";
 import type { Failure } from "./connection.ts";

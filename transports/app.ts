@@ -41,13 +41,13 @@ import { streamRoutes } from "./stream/stream-routes.ts";
 
 export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
-  /** What `GET /health` tells besides `status`: version, adapter, model. */
+  /** The fields of `GET /health` besides `status`: version, adapter, model. */
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
   model?: ServedModel & { countTokens: (text: string) => number };
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
-  /** Who may ask, from which pages, how often. Left out: everybody, from the server's own pages, as often as they like. */
+  /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
   metrics?: Metrics;
@@ -55,7 +55,7 @@ export interface AppOptions {
   unready?: () => string | undefined;
   /** Told of every request, when its answer begins. */
   onRequest?: (entry: RequestEntry) => void;
-  /** What one request may ask for, and the bytes of its body. */
+  /** Limits of one request, and the bytes of its body. */
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
   jobs?: JobsOptions<RunEvent>;
@@ -68,7 +68,7 @@ export interface AppOptions {
   };
   /** Where the queue may post results; left out: nowhere. */
   webhooks?: WebhookPolicy;
-  /** What is held for clients is counted here, and bounded; left out: an account of its own, of the usual bounds. */
+  /** The account of memory held for clients, which bounds it; left out: an account of its own, of the usual bounds. */
   account?: Account;
   /** Told of every error that the client is not to see. */
   onError?: (error: unknown, requestId?: string) => void;
@@ -179,7 +179,7 @@ function inputOptions({ limits = {}, model }: AppOptions) {
   };
 }
 
-/** What of a server the transports need to know. */
+/** The facts about a server that the transports need. */
 interface Around {
   readonly draining: () => boolean;
   readonly rate: Rate | undefined;

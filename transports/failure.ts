@@ -55,7 +55,7 @@ export function failureResponse(failure: Failure, headers: Record<string, string
   return Response.json({ detail }, { status, headers: { ...headers, ...failureHeaders(failure) } });
 }
 
-/** What the answer to a failure says in its head: when to ask again, and which codings of a body are taken. */
+/** Headers of the answer to a failure: the time to ask again, and the codings of a body that are taken. */
 export function failureHeaders({ status, retryAfter }: Failure): Record<string, string> {
   return {
     ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),

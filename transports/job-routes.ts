@@ -12,7 +12,7 @@ import { type OwnerOf, viewerOf } from "./source.ts";
 import { idHeaders } from "./wire/wire.ts";
 
 export interface JobRouteOptions {
-  /** Whose the requests of this client are; a job of somebody else is not there. */
+  /** The owner of this client's requests; a job of another owner is not there. */
   ownerOf?: OwnerOf;
 }
 

@@ -19,7 +19,7 @@ export interface Route {
   readonly method: Method;
   /** In Hono's form, below the group's base: `/jobs/:job`. */
   readonly path: string;
-  /** What it needs; left out: the scope of its group. */
+  /** The scope that it needs; left out: the scope of its group. */
   readonly scope?: Access;
   /** Whether it starts something, and so counts against a client's rate. Left out: whether it is a POST. */
   readonly work?: boolean | ((c: Context) => boolean);
@@ -40,7 +40,7 @@ export interface Route {
 export interface RouteGroup {
   /** `/v1`, or empty. */
   readonly base: string;
-  /** What a path below it needs that is no route. */
+  /** The scope of a path below it that is no route. */
   readonly scope: Access;
   /** A refusal in the words that its clients understand; left out: `failureResponse`. */
   readonly refuse?: (failure: Failure) => Response;
@@ -56,9 +56,9 @@ export interface RouteDescription {
   readonly about: Description;
 }
 
-/** What the gate knows of requests before they are routed. */
+/** The gate's knowledge of requests before they are routed. */
 export interface RouteRules {
-  /** What a request needs. */
+  /** The scope that a request needs. */
   scopeOf(c: Context): Access;
   /** Whether its route starts something. Watching, cancelling and asking for a status are free. */
   startsWork(c: Context): boolean;
@@ -84,9 +84,9 @@ interface Entry {
   readonly isAt: (path: string, c: Context) => boolean;
 }
 
-/** What stands behind each handler: its route. */
+/** The route of each handler. */
 const ENTRIES = new WeakMap<object, Entry>();
-/** What stands behind the last handler of an app: all its routes, whatever their methods. */
+/** All routes of an app, by its last handler, whatever their methods. */
 const ALL_ENTRIES = new WeakMap<object, readonly Entry[]>();
 
 /** The routes that a request has come to, the first to be asked first; those of other methods are not among them. */
@@ -212,7 +212,7 @@ function isWild(path: string): boolean {
   return path.startsWith("/:");
 }
 
-/** What a path in Hono's form matches. */
+/** The pattern of a path in Hono's notation. */
 function patternOf(path: string): RegExp {
   const parts = path.split(/(:\w+(?:\{[^}]*\})?)/).map((part, place) => {
     if (place % 2 === 0) return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

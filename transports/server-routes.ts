@@ -1,4 +1,4 @@
-/** What a server says of itself: its page, its health, its figures, its routes. */
+/** A server's account of itself: its page, its health, its figures, its routes. */
 import type { Context, Handler } from "hono";
 import { z } from "zod";
 import { baseAddress } from "./http/address.ts";

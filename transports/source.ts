@@ -48,7 +48,7 @@ export function viewerOf(c: Context, ownerOf: OwnerOf | undefined): Viewer | und
 export interface JobRequestOptions<Input> extends InputOptions<Input>, AnswerOptions {
   /** Milliseconds that a job may take, waiting included. */
   deadlineMs?: number;
-  /** Whose the requests of this client are; a job is shown to nobody else. */
+  /** The owner of this client's requests; a job is shown to nobody else. */
   ownerOf?: OwnerOf;
   /** Called with every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;

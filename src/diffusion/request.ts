@@ -30,7 +30,7 @@ export interface SchedulerChoice {
 
 export interface PipelineRequest {
   readonly prompt: string;
-  /** Of whoever made this request from another: they stand first among the result's. */
+  /** Warnings from the making of this request: they stand first among the result's. */
   readonly warnings?: readonly string[];
   /** Empty: no negative prompt. */
   readonly negativePrompt?: string;
@@ -40,7 +40,7 @@ export interface PipelineRequest {
   readonly steps: number;
   readonly guidanceScale: number;
   readonly seed: number | bigint;
-  /** Whose noise a seed means: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
+  /** The generator of a seed's noise: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
   readonly loras?: readonly LoraRequest[];

@@ -41,7 +41,7 @@ export interface RuntimeOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
-/** What is being made ready: bytes of weights, of one component after the other; shapes that are timed; kernels. */
+/** The work that is being done: bytes of weights, of one component after the other; shapes that are timed; kernels. */
 export interface LoadProgress {
   /** The component's name, as `unet`, or `tuning unet`, or `kernels`; `weights` that come back for the kernels. */
   readonly what: string;
@@ -68,9 +68,9 @@ export interface ModelFacts {
   readonly defaultHeight: number;
   /** Denoising steps, what a request without `num_inference_steps` gets. */
   readonly defaultSteps: number;
-  /** What a request without `guidance_scale` gets. */
+  /** The guidance scale of a request without one. */
   readonly defaultGuidanceScale: number;
-  /** What a request with `few_step` gets; undefined where the model has no few-step variant. */
+  /** Defaults of a request with `few_step`; undefined if the model has no few-step variant. */
   readonly fewStep?: { readonly steps: number; readonly guidanceScale: number };
 }
 

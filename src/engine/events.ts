@@ -1,5 +1,5 @@
 /**
- * What a run says while it runs.
+ * The events of a run.
  *
  * A run is one async generator. It yields `queued`, `preparing` and `progress` events, a `preview` every few steps, and one
  * `result` last; it throws when it cannot go on. There is no `error` event here: an error is a thrown error until a transport

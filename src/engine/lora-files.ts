@@ -72,7 +72,7 @@ function listingOf({ files, strays, isCut }: FileTree): LoraListing {
   const others = new Map<string, string>();
   const notes = strays.map((stray) => `${quoted(stray)} is a link that leads out of the folder: it is not offered`);
   const fitting = files.filter((file) => ENDING.test(file));
-  // Of files that differ in the ending alone, the usual one has the name.
+  // If files differ in the ending alone, the usual one has the name.
   for (const file of fitting.toSorted(
     (a, b) => Number(b.endsWith(".safetensors")) - Number(a.endsWith(".safetensors")),
   )) {

@@ -62,7 +62,7 @@ async function load(maxBytes: number | undefined): Promise<LoadedModel> {
   return loadModel(gpu, builtInModel(), { precision: "f32", onProgress });
 }
 
-/** What loading takes on top, for a moment: a piece of a file, and a weight before it is a texture. */
+/** Memory that loading takes on top, for a moment: a piece of a file, and a weight before it is a texture. */
 const STAGING = 3 * MIB;
 
 describe("with room for the largest component and no more", () => {

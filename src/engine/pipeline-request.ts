@@ -66,7 +66,7 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
   return Math.max(steps, Math.min(Math.ceil(1 / strength), MOST_STEPS_FOR_ONE));
 }
 
-/** Of which one is run at the least strength that is anything: LCM's schedules have no more. */
+/** Steps of which at least one is run at any strength worth asking for: LCM's schedules have no more. */
 const MOST_STEPS_FOR_ONE = 50;
 
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */

@@ -108,7 +108,7 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
   const issues = parsed.success ? nearMisses(given) : [...requestIssues(parsed.error), ...nearMisses(given)];
   const first = issues[0];
   if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
-  // What was left out stays so: its default is for the request to choose.
+  // A field that was left out stays so: its default is for the request to choose.
   return Object.fromEntries(Object.keys(known).map((name) => [name, parsed.data?.[name as keyof typeof parsed.data]]));
 }
 

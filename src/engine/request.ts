@@ -226,9 +226,9 @@ export const generationSchema = generationFields
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
   });
 
-/** What a caller may write. */
+/** A request as a caller may write it. */
 export type GenerationInput = z.input<typeof generationSchema>;
-/** What the engine works with: checked, with defaults. */
+/** A request as the engine runs it: checked, with defaults. */
 export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size"> & {
   /** Fields of other servers that the request had, and that would change the picture if this one had them. */
   readonly ignored_fields?: readonly string[];
@@ -238,14 +238,14 @@ export type TextToImageInput = Omit<GenerationInput, "image" | "image_url" | "st
 /** A request that starts from a picture. */
 export type ImageToImageInput = Omit<GenerationInput, "image_url" | "image"> & { image: Uint8Array | string };
 
-/** What may change while a request runs. */
+/** The fields that may change while a request runs. */
 export const updateSchema = generationFields
   .pick({ prompt: true, negative_prompt: true, guidance_scale: true })
   .partial()
   // Without this, a default would be laid over what the run began with.
   .extend({ negative_prompt: z.string().max(LIMITS.promptCharacters).optional() });
 
-/** What may be changed while a run is under way, from its next step on. */
+/** A change to a run under way, from its next step on. */
 export type GenerationUpdate = z.output<typeof updateSchema>;
 
 /**

@@ -1,4 +1,4 @@
-/** What a denoising step may cost, on the built-in model: nothing is made in the loop, and nothing is computed twice. */
+/** The cost of a denoising step of the built-in model: nothing is made in the loop, and nothing is computed twice. */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
@@ -31,7 +31,7 @@ const request: PipelineRequest = {
   seed: 1,
 };
 
-/** What WebGPU can make that costs more than a command. */
+/** Calls of WebGPU that cost more than a command. */
 const MAKERS = [
   "createBuffer",
   "createBindGroup",
@@ -79,7 +79,7 @@ describe("after a warm-up", () => {
       expect(made.createShaderModule ?? 0).toBe(0);
       expect(made.createComputePipelineAsync ?? 0).toBe(0);
       expect(made.createBindGroup ?? 0).toBe(0);
-      // What results are read by way of, once a plan: the text, the picture.
+      // Buffers by way of which results are read, once a plan: the text, the picture.
       expect(made.createBuffer ?? 0).toBeLessThanOrEqual(3);
     });
   });

@@ -1,4 +1,4 @@
-/** What the tuner found, remembered on disk, whatever is in the file. */
+/** The tuner's results, remembered on disk, whatever is in the file. */
 
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** What requests within the limits take of the JavaScript thread, on a real runtime. */
+/** Time on the JavaScript thread that requests within the limits take, on a real runtime. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTurnMeter } from "../../test/turn-meter.ts";
 import { encodePicture, type Pixels } from "../image/encode.ts";

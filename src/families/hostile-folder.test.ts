@@ -24,7 +24,7 @@ const FILES = [
   "unet/config.json",
   "vae/config.json",
 ];
-/** What nothing of a model is, and what might be an honest mistake: that need only not crash. */
+/** Content that is nothing of a model, and content that might be an honest mistake: the latter need only not crash. */
 const HOSTILE = [2e8, 9e15, -1e308, "Infinity", {}];
 const ODD = [-1, 0.5];
 /** Fields that nothing here reads, whatever they hold; and a length that counts as not set from a million on. */

@@ -1,4 +1,4 @@
-/** What a step is told of its timestep: one row of what was computed for many steps at once. */
+/** A step's input for its timestep: one of the rows that were computed for many steps at once. */
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { generateParameters, normals } from "../../test/generated-weights.ts";

@@ -1,4 +1,4 @@
-/** What the recorder asks of a checkpoint, how shapes follow from one another, and which mistakes it names. */
+/** The recorder: the parameters of a checkpoint that it asks for, shapes that follow from one another, and errors. */
 
 import { describe, expect, test } from "vitest";
 import { packPicture } from "./ops/diffusion/pack-picture.ts";

@@ -78,7 +78,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     parameters.destroy();
   });
 
-  // What no software adapter has and the rule would take first.
+  // A variant that no software adapter has and that the rule would take first.
   test.runIf(gpu.lanes !== undefined && gpu.matrixUnit === undefined && gpu.device.features.has("shader-f16"))(
     "does without a matrix unit that the driver refuses",
     async () => {

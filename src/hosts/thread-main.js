@@ -1,5 +1,5 @@
 /**
- * What a thread of `worker()` does: it imports the module once, and then serves one run after the other, one event for
+ * A thread of `worker()`: it imports the module once, and then serves one run after the other, one event for
  * each request. `messages.ts` has the types of what is said. Plain JavaScript, because Node starts a thread with a file as
  * it stands.
  */

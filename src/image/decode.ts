@@ -8,11 +8,11 @@ import { type PictureHeader, pictureCodec } from "../platform/picture-codec.ts";
 import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
-/** Of a picture that is decoded to its own size: SDXL's 1024 × 1024 sixteen times over. */
+/** Pixels of a picture that is decoded to its own size: SDXL's 1024 × 1024 sixteen times over. */
 const MAX_PIXELS = 4096 * 4096;
-/** Of one that is shrunk while it is read: cameras of phones have up to 64 megapixels. */
+/** Pixels of a picture that is shrunk while it is read: cameras of phones have up to 64 megapixels. */
 const MAX_SHRUNK_PIXELS = 2 ** 26;
-/** Of memory while a picture is read and shrunk: an interlaced PNG of 4096 × 4096 with 16 bits a channel takes 128 MiB. */
+/** Bytes of memory while a picture is read and shrunk: an interlaced PNG of 4096 × 4096 with 16 bits a channel takes 128 MiB. */
 const MAX_DECODER_BYTES = 160 * 2 ** 20;
 /** A hostile file may decode slowly; nothing real takes this long. */
 const DECODE_SECONDS = 20;

@@ -71,7 +71,7 @@ it("never holds more than its bound, and never loses count, whatever is done", (
         expect(account.bytes("bodies")).toBe(holds.reduce((sum, one) => sum + one.bytes, 0));
       }
       for (const hold of holds) hold.release();
-      // What comes late is not counted any more.
+      // Bytes that come late are not counted any more.
       for (const hold of holds) expect(hold.resize(1)).toBe(false);
       expect(account.bytes("bodies")).toBe(0);
     }),

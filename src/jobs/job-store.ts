@@ -77,7 +77,7 @@ export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<Retenti
   readonly concurrency?: number;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
-  /** What waits and what is held is entered here. */
+  /** The account of jobs that wait and of logs that are in memory. */
   readonly account?: Account;
   /** Told of what a listener has thrown. */
   readonly onError?: (error: unknown) => void;

@@ -11,11 +11,11 @@ export type JobState = "queued" | "running" | "completed" | "failed" | "cancelle
 
 export interface Job<Input, Event> {
   readonly id: string;
-  /** Whose it is, as `submit` was told; undefined: nobody's in particular. */
+  /** Its owner, as `submit` got it; undefined: it has none. */
   readonly owner: string | undefined;
   /** Against whom it counts; undefined: nobody in particular. */
   readonly client: string | undefined;
-  /** What it runs with: the input as it was submitted, and over it what was changed while it waited. */
+  /** The input of its run: as it was submitted, with the changes made while it waited. */
   readonly input: Input;
   readonly state: JobState;
   /** Jobs ahead of it in the line (0: next); 0 once it runs. */
@@ -24,7 +24,7 @@ export interface Job<Input, Event> {
   readonly submittedAt: number;
   readonly startedAt: number | undefined;
   readonly endedAt: number | undefined;
-  /** What it failed with; undefined unless `failed` or `cancelled`. */
+  /** Its error; undefined unless `failed` or `cancelled`. */
   readonly error: unknown;
   readonly detached: boolean;
   /** Everything it said, as long as it is held. */
@@ -81,7 +81,7 @@ export interface SubmitOptions {
 }
 
 /**
- * What happens to a job, for metrics, logs and webhooks: `read` is told for each watcher that takes an event, `dropped`
+ * Moments in a job's life, for metrics, logs and webhooks: `read` is told for each watcher that takes an event, `dropped`
  * for each that was not given some, because newer ones took their place or because it left.
  */
 export type JobChange = "submitted" | "started" | "event" | "read" | "dropped" | "ended";
@@ -103,7 +103,7 @@ export interface JobHost<Input, Event> {
   readonly tell: JobListener<Input, Event>;
 }
 
-/** What holds for every job of a store. */
+/** The settings of every job of a store. */
 export interface JobLimits {
   /** Milliseconds from submission until a job is stopped. */
   readonly deadlineMs: number;
@@ -144,7 +144,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #watchers = 0;
   /** Somebody has read an entry of it. */
   #wasRead = false;
-  /** What the watcher that left last wanted: it may come back. */
+  /** The slots that the last watcher wanted: it may come back. */
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
 

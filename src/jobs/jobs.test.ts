@@ -386,7 +386,7 @@ describe("changes", () => {
       { n: 1, prompt: "y".repeat(1000) },
       { n: 5, prompt: "x" },
     ]);
-    // What was asked at first still names the job.
+    // The first input still names the job.
     expect(jobs.submit({ n: 5, prompt: "x" }, options)).toBe(waiting);
     await Promise.all([first.ended, waiting.ended]);
     expect(await all(waiting.watch())).toEqual(["1 item1", "2 result", "ended"]);

@@ -120,7 +120,7 @@ async function reference(
   return sum;
 }
 
-/** What the device holds: every packed weight, and where part `part` has its weight `[o, i, tap]` among them. */
+/** The device's memory: every packed weight, and where part `part` has its weight `[o, i, tap]` among them. */
 async function packedWeights(gpu: Gpu, weights: LoadedParameters, parameter: MatrixParameter) {
   const tiles = tilesInBuffer(gpu, "test", weights, parameter);
   const count = parameter.taps * parameter.inputQuads * parameter.outputQuads * 16;

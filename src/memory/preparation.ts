@@ -1,4 +1,4 @@
-/** What a run waits for before it can begin or go on: weights that come onto the device, kernels that are compiled. */
+/** Work that a run waits for before it can begin or go on: weights that come onto the device, kernels that are compiled. */
 
 import type { CompileWatch } from "../graph/plan.ts";
 

@@ -37,7 +37,7 @@ export const size = {
 
 /** Other numbers in a config, which would otherwise show as pictures of NaN. */
 export const number = {
-  /** What a normalisation adds to a variance: 1e-5 or 1e-6. Smaller ones than this are no normal numbers in f32. */
+  /** The number that a normalisation adds to a variance: 1e-5 or 1e-6. Smaller ones are no normal numbers in f32. */
   eps: z.number().min(1e-30).max(1),
   /** Latents are multiplied or divided by it: 0.13 to 1. */
   scale: z.number().min(1e-4).max(1e4),

@@ -142,17 +142,17 @@ export function hasAddedConditions(config: UnetConfig): boolean {
   return config.addition_embed_type === "text_time";
 }
 
-/** What the UNet reads beside the sample; `rows` is the batch. */
+/** The UNet's inputs beside the sample; `rows` is the batch. */
 export interface UnetInputs {
   /** `[rows, h, w, in_channels]` */
   readonly sample: Tensor;
-  /** What the ResNet blocks add for each row's timestep, side by side: `timeProjections`. */
+  /** The ResNet blocks' addends for each row's timestep, side by side: `timeProjections`. */
   readonly time: Tensor;
   /** `[rows, tokens, cross_attention_dim]` */
   readonly text: Tensor;
 }
 
-/** What the blocks' additions for the timestep follow from. */
+/** The inputs from which the blocks' addends for the timestep follow. */
 export interface TimeInputs {
   /** Sinusoids of timesteps, `[n, block_out_channels[0]]` or `[n, steps, block_out_channels[0]]`: `timestepSinusoids`. */
   readonly timesteps: Tensor;
@@ -224,7 +224,7 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
 }
 
 /**
- * What each ResNet block adds to its channels for a timestep: `[…, Σ channels]` of timesteps `[…, block_out_channels[0]]`,
+ * The addends of each ResNet block's channels for a timestep: `[…, Σ channels]` of timesteps `[…, block_out_channels[0]]`,
  * the blocks side by side in their order.
  */
 export function timeProjections(g: Recorder, config: UnetConfig, inputs: TimeInputs): Tensor {

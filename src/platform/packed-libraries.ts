@@ -12,7 +12,7 @@ import { createBrotliDecompress } from "node:zlib";
 import { cacheDirectory } from "./cache-directory.ts";
 import { packagePath } from "./package-files.ts";
 
-/** What lies compressed in the package. */
+/** The libraries that lie compressed in the package. */
 export interface PackedSet {
   readonly version: string;
   readonly folder: string;

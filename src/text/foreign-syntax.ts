@@ -5,7 +5,7 @@
 
 interface Syntax {
   readonly pattern: RegExp;
-  /** What it is elsewhere, and what to do instead. */
+  /** Its meaning elsewhere, and the advice to do something else. */
   readonly advice: string;
 }
 

@@ -19,7 +19,7 @@ export interface SpecialToken {
   readonly singleWord: boolean;
 }
 
-/** What `createClipTokenizer` needs. */
+/** The files of a tokenizer, read. */
 export interface ClipTokenizerFiles {
   /** Piece to id; the last piece of a word ends in `</w>`. */
   readonly vocab: Readonly<Record<string, number>>;

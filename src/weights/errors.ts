@@ -1,5 +1,5 @@
 /**
- * What can be wrong with a model on disk, as one type.
+ * Faults of a model on disk, as one type.
  *
  * A model folder is untrusted input: it came from a stranger. An error says which file, which tensor and why, in words
  * that may be shown to a client: `file` is a name inside the model folder ("unet/model.safetensors"), never a path of

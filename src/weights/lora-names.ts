@@ -66,10 +66,10 @@ const DOTTED_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
   ["text_encoders.clip_g.transformer.", "text_encoder_2"],
 ];
 
-/** What PEFT puts before a module's name where a model was saved by itself. */
+/** PEFT's prefix of a module's name if a model was saved by itself. */
 const PEFT_PREFIX = "base_model.model.";
 
-/** What a tensor's name says, or undefined where it is no name of a LoRA tensor. */
+/** The parts of a tensor's name; undefined if it is no name of a LoRA tensor. */
 export function parseLoraKey(tensor: string): LoraKey | undefined {
   for (const [suffix, part] of PARTS) {
     const match = suffix.exec(tensor);

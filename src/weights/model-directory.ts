@@ -52,7 +52,7 @@ export interface ModelDirectory {
   readonly pipelineClass: string;
   /** `_name_or_path` of `model_index.json`: the repository, or the folder, that it was saved from. */
   readonly nameOrPath?: string;
-  /** What `model_index.json` says besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
+  /** Entries of `model_index.json` besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly components: ReadonlyMap<string, Component>;
   /** Components that are there and are not used, such as "safety_checker". */
@@ -194,7 +194,7 @@ interface ComponentPlace {
   readonly name: string;
   readonly className: string;
   readonly kind: ComponentKind;
-  /** What precedes its files' names in messages: "unet/", or nothing. */
+  /** The prefix of its files' names in messages: "unet/", or nothing. */
   readonly prefix: string;
 }
 

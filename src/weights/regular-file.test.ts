@@ -28,7 +28,7 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** What may stand in a file's place, and how it is made. */
+/** Things that may stand in a file's place, and how each is made. */
 const KINDS: Record<string, (path: string) => Promise<unknown>> = {
   "a pipe": async (path) => execFileSync("mkfifo", [path]),
   "a link to a pipe": async (path) => {

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-/** What opening these bytes as a file throws. */
+/** The error of opening these bytes as a file. */
 async function refusal(bytes: Uint8Array): Promise<WeightsError> {
   const path = join(folder, "hostile.safetensors");
   await writeFile(path, bytes);

@@ -8,7 +8,7 @@
  *     <stem>.safetensors.index.json            <stem>.safetensors.index.fp16.json   (what both libraries write)
  *                                              <stem>.fp16.safetensors.index.json   (diffusers before 0.30, and by hand)
  *
- * What an index names is a file of the same folder: a name with a separator in it is refused, so that an index cannot
+ * An index names files of the same folder: a name with a separator in it is refused, so that an index cannot
  * lead out of the folder.
  */
 import { z } from "zod";

@@ -55,7 +55,7 @@ export function falAppRoutes(model: string, handlers: AppHandlers): Route[] {
 
 /** `owner/app`, with more parts or without. */
 const APP_ID = /^[\w.-]+(?:\/[\w.-]+){1,7}$/;
-/** What follows an app's id. */
+/** The endings that follow an app's id. */
 const OF_APP = /\/(?:stream|realtime|requests(?:\/.*)?)$/;
 
 function decoded(path: string): string {

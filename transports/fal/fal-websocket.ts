@@ -31,7 +31,7 @@ export interface SocketOptions
   readonly pingMs?: number;
 }
 
-/** Whose the requests of a connection are, as an answer's context has it. */
+/** The owner of a connection's requests, from an answer's context. */
 interface Caller {
   readonly owner: string | undefined;
   readonly client: string;
@@ -68,11 +68,11 @@ class RequestSocket {
   readonly #app: Hono;
   readonly #options: SocketOptions;
   readonly #caller: Caller;
-  /** What waits, in bytes. */
+  /** Bytes of the requests that wait. */
   readonly #hold: Hold;
   readonly #waiting: Buffer[] = [];
   readonly #gone = new AbortController();
-  /** What the upgrade's middleware left for those inside it, such as its trace, holds for the requests as well. */
+  /** The context that the upgrade's middleware left, such as its trace, holds for the requests as well. */
   readonly #within = AsyncLocalStorage.snapshot();
   #connection: Connection | undefined;
   #socket: WebSocket | undefined;

@@ -45,7 +45,7 @@ export class JobWebhooks {
     void job.ended.then(() => this.#deliver(job, target, key)).catch((error: unknown) => onError?.(error, job.id));
   }
 
-  /** What waits for a host to take it is on the client's account, like an answer. */
+  /** A webhook that waits for its host is on the client's account, like an answer. */
   async #deliver(job: ImageJob, target: URL, key: string | undefined): Promise<void> {
     const { account = PROCESS_ACCOUNT, policy, bodyOf } = this.#options;
     const body = await bodyOf(job);

@@ -78,7 +78,7 @@ describe("addresses", () => {
     "2a00:1450::5efe:127.0.0.1",
     "2a00:1450::200:5efe:a00:1",
     "2a00:1450:1:2:0:5efe:a9fe:a9fe",
-    // What nobody has been given.
+    // A secret that nobody has.
     "::2",
     "::1:0:0",
     "1::1",

@@ -24,7 +24,7 @@ export interface WebhookPolicy {
   readonly hosts: readonly string[];
   /** Lets these hosts have private, loopback and link-local addresses, and speak plain http. */
   readonly allowPrivate: boolean;
-  /** What signs webhooks: `whsec_` and base64 of 24 to 64 bytes; two while one is replaced. None: they are not signed. */
+  /** Secrets that sign webhooks: `whsec_` and base64 of 24 to 64 bytes; two while one is replaced. None: they are not signed. */
   readonly secrets?: readonly string[];
   /** In place of `secrets`, those of the keys that have their own, by the key's name. */
   readonly keySecrets?: ReadonlyMap<string, readonly string[]>;
@@ -184,7 +184,7 @@ async function postOnce(first: URL, message: WebhookMessage, options: DeliveryOp
     checkUrl(url, options.policy);
     const { status, location } = await post(url, message, headers, options);
     if (status >= 200 && status < 300) return status;
-    // Of the redirects, only these two keep the method and the body.
+    // Among the redirects, only these two keep the method and the body.
     if ((status !== 307 && status !== 308) || location === undefined || !URL.canParse(location, url.href)) {
       throw new Error(`answered ${status}`);
     }

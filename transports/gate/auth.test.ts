@@ -333,7 +333,7 @@ describe("owners", () => {
 });
 
 describe("clients", () => {
-  /** What limits count these requests by. */
+  /** The client that limits count these requests for. */
   async function counted(headers: Record<string, string>): Promise<string> {
     const app = new Hono();
     const keys = [{ name: "a", key: "k-a" }];

@@ -1,5 +1,5 @@
 /**
- * What every request passes before a transport sees it, in this order: headers for browsers, the server's name, the page's
+ * Checks before a transport sees a request, in this order: headers for browsers, the server's name, the page's
  * origin, the credential, the client's rate, the client's sessions. The order is the cheap before the expensive, and a
  * stranger's requests never count against somebody else.
  */

@@ -51,7 +51,7 @@ async function serving(gate: Partial<GateOptions> = {}, options: Partial<AppOpti
     raw,
     port: server.port,
     url: server.url,
-    /** What was run since it was asked last; a picture that comes without an answer has its time. */
+    /** The runs since the last question; a picture that comes without an answer has its time. */
     ran: async () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
       const count = runs;

@@ -97,7 +97,7 @@ function nameOf({ host }: URL): string | undefined {
   return parseHost(host)?.name;
 }
 
-/** What a person opens, and what a script asks for. All else is fetched because a page says so: frames, pictures, fonts. */
+/** Destinations of a person or a script. All else is fetched because a page says so: frames, pictures, fonts. */
 const ASKED_FOR = new Set(["document", "empty", "websocket"]);
 
 /** Why this GET starts nothing, for whoever sent it; undefined where it may. An `Origin` has been looked at before. */

@@ -1,4 +1,4 @@
-/** What clients can make a server hold: each way has a bound, and something happens at it. */
+/** Memory that clients can make a server hold: each way has a bound, and something happens at it. */
 import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";

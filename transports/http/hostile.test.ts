@@ -1,5 +1,5 @@
 /**
- * What a server may be sent that nobody means well by, over every way in: an answer in the documented form or a closed
+ * Hostile input over every way in: an answer in the documented form or a closed
  * connection, nothing of the inside in any of it, and a server that still works.
  */
 import type { IncomingMessage } from "node:http";
@@ -145,10 +145,10 @@ function hostileBody(random: () => number): string {
   return JSON.stringify(random() < 0.1 ? hostileValue(random) : fields);
 }
 
-/** What a session may say: an event, and a frame about the session. */
+/** Messages of a session: an event, and a frame about the session. */
 const FrameEvent = z.looseObject({
   type: z.enum(["queued", "progress", "preview", "result", "error"]),
-  // What was asked with is given back, even where it is refused for that.
+  // The id of the request is sent back, even if the request is refused for it.
   request_id: z.string().max(128),
 });
 const ControlFrame = z.union([

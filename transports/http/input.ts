@@ -21,9 +21,9 @@ export interface BodyOptions {
   maxBodyBytes?: number;
   /** Items, names and levels of a JSON body, at most; left out: `MESSAGE_BOUNDS`. */
   bounds?: Partial<MessageBounds>;
-  /** What bodies that arrive are counted on. */
+  /** The account of bodies that arrive. */
   account?: Account;
-  /** Whose account it is. Default: the credential's, or the address of the connection. */
+  /** The client of the account. Default: the credential's, or the address of the connection. */
   clientOf?: (c: Context) => string;
 }
 
@@ -200,7 +200,7 @@ async function* webParts(c: Context, ended: Promise<"ended">): AsyncGenerator<Ui
 /** A compressed body would have to be counted by what comes out of it. @throws HTTPException 415 */
 function refuseCoded(c: Context): void {
   const coding = c.req.header("content-encoding")?.trim().toLowerCase() ?? "";
-  // What has read the body before us has also decoded it.
+  // The middleware that has read the body before us has also decoded it.
   const decoded = (c.env as { incoming?: Incoming } | undefined)?.incoming?.rawBody !== undefined;
   if (coding === "" || coding === "identity" || decoded) return;
   throw new HTTPException(415, { message: "The body must not be compressed: send it without Content-Encoding" });

@@ -14,7 +14,7 @@ function read(text: string | Uint8Array, piece: number = Number.POSITIVE_INFINIT
   return reader.end();
 }
 
-/** What it read, with all base64 as the text that it was. */
+/** The value that it read, with all base64 as the text that it was. */
 const asText = (value: unknown) =>
   JSON.parse(JSON.stringify(value, (_, field) => (field instanceof Base64Text ? String(field) : field)) ?? "null");
 

@@ -51,7 +51,7 @@ export interface JsonOptions {
    * more than a megabyte the length alone is kept then.
    */
   readonly keepBase64?: boolean;
-  /** What the text may hold; left out: `MESSAGE_BOUNDS`. */
+  /** The bounds of the text; left out: `MESSAGE_BOUNDS`. */
   readonly bounds?: Partial<MessageBounds>;
 }
 
@@ -292,7 +292,7 @@ function endOfEscapes(bytes: Buffer, length: number): number {
   if (last < length - 5) return length;
   let first = last;
   while (first > 0 && bytes[first - 1] === BACKSLASH) first--;
-  // Of a row of backslashes, each second one is itself escaped.
+  // In a row of backslashes, each second one is itself escaped.
   if ((last - first) % 2 === 1) return length;
   if (last === length - 1 || bytes[last + 1] === LOWER_U) return last;
   return length;

@@ -15,7 +15,7 @@ export interface Listening {
   close(graceMs?: number): Promise<void>;
 }
 
-/** What a connection may cost before there is a request. */
+/** Bounds on a connection before there is a request. */
 export interface ConnectionLimits extends MountOptions {
   /** Open at a time; more are closed at once. */
   readonly connections?: number;

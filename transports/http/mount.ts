@@ -24,7 +24,7 @@ export interface MountOptions {
   readonly frameBytes?: number;
   /** Milliseconds after which a client that takes nothing of its answer is cut off. */
   readonly unreadMs?: number;
-  /** What requests that wait for the one before them are counted on. */
+  /** The account of requests that wait for the one before them. */
   readonly account?: Account;
   /** Told of every error that was thrown outside the app: while a request is routed, upgraded or answered. */
   readonly onError?: (error: unknown) => void;
@@ -59,7 +59,7 @@ const IDLE_SWEEP_MS = 100;
 const UNREAD_MS = 120_000;
 const INTERNAL = "Internal error";
 
-/** What Express and its kind leave on a request: the address before they took a part away, and a body already read. */
+/** Properties that Express and its kind leave on a request: the whole address, and a body already read. */
 interface Handled extends IncomingMessage {
   originalUrl?: string;
   body?: unknown;
@@ -91,7 +91,7 @@ class Mount implements Mounted {
     this.#onError = onError;
     this.#readers = watchReaders(unreadMs);
     this.#answer = getRequestListener(app.fetch, {
-      // Of a request without one, as probes of HTTP/1.0 are.
+      // A request may have none, such as a probe of HTTP/1.0.
       hostname: "localhost",
       // A request that is none (a Host that is no host) has not come as far as the app.
       errorHandler: (error) => {
@@ -127,7 +127,7 @@ class Mount implements Mounted {
       const base = this.#base;
       const [path, query] = request.originalUrl!.split("?");
       if (base !== "" && path === base) {
-        // What the page refers to lies beside it, so its own address must end with the slash. The way there is from here:
+        // The page's files lie beside it, so its own address must end with the slash. The way there is from here:
         // a proxy may have taken a part of the path away.
         const folder = base.slice(base.lastIndexOf("/") + 1);
         response.writeHead(308, { Location: `./${folder}/${query === undefined ? "" : `?${query}`}` }).end();

@@ -1,5 +1,5 @@
 /**
- * What Prometheus may know of a server: its queue, its jobs, how long things take, what was sent. Text format:
+ * Figures of a server for Prometheus: its queue, its jobs, how long things take, what was sent. Text format:
  * https://prometheus.io/docs/instrumenting/exposition_formats/. Names follow its conventions: seconds and bytes, `_total`
  * for what only grows. No label holds what a client chose, so that nobody can make the series endless.
  */
@@ -12,7 +12,7 @@ import type { Jobs } from "../../src/jobs/jobs.ts";
 import { routePathOf } from "../route.ts";
 import type { Observe } from "./observed-run.ts";
 
-/** What is read at the moment when somebody asks. */
+/** Figures that are read at the moment when somebody asks. */
 export interface MetricSources {
   readonly device?: { readonly lost: boolean; readonly memoryBytes: number; readonly peakMemoryBytes: number };
 }
@@ -36,7 +36,7 @@ export interface Metrics {
 const STEP_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const JOB_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
-/** What a job has said so far. */
+/** The events of a job so far. */
 interface EventCounts {
   events: number;
   previews: number;

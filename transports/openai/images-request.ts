@@ -1,5 +1,5 @@
 /**
- * What a client of OpenAI's images API asks for, as a generation request.
+ * A request to OpenAI's images API as a generation request.
  *
  * Format: https://platform.openai.com/docs/api-reference/images. Three things differ by nature and are mapped here:
  * sizes (theirs are fixed; a model has its own area), quality (theirs is a word; ours is a number of steps) and partial
@@ -14,7 +14,7 @@ import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
 import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
 import type { FormField } from "../http/form.ts";
 
-/** What mapping needs to know of the model that serves. Pixels and steps. */
+/** The facts about the model that the mapping needs. Pixels and steps. */
 export interface ServedModel {
   readonly name: string;
   readonly defaultWidth: number;
@@ -83,7 +83,7 @@ export interface ImagesRequest {
   readonly quality: "auto" | "low" | "medium" | "high";
   readonly compression: number;
   readonly responseFormat: "b64_json" | "url";
-  /** What was asked for and has no effect. */
+  /** Warnings of fields that have no effect. */
   readonly warnings: readonly string[];
 }
 

@@ -261,7 +261,7 @@ function lookOf({ generation, quality }: ImagesRequest, { width, height }: Pictu
   };
 }
 
-/** What the client should know: of its request, and of the run. */
+/** Warnings for the client: about its request, and about the run. */
 function warningsOf({ warnings }: ImagesRequest, result: RunEvent | undefined): { warnings?: readonly string[] } {
   const all = [...warnings, ...(result?.type === "result" ? (result.warnings ?? []) : [])];
   return all.length === 0 ? {} : { warnings: all };

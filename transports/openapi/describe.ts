@@ -48,7 +48,7 @@ export const COMMON: Readonly<Record<number, Answer>> = {
   421: failure("not under this name: the setting hosts, or public_url, says which are the server's"),
   429: failure("too many requests; Retry-After says when"),
 };
-/** What may become of a request that starts a job. */
+/** The possible answers to a request that starts a job. */
 export const STARTS: Readonly<Record<number, Answer>> = {
   ...COMMON,
   400: failure("not JSON"),

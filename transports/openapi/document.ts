@@ -90,7 +90,7 @@ const ID: Json = {
     { type: "integer" },
   ],
 };
-/** What JSON Schema cannot say of our schemas, said by hand: bytes, and numbers beyond 2^53. */
+/** Parts of our schemas that JSON Schema cannot express, written by hand: bytes, and numbers beyond 2^53. */
 const BY_HAND: Readonly<Record<string, Json>> = {
   request_id: { ...ID, description: "the job's id; a number is its decimal text" },
   input_id: { ...ID, description: "carried through to every event" },

@@ -46,7 +46,7 @@ const TRY_LATER = 1013;
 export class Connection implements Line {
   readonly #socket: WebSocket;
   readonly #options: ConnectionOptions;
-  /** What is on its way out, and what of frames has come in. */
+  /** The account of bytes on their way out, and of frames that have come in. */
   readonly #outgoing: Hold;
   readonly #incoming: Hold;
   readonly #ping: NodeJS.Timeout;

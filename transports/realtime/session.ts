@@ -315,7 +315,7 @@ function asError({ detail, ...failure }: Failure): Error {
   return Object.assign(new Error(String(detail)), failure);
 }
 
-/** What a frame about a request calls it; an id that nobody may have is not repeated. */
+/** The name of a request in a frame about it; an invalid id is not repeated. */
 function named(fields: Fields): { readonly request_id?: string } {
   const id = idOf(fields.request_id);
   return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };

@@ -14,7 +14,7 @@ const SESSION_BYTES = 16 * 1024;
 /** Bytes of requests that wait in a session, at most; a single one may be larger. */
 const MAX_WAITING_BYTES = 64 * 2 ** 20;
 
-/** The oldest comes first. What runs is counted by its job. */
+/** The oldest comes first. A running request is counted by its job. */
 export class WaitingRequests<Input> {
   readonly #requests: WaitingRequest<Input>[] = [];
   readonly #hold: Hold;

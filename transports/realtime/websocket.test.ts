@@ -249,7 +249,7 @@ describe("a broken connection", () => {
     const ids = [...seen, ...second.of("r1")].map(({ event_id }) => event_id);
     expect(new Set(ids).size).toBe(ids.length);
     expect(ids).toEqual([...ids].sort((a, b) => a - b));
-    // What was said while nobody was connected was replayed.
+    // Events from the time when nobody was connected were replayed.
     expect(second.of("r1")[0].event_id).toBe(seen.at(-1).event_id + 1);
   });
 
@@ -297,7 +297,7 @@ describe("flow", () => {
 
   it("adapts to a client that takes 400 ms a picture", async () => {
     const client = await connect(await serving(), "", { autoPong: false });
-    // What the network does to a client for which a picture takes 400 ms: its pong comes so much later.
+    // A network on which a picture takes 400 ms: the client's pong comes so much later.
     let free = performance.now();
     client.socket.on("ping", (data) => {
       free = Math.max(free, performance.now()) + 400;

@@ -104,7 +104,7 @@ class Attachment<Input, Event> {
   readonly #jobs: Jobs<Input, Event>;
   readonly #sessions: Sessions;
   readonly #options: RealtimeOptions<Input> & { readonly graceMs: number };
-  /** What the upgrade's middleware left for those inside it, such as its trace, holds for the messages as well. */
+  /** The context that the upgrade's middleware left, such as its trace, holds for the messages as well. */
   readonly #within = AsyncLocalStorage.snapshot();
   #socket: WebSocket | undefined;
   #session: OpenSession | undefined;
@@ -152,7 +152,7 @@ class Attachment<Input, Event> {
       session: open.token,
       resumed,
       resume_within_s: graceMs / 1000,
-      // What was sent while the connection broke may not have come.
+      // Frames that were sent while the connection broke may not have come.
       requests: session.requests,
     });
     session.attach(connection, resumed ? afterOf(this.#c.req.query("after") ?? "") : undefined);

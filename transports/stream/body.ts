@@ -6,7 +6,7 @@ import type { Context } from "hono";
 import { readsNothing } from "./reading.ts";
 
 /**
- * What comes next of a body: bytes, its end, or that it is broken off: at once (`lost`), or after what was said before it
+ * The next part of a body: bytes, its end, or that it is broken off: at once (`lost`), or after what was said before it
  * has left (`failed`).
  */
 export type Next = Uint8Array<ArrayBuffer> | "end" | "failed" | "lost";

@@ -1,4 +1,4 @@
-/** What holds for every stream over HTTP, whichever protocol it speaks. */
+/** Rules of every stream over HTTP, whichever protocol it speaks. */
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Hono } from "hono";

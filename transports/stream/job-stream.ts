@@ -10,14 +10,14 @@ import type { LogEntry, LogReader } from "../../src/jobs/job-log.ts";
 import { type BodySource, type Next, pulledBody } from "./body.ts";
 import { type AnswerOptions, Outflow, type Said } from "./outflow.ts";
 
-/** What follows when all of it has been said: the stream ends, or its connection is broken off as one that failed. */
+/** The end after the last entry: the stream ends, or its connection is broken off as one that failed. */
 export type Verdict = "end" | "failed";
 
 export interface StreamProtocol<Event> {
   readonly contentType: string;
-  /** What is said in silence so that proxies do not give up; left out where everything said is content. */
+  /** The heartbeat in a silence, so that proxies do not give up; left out if every byte is content. */
   readonly heartbeat?: Uint8Array<ArrayBuffer>;
-  /** What an entry becomes, piece by piece as the client takes them; returning nothing, the stream goes on. */
+  /** Turns an entry into pieces, made as the client takes them; returning nothing, the stream goes on. */
   say(entry: LogEntry<Event>): AsyncGenerator<Said, Verdict | undefined, undefined>;
   /**
    * The last words, when the log has ended, or entries were missed. Left out, the stream ends in the first case and is
@@ -72,7 +72,7 @@ class JobStream<Event> implements BodySource {
   readonly #reader: LogReader<Event>;
   readonly #protocol: StreamProtocol<Event>;
   readonly #outflow: Outflow;
-  /** What is being said. */
+  /** The pieces of the present entry. */
   #saying: AsyncGenerator<Said, Verdict | undefined, undefined> | undefined;
 
   constructor(c: Context, reader: LogReader<Event>, protocol: StreamProtocol<Event>, options: StreamOptions) {

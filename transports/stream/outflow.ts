@@ -14,7 +14,7 @@ import { pulledBody } from "./body.ts";
 export interface AnswerOptions {
   /** The account of answers that wait to be read. */
   account?: Account;
-  /** Whose account it is. Default: the credential's, or the address of the connection. */
+  /** The client of the account. Default: the credential's, or the address of the connection. */
   clientOf?: (c: Context) => string;
   /** The traces of the encoding of pictures. */
   tracing?: EncodeTracing;

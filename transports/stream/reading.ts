@@ -74,7 +74,7 @@ function isResult(event: unknown): boolean {
 }
 
 /**
- * What a job failed with before it had said a word, if it does so in time; so its client can be answered with a status.
+ * The error of a job that fails before its first event, if it does so in time: its client is answered with a status.
  *
  * @param isWord whether an event is one; left out: every event is
  */

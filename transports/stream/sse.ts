@@ -1,7 +1,7 @@
 /**
  * A run, or the jobs of a store, as server-sent events: `app.post("/stream", sse(run))`. Format: https://html.spec.whatwg.org/#server-sent-events.
  *
- * What is peculiar here, each for a client that needs it:
+ * Peculiarities, each for a client that needs it:
  * - The answer is always `text/event-stream`, whatever was accepted; headers leave before the first picture is ready.
  * - There is no `event:` line (a named event never reaches `EventSource.onmessage`) and no `[DONE]`: the last event is
  *   the result, and the type is inside the JSON.
@@ -35,7 +35,7 @@ import { streamFormat } from "./stream-format.ts";
 
 export interface SseOptions<Input> extends JobRequestOptions<Input>, StreamOptions {
   /**
-   * What the answer is made of, if not of server-sent events: `application/x-ndjson`, `text/plain`, or any type of bytes;
+   * The content type of the answer, if it is not server-sent events: `application/x-ndjson`, `text/plain`, or any type of bytes;
    * see `stream-format.ts`.
    */
   contentType?: string;

@@ -19,7 +19,7 @@ export interface StreamFormat {
   event(id: number, event: unknown, envelope: Envelope): Promise<Said>;
   /** Undefined where an error cannot be said. */
   error(id: number, event: WireEvent): Said | undefined;
-  /** What is said in silence so that proxies do not give up; undefined where everything said is content. */
+  /** The heartbeat in a silence, so that proxies do not give up; undefined if every byte is content. */
   readonly heartbeat: Uint8Array<ArrayBuffer> | undefined;
 }
 
@@ -51,7 +51,7 @@ const binary: StreamFormat = {
   async event(_, event) {
     const bytes = event instanceof Uint8Array ? event : (event as { bytes?: unknown } | null)?.bytes;
     if (!(bytes instanceof Uint8Array)) throw new TypeError("an event of a byte stream is a Uint8Array or has bytes");
-    // What was yielded may be a view of memory that is used again.
+    // The yielded bytes may be a view of memory that is used again.
     return asOne(Uint8Array.from(bytes));
   },
   error: () => undefined,

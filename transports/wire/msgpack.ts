@@ -27,7 +27,7 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 
 /** Throws TypeError for binary data that is not a `Uint8Array`. */
 export function pack(value: unknown): Uint8Array<ArrayBuffer> {
-  // What msgpackr gives is a view of a buffer several times as large, which a frame that waits for its client would keep.
+  // msgpackr's result is a view of a buffer several times as large, which a frame that waits for its client would keep.
   return new Uint8Array(packr.pack(writable(value, MESSAGE_BOUNDS.depth)));
 }
 

@@ -16,7 +16,7 @@ import {
 } from "../../src/image/encode.ts";
 import type { Failure } from "../failure.ts";
 
-/** What every event of one request shares. */
+/** The fields that every event of one request shares. */
 export interface Envelope {
   readonly requestId: string;
   /** Encodes a picture as a part of its job's trace. */
@@ -28,7 +28,7 @@ export interface Envelope {
   readonly previews: PreviewWishes;
 }
 
-/** What a client asked of its previews. */
+/** A client's wishes about its previews. */
 export interface PreviewWishes {
   readonly format?: PictureFormat;
   /** 1..100 */

@@ -1,4 +1,4 @@
-// What a request may ask beyond the plain spacings, and what is refused: with which class and field in the error.
+// Options of a request beyond the plain spacings, and refusals: each error names the class and the field.
 
 import { describe, expect, test } from "vitest";
 import type { SchedulerConfig } from "./config-reader.ts";

@@ -1,4 +1,4 @@
-// What no fixture covers: every solver against the exact solution of a diffusion it can be known for. If the data are
+// Beyond the fixtures: every solver against the exact solution of a diffusion for which it is known. If the data are
 // N(0, s²), the best prediction of x0 is linear, and the probability-flow ODE keeps x / sqrt(alpha²·s² + sigma²)
 // constant. A solver of order p then errs by h^p: doubling the steps divides the error by 2^p. An SDE must keep the
 // variance instead.
@@ -14,7 +14,7 @@ const BETAS = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_lin
 
 type Prediction = "epsilon" | "v_prediction" | "sample";
 
-/** What the perfect model gives for variance-preserving latents `x` at scales alpha, sigma. */
+/** The perfect model's output for variance-preserving latents `x` at scales alpha, sigma. */
 function perfectModel(type: Prediction, x: number, alpha: number, sigma: number): number {
   const x0 = ((alpha * DATA_VARIANCE) / (alpha ** 2 * DATA_VARIANCE + sigma ** 2)) * x;
   const epsilon = (x - alpha * x0) / sigma;

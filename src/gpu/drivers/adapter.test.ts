@@ -148,7 +148,7 @@ describe.each<[SoftwareDriver, string | undefined]>([
   });
 });
 
-/** What a fresh process gets, with other environment variables and perhaps inside another command. */
+/** The adapter of a fresh process, with other environment variables and perhaps inside another command. */
 async function openElsewhere(
   choice: AdapterChoice,
   env: NodeJS.ProcessEnv,

@@ -56,7 +56,7 @@ export const DAWN_FLAGS: readonly string[] = [
   "disable-dawn-features=timestamp_quantization",
 ];
 
-// What `create()` returned must stay referenced: if it is collected, the process aborts. One is kept for each set of
+// The result of `create()` must stay referenced: if it is collected, the process aborts. One is kept for each set of
 // flags and drivers, so opening again after a loss adds none.
 const entries = new Map<string, GPU>();
 
@@ -144,7 +144,7 @@ function describe(choice: AdapterChoice): string {
   return words.join(" ");
 }
 
-/** What to tell a user of the adapter that was taken. */
+/** Advice to a user about the adapter that was taken. */
 function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, asked: boolean): string | undefined {
   const parts: string[] = [];
   const called = facts.driver === "swiftshader" ? "SwiftShader" : facts.driver === "lavapipe" ? "lavapipe" : facts.name;

@@ -15,7 +15,7 @@ const HEADS: readonly RegExp[] = [
   /^(?:WARNING|warning): .* is not a conformant vulkan implementation/i,
   /^lib(?:GL|EGL|drm|va)\b.*: /i,
 ];
-/** What may follow a head: where Dawn found it, in which call, or nothing. */
+/** The possible ends of a head: a place in Dawn, a call, or nothing. */
 const MORE = /^\s+at |^ - |^\s*$/;
 const CARET = /^\s*\^+\s*$/;
 

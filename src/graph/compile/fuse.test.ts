@@ -15,7 +15,7 @@ import { fuse, joinGates } from "./fuse.ts";
 
 const SHAPE = [2, 4, 5, 8];
 
-/** What is left of a network whose result is `build`'s. */
+/** The operations that are left of a network whose result is `build`'s. */
 function fused(build: (g: Recorder, x: Tensor) => Tensor | Tensor[]): Operation[] {
   const g = new Recorder();
   const built = build(g, g.input("x", SHAPE));

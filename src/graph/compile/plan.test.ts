@@ -68,7 +68,7 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   throw new Error("nothing failed");
 }
 
-/** What does the convolution of `smallNetwork`, of few channels. */
+/** The kernel of `smallNetwork`'s convolution, which has few channels. */
 function convolutionKernel({ lanes }: Gpu): string {
   if (lanes === undefined) return "conv2d_tiled";
   return lanes === 4 ? "conv2d_subgroup_quad" : "conv2d_narrow";

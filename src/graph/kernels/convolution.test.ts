@@ -54,7 +54,7 @@ const cases: Case[] = [
 const title = ({ shape, outputs, kernel, stride, padding }: Case) =>
   `[${shape}] → ${outputs}, ${kernel} × ${kernel}, stride ${stride}, padding ${padding.before} and ${padding.after}`;
 
-/** What PyTorch's documentation of Conv2d says of the size. */
+/** The size by the formula in PyTorch's documentation of Conv2d. */
 function outputSize({ shape: [, h, w], kernel, stride, padding }: Case): { height: number; width: number } {
   const size = (side: number) => Math.floor((side + padding.before + padding.after - kernel) / stride) + 1;
   return { height: size(h), width: size(w) };

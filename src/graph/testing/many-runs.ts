@@ -11,7 +11,7 @@ import { Recorder } from "../recorder.ts";
 
 const RUNS = 3000;
 
-/** What memory did, before and after. */
+/** Memory before and after. */
 export interface MemoryRecord {
   /** Bytes of the JavaScript heap in use after collection, of the whole process, and of buffers on the device. */
   readonly heap: number;

@@ -70,7 +70,7 @@ function activated(x: number, error: number, activation: Activation): [value: nu
     case "quick_gelu": {
       const z = activation === "silu" ? x : 1.702 * x;
       const sigmoid = 1 / (1 + Math.exp(-z));
-      // What exp's error and z's own rounding do to the sigmoid, then its addition, division and product.
+      // The effect of exp's error and z's own rounding on the sigmoid, then its addition, division and product.
       const relative = (1 - sigmoid) * (expError(z) + Math.abs(z) * ULP) + 4 * ULP;
       return [x * sigmoid, moved + Math.abs(x * sigmoid) * relative + TINY];
     }
