@@ -8,6 +8,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { untunedEnvironment } from "../../tooling/untuned.ts";
 import { measurePairs, pairsLine } from "../pairs.ts";
 
 const { values: flags, positionals } = parseArgs({
@@ -36,10 +37,13 @@ function answerOf(child: ChildProcess): Promise<number> {
   });
 }
 
+const env = untunedEnvironment();
+
 async function start(checkout: string): Promise<Drawer> {
   const program = path.join(import.meta.dirname, "draw.mjs");
   const child = fork(program, [path.resolve(checkout), flags.driver], {
     stdio: ["ignore", "ignore", "ignore", "ipc"],
+    env,
   });
   return { child, startMs: await answerOf(child) };
 }

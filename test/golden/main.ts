@@ -9,6 +9,7 @@
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { untunedEnvironment } from "../../tooling/untuned.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -21,10 +22,12 @@ if (other === undefined) {
   process.exit(1);
 }
 
+const env = untunedEnvironment();
+
 function draw(checkout: string): Map<string, string> {
   const program = path.join(import.meta.dirname, "draw.mjs");
   const args = [program, path.resolve(checkout), flags.driver];
-  const output = execFileSync(process.execPath, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  const output = execFileSync(process.execPath, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], env });
   const lines = output.trim().split("\n");
   return new Map(lines.map((line) => [line.slice(65), line.slice(0, 64)]));
 }
