@@ -463,7 +463,7 @@ try {
     ]);
   if (sections.includes("tune")) {
     const shapes = await tuned(gpu, weightsOf);
-    const withoutUnit = { name: "half, tuned, no matrix unit", choose: fastest(shapes, isMatrixVariant) };
+    const withoutUnit = { name: "half, tuned, no matrix unit", choose: fastest(shapes, isOnMatrixUnit) };
     await unets(gpu, [], weightsOf, [
       { name: "half, tuned", storage: "half", choose: fastest(shapes) },
       { ...withoutUnit, storage: "half" },

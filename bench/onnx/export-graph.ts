@@ -173,6 +173,7 @@ function exportOperation(context: Context, operation: Operation): Forms | undefi
     case "model-input":
     case "scheduler-step":
     case "concatenate":
+    case "finite-check":
     case "philox-normals":
       throw new Error(`${operation.name}: ${operation.kind} is not exported to ONNX`);
     default:
