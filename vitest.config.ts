@@ -33,7 +33,7 @@ const UNIT = [
   "src/graph/**/{memory,recorder}.test.ts",
   "src/families/distilled.test.ts",
   "src/models/config.test.ts",
-  "cli/{config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
+  "cli/{command-lines,config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
   "playground/**/*.test.ts",
   "test/docs-tables.test.ts",
 ];

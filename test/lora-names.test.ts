@@ -215,7 +215,7 @@ describe("the same file with something that the model has no place for", () => {
 
   it("and nothing else is refused", async () => {
     await write("stray", FOREIGN["a text projection"]!);
-    await expect(draw("stray")).rejects.toMatchObject({ field: "loras", status: 422 });
+    await expect(draw("stray")).rejects.toMatchObject({ field: "loras.0", status: 422 });
   });
 });
 

@@ -1,0 +1,30 @@
+/** Runs a command of this checkout in a process of its own. */
+import { spawn } from "node:child_process";
+import path from "node:path";
+
+export const ROOT = path.resolve(import.meta.dirname, "..");
+
+export function daguerre(args: readonly string[], env: Record<string, string> = {}) {
+  const program = path.join(ROOT, "cli/daguerre.ts");
+  const loader = path.join(ROOT, "tooling/run.mjs");
+  const child = spawn(process.execPath, ["--import", loader, program, ...args], {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+  });
+  const output = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      output[name] += text;
+    });
+  }
+  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.on("close", (code, signal) => resolve(signal ?? code));
+  });
+  return { child, output, ended };
+}
+
+export async function run(...args: readonly string[]) {
+  const { output, ended } = daguerre(args);
+  const code = await ended;
+  return { ...output, code };
+}
