@@ -37,6 +37,16 @@ export interface SeatStep {
 /** Slots of the largest plan. */
 const LARGEST = 8;
 
+function largestBatch({ gpu }: ModelMemory): number {
+  // Under a limit of memory what a run takes must not depend on company.
+  return gpu.maxBytes === undefined ? LARGEST : 1;
+}
+
+/** Slots of the plan in which so many take their steps: a power of two. */
+export function batchSize(memory: ModelMemory, slots: number, largest: number = largestBatch(memory)): number {
+  return Math.min(2 ** Math.ceil(Math.log2(Math.max(slots, 1))), largest);
+}
+
 /** A plan and the seats that its rows were last written for. */
 interface Bucket {
   readonly plan: Plan;
@@ -66,8 +76,7 @@ export class Batch {
     this.set = set;
     this.shape = { ...shape, slots: 1 };
     this.#memory = memory;
-    // Under a limit of memory what a run takes must not depend on company.
-    this.#largest = memory.gpu.maxBytes === undefined ? LARGEST : 1;
+    this.#largest = largestBatch(memory);
   }
 
   /** Makes the plan for so many slots, as far as it fits; a smaller one is enough. @throws if not even one slot fits */
@@ -158,7 +167,7 @@ export class Batch {
 
   /** The least power of two that holds so many, as far as plans fit. */
   #sizeFor(slots: number): number {
-    return Math.min(2 ** Math.ceil(Math.log2(Math.max(slots, 1))), this.#largest);
+    return batchSize(this.#memory, slots, this.#largest);
   }
 
   #make(slots: number, watch: PreparationWatch) {

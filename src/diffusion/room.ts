@@ -77,7 +77,7 @@ async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: 
   await ownTurn();
   const text = family.encoders.map((spec) => memory.footprint(spec, set));
   await ownTurn();
-  const step = bytesOrNever(() => memory.footprint(stepSpec(family.step, shape), set));
+  const step = bytesOrNever(() => memory.footprint(stepSpec(family.step, { ...shape, slots: 1 }), set));
   await ownTurn();
   const decoder = decoderSpec(full, shape);
   const storage = decoder.upcast ? "f32" : memory.activations;

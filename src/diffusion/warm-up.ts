@@ -4,6 +4,7 @@ import type { Plan } from "../graph/plan.ts";
 import { Leases, type PlanSpec } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import { isTooLarge, isTooSliced } from "./bands.ts";
+import { batchSize } from "./batch.ts";
 import { decoderSpec, linearSpec, type PictureCoder } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import type { StepShape } from "./model.ts";
@@ -40,13 +41,13 @@ export async function warmUp(model: LoadedModel, request: RunShape, watch: Prepa
 }
 
 /** The phases of a run, each with the plans that it holds at once. */
-function phasesOf({ family }: LoadedModel, leases: Leases, shape: StepShape): (() => Promise<Plan[]>)[] {
+function phasesOf({ family, memory }: LoadedModel, leases: Leases, shape: StepShape): (() => Promise<Plan[]>)[] {
   const { full, tiny, linear } = family.picture;
   const whole = (coder: PictureCoder) => wholeDecoder(leases, decoderSpec(coder, shape));
   const previews = linear ? [linearSpec(linear, shape)] : [];
   return [
     () => leases.plans(family.encoders),
-    () => leases.plans([stepSpec(family.step, shape)]),
+    () => leases.plans([stepSpec(family.step, { ...shape, slots: batchSize(memory, shape.slots) })]),
     async () => (await Promise.all([whole(full), leases.plans(previews)])).flat(),
     ...(tiny ? [() => whole(tiny)] : []),
   ];
