@@ -40,7 +40,8 @@ describe.each(devices)("on $name", ({ gpu }) => {
     const last = told.at(-1)!;
     expect(last).toMatchObject({ type: "preparing", what: "kernels" });
     expect(last.done).toBeGreaterThan(0);
-    expect(last.done).toBeLessThan(last.total);
+    expect(last.done).toBeLessThanOrEqual(last.total);
+    expect(model.memory.plans.size).toBeLessThan(2); // text is read before
   });
 
   it("one whose reader leaves meanwhile compiles no further", async () => {

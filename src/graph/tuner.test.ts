@@ -58,15 +58,15 @@ describe.each(devices)("$name", ({ gpu }) => {
   });
 
   test.runIf(gpu.lanes !== undefined).each([
-    { name: "answers otherwise than the rule's own", bias: "value -= bias[" },
-    { name: "the driver refuses", bias: "value += no_such_bias[" },
+    { name: "answers otherwise than the rule's own", bias: "own_bias = -bias[" },
+    { name: "the driver refuses", bias: "own_bias = no_such_bias[" },
   ])("does not take a kernel that $name", async ({ bias }) => {
     const parameters = await load();
     const before = gpu.memory;
     const faulty = Object.create(gpu, {
       pipeline: {
         value: (label: string, code: string) =>
-          gpu.pipeline(label, label === "conv2d_tiled" ? code.replace("value += bias[", bias) : code),
+          gpu.pipeline(label, label === "conv2d_tiled" ? code.replaceAll("own_bias = bias[", bias) : code),
       },
     }) as Gpu;
     const shapes = await tune(faulty, [{ recorder: g, storage: "f32", parameters }]);
