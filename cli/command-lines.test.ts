@@ -71,7 +71,7 @@ describe("the command", () => {
     ["serve --get-stream perhaps", "--get-stream: must be true or false"],
     ["serve --precision f8", "--precision: must be one of auto, f32, f16"],
     ["serve --max-gpu-memory much", "--max-gpu-memory: must be bytes, or an amount as 512MiB or 6GiB"],
-    ["serve --lora-dir /nowhere", "--lora-dir: is no folder that exists"],
+    ["serve --lora-dir /nowhere", '--lora-dir: there is no folder "/nowhere"'],
     ["serve --host 192.0.2.1", "host 192.0.2.1 is no address of this machine; 0.0.0.0 stands for all of them"],
     ["serve --config /nowhere.json", "/nowhere.json: cannot be read (ENOENT)"],
     ["generate", `missing required argument 'prompt'${HINT}`],

@@ -94,7 +94,7 @@ export const configSchema = z.strictObject({
     "whether the first start on a GPU times the kernels and later starts use the fastest; auto: on hardware, without max_gpu_memory",
   ),
   lora_dir: setting(
-    text.refine(isFolder, "is no folder that exists").optional(),
+    text.refine(isFolder, { error: ({ input }) => `there is no folder ${JSON.stringify(input)}` }).optional(),
     "the folder of LoRA files that requests may name",
     { isPath: true },
   ),

@@ -158,7 +158,7 @@ it.each(SETTINGS.filter(({ mustBe }) => mustBe !== undefined))("$key says what i
 it.each([
   ["host", "", "must not be empty"],
   ["model", " ", "must not be empty"],
-  ["lora-dir", "/nowhere/loras", "is no folder that exists"],
+  ["lora-dir", "/nowhere/loras", 'there is no folder "/nowhere/loras"'],
   ["cors-origins", "app.example", "must be an origin such as https://app.example, without a path, or *"],
   ["cors-origins", "https://app.example/page", "must be an origin such as https://app.example, without a path, or *"],
 ])("--%s %j: %s", (name, value, message) => {
