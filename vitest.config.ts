@@ -20,7 +20,7 @@ const BROWSER = [
   "examples/**/*.test.ts",
 ];
 /** Transports and jobs. They speak to sockets and open no device. */
-const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts"];
+const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts", "test/generators.test.ts"];
 /** Packages bring tests of their own. */
 const PACKAGES = ["**/node_modules/**"];
 /** Pure computation and files. They open no device. */

@@ -66,10 +66,12 @@ it("draws what each would have drawn alone", async () => {
 
 describe("eight runs of one shape", () => {
   const eight = Array.from({ length: 8 }, (_, seed): PipelineRequest => ({ ...REQUESTS[0]!, steps: 8, seed }));
+  const expected: string[] = [];
+  beforeAll(async () => {
+    for (const asked of eight) expected.push(await drawn(asked));
+  });
 
   it("take their steps together, once the plan for them is there", async () => {
-    const expected = [];
-    for (const asked of eight) expected.push(await drawn(asked));
     await Promise.all(eight.map((asked) => drawn(asked))); // makes the plan
     const takes = vi.spyOn(Batch.prototype, "take");
     expect(await Promise.all(eight.map((asked) => drawn(asked)))).toEqual(expected);
@@ -78,8 +80,6 @@ describe("eight runs of one shape", () => {
   });
 
   it("one that is cancelled, one that joins late and one that stops reading do not change the others", async () => {
-    const expected = [];
-    for (const asked of eight) expected.push(await drawn(asked));
     const cancel = new AbortController();
     const cancelled = drawn(eight[0]!, { signal: cancel.signal });
     cancelled.catch(() => {});
