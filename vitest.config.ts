@@ -19,8 +19,12 @@ const BROWSER = [
   "transports/**/event-source.test.ts",
   "examples/**/*.test.ts",
 ];
-/** Transports and jobs. They speak to sockets and open no device. */
-const SERVER = ["{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts", "test/generators.test.ts"];
+/** Transports, jobs, and commands that end early. They speak to sockets or start processes, and open no device. */
+const SERVER = [
+  "{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts",
+  "cli/{command-lines,supervisor}.test.ts",
+  "test/generators.test.ts",
+];
 /** Packages bring tests of their own. */
 const PACKAGES = ["**/node_modules/**"];
 /** Pure computation and files. They open no device. */
@@ -33,7 +37,7 @@ const UNIT = [
   "src/graph/**/{memory,recorder}.test.ts",
   "src/families/distilled.test.ts",
   "src/models/config.test.ts",
-  "cli/{command-lines,config,generation-flags,memory-bound,mending,supervisor,telemetry}.test.ts",
+  "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
   "test/docs-tables.test.ts",
 ];
