@@ -66,6 +66,11 @@ test("the longest schedule that is allowed is made within a turn", { timeout: 60
   }
 });
 
+test("betas that end without noise cannot be rescaled", () => {
+  const config = { prediction_type: "sample", rescale_betas_zero_snr: true, beta_end: 0 };
+  expect(() => createSchedule("LCMScheduler", config, { steps: 2 })).toThrow(/^LCMScheduler: rescale_betas_zero_snr /);
+});
+
 test("any configuration gives a table of finite numbers, or an error that names class and field", () => {
   const number = fc.oneof(
     fc.double(),

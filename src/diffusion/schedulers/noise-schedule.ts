@@ -32,12 +32,15 @@ export function trainTimesteps(config: ConfigReader): number {
  * ᾱ by training timestep, `[num_train_timesteps]`.
  * `keepTerminal` is the small value given to the last entry under `rescale_betas_zero_snr` by the classes that divide by
  * it (2⁻²⁴, the smallest half-precision subnormal); without it that entry is 0.
- * @throws SchedulerError for an unknown `beta_schedule` or bad `trained_betas`.
+ * @throws SchedulerError for an unknown `beta_schedule`, bad `trained_betas`, or betas that cannot be rescaled.
  */
 export function alphasCumprod(config: ConfigReader, defaults: BetaDefaults, keepTerminal?: number): Float32Array {
   let betas = trainingBetas(config, defaults);
   const rescale = config.boolean("rescale_betas_zero_snr", false);
   if (rescale) betas = rescaleZeroTerminalSnr(betas);
+  // A last beta of 0, or as good as 0, makes two steps without signal: the second divides 0 by 0.
+  if (betas.some(Number.isNaN))
+    config.fail("rescale_betas_zero_snr", "must be false with these betas: the last are too small");
   const cumulative = cumulativeProduct(betas.map((beta) => 1 - beta));
   if (rescale && keepTerminal !== undefined) cumulative[cumulative.length - 1] = keepTerminal;
   return cumulative;
