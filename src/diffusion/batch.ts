@@ -34,6 +34,14 @@ export interface SeatStep {
   readonly use?: (denoised: Range) => Promise<void>;
 }
 
+/** The end of a step. */
+export interface Outcome {
+  /** It has left NaN or infinity. */
+  readonly isBroken: boolean;
+  /** The rejection of `use`: it is this run's, and not its company's. */
+  readonly error?: unknown;
+}
+
 /** Slots of the largest plan. */
 const LARGEST = 8;
 
@@ -106,9 +114,9 @@ export class Batch {
 
   /**
    * Takes one step of each of `steps`, as many as `capacity` said at most.
-   * @returns by step, whether it has left NaN or infinity
+   * @returns the outcome of each
    */
-  async take(steps: readonly SeatStep[]): Promise<boolean[]> {
+  async take(steps: readonly SeatStep[]): Promise<Outcome[]> {
     const bucket = this.#bucketFor(steps.length);
     const { plan, shape } = bucket;
     const rows = seated(bucket, steps);
@@ -124,10 +132,18 @@ export class Batch {
     const [broken] = await Promise.all([plan.read("broken"), replay]);
     const { buffer, offset } = plan.range("denoised");
     const size = latentBytes(shape);
+    const outcomes: Outcome[] = [];
     for (const [index, { use }] of steps.entries()) {
-      if (broken[rows[index]!] === 0) await use?.({ buffer, offset: offset + rows[index]! * size, size });
+      const row = rows[index]!;
+      const isBroken = broken[row] !== 0;
+      try {
+        if (!isBroken) await use?.({ buffer, offset: offset + row * size, size });
+        outcomes.push({ isBroken });
+      } catch (error) {
+        outcomes.push({ isBroken, error });
+      }
     }
-    return rows.map((row) => broken[row] !== 0);
+    return outcomes;
   }
 
   /** Nobody takes steps in it any more: its plans may give way to others. */

@@ -29,6 +29,8 @@ interface Line {
   readonly batch: Batch;
   readonly waiting: Waiting[];
   members: number;
+  /** A step is under way. */
+  isTaking: boolean;
   /** Milliseconds of the device, from the least of the others when it began. */
   used: number;
 }
@@ -61,9 +63,8 @@ export class Stepper {
         ({ member }) => member === membership,
         () => new DOMException("The run has left", "AbortError"),
       );
-      if (--line.members > 0) return;
-      this.#lines.delete(line);
-      line.batch.end();
+      line.members--;
+      this.#endUnused(line);
     };
     const membership: Membership = { step: (steps) => this.#step(line, membership, steps), leave };
     try {
@@ -80,7 +81,11 @@ export class Stepper {
       (step) => new Promise<boolean>((resolve, reject) => void line.waiting.push({ member, step, resolve, reject })),
     );
     if (!this.#isStepping) void this.#takeSteps();
-    return (await Promise.all(taking)).some(Boolean);
+    // All of them: a run may give back its slots when none is under way any more.
+    const taken = await Promise.allSettled(taking);
+    const failed = taken.find(({ status }) => status === "rejected") as PromiseRejectedResult | undefined;
+    if (failed) throw failed.reason;
+    return taken.some((one) => one.status === "fulfilled" && one.value);
   }
 
   async #takeSteps(): Promise<void> {
@@ -95,14 +100,30 @@ export class Stepper {
     this.#isStepping = false;
   }
 
-  async #take({ batch, waiting }: Line): Promise<void> {
+  async #take(line: Line): Promise<void> {
+    const { batch, waiting } = line;
     const taken = waiting.splice(0, batch.capacity(waiting.length));
+    line.isTaking = true;
     try {
-      const broken = await batch.take(taken.map(({ step }) => step));
-      for (const [index, { resolve }] of taken.entries()) resolve(broken[index]!);
+      const outcomes = await batch.take(taken.map(({ step }) => step));
+      for (const [index, { resolve, reject }] of taken.entries()) {
+        const outcome = outcomes[index]!;
+        if ("error" in outcome) reject(outcome.error);
+        else resolve(outcome.isBroken);
+      }
     } catch (error) {
       for (const { reject } of taken) reject(error);
+    } finally {
+      line.isTaking = false;
+      this.#endUnused(line);
     }
+  }
+
+  /** Ends a batch that nobody is a member of, once its step under way has been taken. */
+  #endUnused(line: Line): void {
+    if (line.members > 0) return;
+    this.#lines.delete(line);
+    if (!line.isTaking) line.batch.end();
   }
 
   /** The line that has used least, of those in which somebody waits. */
@@ -132,7 +153,7 @@ export class Stepper {
   #open(set: WeightSet, shape: StepShape): Line {
     const used = Math.min(...[...this.#lines].map((line) => line.used));
     const batch = new Batch(this.#model, this.#memory, set, shape);
-    const line: Line = { batch, waiting: [], members: 0, used: Number.isFinite(used) ? used : 0 };
+    const line: Line = { batch, waiting: [], members: 0, isTaking: false, used: Number.isFinite(used) ? used : 0 };
     this.#lines.add(line);
     return line;
   }

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { Batch } from "../diffusion/batch.ts";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
+import { Pictures } from "../diffusion/pictures.ts";
 import type { PipelineOptions, PipelineRequest } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
@@ -97,5 +98,16 @@ describe("eight runs of one shape", () => {
     for await (const event of halting) {
       if (event.type === "result") expect(event.pictures).toHaveLength(1);
     }
+  });
+
+  it("one whose preview cannot be made fails alone", async () => {
+    const begin = Pictures.prototype.begin;
+    vi.spyOn(Pictures.prototype, "begin").mockImplementation(function (this: Pictures, decoder, ...rest) {
+      return decoder === "linear" ? Promise.reject(new Error("no preview")) : begin.call(this, decoder, ...rest);
+    });
+    const failing = drawn({ ...eight[0]!, previewEvery: 2, previewDecoder: "linear" });
+    const others = Promise.all(eight.slice(1).map((asked) => drawn(asked)));
+    await expect(failing).rejects.toThrow("no preview");
+    expect(await others).toEqual(expected.slice(1));
   });
 });
