@@ -6,6 +6,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DriverMessages } from "../src/gpu/drivers/driver-messages.ts";
 import { until } from "../test/gradient-run.ts";
+import { ROOT, watched } from "../test/run-command.ts";
 
 const DAWN = [
   "Warning: loader_get_json: Failed to open JSON file /nonexist.json",
@@ -53,22 +54,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const ROOT = path.resolve(import.meta.dirname, "..");
-
 function start(code: string, env: Record<string, string> = {}, detached = false) {
   const args = ["--import", path.join(ROOT, "tooling/run.mjs"), program, code];
   const { DEBUG: _, ...rest } = process.env;
   const child = spawn(process.execPath, args, { cwd: ROOT, env: { ...rest, ...env }, detached });
-  const output = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name].setEncoding("utf8").on("data", (text: string) => {
-      output[name] += text;
-    });
-  }
-  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
-    child.on("close", (code, signal) => resolve(signal ?? code));
-  });
-  return { child, output, ended };
+  return watched(child);
 }
 
 async function run(code: string, env: Record<string, string> = {}) {

@@ -1,5 +1,5 @@
 /** Runs a command of this checkout in a process of its own. */
-import { spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import path from "node:path";
 
 export const ROOT = path.resolve(import.meta.dirname, "..");
@@ -11,6 +11,11 @@ export function daguerre(args: readonly string[], env: Record<string, string> = 
     cwd: ROOT,
     env: { ...process.env, ...env },
   });
+  return watched(child);
+}
+
+/** A process with all that it writes, and its end: the exit code, or the signal that ended it. */
+export function watched(child: ChildProcessWithoutNullStreams) {
   const output = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].setEncoding("utf8").on("data", (text: string) => {
