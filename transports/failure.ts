@@ -27,7 +27,7 @@ export function failureOf(error: unknown, source: InputSource = "body"): Failure
 /** Answers of 5xx that are no trouble: the line is full, the server stops, a deadline has passed. */
 const EXPECTED = new Set(["queue-full", "draining", "timed-out"]);
 
-/** Whether the operator should hear of an error: the server failed, and not as it is meant to. */
+/** True if the operator should hear of an error: the server failed, and not as it is meant to. */
 export function isServerFault(error: unknown): boolean {
   const { status, code } = faultOf(error);
   return status >= 500 && !EXPECTED.has(code);

@@ -142,7 +142,7 @@ function variantsOf(op: OpCase): readonly Variant[] {
   return CONVOLUTION_VARIANTS.filter((variant) => variant === "matrix" || !isOnMatrixUnit(variant));
 }
 
-function opForms(gpu: Gpu, op: OpCase): Contender[] {
+function opContenders(gpu: Gpu, op: OpCase): Contender[] {
   const form = (name: string, storage: StorageChoice, variant?: Variant): Contender => ({
     name,
     storage,
@@ -206,7 +206,7 @@ function altered(gpu: Gpu, alter: (code: string) => string): Gpu {
 }
 
 /** Every form of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
-async function matrixForms(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
+async function matrixContenders(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   const results: OpResult[] = [];
   report["matrix"] = results;
   const peers = torch.filter(({ name }) => name === "torch f32" || name === "torch f16 graph");
@@ -255,7 +255,7 @@ async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   report["ops"] = results;
   for (const op of (flags.small ? SMALL_OPS : BY_VALUE).filter(isWanted)) {
     if (isLate()) break;
-    const result = await measureOp(op, [...torch, ...opForms(gpu, op)], turns);
+    const result = await measureOp(op, [...torch, ...opContenders(gpu, op)], turns);
     results.push(result);
     print(`${op.name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
     for (const line of lines(result.entries, flops(op))) console.log(line);
@@ -307,7 +307,7 @@ function weightsOn(gpu: Gpu) {
 }
 type WeightsOf = ReturnType<typeof weightsOn>;
 
-interface Form {
+interface StorageRow {
   readonly name: string;
   readonly storage: StorageChoice;
   readonly choose?: Choose;
@@ -328,7 +328,7 @@ async function unets(
   gpu: Gpu,
   torch: readonly Contender[],
   weightsOf: WeightsOf,
-  forms: readonly Form[],
+  forms: readonly StorageRow[],
 ): Promise<void> {
   const results: unknown[] = (report["unet"] ??= []) as unknown[];
   const profiled: unknown[] = (report["profiles"] ??= []) as unknown[];
@@ -448,13 +448,13 @@ report["adapter"] = { ...facts, lanes, matrixUnit };
 print(`Daguerre: ${facts.name} · ${facts.description} · subgroups of ${lanes} · unit ${JSON.stringify(matrixUnit)}`);
 const torch = await torchStarting;
 try {
-  if (sections.includes("matrix")) await matrixForms(gpu, torch);
+  if (sections.includes("matrix")) await matrixContenders(gpu, torch);
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
-  const rule: Form = { name: "half, rule", storage: "half" };
+  const rule: StorageRow = { name: "half, rule", storage: "half" };
   const offUnit: Choose = (_, candidates) => candidates.find((variant) => !isOnMatrixUnit(variant));
   const forced = matrixUnit ? (["matrix", "matrix-128x128", "apart"] as const) : (["apart"] as const);
-  const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
+  const byName = forced.map((name): StorageRow => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
   if (sections.includes("unet"))
     await unets(gpu, torch, weightsOf, [
       rule,

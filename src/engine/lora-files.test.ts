@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { existingForm } from "../platform/folder-tree.ts";
+import { existingPath } from "../platform/folder-tree.ts";
 import { RequestError } from "./errors.ts";
 import { checkLoraFolder, listLoras, loraFiles } from "./lora-files.ts";
 
@@ -227,6 +227,6 @@ it("a folder that is none is an error when the runtime is made", async () => {
 
 it("a path of a program or of --lora is found in either form of Unicode", async () => {
   const folder = await folderWith(`${NFD}/${NFD}.safetensors`);
-  expect(await existingForm(join(folder, NFC, `${NFC}.safetensors`))).toBe(join(folder, NFD, `${NFD}.safetensors`));
-  expect(await existingForm(join(folder, "none.safetensors"))).toBe(join(folder, "none.safetensors"));
+  expect(await existingPath(join(folder, NFC, `${NFC}.safetensors`))).toBe(join(folder, NFD, `${NFD}.safetensors`));
+  expect(await existingPath(join(folder, "none.safetensors"))).toBe(join(folder, "none.safetensors"));
 });

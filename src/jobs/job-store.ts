@@ -15,22 +15,22 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
-import { Line, type LineLimits } from "../line/line.ts";
+import { Line, type LineBounds } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
 import {
   type Job,
   type JobHost,
-  type JobLimits,
   type JobListener,
+  type JobSettings,
   type JobState,
   StoredJob,
   type SubmitOptions,
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
-import type { LogLimits } from "./job-log.ts";
-import { Retention, type RetentionLimits } from "./retention.ts";
+import type { LogBounds } from "./job-log.ts";
+import { Retention, type RetentionBounds } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
 
@@ -72,7 +72,7 @@ export interface JobNames {
   readonly idempotencyKey?: string;
 }
 
-export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
+export interface JobsOptions<Event> extends Partial<LineBounds>, Partial<RetentionBounds>, Partial<JobSettings> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
@@ -94,7 +94,7 @@ export const JOB_DEFAULTS = {
   retentionMs: 60_000,
   retainedBytes: 256 * 2 ** 20,
   retainedJobs: 1024,
-  log: {} as Partial<LogLimits>,
+  log: {} as Partial<LogBounds>,
 };
 
 /** Seconds; what a refused client is told to wait, at least and at most. */
@@ -182,7 +182,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   rejoin(input: Input, { id, idempotencyKey }: JobNames, viewer?: Viewer): Job<Input, Event> | undefined {
-    const named = id === undefined ? undefined : this.#directory.seen(id, viewer);
+    const named = id === undefined ? undefined : this.#directory.visibleTo(id, viewer);
     const keyed = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, viewer?.owner);
     const job = named ?? keyed;
     if (job === undefined || isSameInput(job.originalInput, input)) return job;
@@ -191,11 +191,11 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
-    return this.#directory.seen(id, viewer);
+    return this.#directory.visibleTo(id, viewer);
   }
 
   find(id: string, viewer?: Viewer): Job<Input, Event> {
-    const job = this.#directory.seen(id, viewer);
+    const job = this.#directory.visibleTo(id, viewer);
     if (job !== undefined) return job;
     if (this.#directory.wasSeen(id, viewer)) {
       throw new JobError("log-gone", "This job has ended and its log is no longer held");
@@ -308,7 +308,7 @@ const keyReused = () => new JobError("key-reused", "This idempotency key was use
 /** Fields that name a request and do not change what it asks. */
 const NAMES = new Set(["request_id", "input_id"]);
 
-/** Whether two inputs ask the same. */
+/** True if two inputs ask the same. */
 function isSameInput(one: unknown, other: unknown): boolean {
   const question = (input: unknown) =>
     typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype

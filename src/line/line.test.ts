@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Line, type LineLimits } from "./line.ts";
+import { Line, type LineBounds } from "./line.ts";
 
 interface Entry {
   readonly name: string;
@@ -9,10 +9,10 @@ interface Entry {
 }
 
 /** A line, and what it has said: `a!` for a's turn, `b:1` for one that is ahead of b. */
-function lineOf(concurrency: number, limits?: LineLimits) {
+function lineOf(concurrency: number, bounds?: LineBounds) {
   const said: string[] = [];
   const line = new Line<Entry>({
-    ...limits,
+    ...bounds,
     concurrency,
     begin: ({ name }) => said.push(`${name}!`),
     moved: ({ name }, position) => said.push(`${name}:${position}`),

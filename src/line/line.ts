@@ -15,14 +15,14 @@ export interface Waiting {
   readonly inputBytes: number;
 }
 
-export interface LineLimits {
+export interface LineBounds {
   /** Entries that may wait; of one client, no more than are left free for others. */
   readonly maxQueued: number;
   /** Bytes of waiting inputs, at most, shared in the same way; a single input may be larger. */
   readonly maxQueuedBytes: number;
 }
 
-export interface LineOptions<T> extends Partial<LineLimits> {
+export interface LineOptions<T> extends Partial<LineBounds> {
   /** Entries that have their turn at the same time. */
   readonly concurrency: number;
   /** Called at each entry's turn; `end` ends it. */
@@ -59,7 +59,7 @@ export class Line<T extends Waiting> {
     return this.#places.length;
   }
 
-  /** Whether nothing waits or has its turn. */
+  /** True if nothing waits or has its turn. */
   get isIdle(): boolean {
     return this.#places.length + this.#running.size === 0;
   }

@@ -4,7 +4,7 @@
  */
 
 import type { Plan } from "../graph/plan.ts";
-import type { Budget, Kept } from "./budget.ts";
+import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId } from "./component.ts";
 
 /** The shape that a plan is made for, as plain data: equal if all of its fields are. */
@@ -27,7 +27,7 @@ export interface PlanLoan {
   giveBack(): void;
 }
 
-interface Entry extends Kept {
+interface Entry extends Evictable {
   readonly key: PlanKey;
   readonly plan: Plan;
   borrowers: number;

@@ -20,7 +20,7 @@ import {
   openLora,
   type ResolveOptions,
 } from "../weights/lora.ts";
-import type { Budget, Kept } from "./budget.ts";
+import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
 import { mergeLoras } from "./merge-loras.ts";
@@ -81,7 +81,7 @@ export interface WeightSetLease {
 }
 
 /** A merged set, and how many use it. */
-interface MergedSet extends Kept {
+interface MergedSet extends Evictable {
   readonly set: WeightSet;
   readonly warnings: readonly string[];
   leases: number;

@@ -34,7 +34,7 @@ class Heard {
 
 /** A client that follows one stream. */
 interface Client {
-  /** Whether it has given up, or was told to stay away; left out where it cannot be told (see `polyfill`). */
+  /** True if it has given up, or was told to stay away; left out where it cannot be told (see `polyfill`). */
   readonly closed?: () => boolean;
   readonly close: () => void;
   /** The page of the client is hidden, or shown. */

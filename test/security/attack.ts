@@ -45,7 +45,7 @@ export interface FamilyOptions {
   readonly seed: number;
   /** 0..1: how much of what can be scaled is done. */
   readonly share: number;
-  /** Whether a share below 1 leaves cases out, by the seed, and not only makes them smaller. */
+  /** True if a share below 1 leaves cases out, by the seed, and not only makes them smaller. */
   readonly sampled: boolean;
   /** Milliseconds that the family has, from now on. */
   readonly timeMs: number;
@@ -139,7 +139,7 @@ export class Attack {
     await server.watch("reset");
   }
 
-  /** Whether so much memory is held by now that going on would only endanger this machine. */
+  /** True if so much memory is held by now that going on would only endanger this machine. */
   isOver(server: Server): boolean {
     const base = this.#baseline.get(server);
     return base !== undefined && server.memory().rss - base.rss > base.bound;

@@ -12,7 +12,7 @@ export interface ExchangeOptions {
   readonly from?: string;
   /** Milliseconds until it is given up. */
   readonly timeoutMs?: number;
-  /** Whether the head of an answer is all that is waited for; the connection is cut then. */
+  /** True if the head of an answer is all that is waited for; the connection is cut then. */
   readonly headOnly?: boolean;
 }
 
@@ -119,7 +119,7 @@ export function deafSocket(port: number, from: string = ATTACKER): net.Socket {
   return socket;
 }
 
-/** Whether anybody listens there: a process that has ended does not, some moments before its parent is told. */
+/** True if anybody listens there: a process that has ended does not, some moments before its parent is told. */
 export function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect({ host: "127.0.0.1", port });

@@ -28,7 +28,7 @@ interface Family {
   /** Loaded when its turn comes: a family's tools are its own. */
   readonly load: () => Promise<{ attack(context: Attack): Promise<void> }>;
   readonly weight: number;
-  /** Whether its cases are dear, so that a tenth of the suite is a tenth of them. */
+  /** True if its cases are dear, so that a tenth of the suite is a tenth of them. */
   readonly sampled: boolean;
 }
 

@@ -95,7 +95,7 @@ function checkUrl(url: URL, { hosts, allowPrivate }: WebhookPolicy): void {
 /** One entry of the allow-list. */
 export interface AllowedHost {
   readonly name: string;
-  /** Whether the names below it are allowed, and not itself. */
+  /** True if the names below it are allowed, and it is not itself. */
   readonly below: boolean;
   /** undefined: the scheme's own. */
   readonly port: string | undefined;

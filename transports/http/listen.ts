@@ -16,7 +16,7 @@ export interface Listening {
 }
 
 /** Bounds on a connection before there is a request. */
-export interface ConnectionLimits extends MountOptions {
+export interface ListenOptions extends MountOptions {
   /** Open at a time; more are closed at once. */
   readonly connections?: number;
   /** Milliseconds that a request's headers may take to arrive; later is 408 and the end of the connection. */
@@ -48,7 +48,7 @@ export function listen(
   app: Pick<Hono, "fetch">,
   port: number,
   hostname: string,
-  { connections, headersMs, requestMs, onServer, ...options }: ConnectionLimits = {},
+  { connections, headersMs, requestMs, onServer, ...options }: ListenOptions = {},
 ): Promise<Listening> {
   const mounted = mount(app, "", options);
   const server = createServer(

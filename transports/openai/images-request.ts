@@ -72,7 +72,7 @@ export const imageEditSchema = z.object({
   strength: z.number().optional(),
 });
 
-type Asked = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
+type ImageFields = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
 
 /** A request to run, and how its answer is to look. */
 export interface ImagesRequest {
@@ -111,7 +111,7 @@ export function parseImagesRequest(
   served: ServedModel,
 ): ImagesRequest {
   const sent = withoutNulls(raw);
-  const asked: Asked = schema.parse(sent, { reportInput: true });
+  const asked: ImageFields = schema.parse(sent, { reportInput: true });
   refuseOtherModel(asked.model, served);
   const steps = asked.num_inference_steps ?? stepsOf(asked.quality, served.defaultSteps);
   // Image-to-image leaves out the first steps, so that previews have less room.
@@ -160,7 +160,7 @@ const QUALITIES = new Map<string, ImagesRequest["quality"]>([
 const MAX_NAMED = 8;
 const MAX_NAME = 64;
 
-function warningsOf({ quality, background, moderation }: Asked, unknown: readonly string[]): string[] {
+function warningsOf({ quality, background, moderation }: ImageFields, unknown: readonly string[]): string[] {
   const warnings: string[] = [];
   if (!QUALITIES.has(quality)) warnings.push(`quality '${quality}' is not known here; it was taken as auto`);
   if (background !== "auto" && background !== "opaque") {

@@ -76,7 +76,7 @@ export function keepOpenFor(socket: WebSocket, session: { readonly busy: boolean
   sessionOf.set(socket, session);
 }
 
-/** Whether a session of this socket still has something to say; for a server that is about to end. */
+/** True if a session of this socket still has something to say; for a server that is about to end. */
 export function isBusy(socket: WebSocket): boolean {
   return sessionOf.get(socket)?.busy ?? false;
 }

@@ -21,7 +21,7 @@ export interface AnswerOptions {
 }
 
 /** Chunks of bytes, made while they leave. */
-export interface Said extends Iterable<Uint8Array<ArrayBuffer>> {
+export interface Chunks extends Iterable<Uint8Array<ArrayBuffer>> {
   /** Bytes that it takes in memory. */
   readonly heldBytes: number;
 }
@@ -43,7 +43,7 @@ export class Outflow {
   }
 
   /** Takes up what is to be said next. False: the client was cut off. */
-  say(said: Said): boolean {
+  say(said: Chunks): boolean {
     if (said.heldBytes > UNCOUNTED_ANSWER_BYTES && !this.#hold.resize(said.heldBytes)) return false;
     this.#chunks = said[Symbol.iterator]();
     return true;

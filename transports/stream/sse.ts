@@ -160,7 +160,7 @@ function graceOf<Input>(c: Context, { maxGraceS = RESUME.streamSeconds }: SseOpt
 }
 
 /**
- * Whether a client comes back by itself when its connection breaks: one that names its request for this purpose, and one
+ * True if a client comes back by itself when its connection breaks: one that names its request for this purpose, and one
  * that asks for an event stream, as `EventSource` and its kin do. fal's clients ask for one too and never come back.
  */
 function comesBack(c: Context): boolean {
@@ -194,9 +194,9 @@ async function stream<Input, Event>(
     contentType,
     heartbeat: format.heartbeat,
     async *say(entry) {
-      const { said, failed } = await frames.of(entry);
+      const { chunks, failed } = await frames.of(entry);
       if (entry.slot !== undefined) pace.sent(entry.slot);
-      if (said !== undefined) yield said;
+      if (chunks !== undefined) yield chunks;
       return failed ? "failed" : undefined;
     },
   };

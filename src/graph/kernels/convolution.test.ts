@@ -512,7 +512,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const target = {
         lanes: gpu.lanes,
         storage: "f32",
-        weights: "f32",
+        weightStorage: "f32",
         maxBindingBytes: gpu.maxBindingBytes,
         maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
       } as const;
@@ -542,7 +542,7 @@ test("the sub-pixel form is for inputs that are resized to twice their size, and
     recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
     const [operation] = fuse(recorder.operations, recorder.outputs.values());
     return variantsOf(operation as Convolution, {
-      ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
+      ...{ storage: "f32", weightStorage: "f32", lanes: 8, transformed: true },
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
     });
   };
