@@ -39,7 +39,7 @@ const UNIT = [
   "src/models/config.test.ts",
   "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
-  "test/docs-tables.test.ts",
+  "test/{docs-tables,plain-english}.test.ts",
 ];
 
 /**

@@ -28,7 +28,8 @@ export interface Findings {
 }
 
 /**
- * True if `doctor` has something faster to offer than this adapter. The greeting of `serve` asks as well, so that both agree.
+ * True if `doctor` has something faster to offer than this adapter. The greeting of `serve` asks as well, so that both
+ * agree.
  * @param gpus on the PCI bus
  */
 export function canBeFaster(gpus: readonly GpuVendor[], chosen: Pick<AdapterFacts, "kind" | "driver">): boolean {

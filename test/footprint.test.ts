@@ -1,4 +1,4 @@
-/** What is foretold of a plan's memory is what the device is asked for, counted where it is asked. */
+/** A plan's footprint is the memory that the device is asked for, counted where it is asked. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";

@@ -87,7 +87,7 @@ export type App = Hono & {
 
 export function createApp(options: AppOptions): App {
   const { health, gate: gateOptions, metrics, unready, account = createAccount() } = options;
-  // Whoever is told of something must not end the process by what it throws.
+  // An error of a listener must not end the process.
   const onError = options.onError && guarded(options.onError, warn);
   const onRequest = options.onRequest && guarded(options.onRequest, onError ?? warn);
   const tracing = new Tracing();

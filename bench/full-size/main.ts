@@ -50,7 +50,7 @@ const USAGE = `npm run bench:full-size -- ${Object.keys(ARCHITECTURES).join("|")
 const MB = 1e6;
 // The most that loading may add to what JavaScript holds.
 const MOST_HEAP_GROWTH = 200 * MB;
-// What a process needs beside buffers while they are at their peak: Node, Dawn, the driver's compiler.
+// Bytes that a process needs beside buffers while they are at their peak: Node, Dawn, the driver's compiler.
 const HEADROOM = 1e9;
 // A step that took longer is not run again unasked.
 const LONG_STEP_MS = 60_000;

@@ -3,7 +3,8 @@
  * card.
  *
  * Built by `build.ts`, run by `run.sh`. Everybody has the same weights and inputs; outputs are compared with PyTorch's in f32
- * before anything is timed, and what differs is marked ✗. Daguerre's forms share this process, PyTorch's have one each.
+ * before anything is timed, and what differs is marked ✗. Daguerre's contenders share this process, PyTorch's have one
+ * each.
  */
 
 import { writeFileSync } from "node:fs";
@@ -50,7 +51,7 @@ const { values: flags, positionals } = parseArgs({
     json: { type: "string" },
     /** Features of Dawn besides the product's own, with commas between. */
     dawn: { type: "string" },
-    /** Without PyTorch; answers are then compared with the first form's. */
+    /** Without PyTorch; answers are then compared with the first contender's. */
     alone: { type: "boolean", default: false },
   },
 });
@@ -71,7 +72,7 @@ const isLate = (part = 1) => performance.now() - begun > 1000 * part * Number(fl
 const isWanted = ({ name }: { readonly name: string }) => flags.only.split(",").some((part) => name.includes(part));
 const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
 
-/** PyTorch's forms, of which the first is the reference. */
+/** PyTorch's contenders, of which the first is the reference. */
 const TORCH: readonly { name: string; storage: StorageChoice; type: "f32" | "f16"; graph: boolean }[] = [
   { name: "torch f32", storage: "f32", type: "f32", graph: false },
   { name: "torch f16", storage: "half", type: "f16", graph: false },
@@ -94,7 +95,7 @@ async function startTorch(): Promise<Contender[]> {
   });
 }
 
-/** A form of Daguerre's in this process. */
+/** A contender of Daguerre's in this process. */
 function inProcess(prepare: (work: Work) => Promise<Prepared>): Contender["peer"] {
   let prepared: Prepared | undefined;
   const timed = async (run: () => Promise<unknown>): Promise<Lap> => {
@@ -192,7 +193,7 @@ const MATRIX_OPS: readonly OpCase[] = [
   conv(64, 64),
 ];
 
-/** What is left of the kernel for matrix units without the rest: wrong answers, but it tells what takes the time. */
+/** The kernel for matrix units without some of its parts: wrong answers, but they show which part takes the time. */
 const HALVES_OF_THE_WORK: Readonly<Record<string, (code: string) => string>> = {
   "staging only": (code) => code.replace(/(fn multiply_add\([^{]*)\{[^}]*\}/, "$1{ return sum; }"),
   "products only": (code) => code.replaceAll("if (step < steps)", "if (step < min(steps, 1u))"),
@@ -205,7 +206,7 @@ function altered(gpu: Gpu, alter: (code: string) => string): Gpu {
   }) as Gpu;
 }
 
-/** Every form of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
+/** Every variant of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
 async function matrixContenders(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   const results: OpResult[] = [];
   report["matrix"] = results;
@@ -263,7 +264,7 @@ async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   }
 }
 
-/** What most of a step goes into first. */
+/** The parts that take most of a step come first. */
 const BY_VALUE = [...OP_CASES].sort((a, b) => Number(b.kind === "attention") - Number(a.kind === "attention"));
 
 interface UnetCase {
@@ -397,7 +398,7 @@ async function unets(
   }
 }
 
-/** What the tuner finds for the first of the networks, in f16 throughout. */
+/** The tuner's choices for the first of the networks, in f16 throughout. */
 async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShape[]> {
   const { name, config, rows, side } = UNETS[0]!;
   const part = {
@@ -439,7 +440,7 @@ const fastest = (shapes: readonly TunedShape[], without?: (variant: Variant) => 
     ),
   );
 
-// Of several flags of one name Dawn heeds the last.
+// Dawn heeds the last of several flags of one name.
 if (flags.dawn) (DAWN_FLAGS as string[])[0] += `,${flags.dawn}`;
 const torchStarting = startTorch();
 const gpu = await openGpu();

@@ -2,9 +2,9 @@
  * A recorded network as an ONNX model: the operations as Daguerre's models record them, before anything is fused, so that
  * onnxruntime optimises the same network in its own way.
  *
- * Pictures are channels first there and tokens `[n, tokens, channels]`; a tensor gets the form that is asked for, and a
- * transposition where its maker gave the other one. Attention is onnxruntime's fused MultiHeadAttention; several linear
- * layers side by side are layers of their own again, as its exporters have them.
+ * Pictures are channels first there and tokens `[n, tokens, channels]`; a tensor gets the layout that is asked for, and
+ * a transposition where its maker gave the other one. Attention is onnxruntime's fused MultiHeadAttention; several
+ * linear layers side by side are layers of their own again, as its exporters have them.
  */
 
 import type { Attention } from "../../src/graph/ops/attention.ts";
@@ -100,14 +100,17 @@ function asRows(context: Context, tensor: Tensor): string {
   return known.rows;
 }
 
-/** The form that is there, for what does not mind. */
+/** The layout that is there, for operations that take either. */
 function asIs(context: Context, tensor: Tensor): { name: string; picture: boolean } {
   const known = context.layouts.get(tensor.id);
   if (tensor.concatenated || known?.picture) return { name: asPicture(context, tensor), picture: true };
   return { name: asRows(context, tensor), picture: false };
 }
 
-/** The forms of the operation's output; none for what has no counterpart there and is part of the next operation. */
+/**
+ * The layouts of the operation's output; none for an operation that has no counterpart there and is part of the next
+ * operation.
+ */
 function exportOperation(context: Context, operation: Operation): Layouts | undefined {
   const { m, weights } = context;
   switch (operation.kind) {

@@ -8,7 +8,7 @@ import { decode } from "@msgpack/msgpack";
 import { createParser } from "eventsource-parser";
 import { WebSocket } from "ws";
 
-/** What a client has got. */
+/** The events that a client has received. */
 export interface StreamResult {
   readonly events: number;
   /** The first number that was missing; 0: none. */

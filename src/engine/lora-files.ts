@@ -101,7 +101,10 @@ function listingOf({ files, strays, isCut }: FileTree): LoraListing {
   return { names, notes, paths, others };
 }
 
-/** The path of the LoRA that is asked for, below the folder: under its name, with or without the ending, in any normalization. */
+/**
+ * The path of the LoRA that is asked for, below the folder: under its name, with or without the ending, in any
+ * normalization.
+ */
 function find({ paths, others }: LoraListing, asked: string): string | undefined {
   for (const name of [asked, asked.replace(ENDING, "")]) {
     const path = paths.get(name) ?? paths.get(others.get(name.normalize("NFC")) ?? "");

@@ -1,6 +1,6 @@
 /**
- * The buffers and textures of parameters on the device, transformed or not. `src/memory/load.ts` fills the buffers; the kernels
- * read them.
+ * The buffers and textures of parameters on the device, transformed or not. `src/memory/load.ts` fills the buffers; the
+ * kernels read them.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -18,8 +18,8 @@ export interface ParameterBuffers {
 }
 
 /**
- * Transforms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's frequencies, and four times 2 × 2
- * taps for an input that is resized to twice its size.
+ * Transforms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's frequencies, and four times
+ * 2 × 2 taps for an input that is resized to twice its size.
  */
 export const TRANSFORMED_TAPS = { winograd: 36, subpixel: 16 } as const;
 export type WeightTransform = keyof typeof TRANSFORMED_TAPS;

@@ -2,8 +2,8 @@
  * Jobs: runs that were admitted, from waiting in line to the end of their log's retention.
  *
  * A store wraps one run. `submit` admits an input or refuses it; what the run yields goes into the job's log
- * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. What the run is,
- * and how events reach a client, is not known here.
+ * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. It
+ * knows neither the run's subject nor the way of events to a client.
  *
  * A job stops early in three ways, each told to its run through the signal and to its watchers as the last entry at
  * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
@@ -262,7 +262,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
       try {
         listener(...change);
       } catch (error) {
-        // Whoever looks on must not stop a job, nor the process.
+        // A listener must not stop a job, nor the process.
         this.#options.onError?.(error);
       }
     }

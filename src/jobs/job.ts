@@ -254,8 +254,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   }
 
   /**
-   * True if anybody takes events of a slot. While a client is expected back (its stream broke, and the grace period runs)
-   * it counts as there: the log is replayed to it. Nobody is expected at a detached job.
+   * True if anybody takes events of a slot. While a client is expected back (its stream broke, and the grace period
+   * runs) it counts as there: the log is replayed to it. Nobody is expected at a detached job.
    */
   #wants(slot: string): boolean {
     if (this.log.wants(slot)) return true;

@@ -1,6 +1,6 @@
 /**
- * Plans, found by whose weights they read, what part of the model they are, and the shape they are made for. Whoever runs
- * plans borrows them, and gives all of them back at the end of the run; a plan that is borrowed stays.
+ * Plans, found by whose weights they read, what part of the model they are, and the shape they are made for. A run
+ * borrows plans, and gives all of them back at the end of the run; a plan that is borrowed stays.
  */
 
 import type { Plan } from "../graph/plan.ts";

@@ -1,6 +1,6 @@
 /**
- * Transforms of the weights of 3 × 3 convolutions (`shaders/winograd_weights.wgsl`, `shaders/subpixel_weights.wgsl`), beside
- * the weights themselves: made when a plan first asks for them, and kept for the next.
+ * Transforms of the weights of 3 × 3 convolutions (`shaders/winograd_weights.wgsl`, `shaders/subpixel_weights.wgsl`),
+ * beside the weights themselves: made when a plan first asks for them, and kept for the next.
  */
 
 import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" };

@@ -3,7 +3,7 @@
  *
  * Merging copies the weights that the files touch; the model's own are never written. A merged set is kept for the next run
  * that wants it, within the budget of the device's memory, and is known by its files, when they were written, and their
- * scales. What was made of a set is the set's: its plans, and the conditioning of the prompts that it has read.
+ * scales. A set owns the things made of it: its plans, and the conditioning of the prompts that it has read.
  */
 
 import { LRUCache } from "lru-cache";

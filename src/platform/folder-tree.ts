@@ -88,8 +88,8 @@ class Walk {
 }
 
 /**
- * The path as it is on disk if nothing is at `path` itself, but at the same name in another normalization of Unicode: macOS writes
- * an accent apart from its letter, others write one character.
+ * The path as it is on disk if nothing is at `path` itself, but at the same name in another normalization of Unicode:
+ * macOS writes an accent apart from its letter, others write one character.
  */
 export async function existingPath(path: string): Promise<string> {
   if ((await pathKind(path)) !== "absent") return path;

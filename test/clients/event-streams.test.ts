@@ -17,7 +17,7 @@ const STEP_MS = 80;
 const INPUT = { prompt: "a hill", num_inference_steps: STEPS, preview_every: 20 };
 const QUERY = `prompt=a%20hill&num_inference_steps=${STEPS}&preview_every=20`;
 
-/** What a client has heard. */
+/** The events that a client has received. */
 class Heard {
   readonly ids: string[] = [];
   readonly types: string[] = [];

@@ -1,4 +1,4 @@
-/** A result against its reference: what is measured, and whether it is within the limit. */
+/** A result against its reference: what is measured, and whether it is within the tolerance. */
 
 import type { Tensor } from "./tensors.ts";
 import type { Tolerance } from "./tolerances.ts";
@@ -14,9 +14,12 @@ export interface Check {
   readonly absolute?: number;
   /** The same over the reference's largest magnitude. */
   readonly relative?: number;
-  /** The figure that the limit bounds. */
+  /** The figure that the tolerance bounds. */
   readonly figure?: number;
-  /** Of a network over its limit: how far rounding its intermediates alone moves the result (`exact.ts`), relatively. */
+  /**
+   * For a network over its tolerance: how far rounding its intermediates alone moves the result (`exact.ts`),
+   * relatively.
+   */
   readonly floor?: number;
   /** Why nothing could be measured. */
   readonly note?: string;

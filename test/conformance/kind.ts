@@ -1,4 +1,4 @@
-/** What a kind of case is: how it is recognised, and how it is run. One file each in `kinds/`. */
+/** A kind of case: how it is recognised, and how it is run. One file each in `kinds/`. */
 
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Choose } from "../../src/graph/choice.ts";
@@ -17,7 +17,7 @@ export interface Kind {
 
 export interface Bench {
   readonly gpu: Gpu;
-  /** Of weights. */
+  /** The storage of weights. */
   readonly storage: Storage;
   readonly activations: Storage;
   /** Which kernels run; by rule if undefined. */
@@ -29,7 +29,7 @@ export interface Bench {
 export interface CompareOptions {
   readonly group?: string;
   readonly by?: string;
-  /** What rounding alone does to this result. */
+  /** How far rounding alone moves this result. */
   readonly floor?: number;
 }
 

@@ -13,7 +13,7 @@ export interface NetworkOptions {
   readonly label: string;
   readonly parameters: ParameterBuffers;
   readonly inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
-  /** What `parameters` were made of, for the judge. */
+  /** The weights that `parameters` were made of, for the judge. */
   readonly weights: () => Promise<WeightValues>;
 }
 
@@ -92,7 +92,7 @@ function asPicture(tensor: GraphTensor, milestone: readonly number[]): GraphTens
   return { ...tensor, shape: [n, h, w, c] };
 }
 
-/** What a module of the model gives: the last operation within it, or the one that has its name. */
+/** The output of a module of the model: the last operation within it, or the one that has its name. */
 function outputOf(recorder: Recorder, module: string): GraphTensor | undefined {
   const { operations } = recorder;
   const within = operations.filter((operation) => operation.name.startsWith(`${module}.`)).at(-1);

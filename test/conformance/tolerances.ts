@@ -8,7 +8,7 @@ import type { Storage } from "../../src/graph/tensor.ts";
 export interface Tolerance {
   readonly bound: number;
   /**
-   * What is bounded:
+   * The figure that is bounded:
    * - `relative`: the largest absolute error over the reference's largest magnitude
    * - `absolute`: the largest absolute error
    * - `exact`: nothing may differ

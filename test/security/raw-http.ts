@@ -16,9 +16,9 @@ export interface ExchangeOptions {
   readonly headOnly?: boolean;
 }
 
-/** What came back over one connection. */
+/** The answers over one connection. */
 export interface Answer {
-  /** Of the first answer; `closed` without one, `open` when nothing had come by the time it was given up. */
+  /** The first answer's status; `closed` without one, `open` when nothing had come by the time it was given up. */
   readonly status: number | "closed" | "open";
   /** Its status line and headers. */
   readonly head: string;

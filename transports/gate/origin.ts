@@ -25,8 +25,8 @@ export interface OriginOptions {
   /** Proxies before this server whose word counts. */
   readonly proxies: number;
   /**
-   * True if the request came under a name of this server's. Then `Sec-Fetch-Site: same-origin` proves its own page, even
-   * where a proxy has changed the host. Left out: nobody knows, and `Origin` is compared with `Host` alone.
+   * True if the request came under a name of this server's. Then `Sec-Fetch-Site: same-origin` proves its own page,
+   * even where a proxy has changed the host. Left out: nobody knows, and `Origin` is compared with `Host` alone.
    */
   readonly isOwnHost?: (c: Context) => boolean;
   /** True if a GET starts something. */

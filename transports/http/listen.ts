@@ -31,8 +31,8 @@ const IDLE_SWEEP_MS = 100;
 /** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
 const MAX_HEADER_BYTES = 16 * 1024;
 /**
- * Connections that the system may hold until they are taken. Of Node's 511, a thousand that come at once leave somebody
- * else's waiting for its next try, seconds later. Linux allows 4,096 where nothing else is set.
+ * Connections that the system may hold until they are taken. With Node's 511, a thousand that come at once leave
+ * somebody else's waiting for its next try, seconds later. Linux allows 4,096 where nothing else is set.
  */
 const BACKLOG = 4_096;
 /** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */

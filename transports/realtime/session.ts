@@ -6,7 +6,7 @@
  * fields under every later request of the session.
  *
  * - *Latest wins* (the default): one request runs, `maxBuffering` wait, and a newer one supersedes the oldest of those;
- *   with `interrupt` it also stops the one that runs. What was superseded is told in a control frame, not as an error.
+ *   with `interrupt` it also stops the one that runs. A control frame names a superseded request, not an error.
  * - `mode: "queue"`: every request is answered, several may be under way, in order where one runs at a time.
  *
  * Each output carries the `request_id` of its request and `event_id`, its number within it. After a broken line, outputs

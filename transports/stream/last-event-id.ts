@@ -47,7 +47,7 @@ export function beginsJob(c: Context): boolean {
   }
 }
 
-/** True if whoever asks has seen a part of a job. */
+/** True if the client has seen a part of a job. */
 export function goesOn(place: Place | undefined): place is Place {
   return place !== undefined && (place.job !== undefined || place.after > 0);
 }

@@ -77,7 +77,7 @@ export class PlanKernels {
   }
 
   /**
-   * Waits until all are made. Of each kernel that has never run, one workgroup of its first dispatch is run: drivers that
+   * Waits until all are made. A kernel that has never run runs one workgroup of its first dispatch: drivers that
    * compile a kernel when it first runs do so now. Nothing may read the values that it leaves in the arenas.
    * @throws what the compiler said, GPU errors, the signal's reason
    */

@@ -99,7 +99,7 @@ test("a tensor that one operation reads twice, in two views, is given back once"
   const x = g.activation(g.input("x", [1, 4, 4, 64]), "silu");
   const doubled = g.concat(x, { ...x });
   let y = g.conv2d(doubled, "both", { outputs: 64, padding: 1 });
-  // Of what was given back, each of these takes a part.
+  // Each of these takes a part of the memory that was given back.
   for (let i = 0; i < 4; i++)
     y = g.add(
       g.conv2d(y, `more ${i}`, { outputs: 64, kernel: 1 }),

@@ -24,7 +24,7 @@ export interface KernelVariant<T, Name extends string = string> {
   lower(operation: T, target: Target): Dispatch[];
 }
 
-/** The variants that can compute an operation, by rule the best first. Of equal ones the first of `variants` is first. */
+/** The variants that can compute an operation, by rule the best first. Equal ones stay in the order of `variants`. */
 export function ranked<T, V extends KernelVariant<T>>(variants: readonly V[], operation: T, target: Target): V[] {
   return variants
     .filter((variant) => variant.can(operation, target))

@@ -1,6 +1,6 @@
 /**
  * Whole runs: the product's own pipeline on the case's requests, and everything that the reference tells of them, from token
- * ids to uint8 pixels. What the pipeline does not give away is read from its plans (`watched-model.ts`).
+ * ids to uint8 pixels. Values that the pipeline does not give away are read from its plans (`watched-model.ts`).
  */
 
 import { join } from "node:path";
@@ -66,7 +66,7 @@ interface LatentShape {
   readonly width: number;
 }
 
-/** What one run gave, and how to compare it. */
+/** The results of one run, and how to compare them. */
 interface Finished {
   readonly run: CaseRun;
   readonly watched: WatchedFolder;

@@ -130,7 +130,7 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
       }
       const path = options(`${by}, ${chained ? "chained" : "per step"}`);
       run.compare(name("samples"), results.samples, tolerance, path);
-      // Of a chain only its latents: what is derived from the last ones is small beside the first ones' rounding.
+      // Only the latents of a chain: values derived from the last ones are small beside the first ones' rounding.
       if (chained) continue;
       if (given("scaled_inputs")) run.compare(name("scaled_inputs"), results.scaled, tolerance, path);
       if (given("pred_x0")) run.compare(name("pred_x0"), results.denoised, tolerance, path);

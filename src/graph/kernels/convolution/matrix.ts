@@ -1,6 +1,6 @@
 /**
- * Convolutions on a matrix unit: `shaders/conv2d_matrix.wgsl`, in tilings, which differ in how much of a convolution a subgroup
- * and a workgroup own.
+ * Convolutions on a matrix unit: `shaders/conv2d_matrix.wgsl`, in tilings, which differ in how much of a convolution a
+ * subgroup and a workgroup own.
  */
 
 import source from "../../../../shaders/conv2d_matrix.wgsl" with { type: "text" };

@@ -19,9 +19,9 @@ export function canTransform({ weight, gated }: Convolution, transform: WeightTr
   );
 }
 
-// Costs in products of the direct algorithm: of Winograd's products and, for each channel of a pixel, of its transforms, and of a
-// dispatch more (50 µs). From lavapipe (transforms 75 to 105 by shapes of 32 to 320 channels) and, with subgroups of four,
-// from SwiftShader.
+// Costs in products of the direct algorithm: of Winograd's products and, for each channel of a pixel, of its
+// transforms, and of a dispatch more (50 µs). From lavapipe (transforms 75 to 105 by shapes of 32 to 320 channels) and,
+// with subgroups of four, from SwiftShader.
 const COSTS = { product: 1, transform: 90, dispatch: 1.4e6 };
 const COSTS_OF_QUADS = { product: 1.85, transform: 210, dispatch: 0.3e6 };
 
@@ -31,8 +31,8 @@ export function partCosts(lanes: number | undefined) {
 }
 
 /**
- * `products` beside those of the direct algorithm, if they are fewer and the adapter is a software one: on hardware such an
- * algorithm has never been the fastest.
+ * `products` beside those of the direct algorithm, if they are fewer and the adapter is a software one: on hardware
+ * such an algorithm has never been the fastest.
  */
 export function costBesideDirect({ weight, picture }: Convolution, products: number, { hardware }: Target): number {
   const pixels = picture.images * picture.outHeight * picture.outWidth;
