@@ -251,10 +251,10 @@ function withoutPreviews(request: GenerationRequest): GenerationRequest {
 }
 
 /** `told`, which throws nothing; `failed` hears of what it would have thrown. */
-function guarded<Args extends unknown[]>(told: (...args: Args) => void, failed: (error: unknown) => void) {
+function guarded<Args extends unknown[]>(listener: (...args: Args) => void, failed: (error: unknown) => void) {
   return (...args: Args): void => {
     try {
-      told(...args);
+      listener(...args);
     } catch (error) {
       failed(error);
     }

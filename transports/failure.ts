@@ -1,5 +1,5 @@
 /**
- * A fault on the wire: an HTTP status and a `detail` in the form of FastAPI and fal. `src/faults/fault.ts` says which
+ * A fault on the wire: an HTTP status and a `detail` as FastAPI and fal have it. `src/faults/fault.ts` says which
  * errors are shown; the whole error goes to the server's log.
  */
 import { CANCELLED, faultOf, type RequestIssue } from "../src/faults/fault.ts";

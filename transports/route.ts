@@ -17,7 +17,7 @@ export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 export interface Route {
   readonly method: Method;
-  /** In Hono's form, below the group's base: `/jobs/:job`. */
+  /** Hono's path pattern, below the group's base: `/jobs/:job`. */
   readonly path: string;
   /** The scope that it needs; left out: the scope of its group. */
   readonly scope?: Access;
@@ -26,8 +26,8 @@ export interface Route {
   /** It upgrades a GET to a WebSocket. */
   readonly webSocket?: boolean;
   /**
-   * True if a path of this form, as seen from the app, is there at all; left out: it is. If the form begins with a
-   * parameter, paths that begin as those of other routes do are never asked about: they are theirs.
+   * True if a path of this pattern, as seen from the app, is there at all; left out: it is. If the pattern begins with
+   * a parameter, paths that begin as those of other routes do are never asked about: they are theirs.
    */
   readonly isThere?: (path: string, c: Context) => boolean;
   /** Left out: it is not described. */
@@ -50,7 +50,7 @@ export interface RouteGroup {
 
 export interface RouteDescription {
   readonly method: Method;
-  /** In OpenAPI's form: `/jobs/{job}`. */
+  /** OpenAPI's path template: `/jobs/{job}`. */
   readonly path: string;
   readonly scope: Access;
   readonly about: Description;
@@ -78,7 +78,7 @@ export function addRoutes(app: Hono, { routes }: RouteGroup, base: string = ""):
 interface Entry {
   readonly route: Route;
   readonly group: RouteGroup;
-  /** The route's path in Hono's form. */
+  /** The route's path as Hono's pattern. */
   readonly path: string;
   /** True if a path, as seen from the app, is this route's. */
   readonly isAt: (path: string, c: Context) => boolean;
@@ -113,7 +113,7 @@ function pathBelow(base: string, c: Context): string {
   return base === "/" ? c.req.path : c.req.path.slice(base.length);
 }
 
-/** The path of the request's route in Hono's form (`/jobs/:job`): one of few, whatever clients ask for. */
+/** The pattern of the request's route (`/jobs/:job`): one of few, whatever clients ask for. */
 export function routePathOf(c: Context): string | undefined {
   const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
   return entry?.path ?? matchedRoutes(c).findLast(({ path }) => !path.endsWith("*"))?.path;
@@ -133,8 +133,8 @@ export class RouteTable implements RouteRules {
     this.#entries = all.map(({ route, group, path }) => {
       const { isThere } = route;
       const pattern = patternOf(path);
-      const isAt = (asked: string, c: Context) =>
-        pattern.test(asked) && !(isWild(path) && taken.has(firstPart(asked))) && (isThere?.(asked, c) ?? true);
+      const isAt = (target: string, c: Context) =>
+        pattern.test(target) && !(isWild(path) && taken.has(firstPart(target))) && (isThere?.(target, c) ?? true);
       return { route, group, path, isAt };
     });
   }
@@ -207,7 +207,7 @@ export class RouteTable implements RouteRules {
 /** A path that nobody has thought of. */
 const UNKNOWN: RouteGroup = { base: "", scope: "run", routes: [] };
 
-/** True if its form begins with a parameter. Hono cannot route such a path beside others of more than one part. */
+/** True if its pattern begins with a parameter. Hono cannot route such a path beside others of more than one part. */
 function isWild(path: string): boolean {
   return path.startsWith("/:");
 }

@@ -105,8 +105,8 @@ function listingOf({ files, strays, isCut }: FileTree): LoraListing {
  * The path of the LoRA that is asked for, below the folder: under its name, with or without the ending, in any
  * normalization.
  */
-function find({ paths, others }: LoraListing, asked: string): string | undefined {
-  for (const name of [asked, asked.replace(ENDING, "")]) {
+function find({ paths, others }: LoraListing, loraName: string): string | undefined {
+  for (const name of [loraName, loraName.replace(ENDING, "")]) {
     const path = paths.get(name) ?? paths.get(others.get(name.normalize("NFC")) ?? "");
     if (path !== undefined) return path;
   }
@@ -129,19 +129,21 @@ export async function loraFiles(loras: GenerationRequest["loras"], folder: strin
   );
 }
 
-function unknown(asked: string, names: readonly string[]): string {
+function unknown(loraName: string, names: readonly string[]): string {
   const offered =
-    names.length === 0 ? "its folder has none" : `it offers ${listed(nearest(asked, names).map(quoted), MOST_SHOWN)}`;
-  return `${quoted(asked)} is not a LoRA of this server; ${offered}`;
+    names.length === 0
+      ? "its folder has none"
+      : `it offers ${listed(nearest(loraName, names).map(quoted), MOST_SHOWN)}`;
+  return `${quoted(loraName)} is not a LoRA of this server; ${offered}`;
 }
 
-/** The names, those that are most like `asked` first. */
-function nearest(asked: string, names: readonly string[]): string[] {
+/** The names, those that are most like it first. */
+function nearest(loraName: string, names: readonly string[]): string[] {
   const plain = (name: string) => name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().slice(0, COMPARED);
-  const wanted = plain(asked);
+  const target = plain(loraName);
   const far = (name: string) => {
     const other = plain(name);
-    return other.includes(wanted) || wanted.includes(other) ? 0 : distance(wanted, other);
+    return other.includes(target) || target.includes(other) ? 0 : distance(target, other);
   };
   return names
     .map((name) => ({ name, far: far(name) }))

@@ -237,7 +237,7 @@ export function fieldsOfForm(form: readonly FormField[]): EditFields {
 }
 
 /**
- * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own form as
+ * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own way as
  * `images: [{image_url}]`.
  *
  * @throws RequestError for a mask

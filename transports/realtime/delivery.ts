@@ -15,7 +15,7 @@ export interface DeliveryOptions {
   readonly onError?: (error: unknown, requestId: string) => void;
   /** The job's outputs are no longer held. */
   readonly onLost: (requestId: string, error: unknown) => void;
-  /** An error was sent; fal's client wants it in a second form. */
+  /** An error was sent; fal's client wants it a second time, in words of its own. */
   readonly failed: (requestId: string, failure: Failure) => void;
   /** Nothing more is sent for now: the job has ended, or the line is gone. */
   readonly paused: () => void;

@@ -299,7 +299,7 @@ export class Session<Input, Event> {
     this.#complain(failure, requestId);
   }
 
-  /** The error in the form that fal's client raises. */
+  /** The error as fal's client raises it. */
   #complain(failure: Failure, requestId?: string): void {
     const { detail } = failure;
     const reason =

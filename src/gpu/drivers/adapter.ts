@@ -145,10 +145,10 @@ function describe(choice: AdapterChoice): string {
 }
 
 /** Advice to a user about the adapter that was taken. */
-function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, asked: boolean): string | undefined {
+function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, isExplicit: boolean): string | undefined {
   const parts: string[] = [];
   const called = facts.driver === "swiftshader" ? "SwiftShader" : facts.driver === "lavapipe" ? "lavapipe" : facts.name;
-  if (facts.kind === "software" && !asked) {
+  if (facts.kind === "software" && !isExplicit) {
     parts.push(
       brought === undefined
         ? `no hardware GPU was found: using ${called}, a software GPU`
