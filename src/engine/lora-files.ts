@@ -94,7 +94,7 @@ function listingOf({ files, strays, isCut }: FileTree): LoraListing {
     const normal = name.normalize("NFC");
     const first = others.get(normal);
     if (first === undefined) others.set(normal, name);
-    else notes.push(`${quoted(name)} is there in two forms of Unicode: each is found under its own form alone`);
+    else notes.push(`${quoted(name)} is there in two normalizations of Unicode: each is found under its own alone`);
   }
   if (isCut)
     notes.push(`the folder has more than ${BOUNDS.entries} files or ${BOUNDS.depth} levels: the rest is not offered`);
