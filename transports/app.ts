@@ -87,7 +87,7 @@ export type App = Hono & {
 
 export function createApp(options: AppOptions): App {
   const { health, gate: gateOptions, metrics, unready, account = createAccount() } = options;
-  // Whoever is told of something must not end the process by what it throws.
+  // An error of a listener must not end the process.
   const onError = options.onError && guarded(options.onError, warn);
   const onRequest = options.onRequest && guarded(options.onRequest, onError ?? warn);
   const tracing = new Tracing();
@@ -255,10 +255,10 @@ function withoutPreviews(request: GenerationRequest): GenerationRequest {
 }
 
 /** `told`, which throws nothing; `failed` hears of what it would have thrown. */
-function guarded<Args extends unknown[]>(told: (...args: Args) => void, failed: (error: unknown) => void) {
+function guarded<Args extends unknown[]>(listener: (...args: Args) => void, failed: (error: unknown) => void) {
   return (...args: Args): void => {
     try {
-      told(...args);
+      listener(...args);
     } catch (error) {
       failed(error);
     }

@@ -165,9 +165,9 @@ export function decodeBandsBytes(
   gpu: Gpu,
   decoder: Autoencoder,
   size: LatentSize,
-  options: { readonly storage: Storage; readonly weights: Storage; readonly choose?: Choose },
+  options: { readonly storage: Storage; readonly weightStorage: Storage; readonly choose?: Choose },
 ): number {
-  const form = { ...options, transformed: false };
+  const lean = { ...options, transformed: false };
   const inner = recordInnerDecoder(decoder, size);
   const between = align(tensorBytes(inner.outputs.get("inner")!, options.storage), 16);
   const work = decoderBands(decoder, size);
@@ -179,10 +179,10 @@ export function decodeBandsBytes(
       const recorder = work.record(rows, statistics);
       checkSlices(gpu, recorder, options, rows);
       const reads = readsOf(recorder);
-      return footprint(gpu, recorder, { ...form, reads }).peak + readBackBytes(size, decoder.downscale, rows);
+      return footprint(gpu, recorder, { ...lean, reads }).peak + readBackBytes(size, decoder.downscale, rows);
     }),
   );
-  return Math.max(footprint(gpu, inner, form).peak, outer) + between;
+  return Math.max(footprint(gpu, inner, lean).peak, outer) + between;
 }
 
 function readBackBytes(size: LatentSize, downscale: number, rows: number): number {
@@ -190,7 +190,7 @@ function readBackBytes(size: LatentSize, downscale: number, rows: number): numbe
 }
 
 /** First each band normalises by itself, then by what all of them measured. */
-const STAGES: readonly NormStatistics[] = [{ measured: true }, { measured: true, given: true }];
+const STAGES: readonly NormStatistics[] = [{ output: true }, { output: true, input: true }];
 
 /** Rows of latents: a band has `rows` from `start` on, and those from `first` up to `end` are taken from it. */
 interface Band {
@@ -261,7 +261,8 @@ async function throughBands(
     try {
       for (;;) {
         if (merged) {
-          for (const [name, layer] of merged) plan.write(`given ${name}`, asOneChunk(layer, recorder.norms.get(name)!));
+          for (const [name, layer] of merged)
+            plan.write(`statistics in ${name}`, asOneChunk(layer, recorder.norms.get(name)!));
         }
         const measured = new Map<string, Statistics>();
         for (const band of bands) {
@@ -272,7 +273,7 @@ async function throughBands(
           });
           for (const [name, { height, width, channels }] of recorder.norms) {
             const scale = height / rows; // of this layer's rows to latents'
-            const partial = (await plan.read(`measured ${name}`)) as Float32Array;
+            const partial = (await plan.read(`statistics out ${name}`)) as Float32Array;
             const layer = measured.get(name) ?? createStatistics(channels);
             measured.set(name, layer);
             const local = { first: (band.first - band.start) * scale, end: (band.end - band.start) * scale };
@@ -304,7 +305,7 @@ function checkSlices(gpu: Gpu, recorder: Recorder, { storage }: { readonly stora
 }
 
 function readsOf(recorder: Recorder): string[] {
-  return [...recorder.norms.keys()].map((name) => `measured ${name}`);
+  return [...recorder.norms.keys()].map((name) => `statistics out ${name}`);
 }
 
 function recordInnerDecoder(decoder: Autoencoder, size: LatentSize): Recorder {

@@ -116,14 +116,14 @@ export class Pictures {
     const { memory, set } = this.#leases;
     const storage = autoencoder.forceUpcast ? "f32" : memory.activations;
     const parameters = set.weights(component);
-    return memory.withRoom([component], (form) =>
+    return memory.withRoom([component], (options) =>
       work({
         label: `${component} ${part}`,
         storage,
         parameters,
         choose: memory.choose,
         inTurn: this.#inTurn,
-        ...form,
+        ...options,
       }),
     );
   }
@@ -142,7 +142,7 @@ export function coderOf(model: PictureModel, decoder: "tiny" | "full"): PictureC
   return decoder === "tiny" ? (model.tiny ?? model.full) : model.full;
 }
 
-/** Whether the model has a tiny decoder, beside its full one or as that. */
+/** True if the model has a tiny decoder, beside its full one or as that. */
 export function hasTiny({ full, tiny }: PictureModel): boolean {
   return tiny !== undefined || full.autoencoder.kind === "tiny";
 }

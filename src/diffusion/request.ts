@@ -104,7 +104,7 @@ export interface PipelineOptions {
   readonly priority?: Priority;
   /** Asked before each step for changes since; the latents stay, so the picture turns towards the new words. */
   readonly takeUpdate?: () => PipelineUpdate | undefined;
-  /** Whether anybody would look at a preview now; left out: yes. */
+  /** True if anybody would look at a preview now; left out: yes. */
   readonly wantsPreview?: () => boolean;
 }
 

@@ -3,7 +3,7 @@
  * step, so that whoever pulls decides the pace, and stops before the next step when its signal says so.
  *
  * Follows diffusers' StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline and their
- * img2img forms draw for draw, so that a seed means the same picture here as there.
+ * img2img pipelines draw for draw, so that a seed means the same picture here as there.
  */
 
 import { FaultError } from "../faults/fault.ts";
@@ -199,7 +199,7 @@ class Run {
       yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
-      const preview = await this.#previews.taken(this.#warnings);
+      const preview = await this.#previews.take(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");

@@ -25,9 +25,10 @@ export interface RuntimeOptions {
    */
   readonly maxGpuMemory?: number;
   /**
-   * Whether the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later runtimes
-   * use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware adapters with all of
-   * their memory; on software adapters the rules were measured. What `daguerre tune` has timed is used in any case.
+   * True if the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later
+   * runtimes use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware
+   * adapters with all of their memory; on software adapters the rules were measured. The choices of `daguerre tune` are
+   * used in any case.
    */
   readonly tune?: Tune;
   /** Which of several saved weights to take, such as `fp16`. */
@@ -84,7 +85,7 @@ export interface RunOptions {
   readonly priority?: Priority;
   /** Changes to the request (see `parseUpdate`), read from the beginning; the run goes on with them from its next step. */
   readonly updates?: AsyncIterable<GenerationUpdate>;
-  /** Whether a preview that is due would be looked at; if not, it is not decoded. Default: always. */
+  /** True if a preview that is due would be looked at; if not, it is not decoded. Default: always. */
   readonly wants?: (slot: "preview") => boolean;
 }
 

@@ -2,8 +2,8 @@
  * Jobs: runs that were admitted, from waiting in line to the end of their log's retention.
  *
  * A store wraps one run. `submit` admits an input or refuses it; what the run yields goes into the job's log
- * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. What the run is,
- * and how events reach a client, is not known here.
+ * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. It
+ * knows neither the run's subject nor the way of events to a client.
  *
  * A job stops early in three ways, each told to its run through the signal and to its watchers as the last entry at
  * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
@@ -15,24 +15,24 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
-import { Line, type LineLimits, type Waiting } from "../line/line.ts";
+import { Line, type LineBounds, type Waiting } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
 import {
   type Job,
   type JobHost,
-  type JobLimits,
   type JobListener,
+  type JobSettings,
   type JobState,
   priorityOf,
   StoredJob,
   type SubmitOptions,
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
-import type { LogLimits } from "./job-log.ts";
+import type { LogBounds } from "./job-log.ts";
 import { Pace } from "./pace.ts";
-import { Retention, type RetentionLimits } from "./retention.ts";
+import { Retention, type RetentionBounds } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
 
@@ -75,9 +75,9 @@ export interface JobNames {
 }
 
 export interface JobsOptions<Event, Input = never>
-  extends Partial<LineLimits>,
-    Partial<RetentionLimits>,
-    Partial<JobLimits> {
+  extends Partial<LineBounds>,
+    Partial<RetentionBounds>,
+    Partial<JobSettings> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
   /** Jobs of realtime sessions that run besides, so that none of them waits for long ones. Default: 0. */
@@ -107,7 +107,7 @@ export const JOB_DEFAULTS = {
   retentionMs: 60_000,
   retainedBytes: 256 * 2 ** 20,
   retainedJobs: 1024,
-  log: {} as Partial<LogLimits>,
+  log: {} as Partial<LogBounds>,
 };
 
 /** Seconds; what a refused client is told to wait, at least and at most. */
@@ -198,7 +198,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   rejoin(input: Input, { id, idempotencyKey }: JobNames, viewer?: Viewer): Job<Input, Event> | undefined {
-    const named = id === undefined ? undefined : this.#directory.seen(id, viewer);
+    const named = id === undefined ? undefined : this.#directory.visibleTo(id, viewer);
     const keyed = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, viewer?.owner);
     const job = named ?? keyed;
     if (job === undefined || isSameInput(job.originalInput, input)) return job;
@@ -207,11 +207,11 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
-    return this.#directory.seen(id, viewer);
+    return this.#directory.visibleTo(id, viewer);
   }
 
   find(id: string, viewer?: Viewer): Job<Input, Event> {
-    const job = this.#directory.seen(id, viewer);
+    const job = this.#directory.visibleTo(id, viewer);
     if (job !== undefined) return job;
     if (this.#directory.wasSeen(id, viewer)) {
       throw new JobError("log-gone", "This job has ended and its log is no longer held");
@@ -278,7 +278,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
       try {
         listener(...change);
       } catch (error) {
-        // Whoever looks on must not stop a job, nor the process.
+        // A listener must not stop a job, nor the process.
         this.#options.onError?.(error);
       }
     }
@@ -344,7 +344,7 @@ const keyReused = () => new JobError("key-reused", "This idempotency key was use
 /** Fields that name a request and do not change what it asks. */
 const NAMES = new Set(["request_id", "input_id"]);
 
-/** Whether two inputs ask the same. */
+/** True if two inputs ask the same. */
 function isSameInput(one: unknown, other: unknown): boolean {
   const question = (input: unknown) =>
     typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype

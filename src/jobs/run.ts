@@ -22,7 +22,8 @@ export interface RunContext {
    */
   readonly updates?: AsyncIterable<Readonly<Record<string, unknown>>>;
   /**
-   * Whether anybody would look at an event of this slot now; a run need not make one that is not wanted. Undefined: always.
+   * True if anybody would look at an event of this slot now; a run need not make one that is not wanted. Undefined:
+   * always.
    */
   readonly wants?: (slot: "preview") => boolean;
 }

@@ -23,14 +23,14 @@ export interface Waiting {
   readonly isAlone?: boolean;
 }
 
-export interface LineLimits {
+export interface LineBounds {
   /** Entries that may wait; of one client, no more than are left free for others. */
   readonly maxQueued: number;
   /** Bytes of waiting inputs, at most, shared in the same way; a single input may be larger. */
   readonly maxQueuedBytes: number;
 }
 
-export interface LineOptions<T> extends Partial<LineLimits> {
+export interface LineOptions<T> extends Partial<LineBounds> {
   /** Entries that have their turn at the same time. */
   readonly concurrency: number;
   /** Entries of realtime sessions that have their turn besides, so that none of them waits for long ones. Default: 0. */
@@ -73,7 +73,7 @@ export class Line<T extends Waiting> {
     return this.#places.length;
   }
 
-  /** Whether nothing waits or has its turn. */
+  /** True if nothing waits or has its turn. */
   get isIdle(): boolean {
     return this.#places.length + this.#running.size === 0;
   }

@@ -9,13 +9,13 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-/** MiB. What the suite promises is promised for a heap of so much. */
+/** MiB. The suite's promises are for a heap of so much. */
 const HEAP_MIB = 1024;
 const START_MS = 120_000;
 /** A loop that does not answer for so long stands still. */
 const WATCH_MS = 60_000;
 
-/** What `watch.mjs` tells. Milliseconds of CPU, bytes. */
+/** The figures of `watch.mjs`. Milliseconds of CPU, bytes. */
 export interface Watched {
   /** The process that serves: a child of the command's. */
   readonly pid: number;

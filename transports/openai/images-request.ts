@@ -73,7 +73,7 @@ export const imageEditSchema = z.object({
   strength: z.number().optional(),
 });
 
-type Asked = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
+type ImageFields = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
 
 /** A request to run, and how its answer is to look. */
 export interface ImagesRequest {
@@ -148,7 +148,7 @@ export function parseImagesRequest(
 }
 
 /** Zod's own error is not thrown: whoever reads its message has all inputs at fault turned into JSON. @throws RequestError */
-function checked(schema: typeof imageGenerationSchema | typeof imageEditSchema, sent: unknown): Asked {
+function checked(schema: typeof imageGenerationSchema | typeof imageEditSchema, sent: unknown): ImageFields {
   const parsed = schema.safeParse(sent, { reportInput: true });
   if (!parsed.success) refuseIssues(requestIssues(parsed.error));
   return parsed.data!;
@@ -168,7 +168,7 @@ const QUALITIES = new Map<string, ImagesRequest["quality"]>([
 const MAX_NAMED = 8;
 const MAX_NAME = 64;
 
-function warningsOf({ quality, background, moderation }: Asked, unknown: readonly string[]): string[] {
+function warningsOf({ quality, background, moderation }: ImageFields, unknown: readonly string[]): string[] {
   const warnings: string[] = [];
   if (!QUALITIES.has(quality)) warnings.push(`quality '${quality}' is not known here; it was taken as auto`);
   if (background !== "auto" && background !== "opaque") {
@@ -245,7 +245,7 @@ export function fieldsOfForm(form: readonly FormField[]): EditFields {
 }
 
 /**
- * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own form as
+ * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own way as
  * `images: [{image_url}]`.
  *
  * @throws RequestError for a mask

@@ -91,7 +91,7 @@ describe("clients that stop reading", () => {
     );
     expect(await reading).toEqual(Array.from({ length: EVENTS }, (_, index) => index + 1));
     expect(shared.bytes).toBeLessThan(LOG_BYTES + EVENT_BYTES);
-    // As much as the sockets took, and then no more than `LOG_LIMITS.ahead`.
+    // As much as the sockets took, and then no more than `LOG_BOUNDS.ahead`.
     const made = Math.max(...own.list().map(({ log }) => log.lastId));
     expect(made).toBeLessThan(EVENTS);
     // The log as it was encoded; for each client an event that waits for room in its socket and one that is being encoded.
