@@ -58,7 +58,7 @@ export class DeviceTurns {
   readonly #accounts = new Map<string, Account>();
   readonly #waiting = new Set<Waiting>();
   #isTaken = false;
-  /** What the customer, and the candidate, had used whose turn came last: nobody begins with less. */
+  /** The time that the last customer to have a turn had used, and the last candidate: nobody begins with less. */
   #now = 0;
   #candidateNow = 0;
 

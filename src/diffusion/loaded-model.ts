@@ -9,7 +9,7 @@ export interface LoadedModel {
   readonly memory: ModelMemory;
   /** Runs take their steps by it. */
   readonly stepper: Stepper;
-  /** Whoever uses the device besides, such as to encode words, has a turn for it: plans are shared by all runs. */
+  /** Turns for everything else on the device, such as to encode words: plans are shared by all runs. */
   readonly turns: DeviceTurns;
 }
 

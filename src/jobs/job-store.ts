@@ -336,7 +336,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
 const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
 
-/** What a refused client is told to wait. */
+/** Seconds that a refused client is told to wait. */
 const clamped = (seconds: number) => Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
 
 const keyReused = () => new JobError("key-reused", "This idempotency key was used with another input");
