@@ -96,6 +96,20 @@ export interface DeviceState {
   /** Bytes that the model and its plans hold on the device. */
   readonly memoryBytes: number;
   readonly peakMemoryBytes: number;
+  /** The work that it has done so far. */
+  readonly work: DeviceWork;
+}
+
+export interface DeviceWork {
+  /** Replays of a step, by the number of pictures that shared them. */
+  readonly batches: ReadonlyMap<number, number>;
+  /** Turns on the device (a step, a prompt, a picture), and the milliseconds for which they were waited for. */
+  readonly turns: number;
+  readonly waitMilliseconds: number;
+  /** Weight sets that were merged from LoRAs. */
+  readonly merges: number;
+  /** Plans and merged weight sets that gave way to others. */
+  readonly evictions: number;
 }
 
 export interface Runtime {

@@ -65,6 +65,23 @@ it("draws what each would have drawn alone", async () => {
   expect(await Promise.all(twice.map((asked) => drawn(asked)))).toEqual([...tail, head, ...expected]);
 });
 
+it("makes a plan that several want at once a single time, for those that stay", async () => {
+  const asked: PipelineRequest = { ...REQUESTS[0]!, width: 80, steps: 2 };
+  const compile = vi.spyOn(model.memory, "compile");
+  const leave = new AbortController();
+  const left = drawn(asked, { signal: leave.signal });
+  left.catch(() => {});
+  const staying = [drawn(asked), drawn(asked)];
+  await vi.waitFor(() => expect(compile).toHaveBeenCalled());
+  leave.abort(new Error("enough"));
+  await expect(left).rejects.toThrow("enough");
+  const [first, second] = await Promise.all(staying);
+  expect(second).toBe(first);
+  const labels = compile.mock.calls.map(([{ label }]) => label);
+  expect(new Set(labels).size).toBe(labels.length);
+  expect(await drawn(asked)).toBe(first);
+});
+
 describe("eight runs of one shape", () => {
   const eight = Array.from({ length: 8 }, (_, seed): PipelineRequest => ({ ...REQUESTS[0]!, steps: 8, seed }));
   const expected: string[] = [];
