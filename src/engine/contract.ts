@@ -25,6 +25,11 @@ export interface RuntimeOptions {
    */
   readonly maxGpuMemory?: number;
   /**
+   * Runs that go on at the same time; others wait. Default: 12, of which eight may share a step. Under `maxGpuMemory` it is
+   * one, since the parts of two would not fit beside each other.
+   */
+  readonly runsAtOnce?: number;
+  /**
    * True if the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later
    * runtimes use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware
    * adapters with all of their memory; on software adapters the rules were measured. The choices of `daguerre tune` are

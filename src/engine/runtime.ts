@@ -103,7 +103,7 @@ class ModelRuntime implements Runtime {
     this.model = factsOf(model);
     this.device = stateOf(gpu, model);
     // Under a limit of memory the parts of a run take turns on the device, and those of two would not fit beside each other.
-    this.runsAtOnce = gpu.maxBytes === undefined ? RUNS_AT_ONCE : 1;
+    this.runsAtOnce = gpu.maxBytes === undefined ? (options.runsAtOnce ?? RUNS_AT_ONCE) : 1;
     this.#line = Place.line(this.runsAtOnce);
   }
 

@@ -44,7 +44,7 @@ export function requestOf(seed: number): TextToImageInput {
   };
 }
 
-/** Of a result's pictures, in order. */
+/** The hash of a result's pictures. */
 export function hashOf(events: readonly RunEvent[]): string {
   const result = events.findLast((event) => event.type === "result");
   if (result === undefined) throw new Error("there is no result");

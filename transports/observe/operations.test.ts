@@ -37,7 +37,17 @@ async function scrape(url: string): Promise<Record<string, number>> {
 
 describe("GET /metrics", () => {
   it("counts jobs by state and end, their times, requests and bytes", async () => {
-    const device = { lost: false, memoryBytes: 1234, peakMemoryBytes: 5678 };
+    const work = {
+      batches: new Map([
+        [1, 7],
+        [8, 3],
+      ]),
+      turns: 20,
+      waitMilliseconds: 1500,
+      merges: 2,
+      evictions: 4,
+    };
+    const device = { lost: false, memoryBytes: 1234, peakMemoryBytes: 5678, work };
     const run: Run<GenerationRequest, RunEvent> = (input, context) => {
       if (input.prompt === "broken") throw new Error("no");
       return gradientRun()({ ...input, step_ms: input.prompt === "slow" ? 30 : 2 }, context);
@@ -73,6 +83,12 @@ describe("GET /metrics", () => {
       'daguerre_http_requests_total{method="POST",route="/",status="500"}': 1,
       daguerre_gpu_memory_bytes: 1234,
       daguerre_gpu_memory_peak_bytes: 5678,
+      'daguerre_batches_total{slots="1"}': 7,
+      'daguerre_batches_total{slots="8"}': 3,
+      daguerre_turns_total: 20,
+      daguerre_turn_wait_seconds_total: 1.5,
+      daguerre_lora_merges_total: 2,
+      daguerre_evictions_total: 4,
       daguerre_gpu_lost: 0,
     });
     // Twelve steps of two runs, and what the third made before its client left; two previews of the first alone.
