@@ -65,20 +65,27 @@ it("draws what each would have drawn alone", async () => {
   expect(await Promise.all(twice.map((asked) => drawn(asked)))).toEqual([...tail, head, ...expected]);
 });
 
-it("makes a plan that several want at once a single time, for those that stay", async () => {
-  const asked: PipelineRequest = { ...REQUESTS[0]!, width: 80, steps: 2 };
+it("makes a plan that several want at once a single time", async () => {
   const compile = vi.spyOn(model.memory, "compile");
-  const leave = new AbortController();
-  const left = drawn(asked, { signal: leave.signal });
-  left.catch(() => {});
-  const staying = [drawn(asked), drawn(asked)];
-  await vi.waitFor(() => expect(compile).toHaveBeenCalled());
-  leave.abort(new Error("enough"));
-  await expect(left).rejects.toThrow("enough");
-  const [first, second] = await Promise.all(staying);
-  expect(second).toBe(first);
+  const hashes = await Promise.all([1, 2, 3].map(() => drawn({ ...REQUESTS[0]!, width: 80, steps: 2 })));
+  expect(new Set(hashes).size).toBe(1);
   const labels = compile.mock.calls.map(([{ label }]) => label);
+  expect(labels).not.toHaveLength(0);
   expect(new Set(labels).size).toBe(labels.length);
+});
+
+it("goes on with a plan if the run that began it is cancelled", async () => {
+  const asked: PipelineRequest = { ...REQUESTS[0]!, height: 80, steps: 2 };
+  const compile = vi.spyOn(model.memory, "compile");
+  const cancel = new AbortController();
+  const cancelled = drawn(asked, { signal: cancel.signal });
+  cancelled.catch(() => {});
+  const others = [drawn(asked), drawn(asked)];
+  await vi.waitFor(() => expect(compile).toHaveBeenCalled());
+  cancel.abort(new Error("enough"));
+  await expect(cancelled).rejects.toThrow("enough");
+  const [first, second] = await Promise.all(others);
+  expect(second).toBe(first);
   expect(await drawn(asked)).toBe(first);
 });
 
