@@ -26,7 +26,7 @@ import { jobRoutes } from "./job-routes.ts";
 import { json, jsonRoutes } from "./json.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { observedRun } from "./observe/observed-run.ts";
-import { type RequestEntry, requestLog } from "./observe/request-log.ts";
+import { type MessageLog, messageLog, type RequestEntry, requestLog } from "./observe/request-log.ts";
 import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
 import type { ServedModel } from "./openai/images-request.ts";
@@ -116,6 +116,7 @@ export function createApp(options: AppOptions): App {
     tracing,
     onError,
     clientOf: (c: Context) => clientOf(c, proxies),
+    messageLog: onRequest && messageLog(onRequest, { proxies }),
   };
 
   const table: RouteTable = new RouteTable([
@@ -187,7 +188,10 @@ interface Around {
 }
 
 type TransportInput = ReturnType<typeof inputOptions> &
-  Pick<JobRequestOptions<GenerationRequest>, "account" | "tracing" | "onError"> & { clientOf: (c: Context) => string };
+  Pick<JobRequestOptions<GenerationRequest>, "account" | "tracing" | "onError"> & {
+    clientOf: (c: Context) => string;
+    messageLog: MessageLog | undefined;
+  };
 
 /** The transports: each adds its routes here. */
 function jobGroups(

@@ -27,6 +27,7 @@ import type { Failure } from "../failure.ts";
 import { clientOf } from "../http/client.ts";
 import { JsonReader } from "../http/json-reader.ts";
 import { type MessageBounds, MessageError } from "../http/message.ts";
+import type { MessageLog } from "../observe/request-log.ts";
 import { jobsOf, type OwnerOf, RESUME, type Source } from "../source.ts";
 import { unpack } from "../wire/msgpack.ts";
 import { Connection } from "./connection.ts";
@@ -43,6 +44,8 @@ export interface RealtimeOptions<Input>
   sessions?: number;
   /** Asked before each request of a session: why it may not be made now, if it may not. */
   admit?: (c: Context) => Promise<Failure | undefined>;
+  /** The log of the requests of a session. */
+  messageLog?: MessageLog;
   /** When the credential of a session expires: milliseconds since the epoch, or never. */
   expiresAt?: (c: Context) => number | undefined;
   /** Milliseconds from then in which the session still takes requests. */
@@ -182,6 +185,7 @@ class Attachment<Input, Event> {
         client,
         owner,
         admit,
+        logRequest: this.#options.messageLog?.(c),
         queue: c.req.query("mode") === "queue",
         maxBuffering: Number.isInteger(buffering)
           ? Math.min(Math.max(buffering, BUFFERING.min), BUFFERING.max)
