@@ -58,7 +58,7 @@ export interface AppOptions {
   /** Limits of one request, and the bytes of its body. */
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
-  jobs?: JobsOptions<RunEvent>;
+  jobs?: JobsOptions<RunEvent, GenerationRequest>;
   /** How long jobs wait for clients whose connection broke. */
   resume?: {
     /** Seconds that the client of a stream may ask for, at most. */
@@ -94,7 +94,11 @@ export function createApp(options: AppOptions): App {
   const run = observedRun(options.run, metrics === undefined ? [tracing.observe] : [tracing.observe, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
-    queuedEvent: (position): RunEvent => ({ type: "queued", position }),
+    queuedEvent: (position, seconds): RunEvent => ({
+      type: "queued",
+      position,
+      ...(seconds !== undefined && { seconds }),
+    }),
     account,
     onError,
     ...options.jobs,

@@ -21,6 +21,7 @@ import { channelsOf, type Storage, tensorBytes } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 import { inTurns } from "../platform/turns.ts";
+import type { InTurn } from "./device-turns.ts";
 import {
   type Encoded,
   encodedOf,
@@ -48,6 +49,8 @@ export interface BandOptions {
   readonly parameters: ParameterBuffers;
   readonly transformed?: boolean;
   readonly choose?: Choose;
+  /** Has each piece of work on the device done in a turn. Default: at once. */
+  readonly inTurn?: InTurn;
   /** Into so many bands, for tests; else the fewest that fit. */
   readonly bands?: number;
   /** Called each time that all bands are done, with the distance by which statistics still moved. */
@@ -60,6 +63,8 @@ export interface BandOptions {
  * 2048² on lavapipe took 56,829 dispatches and 22 minutes in one piece, and 3 minutes in bands.
  */
 const MAX_SLICES = 4;
+
+const atOnce: InTurn = (work) => work();
 
 /** True if the recorded graph would be cut into too many slices on this adapter. */
 export function isTooSliced(gpu: Gpu, recorder: Recorder, storage: Storage): boolean {
@@ -84,7 +89,7 @@ export async function decodeInBands(
   options: BandOptions,
 ): Promise<Pixels> {
   const inner = await compile(gpu, recordInnerDecoder(decoder, size), { ...options, label: `${options.label}, inner` });
-  const between = await copied(gpu, inner, () => {
+  const between = await copied(gpu, inner, options, () => {
     writeDecoderScale(inner, decoder);
     copy(gpu, latents, 0, inner.range("latents"), 0, inner.range("latents").size);
   });
@@ -138,9 +143,12 @@ export async function encodeInBands(
     });
     const inner = await compile(gpu, innerRecorder, { ...options, label: `${options.label}, inner` });
     try {
-      copy(gpu, { buffer: between, offset: 0 }, 0, inner.range("outer"), 0, betweenBytes);
-      await inner.replay();
-      return encodedOf((await inner.read("encoded")) as Float32Array, encoder);
+      const encoded = await (options.inTurn ?? atOnce)(async () => {
+        copy(gpu, { buffer: between, offset: 0 }, 0, inner.range("outer"), 0, betweenBytes);
+        await inner.replay();
+        return inner.read("encoded");
+      });
+      return encodedOf(encoded as Float32Array, encoder);
     } finally {
       inner.destroy();
     }
@@ -258,9 +266,11 @@ async function throughBands(
         }
         const measured = new Map<string, Statistics>();
         for (const band of bands) {
-          await ends.load(plan, band);
-          await plan.replay();
-          await ends.store(plan, band);
+          await (options.inTurn ?? atOnce)(async () => {
+            await ends.load(plan, band);
+            await plan.replay();
+            await ends.store(plan, band);
+          });
           for (const [name, { height, width, channels }] of recorder.norms) {
             const scale = height / rows; // of this layer's rows to latents'
             const partial = (await plan.read(`statistics out ${name}`)) as Float32Array;
@@ -357,14 +367,16 @@ function encoderBands(encoder: Autoencoder, size: LatentSize): BandWork {
 }
 
 /** A plan's output `inner` in a buffer of its own; the plan is gone afterwards. */
-async function copied(gpu: Gpu, plan: Plan, prepare: () => void): Promise<GPUBuffer> {
+async function copied(gpu: Gpu, plan: Plan, { inTurn = atOnce }: BandOptions, prepare: () => void): Promise<GPUBuffer> {
   try {
     const range = plan.range("inner");
     const buffer = gpu.createBuffer(`${plan.label}'s result`, range.size);
     try {
-      prepare();
-      await plan.replay();
-      copy(gpu, range, 0, { buffer, offset: 0 }, 0, range.size);
+      await inTurn(async () => {
+        prepare();
+        await plan.replay();
+        copy(gpu, range, 0, { buffer, offset: 0 }, 0, range.size);
+      });
       return buffer;
     } catch (error) {
       gpu.destroyBuffer(buffer);

@@ -3,8 +3,8 @@
  * the LoRAs that a client may name.
  */
 import { requestIssues } from "../faults/request-issues.ts";
-import { Base64Text } from "./base64-text.ts";
-import { RequestError, type RequestIssue } from "./errors.ts";
+import { withoutPicture } from "./base64-text.ts";
+import { RequestError, type RequestIssue, refuseIssues } from "./errors.ts";
 import { ignoredFields, isIgnoredField, MOST_IGNORED, maskIssues } from "./ignored-fields.ts";
 import {
   type GenerationRequest,
@@ -46,18 +46,16 @@ function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown 
   return Object.fromEntries(
     Object.entries(value)
       .filter(([name, field]) => field !== null && field !== undefined && !(name === "seed" && isAnySeed(field)))
-      .map(([name, field]) => [name, withoutLeftOut(asText(name, field), depth - 1)]),
+      .map(([name, field]) => [
+        name,
+        withoutLeftOut(PICTURE_FIELDS.has(name) ? field : withoutPicture(field), depth - 1),
+      ]),
   );
 }
 
 /** Other programs of the field write -1 for any seed. */
 function isAnySeed(value: unknown): boolean {
   return value === -1 || value === "-1";
-}
-
-/** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
-function asText(name: string, field: unknown): unknown {
-  return field instanceof Base64Text && !PICTURE_FIELDS.has(name) ? "x".repeat(field.length) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
@@ -76,8 +74,7 @@ export function parseGeneration(input: unknown): GenerationRequest {
   const parsed = generationSchema.safeParse(fields, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
   if (isPlainObject(fields)) issues.push(...nearMisses(fields), ...maskIssues(fields));
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  refuseIssues(issues);
   return withIgnored(parsed.data as GenerationRequest, fields as Record<string, unknown>);
 }
 
@@ -106,8 +103,7 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
   }
   const parsed = generationFields.partial().safeParse(known, { reportInput: true });
   const issues = parsed.success ? nearMisses(fields) : [...requestIssues(parsed.error), ...nearMisses(fields)];
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  refuseIssues(issues);
   // A field that was left out stays so: its default is for the request to choose.
   return Object.fromEntries(Object.keys(known).map((name) => [name, parsed.data?.[name as keyof typeof parsed.data]]));
 }
@@ -129,8 +125,7 @@ export function parseUpdate(input: unknown): GenerationUpdate {
       issues.push({ path: [name], message: "Cannot be changed while the run is under way", type: "value_error" });
     }
   }
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  refuseIssues(issues);
   return parsed.data as GenerationUpdate;
 }
 

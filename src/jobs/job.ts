@@ -1,6 +1,7 @@
 /** One job's life, from its submission to its end. */
 import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
+import type { Priority } from "../line/priority.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { JobError } from "./job-errors.ts";
 import { JobLog, type LogBounds, type LogReader, type ReaderOptions } from "./job-log.ts";
@@ -74,6 +75,8 @@ export interface SubmitOptions {
   readonly takesUp?: boolean;
   /** It runs on when nobody watches. */
   readonly detached?: boolean;
+  /** Default: `detached` if it is that, else `stream`. */
+  readonly priority?: Priority;
   /** Milliseconds that the last watcher has to come back; overrides the store's. */
   readonly graceMs?: number;
   /** Aborting cancels the job, with the signal's reason. */
@@ -122,6 +125,9 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly client: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly detached: boolean;
+  readonly priority: Priority;
+  /** Its work, where 1 is the usual. */
+  readonly cost: number;
   readonly submittedAt = Date.now();
   readonly log: JobLog<Event>;
   readonly ended: Promise<void>;
@@ -148,7 +154,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
 
-  constructor(host: JobHost<Input, Event>, input: Input, options: SubmitOptions, settings: JobSettings) {
+  constructor(host: JobHost<Input, Event>, input: Input, cost: number, options: SubmitOptions, settings: JobSettings) {
     this.#host = host;
     this.originalInput = input;
     this.input = input;
@@ -158,6 +164,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     this.client = options.client;
     this.idempotencyKey = options.idempotencyKey;
     this.detached = options.detached ?? false;
+    this.priority = priorityOf(options);
+    this.cost = cost;
     this.#graceMs = options.graceMs ?? settings.graceMs;
     this.log = new JobLog(settings.log);
     if (this.detached) this.log.runFree();
@@ -229,6 +237,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     const context = {
       signal,
       requestId: this.id,
+      client: this.client,
+      priority: this.priority,
       updates: this.#updates,
       wants: (slot: string) => this.#wants(slot),
     };
@@ -291,6 +301,10 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly #onDeadline = () => {
     this.cancel(new DOMException("The deadline has passed", "TimeoutError"));
   };
+}
+
+export function priorityOf({ priority, detached }: SubmitOptions): Priority {
+  return priority ?? (detached ? "detached" : "stream");
 }
 
 const cancellation = () => new DOMException("Cancelled", "AbortError");

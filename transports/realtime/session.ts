@@ -231,7 +231,7 @@ export class Session<Input, Event> {
     const { owner, client, graceMs, onError } = this.#options;
     let job: Job<Input, Event>;
     try {
-      job = this.#jobs.submit(input, { owner, client, graceMs });
+      job = this.#jobs.submit(input, { owner, client, graceMs, priority: "realtime" });
     } catch (error) {
       end(failureOf(error).status);
       this.#refuse(error, requestId, (input as Fields).input_id);

@@ -165,7 +165,11 @@ class Attachment<Input, Event> {
     this.#expiry?.stop();
     this.#connection?.release();
     const open = this.#session;
-    if (open !== undefined && this.#sessions.isOf(open, this.#socket!)) this.#sessions.connectionClosed(open, code);
+    const isItsOwn = open !== undefined && this.#sessions.isOf(open, this.#socket!);
+    // The session may wait for its client; a socket keeps all that has come of a frame.
+    this.#socket = undefined;
+    this.#connection = undefined;
+    if (isItsOwn) this.#sessions.connectionClosed(open, code);
   }
 
   /** The session that the client asks for, or a new one. */

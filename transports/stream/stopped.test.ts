@@ -126,6 +126,29 @@ describe("clients that stop reading", () => {
   });
 });
 
+describe("sessions that wait for their client", () => {
+  it("hold nothing of the frame that broke off", async () => {
+    const SESSIONS = 16;
+    const FRAME_BYTES = 4 * MIB;
+    const app = new Hono();
+    app.get("/realtime", realtime(createJobs(async function* () {})));
+    server = await listen(app, 0, "127.0.0.1", { frameBytes: 2 * FRAME_BYTES });
+    const idle = heldBytes();
+    const half = Buffer.alloc(FRAME_BYTES, "a");
+    const sockets = await Promise.all(
+      Array.from({ length: SESSIONS }, async () => {
+        const socket = new WebSocket(`${server.url.replace("http", "ws")}/realtime`);
+        await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+        await new Promise((resolve) => socket.send(half, { fin: false }, resolve));
+        return socket;
+      }),
+    );
+    await until(() => heldBytes() - idle > (SESSIONS * FRAME_BYTES) / 2, 10_000);
+    for (const socket of sockets) socket.terminate();
+    await until(() => heldBytes() - idle < FRAME_BYTES + half.length, 5_000);
+  });
+});
+
 /** 256 × 256 of noise: some 40 KB as JPEG. */
 const PICTURE = gradient(256, 1);
 
