@@ -5,7 +5,7 @@ import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
 import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
-import { parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request-parsing.ts";
+import { parseDefaults, parseRemoteGeneration, parseUpdate, withDefaults } from "../src/engine/request-parsing.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
@@ -214,6 +214,7 @@ function jobGroups(
     },
     parseUpdate: parseChange,
     parseDefaults,
+    withDefaults,
     admit: async (c: Context) => (await rate?.(input.clientOf(c)))?.failure,
     expiresAt: (c: Context) => principalOf(c).expiresAt,
     sessions,

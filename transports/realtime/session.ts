@@ -32,6 +32,8 @@ export interface SessionOptions<Input> {
   readonly parseUpdate?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
   /** Checks fields that are to lie under later requests, and keeps those alone that mean something. */
   readonly parseDefaults?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
+  /** A request's own fields over the defaults. Left out: they are laid over them one by one. */
+  readonly withDefaults?: (defaults: Fields, own: Fields) => Fields;
   /** Asked before each request: why it may not be made now, if it may not. */
   readonly admit?: () => Promise<Failure | undefined>;
   /** Requests that may wait behind the one that runs; in queue mode, that may be under way in all. */
@@ -171,7 +173,8 @@ export class Session<Input, Event> {
   }
 
   async #request({ mode, interrupt, ...own }: Fields): Promise<void> {
-    const fields: Fields = { ...this.#defaults, ...own };
+    const { withDefaults } = this.#options;
+    const fields: Fields = withDefaults?.(this.#defaults, own) ?? { ...this.#defaults, ...own };
     const requestId = idOf(fields.request_id) ?? randomUUID();
     const endLine = this.#options.logRequest?.();
     const end: WaitingRequest<Input>["end"] = (status, ended) =>

@@ -36,7 +36,10 @@ import { type OpenSession, Sessions } from "./sessions.ts";
 import { TokenExpiry } from "./token-expiry.ts";
 
 export interface RealtimeOptions<Input>
-  extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "parseDefaults" | "onError" | "account" | "tracing"> {
+  extends Pick<
+    SessionOptions<Input>,
+    "parse" | "parseUpdate" | "parseDefaults" | "withDefaults" | "onError" | "account" | "tracing"
+  > {
   ownerOf?: OwnerOf;
   /** Whom a session counts against. Default: the credential's name, or the address of the connection. */
   clientOf?: (c: Context) => string;
