@@ -91,20 +91,38 @@ export class CompiledPlan implements Plan {
     this.#submit();
   }
 
-  async replay(around?: Around): Promise<void> {
-    const begun = performance.now();
-    this.#submit(around);
-    const least = this.#recent.length === 0 ? 0 : Math.min(...this.#recent);
-    await this.#gpu.idle(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
-    this.#recent = [...this.#recent.slice(1 - RECENT), performance.now() - begun];
+  replay(around?: Around): Promise<void> {
+    return this.#timed(async (likely) => {
+      this.#submit(around);
+      await this.#gpu.idle(likely);
+    });
   }
 
-  #submit({ before, after }: Around = {}): void {
-    this.#gpu.submit(this.label, (encoder) => {
-      before?.(encoder);
-      this.encode(encoder);
-      after?.(encoder);
-    });
+  async replayAndRead(name: string, around?: Around): Promise<Float32Array | Uint32Array> {
+    const { tensor, staging, ...range } = this.#readable(name);
+    const bytes = await this.#timed((likely) =>
+      this.#gpu.submitAndRead(this.label, (encoder) => this.#encodeAround(encoder, around), range, { staging, likely }),
+    );
+    return fromDevice(tensor, bytes, this.#parts.storage);
+  }
+
+  /** Does a replay, and remembers its time; `work` is given the milliseconds for which the device is surely busy. */
+  async #timed<T>(work: (likely: number) => Promise<T>): Promise<T> {
+    const begun = performance.now();
+    const least = this.#recent.length === 0 ? 0 : Math.min(...this.#recent);
+    const result = await work(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
+    this.#recent = [...this.#recent.slice(1 - RECENT), performance.now() - begun];
+    return result;
+  }
+
+  #submit(around?: Around): void {
+    this.#gpu.submit(this.label, (encoder) => this.#encodeAround(encoder, around));
+  }
+
+  #encodeAround(encoder: GPUCommandEncoder, { before, after }: Around = {}): void {
+    before?.(encoder);
+    this.encode(encoder);
+    after?.(encoder);
   }
 
   profile(): Promise<KernelTime[]> {
@@ -112,11 +130,16 @@ export class CompiledPlan implements Plan {
   }
 
   async read(name: string): Promise<Float32Array | Uint32Array> {
+    const { tensor, buffer, offset, size, staging } = this.#readable(name);
+    return fromDevice(tensor, await this.#gpu.read(buffer, offset, size, staging), this.#parts.storage);
+  }
+
+  #readable(name: string) {
     const { buffers, storage } = this.#parts;
     const tensor = this.#find(name);
     const { buffer, offset } = buffers.range(tensor);
     const size = tensorBytes(tensor, storage);
-    return fromDevice(tensor, await this.#gpu.read(buffer, offset, size, buffers.staging(name, size)), storage);
+    return { tensor, buffer, offset, size, staging: buffers.staging(name, size) };
   }
 
   destroy(): void {
