@@ -170,6 +170,8 @@ class OpenDevice implements Gpu {
   private readonly watch: DeviceWatch;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   private readonly layouts = new WeakMap<GPUComputePipeline, GPUBindGroupLayout>();
+  /** Buffers that somebody reads by way of now. */
+  private readonly reading = new Set<GPUBuffer>();
   /** Waits for work to be done, to be ended if the device is lost. */
   private readonly awaitingLoss = new Set<() => void>();
 
@@ -327,8 +329,9 @@ class OpenDevice implements Gpu {
     { buffer, offset, size }: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number },
     { staging, likely = 0 }: { readonly staging?: GPUBuffer; readonly likely?: number } = {},
   ): Promise<Uint8Array> {
-    const isFree = staging?.mapState === "unmapped";
+    const isFree = staging !== undefined && !this.reading.has(staging);
     const way = isFree ? staging : this.stagingBuffer("read-back", size);
+    this.reading.add(way);
     const padded = Math.ceil(size / 4) * 4;
     try {
       this.submit(label, (encoder) => {
@@ -350,6 +353,7 @@ class OpenDevice implements Gpu {
         way.unmap();
       }
     } finally {
+      this.reading.delete(way);
       if (!isFree) this.destroyBuffer(way);
     }
   }

@@ -186,6 +186,7 @@ export class ModelMemory {
       reads: spec.reads,
       batch: spec.batch,
       choose: this.#choose,
+      standIns: true,
       ...{ signal, onKernels, onKernel },
       ...form,
     });

@@ -7,6 +7,7 @@ import { fromDevice, toDevice } from "./host-layout.ts";
 import type { Around, KernelTime, Plan, Range } from "./plan.ts";
 import type { PlanBuffers } from "./plan-buffers.ts";
 import { profile } from "./profile.ts";
+import { type Refinement, Refinements } from "./refinement.ts";
 
 /** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
 const RECENT = 4;
@@ -22,6 +23,8 @@ export interface PlanParts {
   readonly buffers: PlanBuffers;
   readonly prologue: readonly Bound[];
   readonly replay: readonly Bound[];
+  /** Its stand-ins, if there are any. */
+  readonly refinement?: Refinement | undefined;
   /** Inputs, states and outputs. */
   readonly named: ReadonlyMap<string, Tensor>;
 }
@@ -39,6 +42,7 @@ export class CompiledPlan implements Plan {
     this.#gpu = gpu;
     this.#parts = parts;
     this.#prologueDue = parts.prologue.length > 0;
+    if (parts.refinement) Refinements.of(gpu).add(parts.refinement);
   }
 
   get bytes(): number {
@@ -80,6 +84,7 @@ export class CompiledPlan implements Plan {
   }
 
   encode(encoder: GPUCommandEncoder): void {
+    Refinements.of(this.#gpu).noteUse();
     const pass = encoder.beginComputePass({ label: this.label });
     if (this.#prologueDue) encodeAll(pass, this.#parts.prologue);
     this.#prologueDue = false;
@@ -143,6 +148,7 @@ export class CompiledPlan implements Plan {
   }
 
   destroy(): void {
+    if (this.#parts.refinement) Refinements.of(this.#gpu).remove(this.#parts.refinement);
     this.#parts.buffers.destroy();
   }
 
