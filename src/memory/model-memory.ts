@@ -186,7 +186,7 @@ export class ModelMemory {
       reads: spec.reads,
       batch: spec.batch,
       choose: this.#choose,
-      standIns: true,
+      standIns: this.gpu.facts.kind === "software",
       ...{ signal, onKernels, onKernel },
       ...form,
     });
