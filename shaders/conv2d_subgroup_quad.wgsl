@@ -7,7 +7,7 @@
 // for each lane and component: hence 32 pixels × 4 quads a lane, and fewer where pixels or channels are few.
 //
 // Of a gated layer a lane's first quads are of the first half of its channels, and the others the same of the other half.
-const OWNED = ROWS / LANES;  // pixels whose input one lane loads: 8, 4 or 2
+const OWNED = ROWS / LANES;  // pixels whose input one lane loads: 8 or 2
 
 // Endings, each with what may be in it; whether its bias and RELU are there is looked at for each pixel, and costs little.
 const PLAIN = 0u;
@@ -94,8 +94,6 @@ fn main(
           sum0[3u % OWNED] = add_products(sum0[3u % OWNED], a, b0);
           if (QUADS > 1u) { sum1[3u % OWNED] = add_products(sum1[3u % OWNED], a, b1); }
           if (QUADS > 2u) { sum2[3u % OWNED] = add_products(sum2[3u % OWNED], a, b2); sum3[3u % OWNED] = add_products(sum3[3u % OWNED], a, b3); }
-        }
-        if (OWNED > 4u) {
           a = swapped(load_input(source4, k));
           sum0[4u % OWNED] = add_products(sum0[4u % OWNED], a, b0);
           if (QUADS > 1u) { sum1[4u % OWNED] = add_products(sum1[4u % OWNED], a, b1); }

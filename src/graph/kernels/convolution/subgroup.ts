@@ -31,11 +31,9 @@ const TILES: Record<DirectShape["held"], readonly Tile[]> = {
 // The same for subgroups of four, on SwiftShader.
 const QUAD_TILES: readonly Tile[] = [
   { rows: 32, quads: 4, cost: 1 },
-  { rows: 32, quads: 2, cost: 1.15 },
+  { rows: 32, quads: 2, cost: 1.15, isUsual: true },
   { rows: 32, quads: 1, cost: 1.8 },
   { rows: 8, quads: 4, cost: 2 },
-  // Compiled in half the time; only for that.
-  { rows: 16, quads: 2, cost: Number.POSITIVE_INFINITY, isUsual: true },
 ];
 
 // A line of a wider matrix is pages long, and its halves lie on pages of their own: from lavapipe, 0.82× of two dispatches at
