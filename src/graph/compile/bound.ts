@@ -2,14 +2,14 @@
 
 import type { Dispatch, Work } from "../dispatch.ts";
 
-export interface Bound {
+export interface BoundDispatch {
   readonly workgroups: Work["workgroups"];
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly dispatch: Dispatch;
 }
 
-export function encodeAll(pass: GPUComputePassEncoder, list: readonly Bound[]): void {
+export function encodeAll(pass: GPUComputePassEncoder, list: readonly BoundDispatch[]): void {
   let current: GPUComputePipeline | undefined;
   for (const { pipeline, group, workgroups } of list) {
     if (pipeline !== current) pass.setPipeline((current = pipeline));

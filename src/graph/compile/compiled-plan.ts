@@ -2,7 +2,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { atOnce, inTurns } from "../../platform/turns.ts";
 import { GraphError } from "../errors.ts";
 import { type Storage, type Tensor, tensorBytes } from "../tensor.ts";
-import { type Bound, encodeAll } from "./bound.ts";
+import { type BoundDispatch, encodeAll } from "./bound.ts";
 import { fromDevice, toDevice } from "./host-layout.ts";
 import type { Around, KernelTime, Plan, Range } from "./plan.ts";
 import type { PlanBuffers } from "./plan-buffers.ts";
@@ -21,12 +21,12 @@ export interface PlanParts {
   readonly label: string;
   readonly storage: Storage;
   readonly buffers: PlanBuffers;
-  readonly prologue: readonly Bound[];
-  readonly replay: readonly Bound[];
+  readonly prologue: readonly BoundDispatch[];
+  readonly replay: readonly BoundDispatch[];
   /** Its stand-ins, if there are any. */
   readonly refinement?: Refinement | undefined;
   /** Inputs, states and outputs. */
-  readonly named: ReadonlyMap<string, Tensor>;
+  readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
 export class CompiledPlan implements Plan {
@@ -153,7 +153,7 @@ export class CompiledPlan implements Plan {
   }
 
   #find(name: string): Tensor {
-    const { named } = this.#parts;
+    const { tensors: named } = this.#parts;
     const tensor = named.get(name);
     if (tensor) return tensor;
     throw new GraphError(`${this.label}: no tensor is named ${name}; there are ${[...named.keys()].join(", ")}`);

@@ -9,7 +9,7 @@ import { type Later, later } from "../../platform/later.ts";
 import { ownTurn } from "../../platform/turns.ts";
 import type { Dispatch, Kernel } from "../dispatch.ts";
 import type { Binder } from "./bind.ts";
-import { type Bound, encodeAll } from "./bound.ts";
+import { type BoundDispatch, encodeAll } from "./bound.ts";
 import { readyCodes } from "./kernels.ts";
 import { BLANK_BYTES } from "./layout.ts";
 
@@ -23,12 +23,12 @@ export class Refinement {
   readonly #gpu: Gpu;
   readonly #label: string;
   readonly #binder: Binder;
-  readonly #lists: readonly Bound[][];
+  readonly #lists: readonly BoundDispatch[][];
   /** A dispatch of each kernel that is to come, by its code. */
   readonly #later: Map<string, Dispatch>;
 
   /** @param lists the plan's dispatches, which change in place */
-  constructor(gpu: Gpu, label: string, binder: Binder, lists: readonly Bound[][]) {
+  constructor(gpu: Gpu, label: string, binder: Binder, lists: readonly BoundDispatch[][]) {
     this.#gpu = gpu;
     this.#label = label;
     this.#binder = binder;

@@ -31,7 +31,7 @@ export interface DirectShape {
   readonly rows: number;
   readonly outQuads: number;
   /** Where the weights lie. */
-  readonly held: "texture" | "buffer";
+  readonly weightResource: "texture" | "buffer";
   readonly gated: boolean;
   readonly phased: boolean;
 }
@@ -45,11 +45,11 @@ export function lowerDirect(
 ): Dispatch[] {
   const { picture, weight, gated = false } = operation;
   const { storage, lanes } = target;
-  const weights = phase ? "f32" : target.weights;
+  const weightStorage = phase ? "f32" : target.weightStorage;
   const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1);
   const rows = picture.images * picture.outHeight * picture.outWidth;
-  const held = phase || target.textured?.(weight) ? "texture" : "buffer";
-  const direct = kernelOf({ rows, outQuads, held, gated, phased: phase !== undefined });
+  const weightResource = phase || target.textured?.(weight) ? "texture" : "buffer";
+  const direct = kernelOf({ rows, outQuads, weightResource, gated, phased: phase !== undefined });
   const { width } = fold(Math.ceil(rows / direct.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
@@ -61,10 +61,10 @@ export function lowerDirect(
     firstInQuad += quads(channelsOf(input));
     const workOf = (one: DirectKernel): Work => {
       const { width, height } = fold(Math.ceil(rows / one.rows));
-      const preludes = [convolution, ending.prelude, TILES[held][weights], ...(one.preludes ?? [])];
+      const preludes = [convolution, ending.prelude, TILES[weightResource][weightStorage], ...(one.preludes ?? [])];
       const constants = { ...ending.constants, ...one.constants };
       return {
-        kernel: kernel(one.name, one.source, storage, { ...one, weights, preludes, constants }),
+        kernel: kernel(one.name, one.source, storage, { ...one, weightStorage, preludes, constants }),
         workgroups: [width, Math.ceil(outQuads / one.quads), height],
       };
     };
@@ -79,7 +79,7 @@ export function lowerDirect(
       params: block,
       bindings: [
         { tensor: input },
-        phase ? { transformed: weight, form: "subpixel" } : { parameter: weight },
+        phase ? { transformed: weight, transform: "subpixel" } : { parameter: weight },
         ...epilogueBindings(operation, isLast),
         { tensor: operation.output },
       ],

@@ -16,7 +16,7 @@ import type { Convolution } from "./operation.ts";
 // where no pixel and no channel of it is wasted, beside the best. A load from a buffer is so much code that two quads a
 // lane outgrow the instruction cache. The usual tile suits layers of every size, gated ones too where there are two quads, and
 // stands in for the others until their kernels are compiled: each sum has its products in the same order.
-const TILES: Record<DirectShape["held"], readonly Tile[]> = {
+const TILES: Record<DirectShape["weightResource"], readonly Tile[]> = {
   texture: [
     { rows: 16, quads: 2, cost: 1, isUsual: true },
     { rows: 32, quads: 1, cost: 1.3 },
@@ -40,16 +40,19 @@ const QUAD_TILES: readonly Tile[] = [
 // 10240 channels, 1.06× at 5120.
 const MAX_GATED_QUADS = 1536;
 
-/** Whether a kernel should multiply the halves of a layer: if an invocation has, or is given, both. */
+/** True if a kernel should multiply the halves of a layer: if an invocation has, or is given, both. */
 function canGate({ weight }: Convolution, target: Target): boolean {
   const hasBoth = target.lanes === QUAD_LANES || target.textured?.(weight) === true;
   return hasBoth && weight.outputQuads <= MAX_GATED_QUADS;
 }
 
 /** The kernel whose tile costs least for a convolution of this shape, on subgroups of so many lanes. */
-export function subgroupKernel({ rows, outQuads, held, gated, phased }: DirectShape, lanes: number): DirectKernel {
+export function subgroupKernel(
+  { rows, outQuads, weightResource, gated, phased }: DirectShape,
+  lanes: number,
+): DirectKernel {
   const inFours = lanes === QUAD_LANES;
-  const known = inFours ? QUAD_TILES : TILES[held];
+  const known = inFours ? QUAD_TILES : TILES[weightResource];
   // A lane has both factors of a gate.
   const tile = cheapestTile(
     known.filter(({ quads }) => !gated || quads > 1),
