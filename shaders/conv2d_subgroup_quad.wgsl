@@ -47,14 +47,9 @@ fn main(
     weights3 = select(weights3, gated_column(first_column + LANES, true), is_gated);
   }
 
-  let pixel0 = output_pixel(first_row + lane);
-  let pixel1 = output_pixel(first_row + lane + LANES);
-  let pixel2 = output_pixel(first_row + lane + 2u * LANES);
-  let pixel3 = output_pixel(first_row + lane + 3u * LANES);
-  let pixel4 = output_pixel(first_row + lane + 4u * LANES);
-  let pixel5 = output_pixel(first_row + lane + 5u * LANES);
-  let pixel6 = output_pixel(first_row + lane + 6u * LANES);
-  let pixel7 = output_pixel(first_row + lane + 7u * LANES);
+  // By loops, since each is much code: its divisions are done lane by lane.
+  var pixels: array<Pixel, OWNED>;
+  for (var i = 0u; i < OWNED; i++) { pixels[i] = output_pixel(first_row + lane + i * LANES); }
 
   var sum0: array<Four, OWNED>;
   var sum1: array<Four, OWNED>;
@@ -63,22 +58,16 @@ fn main(
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     for (var kx = 0u; kx < params.kernel_width; kx++) {
       var line = first_line(ky, kx);
-      let source0 = input_quad(pixel0, ky, kx);
-      let source1 = input_quad(pixel1, ky, kx);
-      var source2 = 0u;
-      var source3 = 0u;
-      var source4 = 0u;
-      var source5 = 0u;
-      var source6 = 0u;
-      var source7 = 0u;
-      if (OWNED > 2u) {
-        source2 = input_quad(pixel2, ky, kx);
-        source3 = input_quad(pixel3, ky, kx);
-        source4 = input_quad(pixel4, ky, kx);
-        source5 = input_quad(pixel5, ky, kx);
-        source6 = input_quad(pixel6, ky, kx);
-        source7 = input_quad(pixel7, ky, kx);
-      }
+      var sources: array<u32, OWNED>;
+      for (var i = 0u; i < OWNED; i++) { sources[i] = input_quad(pixels[i], ky, kx); }
+      let source0 = sources[0u % OWNED];
+      let source1 = sources[1u % OWNED];
+      let source2 = sources[2u % OWNED];
+      let source3 = sources[3u % OWNED];
+      let source4 = sources[4u % OWNED];
+      let source5 = sources[5u % OWNED];
+      let source6 = sources[6u % OWNED];
+      let source7 = sources[7u % OWNED];
       for (var k = 0u; k < params.in_quads; k++) {
         let b0 = weight_tile(line, weights0);
         var b1 = b0;
@@ -136,13 +125,15 @@ fn main(
   // without what it does not have, and any other has the last. A loop without a turn is run through once, with all lanes off.
   let wanted = epilogue();
   let has_activation = wanted.activation != NO_ACTIVATION && wanted.activation != RELU;
-  let is_rare = wanted.accumulate || has_activation || (wanted.has_per_image && wanted.has_residual);
+  let has_both = wanted.has_per_image && wanted.has_residual;
+  let has_either = wanted.has_per_image || wanted.has_residual;
+  let is_rare = wanted.accumulate || has_activation || has_both || (PHASED == 1u && has_either);
   let gated_turns = select(0u, count, is_gated);
   let rare_turns = select(0u, count, is_rare && !is_gated);
   let per_image_turns = select(0u, count, !is_rare && !is_gated && wanted.has_per_image);
   let residual_turns = select(0u, count, !is_rare && !is_gated && wanted.has_residual);
   let plain_turns = count - gated_turns - rare_turns - per_image_turns - residual_turns;
-  if (QUADS > 1u) {
+  if (QUADS > 1u && PHASED == 0u) {
     for (var quad = 0u; quad < QUADS / 2u; quad++) {
       for (var row = 0u; row < gated_turns; row++) {
         let value = done[quad][row >> 2u][row & 3u];
@@ -157,11 +148,13 @@ fn main(
     for (var row = 0u; row < plain_turns; row++) {
       end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, PLAIN);
     }
-    for (var row = 0u; row < residual_turns; row++) {
-      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_RESIDUAL);
-    }
-    for (var row = 0u; row < per_image_turns; row++) {
-      end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_PER_IMAGE);
+    if (PHASED == 0u) {
+      for (var row = 0u; row < residual_turns; row++) {
+        end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_RESIDUAL);
+      }
+      for (var row = 0u; row < per_image_turns; row++) {
+        end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, WITH_PER_IMAGE);
+      }
     }
     for (var row = 0u; row < rare_turns; row++) {
       end_here(first_row + (row ^ lane), column, done[quad][row >> 2u][row & 3u], own_bias, RARE);

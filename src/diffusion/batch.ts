@@ -123,11 +123,10 @@ export class Batch {
     const each = (work: (slot: Slot, row: number, at: StepRow) => void) => {
       for (const [index, { seat, place }] of steps.entries()) work(seat.slot, rows[index]!, place.rows[place.index]!);
     };
-    const replay = plan.replay({
+    const broken = await plan.replayAndRead("broken", {
       before: (encoder) => each((slot, row, at) => slot.load(encoder, plan, shape, row, at)),
       after: (encoder) => each((slot, row, at) => slot.store(encoder, plan, shape, row, at)),
     });
-    const [broken] = await Promise.all([plan.read("broken"), replay]);
     const { buffer, offset } = plan.range("denoised");
     const size = latentBytes(shape);
     const outcomes: Outcome[] = [];

@@ -13,6 +13,7 @@ import { warmUp } from "../diffusion/warm-up.ts";
 import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { Refinements } from "../graph/compile/refinement.ts";
 import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
 import { WeightsError } from "../weights/errors.ts";
@@ -165,6 +166,7 @@ class ModelRuntime implements Runtime {
     this.#closing.abort(new DOMException("The runtime was closed", "AbortError"));
     // A run that is between two steps notices the signal before it touches the device again.
     await this.#gpu.idle().catch(() => {});
+    await Refinements.of(this.#gpu).end();
     this.#model.memory.destroy();
     this.#gpu.close();
   }

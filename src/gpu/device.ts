@@ -88,6 +88,16 @@ export interface Gpu {
   submit(label: string, encode: (encoder: GPUCommandEncoder) => void): void;
   /** A copy of a range of a buffer, in bytes; by way of `staging` where it is given (`stagingBuffer`) and not in use. */
   read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array>;
+  /**
+   * `submit` and then `read`, in one submission and one wait. `likely`: the commands will hardly be done before, in ms; until
+   * then the device is not asked, and the thread is free.
+   */
+  submitAndRead(
+    label: string,
+    encode: (encoder: GPUCommandEncoder) => void,
+    range: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number },
+    options?: { readonly staging?: GPUBuffer; readonly likely?: number },
+  ): Promise<Uint8Array>;
   /** A buffer that reads of up to `size` bytes go by way of. The owner destroys it. */
   stagingBuffer(label: string, size: number): GPUBuffer;
   /** Throws what the device has reported since the last time. */
@@ -160,6 +170,8 @@ class OpenDevice implements Gpu {
   private readonly watch: DeviceWatch;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   private readonly layouts = new WeakMap<GPUComputePipeline, GPUBindGroupLayout>();
+  /** Buffers that somebody reads by way of now. */
+  private readonly reading = new Set<GPUBuffer>();
   /** Waits for work to be done, to be ended if the device is lost. */
   private readonly awaitingLoss = new Set<() => void>();
 
@@ -267,20 +279,27 @@ class OpenDevice implements Gpu {
 
   async idle(likely = 0): Promise<void> {
     this.watch.check();
-    const slept = likely > 1 ? likely : 0;
-    if (slept > 0) await sleep(slept);
-    await settle(this.doneOrLost(), slept);
+    const slept = await this.sleepUntil(likely);
+    await settle(this.orLost(this.device.queue.onSubmittedWorkDone()), slept);
     this.watch.check();
   }
 
-  private async doneOrLost(): Promise<void> {
+  /** Sleeps while work will hardly be done, if that is worth a timer; resolves with the milliseconds. */
+  private async sleepUntil(likely: number): Promise<number> {
+    if (likely <= 1) return 0;
+    await sleep(likely);
+    return likely;
+  }
+
+  /** Ends with the device, if not before: not every promise of Dawn's does. */
+  private async orLost(done: Promise<undefined>): Promise<void> {
     let release = () => {};
     const lost = new Promise<void>((resolve) => {
       release = resolve;
     });
     this.awaitingLoss.add(release);
     try {
-      await Promise.race([this.device.queue.onSubmittedWorkDone(), lost]);
+      await Promise.race([done, lost]);
     } finally {
       this.awaitingLoss.delete(release);
     }
@@ -300,18 +319,31 @@ class OpenDevice implements Gpu {
     return this.createBuffer(label, size, BufferUsage.MAP_READ | BufferUsage.COPY_DST);
   }
 
-  async read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array> {
-    const isFree = staging?.mapState === "unmapped";
+  read(buffer: GPUBuffer, offset: number, size: number, staging?: GPUBuffer): Promise<Uint8Array> {
+    return this.submitAndRead("read-back", () => {}, { buffer, offset, size }, staging && { staging });
+  }
+
+  async submitAndRead(
+    label: string,
+    encode: (encoder: GPUCommandEncoder) => void,
+    { buffer, offset, size }: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number },
+    { staging, likely = 0 }: { readonly staging?: GPUBuffer; readonly likely?: number } = {},
+  ): Promise<Uint8Array> {
+    const isFree = staging !== undefined && !this.reading.has(staging);
     const way = isFree ? staging : this.stagingBuffer("read-back", size);
+    this.reading.add(way);
+    const padded = Math.ceil(size / 4) * 4;
     try {
-      this.submit("read-back", (encoder) =>
-        encoder.copyBufferToBuffer(buffer, offset, way, 0, Math.ceil(size / 4) * 4),
-      );
+      this.submit(label, (encoder) => {
+        encode(encoder);
+        encoder.copyBufferToBuffer(buffer, offset, way, 0, padded);
+      });
+      const slept = await this.sleepUntil(likely);
       try {
-        await settle(way.mapAsync(MAP_MODE_READ, 0, Math.ceil(size / 4) * 4));
+        await settle(this.orLost(way.mapAsync(MAP_MODE_READ, 0, padded)), slept);
       } catch (error) {
         this.watch.check();
-        throw toGpuError(error, "read-back");
+        throw toGpuError(error, label);
       }
       this.watch.check();
       try {
@@ -321,6 +353,7 @@ class OpenDevice implements Gpu {
         way.unmap();
       }
     } finally {
+      this.reading.delete(way);
       if (!isFree) this.destroyBuffer(way);
     }
   }

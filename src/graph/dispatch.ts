@@ -86,14 +86,20 @@ export interface Kernel {
   readonly code: string;
 }
 
-export interface Dispatch {
+/** A kernel and the workgroups in which it does a dispatch. */
+export interface Work {
   readonly kernel: Kernel;
+  readonly workgroups: readonly [number, number, number];
+}
+
+export interface Dispatch extends Work {
   /** The layer's name. */
   readonly label: string;
   readonly params: Params;
   /** Bindings 1, 2, … of the kernel; 0 is `params`. */
   readonly bindings: readonly Binding[];
-  readonly workgroups: readonly [number, number, number];
+  /** Does the same, bit for bit, but takes longer, by a kernel that more layers have: so a plan can begin with fewer. */
+  readonly standIn?: Work;
 }
 
 /** A number that the kernel reads as f32; plain numbers are u32. */

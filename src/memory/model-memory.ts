@@ -188,6 +188,7 @@ export class ModelMemory {
       reads: spec.reads,
       batch: spec.batch,
       choose: this.#choose,
+      standIns: this.gpu.facts.kind === "software",
       ...{ signal, onKernels, onKernel },
       ...options,
     });

@@ -45,12 +45,12 @@ export function watch(model: LoadedModel): Watched {
         note(input, values, first);
         return plan.writeInTurns(input, values, first);
       },
-      async replay(around) {
+      async replayAndRead(name, around) {
         if (start === undefined && around?.before) {
           gpu.submit("watched", around.before);
           start = (await plan.read("latents")) as Float32Array;
         }
-        return plan.replay(around);
+        return plan.replayAndRead(name, around);
       },
     };
     return new Proxy(plan, {

@@ -25,16 +25,28 @@ export class Binder {
     this.#parameters = parameters;
   }
 
-  /** The pipeline of its kernel has to be there. */
+  /** The pipeline of its kernel, or of its stand-in's, has to be there. */
   bind(dispatch: Dispatch): BoundDispatch {
+    const { kernel, workgroups } = this.#kernels.workOf(dispatch);
+    return this.bindTo(dispatch, this.#kernels.pipeline(kernel.code), workgroups);
+  }
+
+  /** Binds a dispatch to a pipeline. `spare`: buffers that stand for its tensors, one for each binding. */
+  bindTo(
+    dispatch: Dispatch,
+    pipeline: GPUComputePipeline,
+    workgroups: BoundDispatch["workgroups"] = dispatch.workgroups,
+    spare?: readonly GPUBuffer[],
+  ): BoundDispatch {
     const { kernel, label, bindings } = dispatch;
-    const pipeline = this.#kernels.pipeline(kernel.code);
-    const resources = bindings.map((binding) => this.#resource(binding));
+    const resources = bindings.map((binding, index) =>
+      spare && typeof binding === "object" && "tensor" in binding ? { buffer: spare[index]! } : this.#resource(binding),
+    );
     const group = this.#gpu.bind(`${this.#label}: ${label} (${kernel.name})`, pipeline, [
       this.#buffers.uniforms(dispatch),
       ...resources,
     ]);
-    return { pipeline, group, dispatch };
+    return { pipeline, group, workgroups, dispatch };
   }
 
   #resource(binding: Binding): BoundResource | undefined {

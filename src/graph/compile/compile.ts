@@ -6,7 +6,7 @@ import type { Choose } from "../choice.ts";
 import type { Storage } from "../tensor.ts";
 import { Binder } from "./bind.ts";
 import type { BoundDispatch } from "./bound.ts";
-import { CompiledPlan } from "./compiled-plan.ts";
+import { CompiledPlan, type PlanParts } from "./compiled-plan.ts";
 import { type CompileWatch, PlanKernels } from "./kernels.ts";
 import {
   type Footprint,
@@ -20,6 +20,7 @@ import {
 import { ParameterSet, type PlanParameters, untransformed } from "./parameters.ts";
 import type { Plan } from "./plan.ts";
 import { PlanBuffers } from "./plan-buffers.ts";
+import { Refinement } from "./refinement.ts";
 import { targetOf, targetOfWeights, type WeightStorage } from "./target.ts";
 
 interface LoweringOptions extends LayoutOptions {
@@ -38,6 +39,8 @@ export interface CompileOptions extends LoweringOptions, CompileWatch {
   readonly label: string;
   /** Buffers of the parameters; by component, if the recorder has parameters of several. */
   readonly parameters: PlanParameters;
+  /** Begins with stand-ins for kernels that are not ready, which are made when the device has nothing to do. Default: no. */
+  readonly standIns?: boolean;
 }
 
 export interface FootprintOptions extends LoweringOptions {
@@ -87,11 +90,11 @@ async function bind(
   layout: Layout,
   buffers: PlanBuffers,
   parameters: ParameterSet,
-  watch: CompileWatch,
-): Promise<{ readonly prologue: readonly BoundDispatch[]; readonly replay: readonly BoundDispatch[] }> {
+  options: CompileOptions,
+): Promise<Pick<PlanParts, "prologue" | "replay" | "refinement">> {
   // Begun first: kernels are compiled beside the rest.
   const dispatches = layout.lowered.flatMap((entry) => entry.dispatches);
-  const kernels = new PlanKernels(gpu, label, dispatches, watch);
+  const kernels = new PlanKernels(gpu, label, dispatches, options);
   const binder = new Binder(gpu, label, kernels, buffers, parameters);
   try {
     await parameters.transform(layout.transformed);
@@ -113,5 +116,6 @@ async function bind(
   }
   await inTurns(bindAll());
   gpu.check();
-  return { prologue, replay };
+  const refinement = new Refinement(gpu, label, binder, [prologue, replay]);
+  return { prologue, replay, refinement: refinement.next && refinement };
 }

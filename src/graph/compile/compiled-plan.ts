@@ -7,6 +7,7 @@ import { fromDevice, toDevice } from "./host-layout.ts";
 import type { Around, KernelTime, Plan, Range } from "./plan.ts";
 import type { PlanBuffers } from "./plan-buffers.ts";
 import { profile } from "./profile.ts";
+import { type Refinement, Refinements } from "./refinement.ts";
 
 /** Replays whose times are remembered, and the part of the shortest for which the next one is not asked about. */
 const RECENT = 4;
@@ -22,6 +23,8 @@ export interface PlanParts {
   readonly buffers: PlanBuffers;
   readonly prologue: readonly BoundDispatch[];
   readonly replay: readonly BoundDispatch[];
+  /** Its stand-ins, if there are any. */
+  readonly refinement?: Refinement | undefined;
   /** Inputs, states and outputs. */
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
@@ -39,6 +42,7 @@ export class CompiledPlan implements Plan {
     this.#gpu = gpu;
     this.#parts = parts;
     this.#prologueDue = parts.prologue.length > 0;
+    if (parts.refinement) Refinements.of(gpu).add(parts.refinement);
   }
 
   get bytes(): number {
@@ -80,6 +84,7 @@ export class CompiledPlan implements Plan {
   }
 
   encode(encoder: GPUCommandEncoder): void {
+    Refinements.of(this.#gpu).noteUse();
     const pass = encoder.beginComputePass({ label: this.label });
     if (this.#prologueDue) encodeAll(pass, this.#parts.prologue);
     this.#prologueDue = false;
@@ -91,20 +96,38 @@ export class CompiledPlan implements Plan {
     this.#submit();
   }
 
-  async replay(around?: Around): Promise<void> {
-    const begun = performance.now();
-    this.#submit(around);
-    const least = this.#recent.length === 0 ? 0 : Math.min(...this.#recent);
-    await this.#gpu.idle(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
-    this.#recent = [...this.#recent.slice(1 - RECENT), performance.now() - begun];
+  replay(around?: Around): Promise<void> {
+    return this.#timed(async (likely) => {
+      this.#submit(around);
+      await this.#gpu.idle(likely);
+    });
   }
 
-  #submit({ before, after }: Around = {}): void {
-    this.#gpu.submit(this.label, (encoder) => {
-      before?.(encoder);
-      this.encode(encoder);
-      after?.(encoder);
-    });
+  async replayAndRead(name: string, around?: Around): Promise<Float32Array | Uint32Array> {
+    const { tensor, staging, ...range } = this.#readable(name);
+    const bytes = await this.#timed((likely) =>
+      this.#gpu.submitAndRead(this.label, (encoder) => this.#encodeAround(encoder, around), range, { staging, likely }),
+    );
+    return fromDevice(tensor, bytes, this.#parts.storage);
+  }
+
+  /** Does a replay, and remembers its time; `work` is given the milliseconds for which the device is surely busy. */
+  async #timed<T>(work: (likely: number) => Promise<T>): Promise<T> {
+    const begun = performance.now();
+    const least = this.#recent.length === 0 ? 0 : Math.min(...this.#recent);
+    const result = await work(least * (least < LONG_MS ? SURELY_BUSY : SURELY_BUSY_LONG));
+    this.#recent = [...this.#recent.slice(1 - RECENT), performance.now() - begun];
+    return result;
+  }
+
+  #submit(around?: Around): void {
+    this.#gpu.submit(this.label, (encoder) => this.#encodeAround(encoder, around));
+  }
+
+  #encodeAround(encoder: GPUCommandEncoder, { before, after }: Around = {}): void {
+    before?.(encoder);
+    this.encode(encoder);
+    after?.(encoder);
   }
 
   profile(): Promise<KernelTime[]> {
@@ -112,14 +135,20 @@ export class CompiledPlan implements Plan {
   }
 
   async read(name: string): Promise<Float32Array | Uint32Array> {
+    const { tensor, buffer, offset, size, staging } = this.#readable(name);
+    return fromDevice(tensor, await this.#gpu.read(buffer, offset, size, staging), this.#parts.storage);
+  }
+
+  #readable(name: string) {
     const { buffers, storage } = this.#parts;
     const tensor = this.#find(name);
     const { buffer, offset } = buffers.range(tensor);
     const size = tensorBytes(tensor, storage);
-    return fromDevice(tensor, await this.#gpu.read(buffer, offset, size, buffers.staging(name, size)), storage);
+    return { tensor, buffer, offset, size, staging: buffers.staging(name, size) };
   }
 
   destroy(): void {
+    if (this.#parts.refinement) Refinements.of(this.#gpu).remove(this.#parts.refinement);
     this.#parts.buffers.destroy();
   }
 

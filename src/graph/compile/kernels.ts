@@ -2,7 +2,7 @@
 
 import type { Gpu } from "../../gpu/device.ts";
 import { ownTurn } from "../../platform/turns.ts";
-import type { Dispatch } from "../dispatch.ts";
+import type { Dispatch, Work } from "../dispatch.ts";
 import { type BoundDispatch, encodeAll } from "./bound.ts";
 
 /** Follows a plan while it is compiled. */
@@ -26,10 +26,19 @@ const QUICK_MS = 10;
 /** The codes of pipelines that have run once: of these the driver has nothing left to compile. */
 const readyOn = new WeakMap<Gpu, Set<string>>();
 
+/** The codes of kernels that have run once on a device. */
+export function readyCodes(gpu: Gpu): Set<string> {
+  const ready = readyOn.get(gpu) ?? new Set();
+  readyOn.set(gpu, ready);
+  return ready;
+}
+
 export class PlanKernels {
   readonly #gpu: Gpu;
   readonly #label: string;
   readonly #watch: CompileWatch;
+  /** Codes of kernels for which others stand in. */
+  readonly #later: ReadonlySet<string>;
   /** A dispatch of each kernel, by its code. */
   readonly #firsts: ReadonlyMap<string, Dispatch>;
   readonly #ready: Set<string>;
@@ -43,15 +52,23 @@ export class PlanKernels {
   /** Those that are due and not ready yet. */
   #left: number;
 
-  /** Begins to make them. */
-  constructor(gpu: Gpu, label: string, dispatches: readonly Dispatch[], watch: CompileWatch) {
+  /** Begins to make them. `standIns`: with others in place of those that are not ready. */
+  constructor(
+    gpu: Gpu,
+    label: string,
+    dispatches: readonly Dispatch[],
+    { standIns = false, ...watch }: CompileWatch & { readonly standIns?: boolean },
+  ) {
     this.#gpu = gpu;
     this.#label = label;
     this.#watch = watch;
-    this.#firsts = new Map(dispatches.toReversed().map((dispatch) => [dispatch.kernel.code, dispatch]));
-    this.#ready = readyOn.get(gpu) ?? new Set();
-    readyOn.set(gpu, this.#ready);
-    const codes = [...new Set(dispatches.map(({ kernel }) => kernel.code))];
+    this.#ready = readyCodes(gpu);
+    const needed = new Set(dispatches.filter(({ standIn }) => !standIn).map(({ kernel }) => kernel.code));
+    const isLater = (code: string) => standIns && !needed.has(code) && !this.#ready.has(code);
+    this.#later = new Set(dispatches.map(({ kernel }) => kernel.code).filter(isLater));
+    const codeOf = (dispatch: Dispatch) => this.workOf(dispatch).kernel.code;
+    this.#firsts = new Map(dispatches.toReversed().map((dispatch) => [codeOf(dispatch), dispatch]));
+    const codes = [...new Set(dispatches.map(codeOf))];
     this.#due = new Set(codes.filter((code) => !this.#ready.has(code)));
     this.#left = this.#due.size;
     if (this.#left > 0) watch.onKernels?.(this.#left);
@@ -65,10 +82,15 @@ export class PlanKernels {
       this.#watch.signal?.throwIfAborted();
       const isDue = this.#due.has(code);
       if (isDue) await ownTurn(); // Dawn reads the code in this thread
-      this.#pipelines.set(code, await this.#gpu.pipeline(this.#firsts.get(code)!.kernel.name, code));
+      this.#pipelines.set(code, await this.#gpu.pipeline(this.workOf(this.#firsts.get(code)!).kernel.name, code));
       if (isDue) this.#arrived.push(code);
       this.#wake();
     }
+  }
+
+  /** The kernel and workgroups by which a dispatch is done now: its own or its stand-in's. */
+  workOf(dispatch: Dispatch): Work {
+    return dispatch.standIn && this.#later.has(dispatch.kernel.code) ? dispatch.standIn : dispatch;
   }
 
   /** The pipeline of a kernel, once it is made. */
@@ -119,7 +141,7 @@ export class PlanKernels {
   #runOnce(bound: BoundDispatch): void {
     this.#gpu.submit(`${this.#label} first run`, (encoder) => {
       const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
-      encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);
+      encodeAll(pass, [{ ...bound, workgroups: [1, 1, 1] }]);
       pass.end();
     });
   }

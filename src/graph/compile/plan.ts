@@ -54,6 +54,8 @@ export interface Plan {
    * @param around copies that are submitted with it, before and after its kernels
    */
   replay(around?: Around): Promise<void>;
+  /** `replay` and then `read`, in one submission and one wait. */
+  replayAndRead(name: string, around?: Around): Promise<Float32Array | Uint32Array>;
   /**
    * Replays once with a timestamp around each dispatch.
    * @throws GraphError if the adapter has no timestamps

@@ -7,7 +7,7 @@ import convolution from "../../../../shaders/prelude/convolution.wgsl" with { ty
 import tilesBuffer from "../../../../shaders/prelude/tiles_buffer.wgsl" with { type: "text" };
 import tilesTextureF16 from "../../../../shaders/prelude/tiles_texture_f16.wgsl" with { type: "text" };
 import tilesTextureF32 from "../../../../shaders/prelude/tiles_texture_f32.wgsl" with { type: "text" };
-import { type Dispatch, fold, type KernelOptions, kernel, type Target } from "../../dispatch.ts";
+import { type Dispatch, fold, type KernelOptions, kernel, type Target, type Work } from "../../dispatch.ts";
 import { channelsOf, partsOf, quads } from "../../tensor.ts";
 import type { Convolution } from "./operation.ts";
 import { convolutionParams, epilogueBindings, epilogueCode, type Phase, uniformEpilogue } from "./params.ts";
@@ -21,6 +21,8 @@ export interface DirectKernel extends KernelOptions {
   readonly quads: number;
   /** One pipeline does for all endings, whatever the adapter. */
   readonly endings?: boolean;
+  /** The kernel that does the same for most layers: it may stand in for this one. */
+  readonly standIn?: DirectKernel;
 }
 
 /** The sizes that a kernel is chosen by. */
@@ -48,7 +50,7 @@ export function lowerDirect(
   const rows = picture.images * picture.outHeight * picture.outWidth;
   const weightResource = phase || target.textured?.(weight) ? "texture" : "buffer";
   const direct = kernelOf({ rows, outQuads, weightResource, gated, phased: phase !== undefined });
-  const { width, height } = fold(Math.ceil(rows / direct.rows));
+  const { width } = fold(Math.ceil(rows / direct.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
   return parts.map((input, part): Dispatch => {
@@ -57,13 +59,22 @@ export function lowerDirect(
     const block = convolutionParams(operation, { input, firstInQuad, ...end, gridWidth: width, phase });
     const ending = direct.endings ? uniformEpilogue : epilogueCode(operation, end, lanes);
     firstInQuad += quads(channelsOf(input));
+    const workOf = (one: DirectKernel): Work => {
+      const { width, height } = fold(Math.ceil(rows / one.rows));
+      const preludes = [convolution, ending.prelude, TILES[weightResource][weightStorage], ...(one.preludes ?? [])];
+      const constants = { ...ending.constants, ...one.constants };
+      return {
+        kernel: kernel(one.name, one.source, storage, { ...one, weightStorage, preludes, constants }),
+        workgroups: [width, Math.ceil(outQuads / one.quads), height],
+      };
+    };
+    const work = workOf(direct);
+    const standIn = direct.standIn && workOf(direct.standIn);
+    // The width of a grid is a parameter, which both have: it is not looked at where a grid is not folded.
+    const isFolded = [work, standIn].some((one) => one && one.workgroups[2] > 1);
     return {
-      kernel: kernel(direct.name, direct.source, storage, {
-        ...direct,
-        weightStorage,
-        preludes: [convolution, ending.prelude, TILES[weightResource][weightStorage], ...(direct.preludes ?? [])],
-        constants: { ...ending.constants, ...direct.constants },
-      }),
+      ...work,
+      ...(standIn && !isFolded && { standIn }),
       label: operation.name,
       params: block,
       bindings: [
@@ -72,7 +83,6 @@ export function lowerDirect(
         ...epilogueBindings(operation, isLast),
         { tensor: operation.output },
       ],
-      workgroups: [width, Math.ceil(outQuads / direct.quads), height],
     };
   });
 }

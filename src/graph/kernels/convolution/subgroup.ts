@@ -14,26 +14,27 @@ import type { Convolution } from "./operation.ts";
 
 // The part that a subgroup owns: so many pixels × so many quads of output channels a lane. `cost` is CPU time on lavapipe
 // where no pixel and no channel of it is wasted, beside the best. A load from a buffer is so much code that two quads a
-// lane outgrow the instruction cache.
-const TILES = {
+// lane outgrow the instruction cache. The usual tile suits layers of every size, gated ones too where there are two quads, and
+// stands in for the others until their kernels are compiled: each sum has its products in the same order.
+const TILES: Record<DirectShape["weightResource"], readonly Tile[]> = {
   texture: [
-    { rows: 16, quads: 2, cost: 1 },
+    { rows: 16, quads: 2, cost: 1, isUsual: true },
     { rows: 32, quads: 1, cost: 1.3 },
     { rows: 8, quads: 2, cost: 1.4 },
   ],
   buffer: [
-    { rows: 32, quads: 1, cost: 1 },
+    { rows: 32, quads: 1, cost: 1, isUsual: true },
     { rows: 16, quads: 1, cost: 1.15 },
     { rows: 8, quads: 1, cost: 1.5 },
   ],
-} as const;
+};
 // The same for subgroups of four, on SwiftShader.
-const QUAD_TILES = [
+const QUAD_TILES: readonly Tile[] = [
   { rows: 32, quads: 4, cost: 1 },
-  { rows: 32, quads: 2, cost: 1.15 },
+  { rows: 32, quads: 2, cost: 1.15, isUsual: true },
   { rows: 32, quads: 1, cost: 1.8 },
   { rows: 8, quads: 4, cost: 2 },
-] as const;
+];
 
 // A line of a wider matrix is pages long, and its halves lie on pages of their own: from lavapipe, 0.82× of two dispatches at
 // 10240 channels, 1.06× at 5120.
@@ -51,16 +52,35 @@ export function subgroupKernel(
   lanes: number,
 ): DirectKernel {
   const inFours = lanes === QUAD_LANES;
+  const known = inFours ? QUAD_TILES : TILES[weightResource];
   // A lane has both factors of a gate.
-  const tiles = (inFours ? QUAD_TILES : TILES[weightResource]).filter(({ quads }) => !gated || quads > 1);
-  const tile = cheapestTile(tiles, rows, outQuads, lanes);
+  const tile = cheapestTile(
+    known.filter(({ quads }) => !gated || quads > 1),
+    rows,
+    outQuads,
+    lanes,
+  );
+  const usual = known.find(({ isUsual }) => isUsual)!;
+  const kernelOf = (one: Tile) => (inFours ? quadKernel(one, phased) : wideKernel(one, lanes));
+  return { ...kernelOf(tile), ...(tile !== usual && { standIn: kernelOf(usual) }) };
+}
+
+function wideKernel({ rows, quads }: Tile, lanes: number): DirectKernel {
   return {
-    ...(inFours ? { name: "conv2d_subgroup_quad", source: quadSource } : { name: "conv2d_subgroup", source }),
-    ...{ rows: tile.rows, quads: tile.quads * lanes },
+    ...{ name: "conv2d_subgroup", source, rows, quads: quads * lanes },
     subgroups: lanes,
-    preludes: [inFours ? quadProduct : subgroupProduct],
-    constants: { ...(inFours && { PHASED: Number(phased) }), ROWS: tile.rows, QUADS: tile.quads },
-    endings: inFours,
+    preludes: [subgroupProduct],
+    constants: { ROWS: rows, QUADS: quads },
+  };
+}
+
+function quadKernel({ rows, quads }: Tile, phased: boolean): DirectKernel {
+  return {
+    ...{ name: "conv2d_subgroup_quad", source: quadSource, rows, quads: quads * QUAD_LANES },
+    subgroups: QUAD_LANES,
+    preludes: [quadProduct],
+    constants: { PHASED: Number(phased), ROWS: rows, QUADS: quads },
+    endings: true,
   };
 }
 
@@ -68,6 +88,7 @@ interface Tile {
   readonly rows: number;
   readonly quads: number;
   readonly cost: number;
+  readonly isUsual?: boolean;
 }
 
 function cheapestTile(tiles: readonly Tile[], rows: number, outQuads: number, lanes: number): Tile {
