@@ -64,6 +64,8 @@ export interface PictureModel {
 export interface ModelFacts {
   readonly name: string;
   readonly family: string;
+  /** What a checkpoint of one file was found to be, in words. */
+  readonly description?: string;
   readonly defaults: {
     /** Pixels. */
     readonly width: number;

@@ -50,6 +50,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   try {
     const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
+      vae: options.vae,
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
       families: options.families,
@@ -215,6 +216,7 @@ function factsOf({ family }: LoadedModel): ModelFacts {
   const { width, height, steps, guidanceScale } = facts.defaults;
   return {
     name: facts.name,
+    ...(facts.description !== undefined && { description: facts.description }),
     defaultWidth: width,
     defaultHeight: height,
     defaultSteps: steps,
