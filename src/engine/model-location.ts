@@ -18,6 +18,8 @@ import { INDEX_FILE } from "../weights/model-directory.ts";
 
 const LAYOUT = `a model is a folder in diffusers layout, with a ${INDEX_FILE}, or a checkpoint in one file (.safetensors, .ckpt, .gguf)`;
 const SINGLE_FILE = /\.(?:safetensors|sft|ckpt|pth?|bin|gguf)$/i;
+/** Files too short to be told by their content. */
+const NO_TENSORS = /\.(?:json|txt|md|ya?ml)$/i;
 /** A name on a hub: an owner and a model. */
 const HUB_NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 /** A model in a hub's cache. */
@@ -176,15 +178,16 @@ async function inFile(source: string, path = source): Promise<FileAt> {
   const head = await headOf(at.files, at.path);
   if (head === undefined) throw located(source, "may not be read: permission denied");
   const foreign = foreignKind(head, at.path);
-  const isTensors =
-    head.byteLength > 0 && (foreign === undefined || foreign.kind === "pickle" || foreign.kind === "gguf");
+  const isRead = foreign === undefined ? !NO_TENSORS.test(at.path) : ["pickle", "gguf"].includes(foreign.kind);
+  const isTensors = head.byteLength > 0 && isRead;
   // A repository may have a checkpoint in one file beside the folders of its components.
   const folders = isTensors ? [dirname(dirname(path))] : [dirname(path), dirname(dirname(path))];
   for (const folder of folders) {
     if (await isModel(folder)) throw located(source, `is one file of the model in ${quoted(folder)}: name that folder`);
   }
   if (isTensors) return at;
-  if (foreign === undefined) throw located(source, `is an empty file; ${LAYOUT}`);
+  if (foreign === undefined)
+    throw located(source, `is ${head.byteLength === 0 ? "an empty file" : "a file of text"}; ${LAYOUT}`);
   if (foreign.kind === "text") throw located(source, `is a file of text; ${LAYOUT}`);
   throw located(source, foreign.kind === "format" ? `${foreign.reason}; ${LAYOUT}` : foreign.reason);
 }

@@ -4,7 +4,7 @@
  */
 
 import { fileOf } from "../platform/folder-files.ts";
-import { toWeightsError } from "./errors.ts";
+import { toWeightsError, WeightsError } from "./errors.ts";
 import { openGguf } from "./gguf.ts";
 import { readExactly } from "./placed-tensors.ts";
 import { type FileSource, openRegularFile } from "./regular-file.ts";
@@ -46,5 +46,12 @@ export async function openTensorFile(source: FileSource, options: { name?: strin
     throw toWeightsError(error, name);
   }
   await handle.close();
-  return { ...(await openSafetensors(at, { name })), format: "safetensors" };
+  try {
+    return { ...(await openSafetensors(at, { name })), format: "safetensors" };
+  } catch (error) {
+    // Told by the ending alone: its first bytes are those of none.
+    if (!(error instanceof WeightsError && error.code === "weights-pickle")) throw error;
+    const reason = "is none of the formats that are read: safetensors, a file of torch.save, GGUF; download it again";
+    throw new WeightsError("weights-format", reason, { file: name, cause: error });
+  }
 }
