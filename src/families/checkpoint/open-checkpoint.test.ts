@@ -57,6 +57,40 @@ it("every tensor of every component has its place: none is left over, and none i
   }
 });
 
+/** Names of a file in which distilling has left out layers, and the others have kept their numbers of three a level. */
+function withGaps(name: string): string {
+  return name
+    .replace(/input_blocks\.([123])\./, (_, block: string) => `input_blocks.${[0, 1, 3, 4][Number(block)]}.`)
+    .replace(/output_blocks\.1\.([12])\.conv\./, "output_blocks.2.$1.conv.")
+    .replace(/output_blocks\.([23])\.(?!\d\.conv\.)/, (_, block: string) => `output_blocks.${Number(block) + 1}.`);
+}
+
+it("a distilled UNet keeps its numbers, without a middle block's second half or without any", async () => {
+  const expected = {
+    block_out_channels: [32, 64],
+    layers_per_block: 1,
+    up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D"],
+  };
+  const tensors = originalTensors(MODELS.sd1).map((tensor) => ({ ...tensor, name: withGaps(tensor.name) }));
+  const names = new Set(tensors.map(({ name }) => name));
+  expect(names.has("model.diffusion_model.output_blocks.2.1.conv.weight")).toBe(true);
+  const whole = await opened(tensors, "tiny-sd");
+  expect(whole.component("unet")!.config).toMatchObject({ ...expected, mid_block_type: "UNetMidBlock2DCrossAttn" });
+  const set = await whole.component("unet")!.weights();
+  expect([...set.names()].sort()).toEqual(MODELS.sd1.components.unet!.map(({ name }) => name).sort());
+  await set.close();
+  const half = await opened(
+    tensors.filter(({ name }) => !/middle_block\.[12]\./.test(name)),
+    "ssd",
+  );
+  expect(half.component("unet")!.config).toMatchObject({ ...expected, mid_block_type: "UNetMidBlock2D" });
+  const none = await opened(
+    tensors.filter(({ name }) => !/middle_block\./.test(name)),
+    "bk-sdm",
+  );
+  expect(none.component("unet")!.config).toMatchObject({ ...expected, mid_block_type: null });
+});
+
 describe("what it is found to be", () => {
   const described = async (
     model: TinyModel,
