@@ -47,7 +47,8 @@ async function openDirectory(
   { variant, vae }: OpenModelOptions,
   known: KnownClasses,
 ): Promise<ModelDirectory> {
-  if (typeof model === "string" || !("path" in model)) return openModelDirectory(model, { variant, known });
+  if (typeof model === "string" || !("path" in model))
+    return openModelDirectory(model, { variant, extraClasses: known });
   if (variant === undefined) return openCheckpoint(model, { hasVae: vae !== undefined });
   const reason = "is one file, which has no variants: leave out --variant (setting and option: variant)";
   throw new WeightsError("weights-variant", reason, { file: model.path });

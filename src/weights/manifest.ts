@@ -83,7 +83,7 @@ function ofType(type: ElementType, names: readonly string[]): string {
   return `${which} ${verb} ${type}, where F32, F16, BF16 or FP8 is expected`;
 }
 
-/** Whether two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
+/** True if two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
 export function sameWeight(a: readonly number[], b: readonly number[]): boolean {
   const [short, long] = a.length <= b.length ? [a, b] : [b, a];
   if (!short.every((size, i) => size === long[i])) return false;
