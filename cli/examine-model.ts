@@ -7,7 +7,7 @@ import { openFamily } from "../src/families/registry.ts";
 export interface ModelReport {
   readonly name: string;
   readonly family: string;
-  /** What a checkpoint of one file was found to be; null for a folder. */
+  /** The kind of a checkpoint in one file, in words; null for a folder. */
   readonly description: string | null;
   readonly width: number;
   readonly height: number;

@@ -64,7 +64,7 @@ export interface PictureModel {
 export interface ModelFacts {
   readonly name: string;
   readonly family: string;
-  /** What a checkpoint of one file was found to be, in words. */
+  /** The kind of a checkpoint in one file, in words. */
   readonly description?: string;
   readonly defaults: {
     /** Pixels. */

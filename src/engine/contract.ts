@@ -70,7 +70,7 @@ export type Tune = "auto" | "on" | "off";
 /** The model a runtime has loaded. */
 export interface ModelFacts {
   readonly name: string;
-  /** What a checkpoint of one file was found to be, in words. */
+  /** The kind of a checkpoint in one file, in words. */
   readonly description?: string;
   /** Pixels, what a request without `width` and `height` gets. */
   readonly defaultWidth: number;

@@ -213,7 +213,7 @@ class Unpickler {
 /** The newest protocol that `pickletools` documents. */
 const LATEST_PROTOCOL = 5;
 
-/** What each instruction does, by its byte (`pickletools.opcodes`). */
+/** The effect of each instruction, by its byte (`pickletools.opcodes`). */
 const INSTRUCTIONS: Readonly<Record<number, (machine: Unpickler) => void>> = {
   // PROTO, FRAME, STOP
   128: (m) => m.unsigned(1) <= LATEST_PROTOCOL || m.refuse("is of a protocol that is not known"),

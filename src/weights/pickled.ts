@@ -10,7 +10,7 @@ import type { ElementType } from "./element-types.ts";
 export class PickledStorage {
   readonly type: ElementType;
   readonly key: string;
-  /** Of its elements. */
+  /** The number of its elements. */
   readonly count: number;
 
   constructor(type: ElementType, key: string, count: number) {

@@ -15,7 +15,7 @@ export interface ComponentFolder {
   /** The class that its config names. */
   readonly className: string;
   readonly config: Readonly<Record<string, unknown>>;
-  /** Whether its weights lie beside its config; those of a case of one file do not. */
+  /** True if its weights lie beside its config; those of a case of one file do not. */
   readonly hasWeights: boolean;
 }
 

@@ -133,7 +133,7 @@ const MODEL_CHANNELS = 320;
 const VELOCITY_DEVIATION = 0.09;
 
 /**
- * What the UNet predicts is in no shape. In this order: the file's own metadata, the marker `v_pred`, its name, and for
+ * No shape says whether the UNet predicts velocities. In this order: the file's own metadata, the marker `v_pred`, its name, and for
  * Stable Diffusion 2, of which both are published, the steps of its training and the spread of a bias.
  */
 async function predictsVelocity(

@@ -1,4 +1,4 @@
-/** Checkpoints of one file by names and shapes: what each is found to be, and the configurations that follow. */
+/** Checkpoints of one file by names and shapes: the kind that each is found to be, and the configurations that follow. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

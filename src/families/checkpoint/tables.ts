@@ -1,4 +1,4 @@
-/** What a checkpoint of one file does not hold: schedules, and numbers that go with a kind. Values of the published models. */
+/** Facts that a checkpoint of one file does not hold: schedules, and numbers that go with a kind. Values of the published models. */
 
 import type { CheckpointFamily, CheckpointKind } from "./kind.ts";
 

@@ -41,11 +41,11 @@ function besideOf({ components }: CaseFolder): string | undefined {
 async function sameWeights(run: CaseRun, component: Component, path: string): Promise<void> {
   const [ours, theirs] = await Promise.all([component.weights(), (await openComponentFolder(path)).weights()]);
   const names = [...theirs.names()];
-  run.equal("weights", "count of tensors", [[...ours.names()].length], [names.length], run.limits.exact);
+  run.equal("weights", "count of tensors", [[...ours.names()].length], [names.length], run.tolerances.exact);
   for (const name of names) {
     const [mine, other] = [ours.get(name), theirs.get(name)!];
     if (mine === undefined) run.fail("weights", name, "is not in the file");
-    else run.equal("weights", name, await entryValues(mine), await entryValues(other), run.limits.exact);
+    else run.equal("weights", name, await entryValues(mine), await entryValues(other), run.tolerances.exact);
   }
   await Promise.all([ours.close(), theirs.close()]);
 }
@@ -69,10 +69,10 @@ async function roundTrip(run: CaseRun, component: Component): Promise<void> {
   try {
     const options = (g: Recorder) => ({ label: "tiny vae", parameters, weights: () => weightValues(component, g) });
     const encoded = await runNetwork(run, encoder, { ...options(encoder), inputs: { picture: image.values } });
-    run.compare("latents", encoded.get("latents")!, run.limits.network);
+    run.compare("latents", encoded.get("latents")!, run.tolerances.network);
     const decoded = await runNetwork(run, decoder, { ...options(decoder), inputs: { latents: latents.values } });
     const restored = decoded.get("picture")!.map((value) => (value + 1) / 2);
-    run.compare("decoded", restored, run.limits.network);
+    run.compare("decoded", restored, run.tolerances.network);
     const psnr = psnrOf(restored, picture.values, height * width);
     const wanted = run.folder.facts.psnr_db as number;
     run.equal("round trip", "psnr in dB", [psnr], [wanted], { measure: "absolute", bound: 0.05 });
@@ -81,7 +81,7 @@ async function roundTrip(run: CaseRun, component: Component): Promise<void> {
   }
 }
 
-/** Of a picture `[3, pixels]` of 0 to 1, clamped, against bytes `[pixels, 3]`. */
+/** The figure of a picture `[3, pixels]` of 0 to 1, clamped, against bytes `[pixels, 3]`. */
 function psnrOf(restored: Float64Array, bytes: Float64Array, pixels: number): number {
   let sum = 0;
   for (let i = 0; i < bytes.length; i++) {

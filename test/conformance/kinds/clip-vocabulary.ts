@@ -22,11 +22,11 @@ export const clipVocabularyKind: Kind = {
     const texts = JSON.parse(await run.folder.readText("expected.json")) as { text: string; ids: number[] }[];
     const files = await readClipTokenizerFiles(await clipVocabulary("<|endoftext|>"));
     const tokenizer = createClipTokenizer({ ...files, modelMaxLength: 1024 });
-    run.equal("vocabulary", "size", [tokenizer.size], [run.folder.facts.vocabulary as number], run.limits.exact);
+    run.equal("vocabulary", "size", [tokenizer.size], [run.folder.facts.vocabulary as number], run.tolerances.exact);
     for (const { text, ids } of texts) {
       if (MENDED.test(text) || PARTED.test(text)) continue;
       const { ids: row, tokenCount } = tokenizer.encode(text);
-      run.equal("texts", JSON.stringify(text).slice(0, 40), row.subarray(1, tokenCount - 1), ids, run.limits.exact);
+      run.equal("texts", JSON.stringify(text).slice(0, 40), row.subarray(1, tokenCount - 1), ids, run.tolerances.exact);
     }
   },
 };

@@ -54,7 +54,7 @@ async function texts(run: CaseRun, directory: ModelDirectory): Promise<void> {
   const ids = run.input("input_ids");
   const first = await encode(run, directory.component("text_encoder")!, ids, isXl);
   if (!isXl) {
-    run.compare("prompt_embeds", first.hidden, run.limits.network);
+    run.compare("prompt_embeds", first.hidden, run.tolerances.network);
     return;
   }
   const second = await encode(run, directory.component("text_encoder_2")!, run.input("input_ids_2"), isXl);
@@ -65,8 +65,8 @@ async function texts(run: CaseRun, directory: ModelDirectory): Promise<void> {
       return [...hidden.subarray(token * width, (token + 1) * width)];
     }),
   );
-  run.compare("prompt_embeds", rows.flat(), run.limits.network);
-  run.compare("pooled", second.pooled!, run.limits.network);
+  run.compare("prompt_embeds", rows.flat(), run.tolerances.network);
+  run.compare("pooled", second.pooled!, run.tolerances.network);
 }
 
 async function encode(run: CaseRun, component: Component, ids: Tensor, isXl: boolean) {
@@ -148,7 +148,7 @@ async function dequantised(run: CaseRun, path: string): Promise<void> {
       if (!name.startsWith("dequantised.")) continue;
       const entry = file.get(name.slice("dequantised.".length));
       const group = { group: "dequantised" };
-      if (entry) run.compare(name, channelsFirst([], await entryValues(entry)), run.limits.exact, group);
+      if (entry) run.compare(name, channelsFirst([], await entryValues(entry)), run.tolerances.exact, group);
     }
   } finally {
     await file.close();

@@ -94,7 +94,7 @@ async function compareBlocks(
     if (last) recorder.output(name, asPicture(last.output, run.input(name).shape));
   }
   for (const [name, values] of await runNetwork(run, recorder, options)) {
-    run.compare(name, values.subarray(0, run.input(name).values.length), run.limits.network);
+    run.compare(name, values.subarray(0, run.input(name).values.length), run.tolerances.network);
   }
 }
 
