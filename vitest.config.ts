@@ -36,7 +36,7 @@ const UNIT = [
   "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
-  "src/families/distilled.test.ts",
+  "src/families/{distilled,checkpoint/open-checkpoint}.test.ts",
   "src/models/config.test.ts",
   "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",

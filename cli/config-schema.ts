@@ -68,9 +68,21 @@ const apiKey = z.strictObject({
 export const configSchema = z.strictObject({
   host: setting(text.default("127.0.0.1"), "address to listen on; 0.0.0.0 accepts connections from other machines"),
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
-  model: setting(text.optional(), "a model in diffusers layout; default: the built-in landscapes", {
-    isPath: true,
-  }),
+  model: setting(
+    text.optional(),
+    "a folder in diffusers layout, or a checkpoint in one file (.safetensors, .ckpt, .gguf); default: the built-in landscapes",
+    { isPath: true },
+  ),
+  vae: setting(
+    text.optional(),
+    "a VAE in place of the model's own: a file, or a folder in diffusers layout; default: the model's own",
+    { isPath: true },
+  ),
+  tiny_vae: setting(
+    text.optional(),
+    "a tiny autoencoder (TAESD) that decodes previews: a file, or a folder; default: previews are decoded by the VAE",
+    { isPath: true },
+  ),
   variant: setting(
     text.optional(),
     "which of a model's saved weights to take, such as fp16, bf16 or non_ema; default: the plain ones, else fp16, else the only ones",

@@ -11,6 +11,7 @@ import { type ProbedAdapter, probeDriver } from "../src/gpu/drivers/driver-probe
 import type { LoaderSource } from "../src/gpu/drivers/software-driver.ts";
 import { advise } from "./advise.ts";
 import { type DriverFindings, describeDrivers, describeLoader, loaderOption } from "./examine.ts";
+import { examineModel, type ModelReport } from "./examine-model.ts";
 import { describeMachine, forbiddenDevice, gpusOnBus, gpuVendors, whyDawnFails } from "./machine.ts";
 import { tryOut } from "./trial.ts";
 
@@ -46,13 +47,24 @@ export interface DoctorReport {
   }[];
   /** The adapter that a run would use. */
   readonly chosen: string | null;
+  /** The model that was asked about; null without one. */
+  readonly model: ModelReport | null;
+}
+
+/** A model to be looked at besides the machine. */
+export interface AskedModel {
+  readonly model?: string;
+  readonly vae?: string;
+  readonly tinyVae?: string;
 }
 
 /**
  * Examines this machine and says in one line what to do, the last that is written.
  * @param write is given one line at a time, without its end.
+ * @throws WeightsError, ModelConfigError if there is to be a model at a path, and it is none
  */
-export async function doctor(write: Write): Promise<DoctorReport> {
+export async function doctor(write: Write, asked: AskedModel = {}): Promise<DoctorReport> {
+  const model = asked.model === undefined ? null : await examineModel(asked.model, asked, write);
   write("Machine");
   const distribution = describeMachine(write);
   const gpus = gpusOnBus();
@@ -94,6 +106,7 @@ export async function doctor(write: Write): Promise<DoctorReport> {
         ...others.map((adapter) => reported(adapter, false)),
       ],
       chosen: chosen?.name ?? null,
+      model,
     };
   };
   if (base.dawnProblem !== undefined) {

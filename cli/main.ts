@@ -35,13 +35,20 @@ interface RuntimeFlags {
   tune?: Tune;
   loraDir?: string;
   variant?: string;
+  vae?: string;
+  tinyVae?: string;
 }
 
 /** The flags that say what computes, on every command that computes. */
 function withRuntimeFlags(command: Command): Command {
   return command
     .optionsGroup("GPU and model:")
-    .option("--model <dir>", "a model in diffusers layout (default: the built-in landscapes)")
+    .option(
+      "--model <path>",
+      "a folder in diffusers layout, or a checkpoint in one file (default: the built-in landscapes)",
+    )
+    .option("--vae <path>", "a VAE in place of the model's own: a file, or a folder in diffusers layout")
+    .option("--tiny-vae <path>", "a tiny autoencoder (TAESD) that decodes previews: a file, or a folder")
     .option("--variant <name>", "which of a model's saved weights to take, as fp16, bf16 or non_ema")
     .addOption(
       new Option("--adapter <which>", "auto, hardware, software, or part of an adapter's name")
@@ -74,12 +81,13 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, loraDir }: RuntimeFlags,
+  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
-  return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
+  const files = { model, vae, tinyAutoencoder: tinyVae, variant, loraFolder: loraDir } satisfies RuntimeOptions;
+  return createRuntime({ ...files, ...device, onProgress });
 }
 
 /** The last line of a command's help. */
@@ -109,6 +117,8 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
     const runtime = await openRuntime(
       {
         model: config.model,
+        vae: config.vae,
+        tinyVae: config.tiny_vae,
         variant: config.variant,
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
@@ -266,8 +276,8 @@ async function reportOnModel<Report>(
   await checkReport(flags);
   const { loadingScreen } = await import("./loading.ts");
   const loading = loadingScreen(process.stderr);
-  const { model, adapter, size, precision = "auto" } = flags;
-  const options = { model, adapter, size, precision, onProgress: loading.show };
+  const { model, vae, variant, adapter, size, precision = "auto" } = flags;
+  const options = { model, vae, variant, adapter, size, precision, onProgress: loading.show };
   await report(flags, (write) =>
     run(options, (line) => {
       loading.end();
@@ -312,10 +322,13 @@ withExample(withRuntimeFlags(program.command("tune")), "daguerre tune --size 64x
 
 withExample(program.command("doctor"), "daguerre doctor --json")
   .description("the GPUs of this machine, missing drivers, and how to fix them")
+  .option("--model <path>", "also say what the model at this path is")
+  .option("--vae <path>", "with this VAE in place of the model's own")
+  .option("--tiny-vae <path>", "with this tiny autoencoder")
   .option("--json", REPORT_AS_JSON)
-  .action(async (options: { json?: boolean }) => {
+  .action(async (options: { json?: boolean } & Pick<RuntimeFlags, "model" | "vae" | "tinyVae">) => {
     const { doctor } = await import("./doctor.ts");
-    if (!(await report(options, doctor)).usable) process.exitCode = 1;
+    if (!(await report(options, (write) => doctor(write, options))).usable) process.exitCode = 1;
   });
 
 // The reader of the output, such as `head`, may leave before its end.

@@ -11,8 +11,10 @@ import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
 import type { Precision } from "../src/memory/component.ts";
 
 export interface ModelOptions {
-  /** A diffusers folder; without it the built-in model. */
+  /** A folder or a checkpoint in one file; without it the built-in model. */
   readonly model?: string;
+  /** A VAE in place of the model's own. */
+  readonly vae?: string;
   readonly variant?: string;
   readonly adapter?: AdapterChoice;
   readonly precision: "auto" | Precision;
@@ -63,6 +65,7 @@ export async function withModel<Result>(
     const choose = options.tuning === false ? undefined : await rememberedChoice(gpu.facts);
     const precision = precisionOn(gpu, options.precision);
     const model = await loadModel(gpu, files, {
+      vae: options.vae,
       variant: options.variant,
       precision,
       choose,

@@ -164,7 +164,7 @@ function greeting({ adapter, model }: Runtime, url: string): string {
       ? `a software GPU: the CPU does the work, slowly${canBeFaster(gpuVendors(), adapter) ? "; `daguerre doctor` says what would be faster" : ""}`
       : adapter.backend;
   return `daguerre ${version}
-  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps
+  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps${model.description === undefined ? "" : `\n           ${model.description}`}
   adapter  ${adapter.name} (${kind})
   serving  ${url}
 

@@ -64,6 +64,8 @@ export interface PictureModel {
 export interface ModelFacts {
   readonly name: string;
   readonly family: string;
+  /** The kind of a checkpoint in one file, in words. */
+  readonly description?: string;
   readonly defaults: {
     /** Pixels. */
     readonly width: number;

@@ -12,7 +12,10 @@ import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./re
 
 /** How a runtime is made. */
 export interface RuntimeOptions {
-  /** A model in diffusers layout: the path of its folder, or its files wherever they lie; left out: the built-in model. */
+  /**
+   * A model: the path of a folder in diffusers layout or of a checkpoint in one file, or a folder's files wherever they lie;
+   * left out: the built-in model.
+   */
   readonly model?: ModelFiles | string;
   readonly adapter?: AdapterChoice;
   /** The embedding program's own `GPU` or `GPUDevice` (see `deviceDescriptor`); `adapter` is not looked at then. */
@@ -38,7 +41,9 @@ export interface RuntimeOptions {
   readonly tune?: Tune;
   /** Which of several saved weights to take, such as `fp16`. */
   readonly variant?: string;
-  /** A folder with an AutoencoderTiny (TAESD) to decode previews with. */
+  /** A VAE in place of the model's own: its files, or the path of its folder or file. */
+  readonly vae?: ModelFiles | string;
+  /** An AutoencoderTiny (TAESD) to decode previews with: its files, or the path of its folder or file. */
   readonly tinyAutoencoder?: ModelFiles | string;
   /** Kinds of models to choose from by the folder's content; left out: all that come with the package. */
   readonly families?: readonly Family[];
@@ -70,6 +75,8 @@ export type Tune = "auto" | "on" | "off";
 /** The model a runtime has loaded. */
 export interface ModelFacts {
   readonly name: string;
+  /** The kind of a checkpoint in one file, in words. */
+  readonly description?: string;
   /** Pixels, what a request without `width` and `height` gets. */
   readonly defaultWidth: number;
   readonly defaultHeight: number;

@@ -83,13 +83,39 @@ describe("a path that leads to a model", () => {
     const folder = await folderWith({ ...files, ...(expected === "" ? { mark: "" } : {}) });
     if (expected !== "" && expected !== "/") await writeFile(join(folder + expected, "mark"), "");
     const found = await locateModel(folder + given);
-    expect(await found.list()).toContain("model_index.json");
-    if (expected !== "/") expect(await found.list()).toContain("mark");
+    const names = "path" in found ? [] : await found.list();
+    expect(names).toContain("model_index.json");
+    if (expected !== "/") expect(names).toContain("mark");
+  });
+});
+
+describe("a path that leads to a checkpoint in one file", () => {
+  const tensors = zeroTensors({ "model.diffusion_model.out.2.bias": ["F16", [2]] });
+  it.each<[string, Files, string, string]>([
+    ["the file", { "sd15.safetensors": tensors }, "/sd15.safetensors", "sd15.safetensors"],
+    ["a pickle", { "sd15.ckpt": Uint8Array.of(0x80, 2, 0x8a, 10) }, "/sd15.ckpt", "sd15.ckpt"],
+    ["a GGUF file", { "sd15.gguf": "GGUF\x03\0\0\0" }, "/sd15.gguf", "sd15.gguf"],
+    ["the only one of a folder", { "sd15.safetensors": tensors, "v1.yaml": "" }, "", "sd15.safetensors"],
+    [
+      "a snapshot of one file",
+      { "refs/main": "a", ...below("snapshots/a", { "sd.safetensors": tensors }) },
+      "/snapshots/a/sd.safetensors",
+      "sd.safetensors",
+    ],
+    [
+      "one beside the components of a model",
+      { ...INDEX, "sd15-pruned.safetensors": tensors },
+      "/sd15-pruned.safetensors",
+      "sd15-pruned.safetensors",
+    ],
+  ])("%s", async (_, files, given, path) => {
+    expect(await locateModel((await folderWith(files)) + given)).toMatchObject({ path });
   });
 });
 
 describe("a path that leads to no model says what it is and what to do", () => {
-  const LAYOUT = "a model is a folder in diffusers layout, with a model_index.json";
+  const LAYOUT =
+    "a model is a folder in diffusers layout, with a model_index.json, or a checkpoint in one file (.safetensors, .ckpt, .gguf)";
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 12\n`;
 
   it.each<[string, string, RegExp | string]>([
@@ -102,7 +128,7 @@ describe("a path that leads to no model says what it is and what to do", () => {
     ["an address", "https://models.example/stabilityai/sd-turbo", /is an address, and models are not downloaded/],
     ["a home folder", "~/models/sdxl", /only a shell knows ~/],
     ["a missing folder", "./models/none", `there is no such folder; ${LAYOUT}`],
-    ["a missing file", "sd15.safetensors", `there is no such file; and ${LAYOUT}, not a single file`],
+    ["a missing file", "sd15.safetensors", "there is no such file"],
     ["nothing", " ", `names nothing; ${LAYOUT}`],
   ])("%s", async (_, given, reason) => {
     const said = await refusal(given);
@@ -116,23 +142,8 @@ describe("a path that leads to no model says what it is and what to do", () => {
     expect(await refusal(join(folder, "models"))).toBe(`there is no such folder; ${LAYOUT}`);
   });
 
-  const tensors = (...names: string[]) => zeroTensors(Object.fromEntries(names.map((name) => [name, ["F16", [2]]])));
   it.each<[string, string, string | Uint8Array, RegExp]>([
-    [
-      "a single file",
-      "sd15.safetensors",
-      tensors("model.diffusion_model.out.2.bias"),
-      /is a single file \(a whole checkpoint\), and single files are not read as models: .*from_single_file/,
-    ],
-    ["a denoiser", "unet.safetensors", tensors("down_blocks.0.bias"), /is a single file \(a denoiser\)/],
-    ["other tensors", "x.safetensors", tensors("x"), /is a single file \(weights of an unknown kind\)/],
-    ["a LoRA", "ink.safetensors", tensors("unet.conv_in.lora_A.weight"), /is a LoRA, not a model: give it with --lora/],
-    ["an embedding", "toy.safetensors", tensors("<cat-toy>"), /is a textual-inversion embedding, not a model/],
-    ["a pickle", "sd15.ckpt", Uint8Array.of(0x80, 2, 0x8a, 10), /is a pickle .*never opened/],
-    ["a zipped pickle", "sd15.pt", zip("archive/data.pkl"), /is a pickle .*never opened/],
-    ["a pickle of no known form", "sd15.bin", Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), /is a pickle .*never opened/],
     ["a zip archive", "model.zip", zip("sd-turbo/model_index.json"), /is a zip archive: unpack it first/],
-    ["a GGUF file", "sd15.gguf", "GGUF\x03\0\0\0", /is a GGUF file, which is not supported/],
     ["a pointer", "sd15.safetensors", pointer, /is a Git LFS pointer.*git lfs pull/],
     ["a web page", "sd15.safetensors", "<!DOCTYPE html><html>", /is a web page/],
     ["a text", "README.md", "# Stable Diffusion", /is a file of text; a model is a folder/],
@@ -147,9 +158,9 @@ describe("a path that leads to no model says what it is and what to do", () => {
     ["an empty folder", {}, `is an empty folder; ${LAYOUT}`],
     ["a folder of other things", { "notes.txt": "" }, `has no model_index.json; ${LAYOUT}`],
     [
-      "a folder of single files",
-      { "sd15.safetensors": "", "v1.yaml": "" },
-      /single files such as "sd15.safetensors" are not read/,
+      "a folder of several files",
+      { "sd15.safetensors": "", "sdxl.ckpt": "" },
+      /has no model_index.json, and 2 files that may be models; name one: ".*\/sd15.safetensors", ".*\/sdxl.ckpt"$/,
     ],
     [
       "a folder of models",
@@ -172,11 +183,6 @@ describe("a path that leads to no model says what it is and what to do", () => {
       "a cached model with several snapshots",
       { "refs/pr/1": "", ...below("snapshots/a", INDEX), ...below("snapshots/b", INDEX) },
       /^is a model in a hub's cache with 2 snapshots; name one of them: ".*\/snapshots\/a", ".*\/snapshots\/b"$/,
-    ],
-    [
-      "a snapshot of a single file",
-      { "refs/main": "a", ...below("snapshots/a", { "sd.safetensors": "" }) },
-      /single files such as/,
     ],
   ])("%s", async (_, files, reason) => {
     const said = await refusal(await folderWith(files));

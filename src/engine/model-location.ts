@@ -1,27 +1,25 @@
 /**
- * From the path that somebody gives for a model to the model's folder.
+ * From the path that somebody gives for a model to the model.
  *
- * A model is a folder in diffusers layout. People give its index file, the folder of a hub's cache, a name on a hub, one
- * file of weights. The first two are opened; every other path is an error that names the thing at the path, and what to do.
+ * A model is a folder in diffusers layout, or a checkpoint in one file. People also give the folder's index file, the folder
+ * of a hub's cache, a folder with one checkpoint in it. Every other path is an error that names the thing at the path, and
+ * what to do.
  */
 
 import { basename, dirname, join } from "node:path";
 import { foreignKind, HEAD_BYTES } from "../platform/file-kind.ts";
 import { fileOf, folderFiles } from "../platform/folder-files.ts";
-import { fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
+import { type FileAt, fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
 import { pathKind } from "../platform/path-kind.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { readOptionalJson } from "../weights/json-file.ts";
 import { INDEX_FILE } from "../weights/model-directory.ts";
-import { openSafetensors } from "../weights/safetensors.ts";
-import { kindOfTensors } from "../weights/tensor-kind.ts";
 
-const LAYOUT = `a model is a folder in diffusers layout, with a ${INDEX_FILE}`;
-const CONVERT =
-  "get the model in diffusers layout, or convert it with diffusers in Python: " +
-  "StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)";
-const SINGLE_FILE = /\.(?:safetensors|ckpt|pt|pth|bin|gguf|onnx)$/i;
+const LAYOUT = `a model is a folder in diffusers layout, with a ${INDEX_FILE}, or a checkpoint in one file (.safetensors, .ckpt, .gguf)`;
+const SINGLE_FILE = /\.(?:safetensors|sft|ckpt|pth?|bin|gguf)$/i;
+/** Files too short to be told by their content. */
+const NO_TENSORS = /\.(?:json|txt|md|ya?ml)$/i;
 /** A name on a hub: an owner and a model. */
 const HUB_NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 /** A model in a hub's cache. */
@@ -31,18 +29,21 @@ const MOST_FOLDERS = 200;
 /** Bytes of the file that names a cache's snapshot: a commit's hash. */
 const LONGEST_REF = 200;
 
+/** A folder's files, or a checkpoint in one file. */
+export type LocatedModel = ModelFiles | FileAt;
+
 /**
- * The files of the model at `source`: its folder, its `model_index.json`, or a hub's cache that holds one model.
+ * The model at `source`: its folder, its `model_index.json`, its one file, or a hub's cache that holds one model.
  * @throws WeightsError "model-location" that names the thing at `source`, and what to do
  */
-export async function locateModel(source: string): Promise<ModelFiles> {
+export async function locateModel(source: string): Promise<LocatedModel> {
   if (source.trim() === "") throw located(source, `names nothing; ${LAYOUT}`);
   switch (await pathKind(source)) {
     case "folder":
       return inFolder(source, source);
     case "file":
       if (basename(source) === INDEX_FILE) return folderFiles(dirname(source));
-      throw located(source, await reasonOfFile(source));
+      return inFile(source);
     case "other":
       throw located(source, `is neither a folder nor a file; ${LAYOUT}`);
     case "forbidden":
@@ -61,7 +62,7 @@ async function reasonOfAbsent(source: string): Promise<string> {
     return "is an address, and models are not downloaded: download its folder first, and name that";
   }
   if (source.startsWith("~")) return "there is no such folder; only a shell knows ~, so write the whole path";
-  if (SINGLE_FILE.test(source)) return `there is no such file; and ${LAYOUT}, not a single file`;
+  if (SINGLE_FILE.test(source)) return "there is no such file";
   const hubName = await hubNameIn(source);
   if (hubName === undefined) return `there is no such folder; ${LAYOUT}`;
   const folder = hubName.slice(hubName.indexOf("/") + 1);
@@ -81,7 +82,7 @@ async function hubNameIn(source: string): Promise<string | undefined> {
   return isName && dirname(beside) !== beside ? name : undefined;
 }
 
-async function inFolder(source: string, folder: string): Promise<ModelFiles> {
+async function inFolder(source: string, folder: string): Promise<LocatedModel> {
   const files = folderFiles(folder);
   const names = await files.list().catch(() => {
     throw located(source, "may not be read: permission denied");
@@ -97,11 +98,13 @@ async function inFolder(source: string, folder: string): Promise<ModelFiles> {
   const cached = names.filter((name) => CACHED.test(name));
   if (cached.length > 0) return inCache(source, folder, cached);
   if (names.includes("hub") && (await holdsCache(join(folder, "hub")))) return inFolder(source, join(folder, "hub"));
-  throw located(source, await reasonOfFolder(folder, files, names));
+  const singles = names.filter((name) => SINGLE_FILE.test(name));
+  if (singles.length === 1 && !names.includes("config.json")) return inFile(source, join(folder, singles[0]!));
+  throw located(source, await reasonOfFolder(folder, files, names, singles));
 }
 
 /** @param names the snapshots of one model in a cache; `refs/main` says which one is the model as it was last fetched. */
-async function inSnapshots(source: string, root: string, names: readonly string[]): Promise<ModelFiles> {
+async function inSnapshots(source: string, root: string, names: readonly string[]): Promise<LocatedModel> {
   const main = await readFile(fileAt(folderFiles(root), "refs/main"), LONGEST_REF).then(
     (bytes) => textOf(bytes).trim(),
     () => undefined,
@@ -115,7 +118,7 @@ async function inSnapshots(source: string, root: string, names: readonly string[
   throw located(source, `is a model in a hub's cache with ${names.length} snapshots; name one of them: ${shown}`);
 }
 
-async function inCache(source: string, folder: string, cached: readonly string[]): Promise<ModelFiles> {
+async function inCache(source: string, folder: string, cached: readonly string[]): Promise<LocatedModel> {
   const [only] = cached;
   if (cached.length === 1) return inFolder(source, join(folder, only!));
   const shown = listed(cached.map((name) => quoted(join(folder, name))));
@@ -130,7 +133,12 @@ async function holdsCache(folder: string): Promise<boolean> {
 }
 
 /** A folder without an index, by its content. */
-async function reasonOfFolder(folder: string, files: ModelFiles, names: readonly string[]): Promise<string> {
+async function reasonOfFolder(
+  folder: string,
+  files: ModelFiles,
+  names: readonly string[],
+  singles: readonly string[],
+): Promise<string> {
   if (await isModel(dirname(folder))) {
     return `is one component of the model in ${quoted(dirname(folder))}: name that folder`;
   }
@@ -147,10 +155,12 @@ async function reasonOfFolder(folder: string, files: ModelFiles, names: readonly
   if (models.length > 0) {
     return `holds ${models.length === 1 ? "a model" : "models"} in its folders; name ${models.length === 1 ? "it" : "one"}: ${listed(models.map(quoted))}`;
   }
-  const singles = names.filter((name) => SINGLE_FILE.test(name));
   if (singles.length > 0) {
-    const shown = listed(singles.map(quoted), 3);
-    return `has no ${INDEX_FILE}; single files such as ${shown} are not read as models: ${CONVERT}`;
+    const shown = listed(
+      singles.map((name) => quoted(join(folder, name))),
+      3,
+    );
+    return `has no ${INDEX_FILE}, and ${singles.length} files that may be models; name one: ${shown}`;
   }
   return `has no ${INDEX_FILE}; ${LAYOUT}`;
 }
@@ -159,24 +169,27 @@ async function isModel(folder: string): Promise<boolean> {
   return (await pathKind(join(folder, INDEX_FILE))) === "file";
 }
 
-async function reasonOfFile(path: string): Promise<string> {
-  for (const folder of [dirname(path), dirname(dirname(path))]) {
-    if (await isModel(folder)) return `is one file of the model in ${quoted(folder)}: name that folder`;
+/**
+ * A file that may be a checkpoint; its tensors say whether it is one, as it is opened.
+ * @throws WeightsError if it is something else
+ */
+async function inFile(source: string, path = source): Promise<FileAt> {
+  const at = fileOf(path);
+  const head = await headOf(at.files, at.path);
+  if (head === undefined) throw located(source, "may not be read: permission denied");
+  const foreign = foreignKind(head, at.path);
+  const isRead = foreign === undefined ? !NO_TENSORS.test(at.path) : ["pickle", "gguf"].includes(foreign.kind);
+  const isTensors = head.byteLength > 0 && isRead;
+  // A repository may have a checkpoint in one file beside the folders of its components.
+  const folders = isTensors ? [dirname(dirname(path))] : [dirname(path), dirname(dirname(path))];
+  for (const folder of folders) {
+    if (await isModel(folder)) throw located(source, `is one file of the model in ${quoted(folder)}: name that folder`);
   }
-  const { files, path: name } = fileOf(path);
-  const head = await headOf(files, name);
-  if (head === undefined) return "may not be read: permission denied";
-  if (head.byteLength === 0) return `is an empty file; ${LAYOUT}`;
-  const foreign = foreignKind(head, name);
-  if (foreign?.kind === "pickle") return `${foreign.reason}; ${LAYOUT}`;
-  if (foreign?.kind === "text") return `is a file of text; ${LAYOUT}`;
-  if (foreign !== undefined) return foreign.kind === "format" ? `${foreign.reason}; ${LAYOUT}` : foreign.reason;
-  const kind = await tensorKindOf(path);
-  if (kind === undefined) return `is a file; ${LAYOUT}`;
-  if (kind === "LoRA") return "is a LoRA, not a model: give it with --lora or put it into lora_dir, beside a model";
-  if (kind === "embedding")
-    return `is a textual-inversion embedding, not a model, and embeddings are not supported; ${LAYOUT}`;
-  return `is a single file (${kind}), and single files are not read as models: ${CONVERT}`;
+  if (isTensors) return at;
+  if (foreign === undefined)
+    throw located(source, `is ${head.byteLength === 0 ? "an empty file" : "a file of text"}; ${LAYOUT}`);
+  if (foreign.kind === "text") throw located(source, `is a file of text; ${LAYOUT}`);
+  throw located(source, foreign.kind === "format" ? `${foreign.reason}; ${LAYOUT}` : foreign.reason);
 }
 
 async function headOf(files: ModelFiles, name: string): Promise<Uint8Array | undefined> {
@@ -188,17 +201,6 @@ async function headOf(files: ModelFiles, name: string): Promise<Uint8Array | und
     } finally {
       await file.close();
     }
-  } catch {
-    return undefined;
-  }
-}
-
-/** The kind of model in a safetensors file; undefined if it is none. */
-async function tensorKindOf(path: string): Promise<string | undefined> {
-  try {
-    const set = await openSafetensors(path);
-    await set.close();
-    return kindOfTensors(set.names()) ?? "weights of an unknown kind";
   } catch {
     return undefined;
   }

@@ -10,6 +10,7 @@ import { Preparing } from "../diffusion/preparing.ts";
 import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
+import { openCheckpoint } from "../families/checkpoint/open-checkpoint.ts";
 import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
@@ -52,11 +53,14 @@ export function builtInModel(): string {
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const { model: source = builtInModel() } = options;
   const files = typeof source === "string" ? await locateModel(source) : source;
+  // A file that is no checkpoint is refused before a GPU is opened.
+  if ("path" in files) await openCheckpoint(files, { hasVae: options.vae !== undefined });
   await checkLoraFolder(options.loraFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, files, {
       precision: precisionOn(gpu, options.precision ?? "auto"),
+      vae: options.vae,
       tinyAutoencoder: options.tinyAutoencoder,
       variant: options.variant,
       families: options.families,
@@ -228,6 +232,7 @@ function factsOf({ family }: LoadedModel): ModelFacts {
   const { width, height, steps, guidanceScale } = facts.defaults;
   return {
     name: facts.name,
+    ...(facts.description !== undefined && { description: facts.description }),
     defaultWidth: width,
     defaultHeight: height,
     defaultSteps: steps,

@@ -9,7 +9,7 @@ import type { KnownClasses } from "../weights/model-classes.ts";
 import type { ModelDirectory } from "../weights/model-directory.ts";
 
 export interface OpenOptions {
-  /** An AutoencoderTiny for previews (TAESD): its files, or the path of its folder. */
+  /** An AutoencoderTiny for previews (TAESD): its files, or the path of its folder or file. */
   readonly tinyAutoencoder?: ModelFiles | string;
 }
 

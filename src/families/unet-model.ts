@@ -9,7 +9,8 @@ import type { ComponentSpec } from "../memory/component.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
 import { ModelConfigError } from "../models/config.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
-import { type Component, type ModelDirectory, openComponentFolder } from "../weights/model-directory.ts";
+import type { Component, ModelDirectory } from "../weights/model-directory.ts";
+import { openAutoencoder } from "./checkpoint/open-autoencoder.ts";
 import { ClipText, type HiddenState, required, type TextConditioning, zeroConditioning } from "./clip-text.ts";
 import { distilledRun, type UsualRun } from "./distilled.ts";
 import type { OpenOptions } from "./family.ts";
@@ -43,8 +44,11 @@ export async function openUnetModel(
   const scheduler = required(directory, "scheduler");
   const config = parseUnetConfig(required(directory, "unet").config);
   const vae = coderOf("vae", required(directory, "vae"));
-  const tiny = tinyAutoencoder ? coderOf("tiny_vae", await openComponentFolder(tinyAutoencoder)) : undefined;
-  const { latentChannels, downscale } = vae.autoencoder;
+  const { latentChannels, downscale, scalingFactor } = vae.autoencoder;
+  const tiny = tinyAutoencoder
+    ? coderOf("tiny_vae", await openAutoencoder(tinyAutoencoder, { name: "tiny_vae", scalingFactor }))
+    : undefined;
+  checkTiny(tiny, latentChannels);
   checkInputs(config, latentChannels);
   if (latentChannels !== config.out_channels) {
     const reason = `is ${config.out_channels}, but the vae has ${latentChannels} latent channels`;
@@ -61,7 +65,7 @@ export async function openUnetModel(
   const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
   if (isSchedulerClass(scheduler.className)) schedule(described.facts.defaults, downscale);
   return {
-    facts: described.facts,
+    facts: { ...described.facts, ...(directory.description && { description: directory.description }) },
     fewStep: described.fewStep,
     large: described.large,
     components: [
@@ -100,6 +104,17 @@ function distilledOf(directory: ModelDirectory, config: UnetConfig): UsualRun | 
 
 function isText(value: unknown): value is string {
   return typeof value === "string";
+}
+
+/** @throws ModelConfigError for a tiny autoencoder of other latents */
+function checkTiny(tiny: LoadableCoder | undefined, latentChannels: number): void {
+  const channels = tiny?.autoencoder.latentChannels ?? latentChannels;
+  if (channels === latentChannels) return;
+  throw new ModelConfigError(
+    "tiny_vae",
+    "latent_channels",
+    `is ${channels}, and the model's latents have ${latentChannels}`,
+  );
 }
 
 interface LoadableCoder extends PictureCoder {

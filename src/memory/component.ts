@@ -6,6 +6,7 @@ import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
 import { isUnneededInEncoder, withEncoderNames } from "../weights/encoder-names.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
+import type { TensorEntry } from "../weights/tensor-set.ts";
 import { type LoadedParameters, loadingBytes, loadParameters } from "./load.ts";
 import { type LoadingProgress, type StreamedWeights, streamedWeights } from "./streamed-weights.ts";
 
@@ -83,6 +84,13 @@ async function loadOnce(
   }
 }
 
+/** True if the file has nothing finer than f16 for what is stored so: vectors (biases, norms) stay f32 in any case. */
+function isHalf(parameters: readonly Parameter[], tensors: ReadonlyMap<string, TensorEntry>): boolean {
+  return parameters.every(({ kind, parts }) => {
+    return kind === "vector" || parts.every(({ name }) => tensors.get(name)!.dtype === "F16");
+  });
+}
+
 /** Throws where a component alone is over the limit, and says whether its other precision would not be. */
 function checkLimit(gpu: Gpu, name: string, storage: Storage, bytesIn: (storage: Storage) => number): void {
   if (gpu.maxBytes === undefined) return;
@@ -120,7 +128,7 @@ async function openTensors(component: Component, parameters: readonly Parameter[
       component: component.name,
       ignore: ignore ?? (isEncoder ? isUnneededInEncoder : undefined),
     });
-    return { tensors, halves: [...tensors.values()].every(({ dtype }) => dtype === "F16"), close };
+    return { tensors, halves: isHalf(parameters, tensors), close };
   } catch (error) {
     await close();
     throw error;

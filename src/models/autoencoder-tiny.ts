@@ -16,6 +16,8 @@ const configSchema = z.object({
   decoder_block_out_channels: size.levels(size.channels),
   num_encoder_blocks: size.levels(size.blocks),
   num_decoder_blocks: size.levels(size.blocks),
+  /** The blocks at the latents' size see all of it, by a branch with a group norm: TAEF2. No field of diffusers. */
+  pooled_blocks: z.boolean().default(false),
   act_fn: z.literal("relu").default("relu"),
   upsampling_scaling_factor: z.literal(2).default(2),
   upsample_fn: z.literal("nearest").default("nearest"),
@@ -46,7 +48,7 @@ export function decodeTinyInner(g: Recorder, config: AutoencoderTinyConfig, late
     let x = g.affine(latents, "clamp", { inputScale: 1 / 3, activation: "tanh", scale: 3 });
     x = g.activation(g.conv2d(x, next(), { outputs, padding: 1 }), "relu");
     next(); // the activation counts as a layer
-    return residualBlocks(g, x, next, outputs, config.num_decoder_blocks[0]!);
+    return residualBlocks(g, x, next, outputs, config.num_decoder_blocks[0]!, config.pooled_blocks);
   });
 }
 
@@ -96,7 +98,8 @@ export function encodeTinyInner(g: Recorder, config: AutoencoderTinyConfig, oute
   // Before it, a convolution for each level and the blocks of all but the last.
   const next = layerNames(blocks.length + blocks.slice(0, -1).reduce((sum, count) => sum + count, 0));
   return g.scope("encoder", () => {
-    const x = residualBlocks(g, outer, next, config.encoder_block_out_channels.at(-1)!, blocks.at(-1)!);
+    const outputs = config.encoder_block_out_channels.at(-1)!;
+    const x = residualBlocks(g, outer, next, outputs, blocks.at(-1)!, config.pooled_blocks);
     return g.conv2d(x, next(), { outputs: config.latent_channels, padding: 1 });
   });
 }
@@ -107,9 +110,29 @@ function layerNames(first = 0): () => string {
   return () => `layers.${layer++}`;
 }
 
-function residualBlocks(g: Recorder, x: Tensor, next: () => string, outputs: number, count: number): Tensor {
-  for (let block = 0; block < count; block++) x = residualBlock(g, x, next(), outputs);
+function residualBlocks(
+  g: Recorder,
+  x: Tensor,
+  next: () => string,
+  outputs: number,
+  count: number,
+  isPooled = false,
+): Tensor {
+  for (let block = 0; block < count; block++) {
+    const name = next();
+    x = residualBlock(g, isPooled ? pooledBranch(g, x, name) : x, name, outputs);
+  }
   return x;
+}
+
+/** x + conv(ReLU(GroupNorm(conv(x)))), four times as wide inside: the norm's statistics are of the whole picture. */
+function pooledBranch(g: Recorder, x: Tensor, name: string): Tensor {
+  const channels = channelsOf(x);
+  return g.scope(`${name}.pool`, () => {
+    const wide = g.conv2d(x, "0", { outputs: 4 * channels, kernel: 1, bias: false });
+    const norm = g.activation(g.groupNorm(wide, "1", { groups: 4, eps: 1e-5 }), "relu");
+    return g.add(x, g.conv2d(norm, "3", { outputs: channels, kernel: 1, bias: false }));
+  });
 }
 
 function residualBlock(g: Recorder, x: Tensor, name: string, outputs: number): Tensor {

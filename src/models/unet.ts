@@ -34,6 +34,8 @@ const configSchema = z
     block_out_channels: size.levels(size.channels),
     down_block_types: z.array(z.enum(["DownBlock2D", "CrossAttnDownBlock2D"])),
     up_block_types: z.array(z.enum(["UpBlock2D", "CrossAttnUpBlock2D"])),
+    /** By level: the first attention of a layer reads the text as well, and none the picture alone (SDXS). */
+    only_cross_attention: z.union([z.boolean(), size.levels(z.boolean())]).default(false),
     /** Null: there is none, as in BK-SDM-Small and Tiny. */
     mid_block_type: z.enum(MID_BLOCKS).nullable().default("UNetMidBlock2DCrossAttn"),
     layers_per_block: size.layersOfLevel.default(2),
@@ -56,7 +58,6 @@ const configSchema = z
     projection_class_embeddings_input_dim: size.channels.nullish(),
     sample_size: z.union([side, z.array(side).length(2)]).nullish(),
     // Options of the reference that no model of these families uses; anything else would silently be another network.
-    only_cross_attention: z.literal(false).default(false),
     dual_cross_attention: z.literal(false).default(false),
     class_embed_type: z.null().default(null),
     encoder_hid_dim: z.null().default(null),
@@ -85,6 +86,7 @@ const configSchema = z
       "num_attention_heads",
       "transformer_layers_per_block",
       "reverse_transformer_layers_per_block",
+      "only_cross_attention",
     ] as const;
     for (const field of perLevel) {
       const value = config[field];
@@ -179,7 +181,8 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
         x = resnetBlock(g, x, nextTime(), `resnets.${layer}`, channels[level]!, config);
         if (type === "CrossAttnDownBlock2D") {
           const depth = depthOf(config.transformer_layers_per_block, level, layer);
-          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth }, config);
+          const readsText = atLevel(config.only_cross_attention, level);
+          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth, readsText }, config);
         }
         skips.push(x);
       }
@@ -196,7 +199,7 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
     x = resnetBlock(g, x, nextTime(), "resnets.0", deepest, config);
     if (config.mid_block_type === "UNetMidBlock2D") return;
     const depth = depthOf(config.transformer_layers_per_block, levels - 1, 0);
-    x = transformer(g, x, inputs.text, { name: "attentions.0", level: levels - 1, depth }, config);
+    x = transformer(g, x, inputs.text, { name: "attentions.0", level: levels - 1, depth, readsText: false }, config);
     x = resnetBlock(g, x, nextTime(), "resnets.1", deepest, config);
   });
 
@@ -208,7 +211,8 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
         if (type === "CrossAttnUpBlock2D") {
           const { transformer_layers_per_block: down, reverse_transformer_layers_per_block: up } = config;
           const depth = up ? depthOf(up, block, layer) : depthOf(down, level, layer);
-          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth }, config);
+          const readsText = atLevel(config.only_cross_attention, level);
+          x = transformer(g, x, inputs.text, { name: `attentions.${layer}`, level, depth, readsText }, config);
         }
       }
       if (level > 0) {
@@ -285,41 +289,58 @@ function resnetBlock(g: Recorder, x: Tensor, time: View, name: string, outputs: 
   });
 }
 
+/** The place of a transformer in the UNet. */
+interface TransformerPlace {
+  readonly name: string;
+  readonly level: number;
+  readonly depth: number;
+  /** Its first attention reads the text too. */
+  readonly readsText: boolean;
+}
+
 /** Transformer2DModel: a picture's pixels as tokens, through blocks of self-attention, cross-attention and feed-forward. */
 function transformer(
   g: Recorder,
   x: Tensor,
   text: Tensor,
-  { name, level, depth }: { readonly name: string; readonly level: number; readonly depth: number },
+  { name, level, depth, readsText }: TransformerPlace,
   config: UnetConfig,
 ): Tensor {
   const channels = channelsOf(x);
   // `attention_head_dim` is, for historical reasons, the number of heads.
-  const heads = at(config.num_attention_heads ?? config.attention_head_dim, level);
+  const heads = atLevel(config.num_attention_heads ?? config.attention_head_dim, level);
   const [n, h, w] = x.shape as [number, number, number];
   const asConvolution = !config.use_linear_projection;
   return g.scope(name, () => {
     let tokens = g.groupNorm(x, "norm", { groups: config.norm_num_groups, eps: 1e-6 });
     tokens = g.linear(tokens, "proj_in", { outputs: channels, asConvolution });
     for (let block = 0; block < depth; block++) {
-      tokens = g.scope(`transformer_blocks.${block}`, () => transformerBlock(g, tokens, text, heads));
+      tokens = g.scope(`transformer_blocks.${block}`, () => transformerBlock(g, tokens, text, heads, readsText));
     }
     tokens = g.linear(tokens, "proj_out", { outputs: channels, asConvolution });
     return g.reshape(g.add(tokens, x), [n, h, w, channels]);
   });
 }
 
-function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number): Tensor {
+function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number, readsText: boolean): Tensor {
+  const norm = { eps: 1e-5 };
+  const first = g.layerNorm(x, "norm1", norm);
+  x = g.add(readsText ? crossAttention(g, first, text, "attn1", heads) : selfAttention(g, first, heads), x);
+  x = g.add(crossAttention(g, g.layerNorm(x, "norm2", norm), text, "attn2", heads), x);
   const channels = channelsOf(x);
+  let h = g.layerNorm(x, "norm3", norm);
+  h = g.geglu(g.linear(h, "ff.net.0.proj", { outputs: channels * 8 }), "ff.net.0");
+  return g.add(g.linear(h, "ff.net.2", { outputs: channels }), x);
+}
+
+function selfAttention(g: Recorder, h: Tensor, heads: number): Tensor {
+  const channels = channelsOf(h);
   const head = headPadding(channels / heads);
   const inner = heads * head.padded;
-  const norm = { eps: 1e-5 };
-
-  let h = g.layerNorm(x, "norm1", norm);
   const qkv = g.scope("attn1", () =>
     g.linear(h, ["to_q", "to_k", "to_v"], { outputs: [channels, channels, channels], bias: false, outputHead: head }),
   );
-  h = g.attention(
+  const attended = g.attention(
     "attn1",
     {
       query: { tensor: qkv, offset: 0 },
@@ -328,23 +349,23 @@ function transformerBlock(g: Recorder, x: Tensor, text: Tensor, heads: number): 
     },
     { heads, head },
   );
-  x = g.add(g.linear(h, "attn1.to_out.0", { outputs: channels, inputHead: head }), x);
+  return g.linear(attended, "attn1.to_out.0", { outputs: channels, inputHead: head });
+}
 
-  h = g.layerNorm(x, "norm2", norm);
-  const query = g.linear(h, "attn2.to_q", { outputs: channels, bias: false, outputHead: head });
-  const kv = g.scope("attn2", () =>
+function crossAttention(g: Recorder, h: Tensor, text: Tensor, name: string, heads: number): Tensor {
+  const channels = channelsOf(h);
+  const head = headPadding(channels / heads);
+  const inner = heads * head.padded;
+  const query = g.linear(h, `${name}.to_q`, { outputs: channels, bias: false, outputHead: head });
+  const kv = g.scope(name, () =>
     g.linear(text, ["to_k", "to_v"], { outputs: [channels, channels], bias: false, outputHead: head }),
   );
-  h = g.attention(
-    "attn2",
+  const attended = g.attention(
+    name,
     { query: { tensor: query, offset: 0 }, key: { tensor: kv, offset: 0 }, value: { tensor: kv, offset: inner } },
     { heads, head },
   );
-  x = g.add(g.linear(h, "attn2.to_out.0", { outputs: channels, inputHead: head }), x);
-
-  h = g.layerNorm(x, "norm3", norm);
-  h = g.geglu(g.linear(h, "ff.net.0.proj", { outputs: channels * 8 }), "ff.net.0");
-  return g.add(g.linear(h, "ff.net.2", { outputs: channels }), x);
+  return g.linear(attended, `${name}.to_out.0`, { outputs: channels, inputHead: head });
 }
 
 /** Transformer layers of an attention of a level. */
@@ -353,8 +374,8 @@ function depthOf(depths: Depths, level: number, attention: number): number {
   return typeof ofLevel === "number" ? ofLevel : (ofLevel[attention] ?? 0);
 }
 
-function at(value: number | readonly number[], level: number): number {
-  return typeof value === "number" ? value : value[level]!;
+function atLevel<T extends number | boolean>(value: T | readonly T[], level: number): T {
+  return Array.isArray(value) ? (value as readonly T[])[level]! : (value as T);
 }
 
 /**

@@ -7,14 +7,13 @@
 export const HEAD_BYTES = 512;
 
 export interface ForeignKind {
-  readonly kind: "pointer" | "web page" | "pickle" | "archive" | "format" | "text" | "unfinished";
+  readonly kind: "pointer" | "web page" | "pickle" | "gguf" | "archive" | "format" | "text" | "unfinished";
   /** The rest of a sentence that begins with the file's name: what it is, and what to do. */
   readonly reason: string;
 }
 
 export const PICKLE_REASON =
-  "is a pickle (PyTorch's .bin, .ckpt or .pt), which is never opened, since opening one can run any program; get it as " +
-  ".safetensors, or convert it where you trust it";
+  "is a pickle (PyTorch's .bin, .ckpt or .pt), which is not read here; get it as .safetensors";
 
 const POINTER_REASON =
   'is a Git LFS pointer, not the file itself; run "git lfs pull" in its repository, or download the file itself';
@@ -24,7 +23,7 @@ const PAGE_REASON =
 
 /** Files that begin with these bytes, as Latin-1 text. */
 const MAGIC: readonly (readonly [string, string, ForeignKind["kind"]])[] = [
-  ["GGUF", "a GGUF file", "format"],
+  ["GGUF", "a GGUF file", "gguf"],
   ["lmgg", "a GGML file", "format"],
   ["tjgg", "a GGML file", "format"],
   ["fmgg", "a GGML file", "format"],

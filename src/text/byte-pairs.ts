@@ -111,7 +111,7 @@ export class BytePairs {
 }
 
 /** The letters that stand for bytes (GPT-2's `bytes_to_unicode`): printable ones for themselves, others from 256 on. */
-const BYTE_LETTERS: readonly string[] = (() => {
+export const BYTE_LETTERS: readonly string[] = (() => {
   let other = 256;
   return Array.from({ length: 256 }, (_, byte) => {
     const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;

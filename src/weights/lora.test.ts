@@ -420,7 +420,7 @@ describe("a file is refused for a model", () => {
       { ...up, [`${q}.lora_A.weight`]: ["I32", [2, 12]] },
       "weights-dtype",
       `${q}.lora_A.weight`,
-      "is I32, where F32, F16 or BF16 is expected",
+      "is I32, where F32, F16, BF16 or FP8 is expected",
     ],
     [
       "of another kernel",
@@ -430,11 +430,11 @@ describe("a file is refused for a model", () => {
       "is [2, 8, 1, 1], where [2, 8, 3, 3] is expected for down_blocks.0.resnets.0.conv1 [16, 8, 3, 3]",
     ],
     [
-      "in FP8",
-      { ...up, [`${q}.lora_A.weight`]: ["F8_E4M3", [2, 12]] },
+      "of whole numbers",
+      { ...up, [`${q}.lora_A.weight`]: ["I32", [2, 12]] },
       "weights-dtype",
       `${q}.lora_A.weight`,
-      "is F8_E4M3, where F32, F16 or BF16 is expected (FP8 is not supported: get the file in fp16 or bf16)",
+      "is I32, where F32, F16, BF16 or FP8 is expected",
     ],
     [
       "of a norm",

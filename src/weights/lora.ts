@@ -20,7 +20,7 @@ import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
 import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
 import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
-import { adviceOn, sameWeight } from "./manifest.ts";
+import { sameWeight } from "./manifest.ts";
 import type { FileSource } from "./regular-file.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { kindOfTensors } from "./tensor-kind.ts";
@@ -288,7 +288,7 @@ function delta(
     );
   for (const { dtype, name } of [down, up, mid].filter((entry) => entry !== undefined))
     if (!isFloatType(dtype))
-      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16 or BF16 is expected${adviceOn(dtype)}`, {
+      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16, BF16 or FP8 is expected`, {
         file,
         tensor: name,
       });

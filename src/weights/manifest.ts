@@ -31,7 +31,7 @@ const MOST_LISTED = 10;
  * Finds every expected tensor.
  *
  * A matrix may be saved as a 1×1 convolution and the other way round: `[c, d]` and `[c, d, 1, 1]` are taken for each
- * other. Weights are F32, F16 or BF16. Extra tensors are an error, except tables of positions (`….position_ids`), which
+ * other. Weights are F32, F16 or BF16 (FP8 is read as F16). Extra tensors are an error, except tables of positions (`….position_ids`), which
  * transformers used to save beside the weights.
  * @returns the entries by their expected names, in the order expected.
  * @throws WeightsError "weights-mismatch" naming up to ten tensors that are missing, extra, or of a wrong shape or type.
@@ -76,16 +76,11 @@ export function checkTensors(
   return found;
 }
 
-/** A type that no weight may have, once for all tensors of it: a file in FP8 has nothing else. */
+/** A type that no weight may have, once for all tensors of it. */
 function ofType(type: ElementType, names: readonly string[]): string {
   const [which, verb] =
     names.length === 1 ? [names[0], "is"] : [`${names.length} tensors, such as ${names[0]},`, "are"];
-  return `${which} ${verb} ${type}, where F32, F16 or BF16 is expected${adviceOn(type)}`;
-}
-
-/** Advice on a type that no weight may have, to stand behind the complaint. */
-export function adviceOn(type: ElementType): string {
-  return type.startsWith("F8_") ? " (FP8 is not supported: get the file in fp16 or bf16)" : "";
+  return `${which} ${verb} ${type}, where F32, F16, BF16 or FP8 is expected`;
 }
 
 /** True if two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */

@@ -55,6 +55,8 @@ export interface ModelDirectory {
   /** Entries of `model_index.json` besides components: `requires_safety_checker`, `force_zeros_for_empty_prompt`, … */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly components: ReadonlyMap<string, Component>;
+  /** The kind of a checkpoint in one file, in words; undefined for a folder. */
+  readonly description?: string;
   /** Components that are there and are not used, such as "safety_checker". */
   readonly ignored: readonly string[];
   component(name: string): Component | undefined;

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { halves, torchFile } from "../../test/checkpoints/tensors.ts";
 import { safetensorsBytes, zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
 import { WeightsError } from "./errors.ts";
 import { openWeights } from "./weight-files.ts";
@@ -105,10 +106,14 @@ describe("which file", () => {
     expect(error.message).toBe('unet: holds shards ("model-00001-of-00002.safetensors"), and no index of them');
   });
 
-  it("is never a pickle", async () => {
+  it("is a pickle only if there is nothing else, and one of tensors", async () => {
+    const pickle = torchFile([halves("p", [2], [1, 2])]);
+    expect(await tensorsIn({ "pytorch_model.bin": pickle })).toEqual(["p"]);
+    const both = { "pytorch_model.bin": pickle, "model.safetensors": one("a") };
+    expect(await tensorsIn(both)).toEqual(["a"]);
     const error = await refusal(await folderWith({ "pytorch_model.bin": "x", "model.ckpt": "x", "config.json": {} }));
-    expect(error.code).toBe("weights-pickle");
-    expect(error.message).toMatch(/^unet: .*"pytorch_model.bin".*never opened.*save_pretrained/);
+    expect(error.code).toBe("weights-format");
+    expect(error.message).toMatch(/^unet\/pytorch_model.bin: is none of the formats that are read/);
   });
 
   it("must be there", async () => {

@@ -7,6 +7,7 @@
  *     <stem>.safetensors                       <stem>.fp16.safetensors
  *     <stem>.safetensors.index.json            <stem>.safetensors.index.fp16.json   (what both libraries write)
  *                                              <stem>.fp16.safetensors.index.json   (diffusers before 0.30, and by hand)
+ *     diffusion_pytorch_model.bin, pytorch_model.bin, if there is none of these
  *
  * An index names files of the same folder: a name with a separator in it is refused, so that an index cannot
  * lead out of the folder.
@@ -18,6 +19,7 @@ import { listed, quoted } from "../platform/quoted.ts";
 import { toWeightsError, WeightsError } from "./errors.ts";
 import { readJson } from "./json-file.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
+import { openTensorFile } from "./tensor-file.ts";
 import type { TensorEntry, TensorSet } from "./tensor-set.ts";
 
 const STEMS = ["diffusion_pytorch_model", "model"] as const;
@@ -25,7 +27,9 @@ const SINGLE = /^(?:diffusion_pytorch_model|model)(?:\.([A-Za-z0-9_-]+))?\.safet
 const INDEX =
   /^(?:diffusion_pytorch_model|model)(?:\.([A-Za-z0-9_-]+))?\.safetensors\.index(?:\.([A-Za-z0-9_-]+))?\.json$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
-const PICKLE = /\.(?:bin|ckpt|pt|pth|pkl|pickle)$/i;
+/** Weights as `torch.save` wrote them, for folders that have no others. */
+const PICKLE = /^(?:diffusion_pytorch_model|pytorch_model)(?:\.([A-Za-z0-9_-]+))?\.bin$/;
+const OTHER_PICKLE = /\.(?:bin|ckpt|pt|pth|pkl|pickle)$/i;
 
 /** Bounds of what an index may make us do. The largest public models have a few hundred shards. */
 const LONGEST_INDEX = 64 * 2 ** 20;
@@ -47,6 +51,7 @@ export async function openWeights(
   const file = chooseFile(present, options.variant, name || "the component's folder");
   const inFolder = (base: string) => (name === "" ? base : `${name}/${base}`);
   if (file.endsWith(".safetensors")) return openSafetensors(fileAt(files, file), { name: inFolder(file) });
+  if (PICKLE.test(file)) return openTensorFile(fileAt(files, file), { name: inFolder(file) });
   return openShards(files, file, inFolder);
 }
 
@@ -67,7 +72,10 @@ async function listOf(files: ModelFiles, name: string): Promise<readonly string[
   }
 }
 
-/** File names by variant. Single files come first, and in each kind the stems in order: the first found stands. */
+/**
+ * File names by variant. Single files come first, and in each kind the stems in order: the first found stands. Pickles count
+ * if there is nothing else.
+ */
 function filesByVariant(present: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
   for (const pattern of [SINGLE, INDEX])
@@ -78,6 +86,11 @@ function filesByVariant(present: readonly string[]): Map<string, string> {
         const variant = match[1] ?? match[2] ?? "";
         if (!found.has(variant)) found.set(variant, name);
       }
+  if (found.size > 0) return found;
+  for (const name of present) {
+    const match = PICKLE.exec(name);
+    if (match) found.set(match[1] ?? "", name);
+  }
   return found;
 }
 
@@ -99,16 +112,14 @@ function chooseFile(present: readonly string[], wished: string | undefined, fold
         : `has no variant ${quoted(wished)}, only ${there}`;
     throw new WeightsError("weights-variant", reason, { file: folder });
   }
-  const pickles = present.filter((name) => PICKLE.test(name));
+  const pickles = present.filter((name) => OTHER_PICKLE.test(name));
   if (pickles.length > 0)
     throw new WeightsError(
       "weights-pickle",
       `holds its weights only as pickles (${listed(
         pickles.map((pickle) => quoted(pickle)),
         3,
-      )}), which are never opened, ` +
-        "since opening one can run any program. Get the model's .safetensors files, or convert it where you trust it: " +
-        "load it with diffusers in Python and call save_pretrained(folder, safe_serialization=True)",
+      )}), and none under a name that diffusers gives (pytorch_model.bin, diffusion_pytorch_model.bin)`,
       { file: folder },
     );
   const shards = present.filter((name) => SHARD.test(name));

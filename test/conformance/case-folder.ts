@@ -15,6 +15,8 @@ export interface ComponentFolder {
   /** The class that its config names. */
   readonly className: string;
   readonly config: Readonly<Record<string, unknown>>;
+  /** True if its weights lie beside its config; those of a case of one file do not. */
+  readonly hasWeights: boolean;
 }
 
 export interface CaseFolder {
@@ -63,20 +65,22 @@ export async function findCases(paths: readonly string[]): Promise<string[]> {
 export async function openCase(path: string): Promise<CaseFolder> {
   const files = await readdir(path);
   const facts = await readJson(join(path, "case.json"));
-  if (!files.includes("expected.safetensors")) throw new CaseError("expected.safetensors: no such file");
+  const hasTensors = files.includes("expected.safetensors");
+  if (!hasTensors && !files.includes("expected.json")) throw new CaseError("expected.safetensors: no such file");
   const components: ComponentFolder[] = [];
   for (const name of files.sort()) {
     const file = join(path, name, "config.json");
     if (!(await isFile(file))) continue;
     const config = await readJson(file);
     const className = config._class_name ?? (config.architectures as string[] | undefined)?.[0];
-    components.push({ name, path: join(path, name), className: String(className), config });
+    const hasWeights = (await readdir(join(path, name))).some((one) => /\.(?:safetensors|bin)$/.test(one));
+    components.push({ name, path: join(path, name), className: String(className), config, hasWeights });
   }
   return {
     name: basename(path),
     path,
     facts,
-    expected: await readTensors(join(path, "expected.safetensors")),
+    expected: hasTensors ? await readTensors(join(path, "expected.safetensors")) : new Map(),
     intermediates: files.includes("intermediates.safetensors")
       ? await readTensors(join(path, "intermediates.safetensors"))
       : new Map(),
@@ -112,13 +116,21 @@ export function groupsOf(
   for (const name of tensors.keys()) {
     if (!name.startsWith(prefix) || longer.some((other) => name.startsWith(other))) continue;
     const dot = name.lastIndexOf(".");
-    const group = name.slice(0, dot);
+    const group = name.slice(0, Math.max(dot, 0));
     groups.set(group, [...(groups.get(group) ?? []), name.slice(dot + 1)]);
   }
   return groups;
 }
 
-/** The prefix of a component's tensors: `vae` is the plain one, `vae_slim` has `slim.`. */
+/** The prefix of a component's tensors: `vae` is the plain one, `vae_slim` has `slim.`, `tiny-sd` its own name. */
 export function prefixOf(component: ComponentFolder, place: string): string {
-  return component.name.startsWith(`${place}_`) ? `${component.name.slice(place.length + 1)}.` : "";
+  if (component.name === place) return "";
+  return component.name.startsWith(`${place}_`) ? `${component.name.slice(place.length + 1)}.` : `${component.name}.`;
+}
+
+/** Files of tensors in the case, beside its data: checkpoints, autoencoders, LoRAs. */
+export function tensorFiles({ files }: Pick<CaseFolder, "files">): string[] {
+  return files.filter(
+    (file) => /\.(?:safetensors|gguf|ckpt|pth?)$/.test(file) && !/^(?:expected|intermediates)\./.test(file),
+  );
 }

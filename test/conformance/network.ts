@@ -85,11 +85,11 @@ export async function compareMilestones(
   for (const [name, values] of outputs) run.compareIntermediate(name, values, run.tolerances.network);
 }
 
-/** Tokens under the shape of the picture that the milestone is, `[n, c, h, w]`. */
-function asPicture(tensor: GraphTensor, milestone: readonly number[]): GraphTensor {
+/** Tokens under the shape of the picture that the milestone is, `[n, c, h, w]`; it may be of the first rows alone. */
+export function asPicture(tensor: GraphTensor, milestone: readonly number[]): GraphTensor {
   if (milestone.length !== 4 || tensor.shape.length === 4) return tensor;
-  const [n, c, h, w] = milestone as [number, number, number, number];
-  return { ...tensor, shape: [n, h, w, c] };
+  const [, c, h, w] = milestone as [number, number, number, number];
+  return { ...tensor, shape: [tensor.shape[0]!, h, w, c] };
 }
 
 /** The output of a module of the model: the last operation within it, or the one that has its name. */

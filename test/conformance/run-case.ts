@@ -4,11 +4,15 @@ import { openCase } from "./case-folder.ts";
 import type { Check } from "./comparison.ts";
 import { type Bench, caseRun, type Kind } from "./kind.ts";
 import { autoencoderKind } from "./kinds/autoencoder.ts";
+import { autoencoderFileKind } from "./kinds/autoencoder-file.ts";
 import { clipKind } from "./kinds/clip.ts";
+import { clipVocabularyKind } from "./kinds/clip-vocabulary.ts";
+import { ggufBlocksKind } from "./kinds/gguf-blocks.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
 import { schedulersKind } from "./kinds/schedulers.ts";
+import { singleFileKind } from "./kinds/single-file.ts";
 import { tokenizerKind } from "./kinds/tokenizer.ts";
 import { unetKind } from "./kinds/unet.ts";
 
@@ -21,6 +25,10 @@ const KINDS: readonly Kind[] = [
   schedulersKind,
   tokenizerKind,
   noiseKind,
+  singleFileKind,
+  autoencoderFileKind,
+  ggufBlocksKind,
+  clipVocabularyKind,
 ];
 
 export interface CaseResult {

@@ -20,7 +20,7 @@ export const autoencoderKind: Kind = {
   name: "autoencoder",
   recognises: ({ components, expected, files }) =>
     !files.includes("model_index.json") &&
-    components.some((component) => CLASSES.includes(component.className)) &&
+    components.some(({ className, hasWeights }) => CLASSES.includes(className) && hasWeights) &&
     [...expected.keys()].some((name) => name.endsWith(".image")),
   async run(run) {
     const components = run.folder.components.filter((component) => CLASSES.includes(component.className));

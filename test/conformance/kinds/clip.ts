@@ -24,7 +24,7 @@ export const clipKind: Kind = {
   name: "clip",
   recognises: ({ components, expected, files }) =>
     !files.includes("model_index.json") &&
-    components.some((component) => CLASSES.includes(component.className)) &&
+    components.some(({ className, hasWeights }) => CLASSES.includes(className) && hasWeights) &&
     [...expected.keys()].some((name) => name.endsWith(".input_ids")),
   async run(run) {
     const components = run.folder.components.filter((component) => CLASSES.includes(component.className));

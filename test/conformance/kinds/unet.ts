@@ -14,7 +14,7 @@ import { type Component, openComponentFolder } from "../../../src/weights/model-
 import { groupsOf, prefixOf } from "../case-folder.ts";
 import { weightValues } from "../exact.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { compareMilestones, compareNetwork } from "../network.ts";
+import { asPicture, compareMilestones, compareNetwork, type NetworkOptions, runNetwork } from "../network.ts";
 import { channelsLast, type Tensor, toF32 } from "../tensors.ts";
 
 const CLASS = "UNet2DConditionModel";
@@ -24,8 +24,8 @@ const OUTPUT = /^output(?:_(\w+)_weights)?$/;
 export const unetKind: Kind = {
   name: "unet",
   recognises: ({ components, expected }) =>
-    components.some((component) => component.className === CLASS) &&
-    [...expected.keys()].some((name) => name.endsWith(".encoder_hidden_states")),
+    components.some(({ className, hasWeights }) => className === CLASS && hasWeights) &&
+    [...expected.keys()].some((name) => /(?:^|\.)encoder_hidden_states$/.test(name)),
   async run(run) {
     const { gpu, storage } = run.bench;
     const components = run.folder.components.filter((component) => component.className === CLASS);
@@ -42,6 +42,7 @@ export const unetKind: Kind = {
         return { folder, parameters };
       };
       for (const [group, fields] of groupsOf(run.folder.expected, prefixOf(component, "unet"), prefixes)) {
+        if (!fields.includes("encoder_hidden_states")) continue; // blocks inside a pass, and runs
         await run.group(group, async () => {
           const { record, inputs } = unetPass(run, config, group);
           for (const field of fields) {
@@ -50,7 +51,8 @@ export const unetKind: Kind = {
             const { folder, parameters } = await load(variant[1] ?? "", record);
             const weights = () => weightValues(folder, record());
             const options = { label: `unet ${group}`, parameters, inputs, weights };
-            await compareNetwork(run, record(), options, { output: `${group}.${field}` });
+            await compareNetwork(run, record(), options, { output: inGroup(group, field) });
+            if (variant[1] === undefined) await compareBlocks(run, group, record, options);
             if (variant[1]) continue;
             const named = (module: string, g: Recorder) =>
               module === "time_proj" ? g.inputs.get("timestep") : undefined;
@@ -63,18 +65,71 @@ export const unetKind: Kind = {
   },
 };
 
+/** The name of a tensor of a group; a case of one pass has no groups. */
+function inGroup(group: string, field: string): string {
+  return group === "" ? field : `${group}.${field}`;
+}
+
+/**
+ * Compares the outputs of blocks that a case has beside a pass's own, `<group>.down_blocks.0`, for the first row. They are
+ * read in a run of their own, since a tensor that is read cannot be fused away.
+ */
+async function compareBlocks(
+  run: CaseRun,
+  group: string,
+  record: () => Recorder,
+  options: NetworkOptions,
+): Promise<void> {
+  const blocks = /^(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)$/;
+  const prefix = inGroup(group, "");
+  const names = [...run.folder.expected.keys()].filter(
+    (name) => name.startsWith(prefix) && blocks.test(name.slice(prefix.length)),
+  );
+  if (names.length === 0) return;
+  const recorder = record();
+  recorder.outputs.clear();
+  for (const name of names) {
+    const scope = `${name.slice(prefix.length)}.`;
+    const last = recorder.operations.filter((operation) => operation.name.startsWith(scope)).at(-1);
+    if (last) recorder.output(name, asPicture(last.output, run.input(name).shape));
+  }
+  for (const [name, values] of await runNetwork(run, recorder, options)) {
+    run.compare(name, values.subarray(0, run.input(name).values.length), run.tolerances.network);
+  }
+}
+
 /** One pass on the inputs that stand under `group`: how to record it, and what to write. Its output is `output`. */
 export function unetPass(
   run: CaseRun,
   config: UnetConfig,
   group: string,
 ): { record: () => Recorder; inputs: Record<string, Float32Array> } {
-  const sample = channelsLast(run.input(`${group}.sample`));
-  const timestep = run.input(`${group}.timestep`);
-  const text = run.input(`${group}.encoder_hidden_states`);
-  const guidance = run.optional(`${group}.timestep_cond`);
-  const textEmbeds = run.optional(`${group}.text_embeds`);
-  const timeIds = run.optional(`${group}.time_ids`);
+  return recordUnet(config, {
+    sample: run.input(inGroup(group, "sample")),
+    timestep: run.input(inGroup(group, "timestep")),
+    text: run.input(inGroup(group, "encoder_hidden_states")),
+    guidance: run.optional(inGroup(group, "timestep_cond")),
+    textEmbeds: run.optional(inGroup(group, "text_embeds")),
+    timeIds: run.optional(inGroup(group, "time_ids")),
+  });
+}
+
+/** The inputs of a pass as the case has them. */
+export interface UnetTensors {
+  readonly sample: Tensor;
+  readonly timestep: Tensor;
+  readonly text: Tensor;
+  readonly guidance?: Tensor | undefined;
+  readonly textEmbeds?: Tensor | undefined;
+  readonly timeIds?: Tensor | undefined;
+}
+
+/** One pass on these inputs. */
+export function recordUnet(
+  config: UnetConfig,
+  { sample: given, timestep, text, guidance, textEmbeds, timeIds }: UnetTensors,
+): { record: () => Recorder; inputs: Record<string, Float32Array> } {
+  const sample = channelsLast(given);
   const width = config.block_out_channels[0]!;
   const rows = sample.shape[0]!;
   const added = textEmbeds && timeIds && addedConditions(config, textEmbeds, timeIds);
