@@ -1,3 +1,8 @@
-/** `daguerre/hosts`: places where a run computes, other than this thread. */
+/** `daguerre/hosts`: places where a run computes: this thread, another, or a process. */
 
-export { type WorkerOptions, worker } from "./thread.ts";
+export { createHost, type HostOptions, here } from "./create-host.ts";
+export type { Host, HostKind, HostState, HostStats } from "./host.ts";
+export type { ProcessOptions } from "./process-place.ts";
+export { DistributedRunner, type DistributedRunnerOptions, type StreamOptions } from "./ranks/distributed-runner.ts";
+export { type CallContext, DistributedWorker, type StreamingResultOptions } from "./ranks/distributed-worker.ts";
+export { type WorkerOptions, worker } from "./worker.ts";
