@@ -26,4 +26,19 @@ program
     process.exitCode = breaches.length === 0 ? 0 : 1;
   });
 
+program
+  .command("pools")
+  .description("10,000 inputs over 4 processes, one of which is killed each second")
+  .option("--inputs <number>", "how many", positive, 10_000)
+  .option("--every <seconds>", "between two kills", positive, 1)
+  .option("--seed <number>", "of the choice of processes", positive, 1)
+  .action(async ({ inputs, every, seed }) => {
+    const { mapUnderFire } = await import("./hosts/map-under-fire.ts");
+    const began = performance.now();
+    const outcome = await mapUnderFire({ inputs, every: { ms: every * 1000 }, seed });
+    const seconds = Math.round((performance.now() - began) / 100) / 10;
+    console.log(JSON.stringify({ ...outcome, seconds }));
+    process.exitCode = outcome.results === inputs && outcome.inOrder ? 0 : 1;
+  });
+
 await program.parseAsync();

@@ -2,6 +2,7 @@
 
 export { createHost, type HostOptions, here } from "./create-host.ts";
 export type { Host, HostKind, HostState, HostStats } from "./host.ts";
+export { createPool, type Pool, type PoolMapOptions, type PoolOptions, type PoolStats } from "./pool.ts";
 export type { ProcessOptions } from "./process-place.ts";
 export { DistributedRunner, type DistributedRunnerOptions, type StreamOptions } from "./ranks/distributed-runner.ts";
 export { type CallContext, DistributedWorker, type StreamingResultOptions } from "./ranks/distributed-worker.ts";

@@ -12,8 +12,8 @@ export interface PlaceHostOptions extends PlaceRunOptions {
   readonly kind: HostKind;
   readonly opening: Opening;
   readonly open: (options: PlaceOptions) => Place;
-  /** Called when a place has ended without being asked to. */
-  readonly onLost?: (error: Error) => void;
+  /** Called when a place has ended without being asked to; `wasReady` says if its module had been loaded. */
+  readonly onLost?: (error: Error, wasReady: boolean) => void;
   /** Called when a place that was given up has come back. */
   readonly onBack?: () => void;
 }
@@ -115,11 +115,11 @@ export class PlaceHost<Input, Event> implements Host<Input, Event> {
     this.#opened++;
     const place: Place = this.#options.open({
       ...this.#options.opening,
-      onEnded: (error) => {
+      onEnded: (error, wasReady) => {
         if (this.#place !== place) return;
         this.#place = undefined;
         this.#lost++;
-        this.#options.onLost?.(error);
+        this.#options.onLost?.(error, wasReady);
       },
       onBack: () => this.#options.onBack?.(),
     });

@@ -23,8 +23,8 @@ export interface RunStart {
 }
 
 export interface PlaceOptions extends Opening {
-  /** Called once, when it has ended. */
-  readonly onEnded?: (error: Error) => void;
+  /** Called once, when it has ended; `wasReady` says if its module had been loaded. */
+  readonly onEnded?: (error: Error, wasReady: boolean) => void;
   /** Called when it has been abandoned and all of its runs have come to their ends after all. */
   readonly onBack?: () => void;
 }
@@ -36,6 +36,7 @@ export abstract class Place {
   readonly #abandoned = new Set<number>();
   #nextJob = 0;
   #death: Error | undefined;
+  #isReady = false;
   /** How many wait for an answer of it; while there are any, it keeps this process alive. */
   #waiting = 0;
   readonly #readiness: Promise<void>;
@@ -135,6 +136,7 @@ export abstract class Place {
   protected heard(message: PlaceReply): void {
     switch (message.type) {
       case "ready":
+        this.#isReady = true;
         this.#settleReadiness.resolve();
         return;
       case "unready":
@@ -163,7 +165,7 @@ export abstract class Place {
     this.#settleReadiness.reject(error);
     const listeners = [...this.#runs.values()];
     this.#runs.clear();
-    this.#options.onEnded?.(error);
+    this.#options.onEnded?.(error, this.#isReady);
     for (const listener of listeners) listener.onLost(error);
   }
 
