@@ -56,9 +56,10 @@ export class RankCall {
     this.#signal.addEventListener("abort", end);
     try {
       for (;;) {
-        const next = this.#waiting.shift();
+        const [next] = this.#waiting;
         if (next !== undefined) {
           yield next.result;
+          this.#waiting.shift();
           next.taken();
         } else if (isDone) {
           this.#signal.throwIfAborted();

@@ -6,7 +6,8 @@ export type Reduction = "sum" | "mean" | "max";
 const OPERATIONS: Readonly<Record<Reduction, (left: number, right: number) => number>> = {
   sum: (left, right) => left + right,
   mean: (left, right) => left + right,
-  max: Math.max,
+  // `reduce` passes more arguments than two.
+  max: (left, right) => Math.max(left, right),
 };
 
 /**
