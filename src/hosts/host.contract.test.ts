@@ -138,7 +138,8 @@ describe.each<HostKind>(["here", "thread", "process"])("a host of kind %s", (kin
   it("hands changes to a run that reads them", async () => {
     const jobs = createJobs(hostOf(kind, "reads").run);
     const job = jobs.submit({}, { detached: true });
-    const mayChange = (change: object) => errorOf((async () => job.update(change))()).then((error) => !error);
+    const mayChange = (change: Record<string, unknown>) =>
+      errorOf((async () => job.update(change))()).then((error) => !error);
     await until(() => mayChange({ prompt: "a" }), 20_000);
     await until(() => job.log.entries.some((entry) => "event" in entry && entry.event.prompt === "a"), 20_000);
     expect(await mayChange({ prompt: "b", last: true })).toBe(true);

@@ -7,7 +7,8 @@
  * - An error is the same fault here as there. Changes and `wants` reach the run.
  * - If the place ends, its runs fail with `host-lost` or `host-hung`; the next run opens another place.
  */
-import type { Run } from "../jobs/run.ts";
+import type { Run, RunContext } from "../jobs/run.ts";
+import type { Phase } from "./messages.ts";
 
 /**
  * - `here`: this thread.
@@ -54,4 +55,14 @@ export interface Host<Input, Event> {
    * @param graceMs milliseconds that runs have to come to their ends; a place that takes longer is killed or abandoned
    */
   close(graceMs?: number): Promise<void>;
+}
+
+/** What a run in a thread or a process may say and know besides, for a supervisor. */
+export interface HostContext extends RunContext {
+  /** Says which phase begins, so that each can have its own deadline. */
+  readonly announce?: (phase: Phase) => void;
+  /** Hands over a state that the same run can go on from, after the events that it has yielded so far. */
+  readonly checkpoint?: (state: unknown) => void;
+  /** The last such state of the run that this one continues; undefined: it begins at its beginning. */
+  readonly from?: unknown;
 }

@@ -14,6 +14,9 @@ export type Wanted = Readonly<Record<string, boolean>>;
  */
 export type Calling = "events" | "value" | "spread";
 
+/** Parts of a run that may take very different times, each with a deadline of its own. */
+export type Phase = "load" | "compile" | "first-step" | "step" | "encode";
+
 /** How a rank takes part in a group. */
 export interface RankFacts {
   readonly rank: number;
@@ -55,6 +58,8 @@ export type PlaceMessage =
       readonly calling: Calling;
       readonly wanted: Wanted;
       readonly credit: number;
+      /** The checkpoint that it goes on from. */
+      readonly from?: unknown;
     }
   /** Asks for so many more events. */
   | { readonly type: "pull"; readonly job: number; readonly credit: number; readonly wanted: Wanted }
@@ -87,9 +92,14 @@ export type RunReply =
   | { readonly type: "done"; readonly job: number }
   | { readonly type: "error"; readonly job: number; readonly error: ErrorFields };
 
-/** Unasked: the run begins to read changes, asks for the next one, or reads no more; or a rank takes part in a collective. */
+/**
+ * Unasked: the run begins to read changes, asks for the next one, or reads no more; says which phase begins, or hands over a
+ * checkpoint; or a rank takes part in a collective.
+ */
 export type RunRequest =
   | { readonly type: "updates-begin" | "updates-next" | "updates-end"; readonly job: number }
+  | { readonly type: "phase"; readonly job: number; readonly phase: Phase }
+  | { readonly type: "checkpoint"; readonly job: number; readonly checkpoint: unknown }
   | ({ readonly type: "collect" } & Collective);
 
 /** From the place. */

@@ -19,7 +19,9 @@ export interface PlaceHostOptions extends PlaceRunOptions {
 }
 
 /** How one run differs from others of its host. */
-export type RunVariation = Partial<Pick<PlaceRunOptions, "calling" | "onCollect">>;
+export type RunVariation = Partial<
+  Pick<PlaceRunOptions, "calling" | "from" | "onCollect" | "onPhase" | "onCheckpoint" | "onEvent">
+>;
 
 export class PlaceHost<Input, Event> implements Host<Input, Event> {
   readonly #options: PlaceHostOptions;
@@ -90,6 +92,11 @@ export class PlaceHost<Input, Event> implements Host<Input, Event> {
 
   async start(): Promise<void> {
     await this.#openPlace().ready();
+  }
+
+  /** Ends the place that is open, with a reason that all of its runs fail with; the next run opens another. */
+  giveUp(reason: Error): void {
+    this.#place?.giveUp(reason);
   }
 
   async close(graceMs: number = this.#options.graceMs): Promise<void> {

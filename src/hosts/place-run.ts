@@ -1,7 +1,7 @@
 /** One run in a place, seen from here. */
 import type { RunContext } from "../jobs/run.ts";
 import { errorOf, hostFault } from "./errors.ts";
-import type { Calling, Collective, RunReply, RunRequest, Wanted } from "./messages.ts";
+import type { Calling, Collective, Phase, RunReply, RunRequest, Wanted } from "./messages.ts";
 import type { Place, PlaceListener } from "./place.ts";
 
 export interface PlaceRunOptions {
@@ -10,6 +10,13 @@ export interface PlaceRunOptions {
   /** Milliseconds that the run has to come to its end once it is told to. */
   readonly graceMs: number;
   readonly calling?: Calling;
+  /** The checkpoint that the run goes on from. */
+  readonly from?: unknown;
+  readonly onPhase?: (phase: Phase) => void;
+  /** Hears a state of the run after so many events. */
+  readonly onCheckpoint?: (state: unknown, events: number) => void;
+  /** Hears of each event as it comes, before it is read. */
+  readonly onEvent?: () => void;
   /** Hears the collectives of a rank. */
   readonly onCollect?: (collective: Collective, answer: (value: unknown) => void) => void;
 }
@@ -21,6 +28,8 @@ export class PlaceRun<Event> implements PlaceListener {
   /** Answers that nobody has taken yet, `window` and one at most. */
   readonly #replies: RunReply[] = [];
   #job = 0;
+  /** Events that have come. */
+  #received = 0;
   /** Wakes the reader, who waits for an answer. */
   #wake: (() => void) | undefined;
   #loss: Error | undefined;
@@ -38,9 +47,9 @@ export class PlaceRun<Event> implements PlaceListener {
 
   async *events(input: unknown): AsyncGenerator<Event, void, undefined> {
     const { signal, requestId } = this.#context;
-    const { window: credit, calling = "events" } = this.#options;
+    const { window: credit, calling = "events", from } = this.#options;
     signal.throwIfAborted();
-    this.#job = this.#place.begin({ input, requestId, calling, wanted: this.#wanted(), credit }, this);
+    this.#job = this.#place.begin({ input, requestId, calling, wanted: this.#wanted(), credit, from }, this);
     signal.addEventListener("abort", this.#onAbort, { once: true });
     try {
       for (;;) {
@@ -62,6 +71,10 @@ export class PlaceRun<Event> implements PlaceListener {
 
   onReply(reply: RunReply): void {
     this.#isOver = reply.type !== "event";
+    if (!this.#isOver) {
+      this.#received++;
+      this.#options.onEvent?.();
+    }
     this.#replies.push(reply);
     this.#wake?.();
   }
@@ -77,6 +90,12 @@ export class PlaceRun<Event> implements PlaceListener {
         this.#options.onCollect?.(request, (value) => {
           this.#place.post({ type: "collected", job: this.#job, step: request.step, value });
         });
+        return;
+      case "phase":
+        this.#options.onPhase?.(request.phase);
+        return;
+      case "checkpoint":
+        this.#options.onCheckpoint?.(request.checkpoint, this.#received);
         return;
       case "updates-begin":
         this.#changes ??= this.#context.updates?.[Symbol.asyncIterator]();

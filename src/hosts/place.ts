@@ -20,6 +20,7 @@ export interface RunStart {
   readonly calling: Calling;
   readonly wanted: Wanted;
   readonly credit: number;
+  readonly from?: unknown;
 }
 
 export interface PlaceOptions extends Opening {

@@ -5,8 +5,8 @@
  * A run makes an event only if it has been asked for one. Between two events the loop turns, so that a generator that
  * never waits hears of its end before its next step.
  */
-import type { RunContext } from "../jobs/run.ts";
 import { errorFields } from "./error-fields.ts";
+import type { HostContext } from "./host.ts";
 import type { Collective, PlaceMessage, PlaceReply, Wanted } from "./messages.ts";
 
 /** The way back to the host. Resolves when the message no longer needs the memory of its value. */
@@ -170,10 +170,13 @@ class ServedRun {
     }
   }
 
-  #context(): RunContext & GroupLink {
-    const { requestId, job } = this.#message;
+  #context(): HostContext & GroupLink {
+    const { requestId, job, from } = this.#message;
     return {
       requestId,
+      from,
+      announce: (phase) => void this.#send({ type: "phase", job, phase }),
+      checkpoint: (checkpoint) => void this.#send({ type: "checkpoint", job, checkpoint }),
       signal: this.#signal.signal,
       updates: { [Symbol.asyncIterator]: () => this.#readUpdates() },
       wants: (slot) => this.#wanted[slot] ?? true,

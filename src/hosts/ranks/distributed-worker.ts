@@ -19,7 +19,7 @@ import type { PictureFormat } from "../../image/encode.ts";
 import type { RankFacts } from "../messages.ts";
 import { encodePictures } from "./pictures.ts";
 import type { RankCall } from "./rank-call.ts";
-import { type Reduction, reduce } from "./reduce.ts";
+import { type Reducible, type Reduction, reduce } from "./reduce.ts";
 
 /** What a call may look at besides its payload. */
 export interface CallContext {
@@ -136,8 +136,6 @@ export abstract class DistributedWorker<Payload = unknown, Result = unknown, Set
     return call;
   }
 }
-
-export type Reducible = number | Float32Array | Float64Array | Int32Array | Uint32Array;
 
 /** The line that called a function of the stack: `worker.js:12`. */
 function lineOf(caller: (...args: never[]) => unknown): string {

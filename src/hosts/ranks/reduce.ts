@@ -1,5 +1,7 @@
 /** Sums of many ranks' numbers. */
-import type { Reducible } from "./distributed-worker.ts";
+
+/** Numbers that can be added up. */
+export type Reducible = number | Float32Array | Float64Array | Int32Array | Uint32Array;
 
 export type Reduction = "sum" | "mean" | "max";
 
