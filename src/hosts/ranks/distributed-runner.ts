@@ -173,8 +173,10 @@ export class DistributedRunner<Payload = unknown, Streamed = unknown, Result = u
     const group = { rank, worldSize: this.worldSize, device, setup };
     const host: Rank = new PlaceHost({
       ...placeOptions({ ...options, worker: this.#worker, kind, window: WINDOW }, group),
-      // The next call finds it set up again, or fails with the error of its setup.
-      onLost: () => void (this.#isStarted && host.start().catch(() => {})),
+      // The next call finds it set up again. If that fails, it tries once more, and says why it cannot be.
+      onLost: (_, wasReady) => {
+        if (this.#isStarted && wasReady) host.start().catch((error) => host.giveUp(error));
+      },
     });
     return host;
   }

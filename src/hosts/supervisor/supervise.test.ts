@@ -23,7 +23,7 @@ const newFile = () => join(folder, String(files++));
 
 function supervised(options: Partial<SupervisorOptions> = {}): SupervisedHost<Any, Any> {
   const worker = new URL("../testing/scripted.mjs", import.meta.url);
-  const deadlines = { load: 3_000, compile: 700, "first-step": 700, step: 700, encode: 700 };
+  const deadlines = { load: 20_000, compile: 1_000, "first-step": 1_000, step: 1_000, encode: 1_000 };
   const host = supervise<Any, Any>({ worker, heartbeatMs: 600, deadlines, ...options });
   open.push(host);
   return host;
@@ -73,7 +73,7 @@ it.each(CASES)("%s in phase %s: no event twice, none left out", async (how, phas
 });
 
 it.each(["hang", "exit"])("%s as it loads: it is started again", async (how) => {
-  const host = supervised({ env: { DAGUERRE_TEST_LOAD: `${how}:${newFile()}` }, deadlines: { load: 1_500 } });
+  const host = supervised({ env: { DAGUERRE_TEST_LOAD: `${how}:${newFile()}` }, deadlines: { load: 5_000 } });
   expect(seen(await all(host.run({}, context())))).toEqual(undisturbed());
   expect(host.stats).toMatchObject({ opened: 2, lost: 1 });
 });
@@ -112,7 +112,7 @@ const errorAsValue = (work: Promise<Any[]>): Promise<Any[]> => work.catch((error
 it("a spare takes over at once", async () => {
   const host = supervised({ spares: 1 });
   await host.start();
-  await sleep(1_500); // the spare's start
+  await until(() => host.spares === 1, 20_000);
   const script = { how: "SIGKILL", phase: "step", step: 3, file: newFile() };
   const { pid } = host;
   const run = all(host.run({ script, ms: 30 }, context()));
@@ -121,6 +121,7 @@ it("a spare takes over at once", async () => {
   const events = await run;
   expect(seen(events)).toEqual(undisturbed());
   expect(events.at(-1).pid).toBe(host.pid);
+  await until(() => host.spares === 1, 20_000);
 });
 
 it("says that it is not ready while a process starts", async () => {

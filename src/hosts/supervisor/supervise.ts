@@ -35,6 +35,8 @@ export interface SupervisorOptions extends Omit<HostOptions, "kind"> {
 export interface SupervisedHost<Input, Event> extends Host<Input, Event> {
   /** Why no run can compute now; undefined if it can. */
   readonly unready: string | undefined;
+  /** Processes that are ready to take over. */
+  readonly spares: number;
 }
 
 /** A run that ends three processes fails. */
@@ -56,6 +58,8 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
   readonly #steps = new StepTimes();
   /** Losses, each with whether runs may be to blame: the process was ready. */
   readonly #losses = new WeakMap<Error, boolean>();
+  /** Hosts whose process has loaded the module and was not lost since. */
+  readonly #loaded = new WeakSet<PlaceHost<Input, Event>>();
   #host: PlaceHost<Input, Event>;
   #spare: PlaceHost<Input, Event> | undefined;
   /** Settles when the host is ready; undefined if nothing is being started. */
@@ -80,11 +84,17 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
 
   get unready(): string | undefined {
     if (this.#isClosed) return "the host is closed";
-    return this.#host.state === "ready" && this.#starting === undefined ? undefined : "the process is starting";
+    return this.#loaded.has(this.#host) ? undefined : "the process is starting";
+  }
+
+  get spares(): number {
+    return this.#spare !== undefined && this.#loaded.has(this.#spare) ? 1 : 0;
   }
 
   get stats(): HostStats {
-    const { opened, lost } = this.#host.stats;
+    const hosts = [this.#host, this.#spare].flatMap((host) => host?.stats ?? []);
+    const opened = hosts.reduce((sum, stats) => sum + stats.opened, 0);
+    const lost = hosts.reduce((sum, stats) => sum + stats.lost, 0);
     return { active: this.#active, ended: this.#ended, failed: this.#failed, opened, lost };
   }
 
@@ -108,6 +118,7 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
       ...placeOptions({ ...this.#options, kind: "process" }),
       onLost: (error, wasReady) => {
         this.#losses.set(error, wasReady);
+        this.#loaded.delete(host);
         this.#options.onLost?.(error);
         if (host === this.#host && wasReady && !this.#isClosed) this.#takeOver();
       },
@@ -117,7 +128,7 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
 
   /** Puts the spare in the lost one's place, or starts that anew. */
   #takeOver(): void {
-    if (this.#spare?.state === "ready") {
+    if (this.#spare !== undefined && this.spares > 0) {
       [this.#host, this.#spare] = [this.#spare, this.#host];
       this.#prepareSpare();
       return;
@@ -127,7 +138,7 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
 
   /** @throws the module's error, or the loss of the last of `MOST_STARTS` processes */
   async #ready(): Promise<void> {
-    if (this.#host.state === "ready" && this.#starting === undefined) return;
+    if (this.#loaded.has(this.#host)) return;
     this.#starting ??= this.#startHost().finally(() => {
       this.#starting = undefined;
     });
@@ -142,7 +153,10 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
         this.#prepareSpare();
         return;
       } catch (error) {
-        if (this.#isClosed || !this.#losses.has(error as Error) || attempt >= MOST_STARTS) throw error;
+        const isLoss = this.#losses.has(error as Error);
+        // The next run loads the module in a new process: a device may have memory again.
+        if (!isLoss) this.#host.giveUp(error as Error);
+        if (this.#isClosed || !isLoss || attempt >= MOST_STARTS) throw error;
         await sleep(this.#pauseMs);
         this.#pauseMs = Math.min(2 * this.#pauseMs, LAST_PAUSE_MS);
       }
@@ -155,6 +169,7 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
     const late = setTimeout(() => host.giveUp(lateFault("load", ms)), ms);
     try {
       await host.start();
+      this.#loaded.add(host);
     } finally {
       clearTimeout(late);
     }
