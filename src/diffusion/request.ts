@@ -1,5 +1,6 @@
 /** Requests to the pipeline, and its events. Requests of clients are another thing (`src/engine/request.ts`). */
 
+import type { Priority } from "../line/priority.ts";
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
 import type { PreparingEvent } from "./preparing.ts";
@@ -97,9 +98,13 @@ export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativeP
 
 export interface PipelineOptions {
   readonly signal?: AbortSignal;
+  /** The client for whom it is: turns on the device are fair between clients. Left out: one of its own. */
+  readonly client?: string;
+  /** Default: `stream`. */
+  readonly priority?: Priority;
   /** Asked before each step for changes since; the latents stay, so the picture turns towards the new words. */
   readonly takeUpdate?: () => PipelineUpdate | undefined;
-  /** Whether anybody would look at a preview now; left out: yes. */
+  /** True if anybody would look at a preview now; left out: yes. */
   readonly wantsPreview?: () => boolean;
 }
 

@@ -3,7 +3,7 @@
  * step, so that whoever pulls decides the pace, and stops before the next step when its signal says so.
  *
  * Follows diffusers' StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline and their
- * img2img forms draw for draw, so that a seed means the same picture here as there.
+ * img2img pipelines draw for draw, so that a seed means the same picture here as there.
  */
 
 import { FaultError } from "../faults/fault.ts";
@@ -15,6 +15,7 @@ import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-se
 import { inTurns } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { Seat, SeatStep } from "./batch.ts";
+import type { Customer, InTurn } from "./device-turns.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import type { Encoders, FamilyModel, StepShape } from "./model.ts";
@@ -76,6 +77,9 @@ class Run {
   readonly #noise: NoiseGenerator;
   readonly #warnings: string[];
   readonly #clock: Stopwatch;
+  /** On whose account the device is used. */
+  readonly #customer: Customer;
+  readonly #inTurn: InTurn;
   #request: PipelineRequest;
   /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;
@@ -107,9 +111,16 @@ class Run {
     this.#lease = begun.lease;
     this.#warnings = begun.warnings;
     this.#clock = begun.clock;
+    this.#customer = model.turns.customer(options.client, options.priority);
     this.#preparing = begun.preparing;
     this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
-    this.#pictures = new Pictures(model.family.picture, this.#leases);
+    this.#inTurn = (work) => {
+      return model.turns.during(this.#customer, () => {
+        this.#checkSignal();
+        return work();
+      });
+    };
+    this.#pictures = new Pictures(model.family.picture, this.#leases, this.#inTurn);
     this.#previews = begun.previews(this.#pictures);
     this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
   }
@@ -188,7 +199,7 @@ class Run {
       yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
-      const preview = await this.#previews.taken(this.#warnings);
+      const preview = await this.#previews.take(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
@@ -242,7 +253,7 @@ class Run {
     const { image } = this.#request;
     const parts = { model: this.#family.picture, pictures: this.#pictures };
     const start = image
-      ? await this.#model.alone(() => fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images))
+      ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
       : await fromNoise(this.#noise, this.#schedule, this.#shape, images);
     const each = latentCount(this.#shape);
     for (let index = 0; index < images; index++) {
@@ -275,28 +286,29 @@ class Run {
     this.#lap("prompt");
   }
 
-  #encode(request: PipelineRequest): Promise<unknown> {
+  async #encode(request: PipelineRequest): Promise<unknown> {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
     const tools: Encoders = {
       plans: () => this.#leases.plans(encoders),
-      async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
+      remember: async <T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> => {
         const name = JSON.stringify(key);
         const known = owner.prompts.get(name) as T | undefined;
         if (known) return known;
-        const made = await make();
+        await tools.plans(); // compiled before the turn: others have the device meanwhile
+        const made = await this.#inTurn(make);
         owner.prompts.set(name, made);
         return made;
       },
     };
-    return this.#model.alone(() => this.#family.encode(request, stepShape(this.#family, request), tools));
+    return this.#family.encode(request, stepShape(this.#family, request), tools);
   }
 
   /** Joins the batch of this shape, and has the next steps show what `conditioning` says. */
   async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
     if (this.#membership === undefined || !isSameShape(shape, this.#shape)) {
       const before = this.#membership;
-      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#preparing.watch);
+      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#customer, this.#preparing.watch);
       before?.leave();
       this.#shape = shape;
     }

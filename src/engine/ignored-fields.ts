@@ -53,7 +53,7 @@ export function ignoredFields(input: Readonly<Record<string, unknown>>): string[
     .slice(0, MOST_IGNORED);
 }
 
-/** Whether a name is one of those fields: a request that was parsed before brings a list of them. */
+/** True if a name is one of those fields: a request that was parsed before brings a list of them. */
 export function isIgnoredField(name: unknown): name is string {
   return typeof name === "string" && name.length <= LONGEST_NAME && DRAWING_FIELDS.has(plain(name));
 }

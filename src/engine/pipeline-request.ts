@@ -70,7 +70,7 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
 const MOST_STEPS_FOR_ONE = 50;
 
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
-async function picture(bytes: Uint8Array, asked: Partial<Size>, usual: Size) {
+async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, asked, usual) });
+  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) });
 }

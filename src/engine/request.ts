@@ -2,8 +2,8 @@
  * A request to generate a picture: which fields it has, what each may be, and what it is when left out.
  *
  * The zod schemas are the only definition; types and, through `z.toJSONSchema`, documents are derived from them. Field
- * names are the field's own (diffusers, fal). What a schema cannot know, such as the model's own size or the names of its
- * schedulers, is left out here and decided by the runtime.
+ * names are the field's own (diffusers, fal). Facts that a schema cannot know, such as the model's own size or the
+ * names of its schedulers, is left out here and decided by the runtime.
  *
  * Three habits of clients shape it. They send `null` for "not given": null is absence. They send fields of other
  * servers (`sync_mode`, `enable_safety_checker`): what is unknown is ignored. And they misspell: a name that is one of

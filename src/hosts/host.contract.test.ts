@@ -51,6 +51,7 @@ describe.each<HostKind>(["here", "thread", "process"])("a host of kind %s", (kin
   });
 
   it("hands over the input, the id, and binary data that are used again at once", async () => {
+    const caller = { requestId: "job-7", client: "somebody", priority: "realtime" } as const;
     const input = {
       prompt: "ü",
       seed: 2n ** 60n,
@@ -58,9 +59,7 @@ describe.each<HostKind>(["here", "thread", "process"])("a host of kind %s", (kin
       mask: new Uint8Array(10_000).fill(3),
       none: undefined,
     };
-    expect(await all(hostOf(kind, "echoes").run(input, context({ requestId: "job-7" })))).toEqual([
-      { input, requestId: "job-7" },
-    ]);
+    expect(await all(hostOf(kind, "echoes").run(input, context(caller)))).toEqual([{ input, ...caller }]);
     const events: number[][] = [];
     for await (const { rgba, floats } of hostOf(kind, "pixels").run({ n: 4, bytes: 300_000 }, context())) {
       events.push([rgba[0], rgba.at(-1), ...floats]);

@@ -57,7 +57,7 @@ export interface Host<Input, Event> {
   close(graceMs?: number): Promise<void>;
 }
 
-/** What a run in a thread or a process may say and know besides, for a supervisor. */
+/** A run in a thread or a process has more to say to its supervisor, and may have more to go on from. */
 export interface HostContext extends RunContext {
   /** Says which phase begins, so that each can have its own deadline. */
   readonly announce?: (phase: Phase) => void;

@@ -2,9 +2,10 @@
  * Messages between a host and the place where its runs live. All are data that `structuredClone` takes: a thread posts
  * them as they are, a process as frames (`frames.ts`). `job` numbers the runs of a place.
  */
+import type { RunContext } from "../jobs/run.ts";
 
 /** Which slots are wanted now; a slot that is not named is wanted. */
-export type Wanted = Readonly<Record<string, boolean>>;
+export type Wants = Readonly<Record<string, boolean>>;
 
 /**
  * How a run's export is called, and which of its values go out.
@@ -13,6 +14,9 @@ export type Wanted = Readonly<Record<string, boolean>>;
  * - `spread`: with the items of its input as arguments; otherwise as `value`.
  */
 export type Calling = "events" | "value" | "spread";
+
+/** Facts of a run's context that are data. */
+export type Caller = Pick<RunContext, "requestId" | "client" | "priority">;
 
 /** Parts of a run that may take very different times, each with a deadline of its own. */
 export type Phase = "load" | "compile" | "first-step" | "step" | "encode";
@@ -54,15 +58,15 @@ export type PlaceMessage =
       readonly type: "run";
       readonly job: number;
       readonly input: unknown;
-      readonly requestId: string;
+      readonly caller: Caller;
       readonly calling: Calling;
-      readonly wanted: Wanted;
+      readonly wants: Wants;
       readonly credit: number;
       /** The checkpoint that it goes on from. */
       readonly from?: unknown;
     }
   /** Asks for so many more events. */
-  | { readonly type: "pull"; readonly job: number; readonly credit: number; readonly wanted: Wanted }
+  | { readonly type: "pull"; readonly job: number; readonly credit: number; readonly wants: Wants }
   /** Ends the run where it stands. */
   | { readonly type: "stop"; readonly job: number }
   /** Aborts the run's signal. */

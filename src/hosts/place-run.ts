@@ -1,7 +1,7 @@
 /** One run in a place, seen from here. */
 import type { RunContext } from "../jobs/run.ts";
 import { errorOf, hostFault } from "./errors.ts";
-import type { Calling, Collective, Phase, RunReply, RunRequest, Wanted } from "./messages.ts";
+import type { Calling, Collective, Phase, RunReply, RunRequest, Wants } from "./messages.ts";
 import type { Place, PlaceListener } from "./place.ts";
 
 export interface PlaceRunOptions {
@@ -46,10 +46,13 @@ export class PlaceRun<Event> implements PlaceListener {
   }
 
   async *events(input: unknown): AsyncGenerator<Event, void, undefined> {
-    const { signal, requestId } = this.#context;
+    const { signal, requestId, client, priority } = this.#context;
     const { window: credit, calling = "events", from } = this.#options;
     signal.throwIfAborted();
-    this.#job = this.#place.begin({ input, requestId, calling, wanted: this.#wanted(), credit, from }, this);
+    this.#job = this.#place.begin(
+      { input, caller: { requestId, client, priority }, calling, wants: this.#wants(), credit, from },
+      this,
+    );
     signal.addEventListener("abort", this.#onAbort, { once: true });
     try {
       for (;;) {
@@ -58,7 +61,7 @@ export class PlaceRun<Event> implements PlaceListener {
         if (reply.type === "error") throw errorOf(reply.error);
         if (reply.type === "done") return;
         yield reply.event as Event;
-        this.#place.post({ type: "pull", job: this.#job, credit: 1, wanted: this.#wanted() });
+        this.#place.post({ type: "pull", job: this.#job, credit: 1, wants: this.#wants() });
       }
     } catch (error) {
       // A place that was given up says so; the reason matters more.
@@ -151,7 +154,7 @@ export class PlaceRun<Event> implements PlaceListener {
     }, this.#options.graceMs);
   }
 
-  #wanted(): Wanted {
+  #wants(): Wants {
     return { preview: this.#context.wants?.("preview") ?? true };
   }
 

@@ -3,7 +3,7 @@
  * way in it; each hears its own messages. A place that has ended never comes back; its host opens another.
  */
 import { errorOf, hostFault } from "./errors.ts";
-import type { Calling, Opening, PlaceMessage, PlaceReply, RunReply, RunRequest, Wanted } from "./messages.ts";
+import type { Caller, Calling, Opening, PlaceMessage, PlaceReply, RunReply, RunRequest, Wants } from "./messages.ts";
 
 /** A run that hears its messages. */
 export interface PlaceListener {
@@ -16,9 +16,9 @@ export interface PlaceListener {
 
 export interface RunStart {
   readonly input: unknown;
-  readonly requestId: string;
+  readonly caller: Caller;
   readonly calling: Calling;
-  readonly wanted: Wanted;
+  readonly wants: Wants;
   readonly credit: number;
   readonly from?: unknown;
 }

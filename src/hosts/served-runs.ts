@@ -7,7 +7,7 @@
  */
 import { errorFields } from "./error-fields.ts";
 import type { HostContext } from "./host.ts";
-import type { Collective, PlaceMessage, PlaceReply, Wanted } from "./messages.ts";
+import type { Collective, PlaceMessage, PlaceReply, Wants } from "./messages.ts";
 
 /** The way back to the host. Resolves when the message no longer needs the memory of its value. */
 export type Send = (message: PlaceReply) => void | Promise<void>;
@@ -52,7 +52,7 @@ export class ServedRuns {
     if (run === undefined) return;
     switch (message.type) {
       case "pull":
-        run.grant(message.credit, message.wanted);
+        run.grant(message.credit, message.wants);
         return;
       case "stop":
         run.stop();
@@ -78,7 +78,7 @@ class ServedRun {
   readonly #readers: ((next: IteratorResult<Change, undefined>) => void)[] = [];
   /** Collectives that wait for other ranks, by their step. */
   readonly #collectives = new Map<number, (value: unknown) => void>();
-  #wanted: Wanted;
+  #wants: Wants;
   /** Events that may be made. */
   #credit: number;
   #iterator: AnyIterator | undefined;
@@ -93,7 +93,7 @@ class ServedRun {
   constructor(message: RunMessage, send: Send) {
     this.#message = message;
     this.#send = send;
-    this.#wanted = message.wanted;
+    this.#wants = message.wants;
     this.#credit = message.credit;
     this.#stopped = new Promise((resolve) => {
       this.#settleStopped = (returned) => resolve(Promise.resolve(returned).then(() => {}));
@@ -114,9 +114,9 @@ class ServedRun {
     }
   }
 
-  grant(credit: number, wanted: Wanted): void {
+  grant(credit: number, wants: Wants): void {
     this.#credit += credit;
-    this.#wanted = wanted;
+    this.#wants = wants;
     this.#wake?.();
   }
 
@@ -171,15 +171,15 @@ class ServedRun {
   }
 
   #context(): HostContext & GroupLink {
-    const { requestId, job, from } = this.#message;
+    const { caller, job, from } = this.#message;
     return {
-      requestId,
+      ...caller,
       from,
       announce: (phase) => void this.#send({ type: "phase", job, phase }),
       checkpoint: (checkpoint) => void this.#send({ type: "checkpoint", job, checkpoint }),
       signal: this.#signal.signal,
       updates: { [Symbol.asyncIterator]: () => this.#readUpdates() },
-      wants: (slot) => this.#wanted[slot] ?? true,
+      wants: (slot) => this.#wants[slot] ?? true,
       collect: (collective) =>
         new Promise((resolve, reject) => {
           const { signal } = this.#signal;

@@ -39,12 +39,12 @@ export const SCHEDULER_CLASSES = Object.keys(SCHEDULERS) as readonly SchedulerCl
 /** All of them with their short names, for a person: `DDIMScheduler (ddim), …`. */
 export const SCHEDULER_LIST = SCHEDULER_CLASSES.map((name) => `${name} (${SCHEDULERS[name].names[0]})`).join(", ");
 
-/** Whether the timesteps of a class follow its `timestep_spacing`. */
+/** True if the timesteps of a class follow its `timestep_spacing`. */
 export function spacesTimesteps(className: string): boolean {
   return isSchedulerClass(className) && SCHEDULERS[className].spaces;
 }
 
-/** Whether `className` is one of `SCHEDULER_CLASSES`. */
+/** True if `className` is one of `SCHEDULER_CLASSES`. */
 export function isSchedulerClass(className: string): className is SchedulerClass {
   return Object.hasOwn(SCHEDULERS, className);
 }

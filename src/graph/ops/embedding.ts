@@ -59,7 +59,7 @@ export const embeddingKind: OperationKind<Embedding> = {
     const quadCount = quads(table.channels);
     const { workgroups, width } = grid(tokens * quadCount);
     return tablePieces(table, target).map(({ firstRow, endRow }, piece) => ({
-      kernel: kernel("embedding", source, target.storage, { weights: target.weights }),
+      kernel: kernel("embedding", source, target.storage, { weightStorage: target.weightStorage }),
       label: name,
       params: {
         tokens,

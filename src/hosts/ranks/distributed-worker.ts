@@ -21,7 +21,7 @@ import { encodePictures } from "./pictures.ts";
 import type { RankCall } from "./rank-call.ts";
 import { type Reducible, type Reduction, reduce } from "./reduce.ts";
 
-/** What a call may look at besides its payload. */
+/** Facts about a call besides its payload. */
 export interface CallContext {
   /** Aborts when the reader has left, a deadline is over, or another rank has failed. */
   readonly signal: AbortSignal;

@@ -71,8 +71,8 @@ export async function* wants({ n }, context) {
   }
 }
 
-export async function* echoes(input, { requestId }) {
-  yield { input, requestId };
+export async function* echoes(input, { requestId, client, priority }) {
+  yield { input, requestId, client, priority };
 }
 
 export function* blocks({ n = 1, ms = 0 }) {
