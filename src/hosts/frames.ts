@@ -162,7 +162,7 @@ export class FrameReader {
     this.#maxBytes = maxBytes;
   }
 
-  /** Whether a frame has begun and is not whole. */
+  /** True if a frame has begun and is not whole. */
   get isInFrame(): boolean {
     return this.#filled > 0 || this.#sections.length > 0;
   }

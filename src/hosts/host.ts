@@ -61,8 +61,11 @@ export interface Host<Input, Event> {
 export interface HostContext extends RunContext {
   /** Says which phase begins, so that each can have its own deadline. */
   readonly announce?: (phase: Phase) => void;
-  /** Hands over a state that the same run can go on from, after the events that it has yielded so far. */
-  readonly checkpoint?: (state: unknown) => void;
+  /**
+   * Hands over a state that the same run can go on from, after the events that it has yielded so far. Binary data in it must
+   * not change until it resolves.
+   */
+  readonly checkpoint?: (state: unknown) => void | Promise<void>;
   /** The last such state of the run that this one continues; undefined: it begins at its beginning. */
   readonly from?: unknown;
 }

@@ -12,7 +12,7 @@ import type { Collective, PlaceMessage, PlaceReply, Wants } from "./messages.ts"
 /** The way back to the host. Resolves when the message no longer needs the memory of its value. */
 export type Send = (message: PlaceReply) => void | Promise<void>;
 
-/** What a run may ask for besides its context, if its module is a rank. */
+/** The link of a rank to the others. */
 export interface GroupLink {
   /** Takes part in a collective; resolves with the share of it that is this rank's. */
   collect(collective: Omit<Collective, "job">): Promise<unknown>;
@@ -176,7 +176,7 @@ class ServedRun {
       ...caller,
       from,
       announce: (phase) => void this.#send({ type: "phase", job, phase }),
-      checkpoint: (checkpoint) => void this.#send({ type: "checkpoint", job, checkpoint }),
+      checkpoint: (checkpoint) => this.#send({ type: "checkpoint", job, checkpoint }),
       signal: this.#signal.signal,
       updates: { [Symbol.asyncIterator]: () => this.#readUpdates() },
       wants: (slot) => this.#wants[slot] ?? true,
@@ -212,7 +212,7 @@ class ServedRun {
     };
   }
 
-  /** Whoever still waits for a change of this run learns that there is none. */
+  /** Readers that still wait for a change of this run learn that there is none. */
   #endReaders(): void {
     for (const reader of this.#readers.splice(0)) reader(END);
   }

@@ -100,7 +100,7 @@ export class DistributedRunner<Payload = unknown, Streamed = unknown, Result = u
     this.#keepAlive.reset();
   }
 
-  /** Whether every rank is there. */
+  /** True if every rank is there. */
   isAlive(): boolean {
     return this.#isStarted && this.#ranks.every(({ state }) => state === "ready");
   }

@@ -33,7 +33,7 @@ export interface CallContext {
 export interface StreamingResultOptions {
   /** The result is made a ready `data: …\n\n` block here, and not in the process that answers. */
   readonly asTextEvent?: boolean;
-  /** Of pictures (`{width, height, rgba}`) in it, which become `{url, width, height, content_type}`; `raw` leaves them. */
+  /** Pictures (`{width, height, rgba}`) in it become `{url, width, height, content_type}` in this format; `raw` leaves them. */
   readonly imageFormat?: PictureFormat | "raw";
 }
 

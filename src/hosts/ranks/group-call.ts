@@ -91,7 +91,7 @@ function isSame(left: Collective, right: Collective): boolean {
 /** `rank 1 waits in gather (worker.js:12)` */
 function placeOf({ rank, collective }: Arrival): string {
   const { operation, root, where } = collective;
-  return `rank ${rank} waits in ${operation}${root ? ` of rank ${root}` : ""} (${where})`;
+  return `rank ${rank} waits in ${operation}${root === undefined ? "" : ` of rank ${root}`} (${where})`;
 }
 
 /** Hands every rank its share. */

@@ -24,7 +24,7 @@ const newFile = () => join(folder, String(files++));
 function supervised(options: Partial<SupervisorOptions> = {}): SupervisedHost<Any, Any> {
   const worker = new URL("../testing/scripted.mjs", import.meta.url);
   const deadlines = { load: 20_000, compile: 1_000, "first-step": 1_000, step: 1_000, encode: 1_000 };
-  const host = supervise<Any, Any>({ worker, heartbeatMs: 600, deadlines, ...options });
+  const host = supervise<Any, Any>({ worker, heartbeatMs: 1_500, deadlines, ...options });
   open.push(host);
   return host;
 }

@@ -37,7 +37,7 @@ export default async function* ({ steps = 6, ms = 2, id = 0, script, checkpoints
     context.signal.throwIfAborted();
     sum = (sum * 31 + step) % 1_000_003;
     yield { step, sum, words: [...words], resumed: first > 1 };
-    if (checkpoints && step % 2 === 0) context.checkpoint({ sum, first: step + 1 });
+    if (checkpoints && step % 2 === 0) await context.checkpoint({ sum, first: step + 1 });
   }
   await at("encode");
   yield { result: sum, pid: process.pid };
