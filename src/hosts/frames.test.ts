@@ -107,7 +107,7 @@ it.each([
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(3_000_000);
 });
 
-it("15,000 damaged frames: a value or a FrameError, and little memory (seeded)", () => {
+it("8,000 damaged frames: a value or a FrameError, and little memory (seeded)", () => {
   const whole = VALUES.slice(0, 11).map(bytesOf);
   let state = 1;
   const random = (below: number) => {
@@ -116,7 +116,7 @@ it("15,000 damaged frames: a value or a FrameError, and little memory (seeded)",
   };
   let errors = 0;
   const before = process.memoryUsage().rss;
-  for (let turn = 0; turn < 15_000; turn++) {
+  for (let turn = 0; turn < 8_000; turn++) {
     const bytes = Buffer.from(whole[random(whole.length)]!);
     // Mostly in what the decoder looks at; sometimes it is cut.
     for (let count = 1 + random(3); count > 0; count--) bytes[random(Math.min(bytes.byteLength, 64))] = random(256);
@@ -128,6 +128,6 @@ it("15,000 damaged frames: a value or a FrameError, and little memory (seeded)",
       errors++;
     }
   }
-  expect(errors).toBeGreaterThan(5_000);
+  expect(errors).toBeGreaterThan(2_500);
   expect(process.memoryUsage().rss - before).toBeLessThan(300e6);
 });

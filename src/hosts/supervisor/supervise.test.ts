@@ -54,10 +54,7 @@ const undisturbed = (id = 0, steps = 6) => {
 const HOWS = ["exit", "SIGKILL", "SIGSEGV", "SIGSTOP", "blocks", "hang"] as const;
 const PHASES = [["compile"], ["first-step"], ["step", 3], ["step", 6], ["encode"]] as const;
 // Every way and every phase, not every pair of them.
-const CASES = HOWS.flatMap((how, index) => [
-  [how, ...PHASES[index % PHASES.length]!] as const,
-  [how, ...PHASES[(index + 2) % PHASES.length]!] as const,
-]);
+const CASES = HOWS.map((how, index) => [how, ...PHASES[index % PHASES.length]!] as const);
 
 it.each(CASES)("%s in phase %s: no event twice, none left out", async (how, phase, step?: number) => {
   const lost: Error[] = [];
