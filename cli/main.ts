@@ -31,6 +31,7 @@ interface RuntimeFlags {
   adapter?: AdapterChoice;
   precision?: Precision;
   maxGpuMemory?: number;
+  runsAtOnce?: number;
   tune?: Tune;
   loraDir?: string;
   variant?: string;
@@ -73,11 +74,11 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, variant, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, loraDir }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
+  const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
 }
 
@@ -112,6 +113,7 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,
+        runsAtOnce: config.limits.running,
         tune: config.tune,
         loraDir: config.lora_dir,
       },
