@@ -22,7 +22,12 @@ const GPU_DECLARATIONS = `declare global {\n${GPU_TYPES.map((name) => `  interfa
 
 export default defineConfig([
   {
-    entry: { ...ENTRIES, cli: "cli/daguerre.ts", "thread-main": "src/hosts/thread-main.js" },
+    entry: {
+      ...ENTRIES,
+      cli: "cli/daguerre.ts",
+      "thread-main": "src/hosts/thread-main.ts",
+      "process-main": "src/hosts/process-main.ts",
+    },
     platform: "node",
     target: "node20",
     format: "esm",

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import { builtHosts } from "./tooling/built-hosts.ts";
 
 /** No more test files at a time than cores: many tests of transports have deadlines. */
 const CORES = availableParallelism();
@@ -21,7 +22,7 @@ const BROWSER = [
 ];
 /** Transports, jobs, and commands that end early. They speak to sockets or start processes, and open no device. */
 const SERVER = [
-  "{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts",
+  "{transports,src/jobs,src/hosts,test/{proxies,clients}}/**/!(cancels).test.ts",
   "cli/{command-lines,supervisor}.test.ts",
   "src/image/camera-pictures.test.ts",
   "test/generators.test.ts",
@@ -72,6 +73,17 @@ export default defineConfig({
       async load(id) {
         if (!id.endsWith(".wgsl")) return;
         return `export default ${JSON.stringify(await readFile(id, "utf8"))};`;
+      },
+    },
+    {
+      // Threads and processes of hosts begin with files of JavaScript.
+      name: "hosts-as-built",
+      enforce: "pre",
+      async load(id) {
+        if (!id.endsWith("/src/hosts/mains.ts")) return;
+        const folder = JSON.stringify(await builtHosts());
+        const url = (name: string) => `new URL("${name}", ${folder})`;
+        return `export const THREAD_MAIN = ${url("thread-main.js")}, PROCESS_MAIN = ${url("process-main.js")};`;
       },
     },
   ],

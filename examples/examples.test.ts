@@ -128,6 +128,62 @@ describe("transcription", () => {
   });
 });
 
+describe("modal-streaming", () => {
+  it("serves a generator of its own, one that blocks a process, and a map in both orders", async () => {
+    const url = await serving("examples/modal-streaming/server.mjs");
+    const textsOf = async (path: string) => {
+      const text = await (await fetch(url + path)).text();
+      return [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!).text);
+    };
+    const frames = Array.from({ length: 10 }, (_, i) => `frame ${i}: hello world!`);
+    expect(await Promise.all([textsOf("/"), textsOf("/hook")])).toEqual([frames, frames]);
+    const segments = Array.from({ length: 8 }, (_, i) => `segment ${i}`);
+    expect(await textsOf("/mapped")).toEqual(segments);
+    const unordered = await textsOf("/mapped?ordered=false");
+    expect(unordered).not.toEqual(segments);
+    expect(unordered.sort()).toEqual(segments);
+  });
+
+  it("splits a recording, transcribes its pieces in processes, and streams them in their order", async () => {
+    const url = await serving("examples/modal-streaming/server.mjs");
+    const words = "the picture is already there";
+    const { stdout } = await run(process.execPath, ["examples/transcription/say.mjs", words], {
+      cwd: root,
+      maxBuffer: 1e8,
+    });
+    const events = await streamed(`${url}/transcribe`, JSON.parse(stdout));
+    expect(events.map(({ text }) => text)).toEqual(words.split(" "));
+    const refused = await fetch(`${url}/transcribe`, { method: "POST", body: '{"audio": "no"}' });
+    expect(refused.status).toBe(422);
+  });
+});
+
+describe("fal-distributed", () => {
+  it("streams progress, and every rank's picture each five steps, less grainy each time", async () => {
+    const url = await serving("examples/fal-distributed/server.mjs");
+    const progress = await streamed(`${url}/stream`, { steps: 4 });
+    expect(progress.map(({ step, done }) => step ?? done)).toEqual([1, 2, 3, 4, true]);
+    expect(progress.at(-1).ranks).toBe(2);
+    const events = await streamed(`${url}/gather`, { steps: 20 });
+    expect(events.map(({ step }) => step)).toEqual([5, 10, 15, undefined]);
+    // Beside the balls it is one grey: what is left of its grain after so many samples.
+    const grains = await Promise.all(
+      events.map(async ({ preview, output }) => {
+        const bytes = Buffer.from((preview ?? output).url.split(",")[1], "base64");
+        const image = sharp(bytes).greyscale();
+        expect((await image.metadata()).width).toBe(192);
+        const corner = await sharp(
+          await image.extract({ left: 0, top: 0, width: 14, height: 14 }).png().toBuffer(),
+        ).stats();
+        return corner.channels[0]!.stdev;
+      }),
+    );
+    for (const [index, grain] of grains.slice(1).entries()) expect(grain).toBeLessThan(grains[index]!);
+    const invoked = await fetch(`${url}/gather/invoke`, { method: "POST", body: '{"steps": 20}' });
+    expect(await invoked.json()).toEqual({ output: events.at(-1).output });
+  });
+});
+
 describe.each(["node-http", "express", "fastify", "hono"])("embed/%s", (name) => {
   it("makes pictures under a path, and leaves the rest as it was", async () => {
     const url = await serving(`examples/embed/${name}.mjs`);

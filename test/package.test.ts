@@ -52,6 +52,7 @@ describe("the installed package", () => {
       "dist/hosts.js",
       "dist/cli.js",
       "dist/thread-main.js",
+      "dist/process-main.js",
       "shaders/conv2d_subgroup.wgsl",
       "LICENSE",
     ]) {

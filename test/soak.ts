@@ -27,6 +27,21 @@ program
   });
 
 program
+  .command("pools")
+  .description("10,000 inputs over 4 processes, one of which is killed each second")
+  .option("--inputs <number>", "how many", positive, 10_000)
+  .option("--every <seconds>", "between two kills", positive, 1)
+  .option("--seed <number>", "of the choice of processes", positive, 1)
+  .action(async ({ inputs, every, seed }) => {
+    const { mapUnderFire } = await import("./hosts/map-under-fire.ts");
+    const began = performance.now();
+    const outcome = await mapUnderFire({ inputs, every: { ms: every * 1000 }, seed });
+    const seconds = Math.round((performance.now() - began) / 100) / 10;
+    console.log(JSON.stringify({ ...outcome, seconds }));
+    process.exitCode = outcome.results === inputs && outcome.inOrder ? 0 : 1;
+  });
+
+program
   .command("jobs")
   .description("random jobs at once on one runtime, against what each draws alone in a fresh process")
   .option("--jobs <number>", "how many", positive, 1_000)

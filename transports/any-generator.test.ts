@@ -8,7 +8,7 @@ import { decode } from "@msgpack/msgpack";
 import { Hono } from "hono";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { worker } from "../src/hosts/thread.ts";
+import { worker } from "../src/hosts/worker.ts";
 import { map } from "../src/jobs/map.ts";
 import type { AnyRun } from "../src/jobs/run.ts";
 import { gradientRun, type RunRecord, until } from "../test/gradient-run.ts";

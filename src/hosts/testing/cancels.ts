@@ -13,7 +13,7 @@ import { sse } from "../../../transports/stream/sse.ts";
 import type { RunEvent } from "../../engine/events.ts";
 import type { GenerationRequest } from "../../engine/request.ts";
 import { createJobs } from "../../jobs/jobs.ts";
-import { worker } from "../thread.ts";
+import { worker } from "../worker.ts";
 
 const [count, seed] = process.argv.slice(2).map(Number) as [number, number];
 

@@ -14,7 +14,7 @@ import { type Listening, listen } from "../../transports/http/listen.ts";
 import { sse } from "../../transports/stream/sse.ts";
 import { createJobs, type Job } from "../jobs/jobs.ts";
 import type { Run } from "../jobs/run.ts";
-import { type WorkerOptions, worker } from "./thread.ts";
+import { type WorkerOptions, worker } from "./worker.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the module of a test takes and gives
 type Fields = any;
@@ -202,7 +202,7 @@ it("a process lives while a thread of it runs, and ends when its threads are idl
   writeFileSync(runs, `import { register } from ${JSON.stringify(import.meta.resolve("tsx/esm/api"))}; register();`);
   writeFileSync(
     program,
-    `const { worker } = await import(${JSON.stringify(new URL("./thread.ts", import.meta.url).href)});
+    `const { worker } = await import(${JSON.stringify(new URL("./worker.ts", import.meta.url).href)});
     const context = { signal: new AbortController().signal, requestId: "x" };
     const run = worker(${JSON.stringify(file)}, { name: "blocks" });
     for await (const event of run({ ms: 300 }, context)) console.log(event.type);
