@@ -3,6 +3,7 @@
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { Pixels } from "./latents.ts";
 import type { PreparingEvent } from "./preparing.ts";
+import type { SigmaSchedule } from "./schedulers/sigma-schedules.ts";
 import type { TimestepSpacing } from "./schedulers/timesteps.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
@@ -26,6 +27,8 @@ export type Decoder = "linear" | "tiny" | "full";
 export interface SchedulerChoice {
   readonly className: string;
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Fields laid over the configuration. */
+  readonly changes?: Readonly<Record<string, unknown>>;
 }
 
 export interface PipelineRequest {
@@ -50,8 +53,15 @@ export interface PipelineRequest {
   readonly scheduler?: SchedulerChoice;
   /** Instead of that of the scheduler's configuration. */
   readonly timestepSpacing?: TimestepSpacing;
-  /** DDIM's η. */
+  /** How noise levels are spaced, instead of as the scheduler's configuration says. */
+  readonly sigmaSchedule?: SigmaSchedule;
+  /** Noise levels, or timesteps, one a step, instead of a spacing; levels with the one that the run ends at, mostly 0. */
+  readonly sigmas?: readonly number[];
+  readonly timesteps?: readonly number[];
+  /** η of DDIM and TCD. */
   readonly eta?: number;
+  /** How much of the guided prediction has the deviation of the unguided one given back, 0..1 (Lin et al. 2023, section 3.4). */
+  readonly guidanceRescale?: number;
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
   readonly image?: Pixels;
   readonly strength?: number;

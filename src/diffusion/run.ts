@@ -182,23 +182,36 @@ class Run {
   }
 
   async *#steps(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const steps = this.#schedule.rows.length;
-    for (let index = 0; index < steps; index++) {
+    const { rows, evaluations } = this.#schedule;
+    const steps = this.#stepOf(rows.length - 1);
+    for (const index of rows.keys()) {
+      const step = this.#stepOf(index);
+      const isFirst = index % evaluations === 0;
       this.#checkSignal();
-      yield* this.#takeUpdate();
+      if (isFirst) yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
       const preview = await this.#previews.taken(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
-        yield { type: "preview", step: index, steps, ...preview };
+        yield { type: "preview", step: isFirst ? step - 1 : step, steps, ...preview };
         this.#checkSignal();
       }
-      if (await this.#stepping) throw this.#notFinite(index + 1, steps);
+      if (await this.#stepping) throw this.#notFinite(step, steps);
       this.#lap("denoise");
-      yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
+      if (!this.#endsStep(index)) continue;
+      yield { type: "step", step, steps, latents: () => this.#latents() };
     }
+  }
+
+  /** The step, counted from 1, that a row belongs to. */
+  #stepOf(row: number): number {
+    return Math.floor(row / this.#schedule.evaluations) + 1;
+  }
+
+  #endsStep(row: number): boolean {
+    return row === this.#schedule.rows.length - 1 || (row + 1) % this.#schedule.evaluations === 0;
   }
 
   /** Asks for the next step of all slots. */
@@ -207,9 +220,9 @@ class Run {
     const noise = await this.#drawNoise(rows[index]!);
     const { signal } = this.#options;
     const steps = this.#seats.map((seat, at): SeatStep => {
-      const use = at === 0 ? (denoised: Range) => this.#beginPreview(index + 1, denoised) : undefined;
-      const { guidanceScale } = this.#request;
-      return { seat, place: { rows, index }, guidanceScale, noise: noise?.[at], signal, use };
+      const use = at === 0 ? (denoised: Range) => this.#beginPreview(index, denoised) : undefined;
+      const { guidanceScale, guidanceRescale } = this.#request;
+      return { seat, place: { rows, index }, guidanceScale, guidanceRescale, noise: noise?.[at], signal, use };
     });
     return this.#membership!.step(steps);
   }
@@ -225,8 +238,9 @@ class Run {
     return this.#seats.map((_, at) => pixels.subarray(at * each, (at + 1) * each));
   }
 
-  async #beginPreview(step: number, denoised: Range): Promise<void> {
-    if (this.#options.signal?.aborted || !this.#previews.isDue(step, this.#schedule.rows.length)) return;
+  async #beginPreview(row: number, denoised: Range): Promise<void> {
+    if (this.#options.signal?.aborted || !this.#endsStep(row)) return;
+    if (!this.#previews.isDue(this.#stepOf(row), this.#stepOf(this.#schedule.rows.length - 1))) return;
     await this.#previews.begin(denoised);
   }
 

@@ -12,8 +12,8 @@ const DRAWING_FIELDS: ReadonlySet<string> = new Set(
     ...["prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3", "prompt_embeds", "negative_prompt_embeds"],
     ...["clip_skip", "styles", "style", "style_preset", "embeddings", "textual_inversion", "prompt_strength"],
     // guidance and noise
-    ...["guidance_rescale", "cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
-    ...["eta", "sigmas", "timesteps", "denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
+    ...["cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
+    ...["denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
     ...["subseed", "subseed_strength", "variation_amount", "variation_strength", "noise_multiplier"],
     ...["s_churn", "s_noise", "karras", "use_karras_sigmas", "shift", "latents"],
     // size and shape

@@ -3,14 +3,19 @@
 import { randomInt } from "node:crypto";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
-import { SCHEDULER_LIST, schedulerNamed } from "../diffusion/schedulers/create-schedule.ts";
+import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
 import type { Size } from "../image/decode.ts";
+import { listed, quoted } from "../platform/quoted.ts";
 import type { RuntimeOptions } from "./contract.ts";
 import { RequestError } from "./errors.ts";
 import { ignoredWarning } from "./ignored-fields.ts";
 import { loraFiles } from "./lora-files.ts";
+import { nearest } from "./near-names.ts";
 import { sizeFromPicture } from "./picture-size.ts";
 import type { GenerationRequest } from "./request.ts";
+
+/** Names of samplers that an error shows. */
+const MOST_NAMES = 5;
 
 /** A checked request with what the model decides filled in. */
 export async function toPipelineRequest(
@@ -20,12 +25,12 @@ export async function toPipelineRequest(
 ): Promise<PipelineRequest> {
   const { facts, fewStep: variant } = model.family;
   const { defaults } = facts;
-  const scheduler = request.scheduler === undefined ? undefined : schedulerNamed(request.scheduler);
-  if (request.scheduler !== undefined && scheduler === undefined)
-    throw new RequestError(
-      "scheduler",
-      `'${request.scheduler}' is no scheduler of this server; it has ${SCHEDULER_LIST}`,
-    );
+  const sampler = request.scheduler === undefined ? undefined : samplerNamed(request.scheduler);
+  if (request.scheduler !== undefined && sampler === undefined) {
+    const near = listed(nearest(request.scheduler, SAMPLER_NAMES), MOST_NAMES);
+    const reason = `${quoted(request.scheduler)} is no scheduler of this server; near it: ${near}; GET /schedulers lists all`;
+    throw new RequestError("scheduler", reason);
+  }
   const fewStep = request.few_step ? variant : undefined;
   if (request.few_step && fewStep === undefined) {
     throw new RequestError("few_step", "this model has no few-step variant");
@@ -41,7 +46,10 @@ export async function toPipelineRequest(
     seed: request.seed ?? randomInt(2 ** 48 - 1),
     images: request.num_images,
     loras: await loraFiles(request.loras, options.loraFolder),
-    scheduler: scheduler === undefined ? fewStep?.scheduler : { className: scheduler },
+    scheduler: sampler === undefined ? fewStep?.scheduler : { className: sampler.className, changes: sampler.config },
+    ...(request.sigmas === undefined && request.timesteps === undefined
+      ? { sigmaSchedule: request.sigma_schedule ?? sampler?.sigmaSchedule }
+      : {}),
     warnings: ignoredWarning(request.ignored_fields ?? []),
     image,
   };

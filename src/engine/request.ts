@@ -10,6 +10,7 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { Base64Text } from "./base64-text.ts";
@@ -28,6 +29,10 @@ export const LIMITS = {
   sideMultiple: 8,
   steps: 200,
   guidanceScale: 100,
+  /** Noise levels end at 15 for most models, at 4096 with zero terminal SNR. */
+  sigma: 100_000,
+  /** The most training steps that a scheduler may have. */
+  timestep: 10_000,
   /** OpenAI's bound of `n`. */
   images: 10,
   loras: 8,
@@ -141,11 +146,43 @@ export const generationFields = z.object({
     .min(1)
     .max(64)
     .optional()
-    .describe("a diffusers scheduler's name, such as EulerDiscreteScheduler or euler; default: the model's"),
+    .describe(
+      "a sampler by any of its names: `DPM++ 2M Karras`, `euler_a`, `dpmpp_2m_sde`, `EulerDiscreteScheduler`; `GET /schedulers` lists them; default: the model's",
+    ),
   timestep_spacing: z
     .enum(TIMESTEP_SPACINGS)
     .optional()
     .describe("which timesteps the scheduler visits; few-step models want trailing; default: the model's"),
+  sigma_schedule: z
+    .enum(SIGMA_SCHEDULES)
+    .optional()
+    .describe(
+      "how the noise levels are spaced; a name such as `DPM++ 2M Karras` says it too; default: the scheduler's",
+    ),
+  sigmas: z
+    .array(z.number().min(0).max(LIMITS.sigma))
+    .min(1)
+    .max(LIMITS.steps + 1)
+    .optional()
+    .describe("noise levels, one a step and the one to end at, mostly 0, instead of a number of steps and a spacing"),
+  timesteps: z
+    .array(z.number().min(0).max(LIMITS.timestep))
+    .min(1)
+    .max(LIMITS.steps)
+    .optional()
+    .describe("timesteps, one a step, instead of a number of steps and a spacing"),
+  eta: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe("noise added in each step of DDIM and TCD, as a share of the most; other schedulers ignore it"),
+  guidance_rescale: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe("how much of the contrast that guidance adds is taken back; models with zero terminal SNR want 0.7"),
   seed: seed
     .optional()
     .describe(

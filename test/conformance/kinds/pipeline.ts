@@ -46,7 +46,7 @@ export const pipelineKind: Kind = {
 /** A model, and what its folder says of its UNet and scheduler. */
 interface WatchedFolder extends Watched {
   readonly unet: UnetConfig;
-  readonly scheduler: Required<SchedulerChoice>;
+  readonly scheduler: Required<Pick<SchedulerChoice, "className" | "config">>;
 }
 
 async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
