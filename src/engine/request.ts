@@ -175,14 +175,18 @@ export const generationFields = z.object({
     .number()
     .min(0)
     .max(1)
-    .default(0)
-    .describe("noise added in each step of DDIM and TCD, as a share of the most; other schedulers ignore it"),
+    .optional()
+    .describe(
+      "noise added in each step of DDIM and TCD, as a share of the most; other schedulers ignore it; default: 0",
+    ),
   guidance_rescale: z
     .number()
     .min(0)
     .max(1)
-    .default(0)
-    .describe("how much of the contrast that guidance adds is taken back; models with zero terminal SNR want 0.7"),
+    .optional()
+    .describe(
+      "how much of the contrast that guidance adds is taken back; models with zero terminal SNR want 0.7; default: 0",
+    ),
   seed: seed
     .optional()
     .describe(
