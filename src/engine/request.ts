@@ -109,6 +109,18 @@ const picture = z
     const bytes = fromBase64(value.slice(head.length));
     return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
   });
+/** Up to `count` numbers from 0 to `most`; in a query or a flag with commas between them. */
+function numbers(most: number, count: number) {
+  const list = z.array(z.number().min(0).max(most)).min(1).max(count);
+  const text = z
+    .string()
+    .max(count * 24)
+    .regex(/^[\d.,eE+\s-]*$/, "must be numbers with commas between them")
+    .transform((value) => value.split(",").map(Number))
+    .pipe(list);
+  return z.union([list, text], { error: `must be up to ${count} numbers from 0 to ${most}` });
+}
+
 const lora = z
   .object({
     /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
@@ -159,16 +171,10 @@ export const generationFields = z.object({
     .describe(
       "how the noise levels are spaced; a name such as `DPM++ 2M Karras` says it too; default: the scheduler's",
     ),
-  sigmas: z
-    .array(z.number().min(0).max(LIMITS.sigma))
-    .min(1)
-    .max(LIMITS.steps + 1)
+  sigmas: numbers(LIMITS.sigma, LIMITS.steps + 1)
     .optional()
     .describe("noise levels, one a step and the one to end at, mostly 0, instead of a number of steps and a spacing"),
-  timesteps: z
-    .array(z.number().min(0).max(LIMITS.timestep))
-    .min(1)
-    .max(LIMITS.steps)
+  timesteps: numbers(LIMITS.timestep, LIMITS.steps)
     .optional()
     .describe("timesteps, one a step, instead of a number of steps and a spacing"),
   eta: z
