@@ -6,7 +6,7 @@
 //
 // Deviations are those of a sample, over all values of an image. output: [negative…, positive…]; rows: see
 // scheduler_step.wgsl. One workgroup for each image, two passes over it.
-struct Params { images: u32, image_quads: u32, row_quads: u32, pixel_quads: u32, channels: u32, count: f32 }
+struct Params { images: u32, image_quads: u32, row_quads: u32, pixel_quads: u32, channels: u32, count: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> output: array<Quad>;
 @group(0) @binding(2) var<storage, read> rows: array<vec4f>;
@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let guided = negative + guidance * (positive - negative);
     own += vec2f(dot(positive, used(quad)), dot(guided, used(quad)));
   }
-  let mean = total(lane, own) / params.count;
+  let mean = total(lane, own) / f32(params.count);
 
   own = vec2f(0.0);
   for (var quad = lane; quad < params.image_quads; quad += LANES) {

@@ -46,6 +46,8 @@ export interface PipelineRequest {
   /** The generator of a seed's noise: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
+  /** The noise to start from, `[n, c, h, w]`, instead of the seed's first draw. */
+  readonly startNoise?: Float32Array;
   readonly loras?: readonly LoraRequest[];
   /** With the model's few-step variant, and `loras` besides. */
   readonly fewStep?: boolean;

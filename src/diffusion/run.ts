@@ -253,11 +253,11 @@ class Run {
   async #start(): Promise<void> {
     this.#checkSignal();
     const { slots: images } = this.#shape;
-    const { image } = this.#request;
+    const { image, startNoise } = this.#request;
     const parts = { model: this.#family.picture, pictures: this.#pictures };
     const start = image
       ? await this.#model.alone(() => fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images))
-      : await fromNoise(this.#noise, this.#schedule, this.#shape, images);
+      : await fromNoise(startNoise?.slice() ?? (await draw(this.#noise, this.#shape, images)), this.#schedule);
     const each = latentCount(this.#shape);
     for (let index = 0; index < images; index++) {
       const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);

@@ -5,6 +5,7 @@ import type { Check } from "./comparison.ts";
 import { type Bench, caseRun, type Kind } from "./kind.ts";
 import { autoencoderKind } from "./kinds/autoencoder.ts";
 import { clipKind } from "./kinds/clip.ts";
+import { guidanceKind } from "./kinds/guidance.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
@@ -18,6 +19,7 @@ const KINDS: readonly Kind[] = [
   clipKind,
   loraKind,
   pipelineKind,
+  guidanceKind,
   schedulersKind,
   tokenizerKind,
   noiseKind,
