@@ -6,6 +6,7 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
+import type { PromptSyntax } from "../src/text/prompt-syntax.ts";
 import type { BenchOptions } from "./bench.ts";
 import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
@@ -33,6 +34,8 @@ interface RuntimeFlags {
   maxGpuMemory?: number;
   tune?: Tune;
   loraDir?: string;
+  embeddingDir?: string;
+  promptSyntax?: PromptSyntax;
   variant?: string;
 }
 
@@ -73,12 +76,13 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, variant, adapter, precision, maxGpuMemory, tune, loraDir }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, tune, ...folders }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
-  return createRuntime({ model, variant, ...device, loraFolder: loraDir, onProgress });
+  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
+  return createRuntime({ model, variant, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
 }
 
 /** The last line of a command's help. */
@@ -114,6 +118,8 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
         maxGpuMemory: config.max_gpu_memory,
         tune: config.tune,
         loraDir: config.lora_dir,
+        embeddingDir: config.embedding_dir,
+        promptSyntax: config.prompt_syntax,
       },
       loading.show,
     );

@@ -1,6 +1,8 @@
 /** Requests to the pipeline, and its events. Requests of clients are another thing (`src/engine/request.ts`). */
 
 import type { LoraRequest } from "../memory/weight-sets.ts";
+import type { TextEmbedding } from "../text/embeddings.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { Pixels } from "./latents.ts";
 import type { PreparingEvent } from "./preparing.ts";
 import type { SigmaSchedule } from "./schedulers/sigma-schedules.ts";
@@ -37,6 +39,17 @@ export interface PipelineRequest {
   readonly warnings?: readonly string[];
   /** Empty: no negative prompt. */
   readonly negativePrompt?: string;
+  /** For the second text encoder, if there is one; left out: the same. */
+  readonly prompt2?: string;
+  readonly negativePrompt2?: string;
+  /** How prompts are read; left out: plain. */
+  readonly promptSyntax?: PromptSyntax;
+  /** Layers of the text encoders to leave out, beyond those that the family leaves out. */
+  readonly clipSkip?: number;
+  /** Those of textual inversion that the prompts name. */
+  readonly embeddings?: readonly TextEmbedding[];
+  /** Whether zeros stand for an empty negative prompt; left out: as the model was trained. */
+  readonly zeroNegativePrompt?: boolean;
   /** Pixels. */
   readonly width: number;
   readonly height: number;
@@ -76,6 +89,9 @@ export interface PipelineRequest {
     readonly crop?: readonly [number, number];
     readonly target?: readonly [number, number];
   };
+  /** Aesthetic scores, in place of the target size, of SDXL's refiner. */
+  readonly aestheticScore?: number;
+  readonly negativeAestheticScore?: number;
 }
 
 export type PipelineEvent =

@@ -293,7 +293,7 @@ class Run {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
     const tools: Encoders = {
-      plans: () => this.#leases.plans(encoders),
+      plans: (specs = encoders) => this.#leases.plans(specs),
       async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
         const name = JSON.stringify(key);
         const known = owner.prompts.get(name) as T | undefined;
@@ -337,12 +337,12 @@ class Run {
 /** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
 async function wordWarnings(
   family: FamilyModel,
-  { prompt, negativePrompt = "" }: PipelineRequest,
+  { prompt, negativePrompt = "", ...reading }: PipelineRequest,
   { branches }: StepShape,
 ): Promise<string[]> {
-  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  const ofPrompt = await family.promptWarnings(prompt, "prompt", reading);
   if (negativePrompt === "" || branches === 1) return ofPrompt;
-  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt", reading))];
 }
 
 /** @throws PipelineError naming the field that leaves a request without a schedule */

@@ -13,6 +13,7 @@ import { z } from "zod";
 import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
+import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
 import { Base64Text } from "./base64-text.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
 
@@ -35,6 +36,12 @@ export const LIMITS = {
   timestep: 10_000,
   /** OpenAI's bound of `n`. */
   images: 10,
+  /** Layers of the deepest text encoder, OpenCLIP bigG. */
+  clipSkip: 31,
+  /** Pixels of a side in SDXL's size conditions; training pictures had up to some thousands. */
+  conditionSide: 16_384,
+  /** The scale of the scores that SDXL's refiner was trained with. */
+  aestheticScore: 10,
   loras: 8,
   /** Characters of a LoRA's name, folders included. */
   loraNameCharacters: 1024,
@@ -121,6 +128,18 @@ function numbers(most: number, count: number) {
   return z.union([list, text], { error: `must be up to ${count} numbers from 0 to ${most}` });
 }
 
+/** Two whole numbers, as `1024,768` in a query or a flag. */
+function sizes(most: number) {
+  const pair = z.tuple([z.int().min(0).max(most), z.int().min(0).max(most)]);
+  const text = z
+    .string()
+    .max(32)
+    .regex(/^\s*\d+\s*[,x]\s*\d+\s*$/, "must be two numbers with a comma between them")
+    .transform((value) => value.split(/[,x]/).map(Number))
+    .pipe(pair);
+  return z.union([pair, text], { error: `must be two whole numbers from 0 to ${most}` });
+}
+
 const lora = z
   .object({
     /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
@@ -139,6 +158,28 @@ const lora = z
 export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters).describe("what the picture should show"),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
+  prompt_2: z
+    .string()
+    .max(LIMITS.promptCharacters)
+    .optional()
+    .describe("the prompt of a second text encoder (SDXL); default: `prompt`"),
+  negative_prompt_2: z
+    .string()
+    .max(LIMITS.promptCharacters)
+    .optional()
+    .describe("the negative prompt of a second text encoder (SDXL); default: `negative_prompt`"),
+  prompt_syntax: z
+    .enum(PROMPT_SYNTAXES)
+    .optional()
+    .describe(
+      "`plain`: parentheses are text, and a prompt that is too long loses its end; `weighted`: `(word:1.3)`, `[word]`, `BREAK`, `<lora:name:0.8>`, and as many chunks as a long prompt needs; default: the server's, mostly `plain`",
+    ),
+  clip_skip: z
+    .int()
+    .min(0)
+    .max(LIMITS.clipSkip)
+    .optional()
+    .describe("layers of the text encoders to leave out, as diffusers counts them: one less than in A1111; default: 0"),
   width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
   height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
   image_size: imageSizeSchema(side, LIMITS)
@@ -221,6 +262,31 @@ export const generationFields = z.object({
     .describe(
       "use the model's few-step variant, if it has one: a picture in a quarter of the time, a little less varied",
     ),
+  zero_negative_prompt: z
+    .boolean()
+    .optional()
+    .describe("whether zeros stand for an empty negative prompt; default: as the model was trained"),
+  original_size: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: height and width that the picture is said to come from; default: its own"),
+  crops_coords_top_left: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: pixels that are said to be cut off above and on the left; default: 0, 0"),
+  target_size: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: height and width that the picture is said to have; default: its own"),
+  aesthetic_score: z
+    .number()
+    .min(0)
+    .max(LIMITS.aestheticScore)
+    .optional()
+    .describe("SDXL's refiner: how beautiful the picture is said to be; default: 6"),
+  negative_aesthetic_score: z
+    .number()
+    .min(0)
+    .max(LIMITS.aestheticScore)
+    .optional()
+    .describe("SDXL's refiner: the same for the negative prompt; default: 2.5"),
   preview_every: z
     .int()
     .min(0)

@@ -15,8 +15,10 @@ import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
@@ -46,6 +48,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   const { model: source = builtInModel() } = options;
   const files = typeof source === "string" ? await locateModel(source) : source;
   await checkLoraFolder(options.loraFolder);
+  await checkEmbeddingFolder(options.embeddingFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, files, {
@@ -82,6 +85,7 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
+  readonly #embeddings: EmbeddingFolder | undefined;
   readonly #line = Turn.line();
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
@@ -92,6 +96,7 @@ class ModelRuntime implements Runtime {
     this.#gpu = gpu;
     this.#model = model;
     this.#options = options;
+    this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
     this.adapter = gpu.facts;
     this.model = factsOf(model);
     this.device = stateOf(gpu);
@@ -106,11 +111,19 @@ class ModelRuntime implements Runtime {
   }
 
   countTokens(text: string): number {
-    return this.#model.family.countTokens(text);
+    return this.#model.family.countTokens(text, this.#options.promptSyntax);
   }
 
-  promptWarnings(prompt: string): Promise<readonly string[]> {
-    return this.#model.family.promptWarnings(prompt, "prompt");
+  async promptWarnings(
+    prompt: string,
+    syntax: PromptSyntax = this.#options.promptSyntax ?? "plain",
+  ): Promise<readonly string[]> {
+    const embeddings = await this.#embeddings?.in([prompt], syntax);
+    return this.#model.family.promptWarnings(prompt, "prompt", { promptSyntax: syntax, embeddings });
+  }
+
+  async embeddings(): Promise<readonly string[]> {
+    return (await this.#embeddings?.names()) ?? [];
   }
 
   loras(): ReturnType<Runtime["loras"]> {
@@ -183,7 +196,10 @@ class ModelRuntime implements Runtime {
     let turn: Turn | undefined;
     try {
       request = parseGeneration(input);
-      const asked = await toPipelineRequest(this.#model, request, this.#options);
+      const asked = await toPipelineRequest(this.#model, request, {
+        ...this.#options,
+        embeddings: this.#embeddings,
+      });
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();

@@ -9,6 +9,7 @@ import { guidanceKind } from "./kinds/guidance.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
+import { promptsKind, textualInversionKind } from "./kinds/prompts.ts";
 import { schedulersKind } from "./kinds/schedulers.ts";
 import { tokenizerKind } from "./kinds/tokenizer.ts";
 import { unetKind } from "./kinds/unet.ts";
@@ -20,6 +21,8 @@ const KINDS: readonly Kind[] = [
   loraKind,
   pipelineKind,
   guidanceKind,
+  promptsKind,
+  textualInversionKind,
   schedulersKind,
   tokenizerKind,
   noiseKind,
