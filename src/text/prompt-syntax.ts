@@ -22,8 +22,8 @@ const SQUARE = 1 / ROUND;
 const MOST_WEIGHT = 100;
 
 /** No nested repetitions: a prompt may be long, and is a stranger's. */
-const TOKEN = /\\[()[\]\\]|\\|\(|\[|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)|\)|\]|[^\\()[\]:]+|:/g;
-const WEIGHT = /^:\s*([+-]?[.\d]+)\s*\)$/;
+const TOKEN = /\\[()[\]\\]|\\|\(|\[|:[+-]?(?:\d+\.?\d*|\.\d+)\)|\)|\]|[^\\()[\]:]+|:/g;
+const WEIGHT = /^:([+-]?[.\d]+)\)$/;
 const BREAK_WORD = /\s*\bBREAK\b\s*/;
 
 /** A LoRA in a prompt: `<lora:name>`, `<lora:name:0.8>`. What stands behind a second number (per block) is not read. */
