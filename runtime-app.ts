@@ -1,6 +1,7 @@
 /** The server's routes over a runtime: the adapter that every program with a runtime of its own would write. */
 
 import type { Runtime } from "./src/engine/contract.ts";
+import { costOf } from "./src/engine/cost.ts";
 import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
@@ -22,6 +23,7 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
   pictureCodec().catch(() => {}); // thrown where it is needed
   return createApp({
     ...options,
+    jobs: { ...placesOf(runtime.runsAtOnce), costOf: (request) => costOf(request, model), ...options.jobs },
     run: ({ image, ...input }, context) =>
       image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
@@ -29,6 +31,12 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
     model: { ...model, countTokens: (text) => runtime.countTokens(text) },
     unready: () => (device.lost ? "the device is lost" : options.unready?.()),
   });
+}
+
+/** A third of the places is for realtime sessions. */
+function placesOf(runsAtOnce: number) {
+  const reserved = Math.floor(runsAtOnce / 3);
+  return { concurrency: runsAtOnce - reserved, reserved };
 }
 
 function healthOf({ adapter, model }: Runtime): Record<string, unknown> {

@@ -23,6 +23,7 @@ const BROWSER = [
 const SERVER = [
   "{transports,src/jobs,test/{proxies,clients}}/**/*.test.ts",
   "cli/{command-lines,supervisor}.test.ts",
+  "src/image/camera-pictures.test.ts",
   "test/generators.test.ts",
 ];
 /** Packages bring tests of their own. */
@@ -39,18 +40,19 @@ const UNIT = [
   "src/models/config.test.ts",
   "cli/{config,generation-flags,memory-bound,mending,telemetry}.test.ts",
   "playground/**/*.test.ts",
-  "test/docs-tables.test.ts",
+  "test/{docs-tables,plain-english}.test.ts",
 ];
 
 /**
- * A project without a device: its files run side by side. If such a test opens a device, it fails and says where it
+ * A project without a device: its files run side by side. Those that are `isolated` have a process each; others share one
+ * a worker, which halves the CPU time of quick files. If such a test opens a device, it fails and says where it
  * belongs, so that the lists above stay true.
  */
-function parallel(name: string, groupOrder: number, include: string[], exclude: string[]) {
+function parallel(name: string, groupOrder: number, isolate: boolean, include: string[], exclude: string[]) {
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, include, exclude: [...PACKAGES, ...exclude], maxWorkers: CORES, sequence: { groupOrder } },
+    test: { name, isolate, include, exclude: [...PACKAGES, ...exclude], maxWorkers: CORES, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -79,8 +81,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // The projects run one after another, in this order. A test that no list names is a device test.
     projects: [
-      parallel("unit", 1, UNIT, TIMING),
-      parallel("server", 2, SERVER, [...TIMING, ...BROWSER]),
+      parallel("unit", 1, false, UNIT, [...TIMING, ...SERVER]),
+      parallel("server", 2, true, SERVER, [...TIMING, ...BROWSER]),
       serial(
         "device",
         3,

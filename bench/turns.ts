@@ -27,7 +27,7 @@ export interface Runner {
 
 export interface TurnOptions {
   readonly rounds: number;
-  /** What a turn of each runner should last at least, in ms: quick ones run several times in theirs. */
+  /** The least time that a turn of each runner should last, in ms: quick ones run several times in theirs. */
   readonly turnMilliseconds: number;
   /** Ends the rounds early, after `MIN_ROUNDS` or, where a round takes longer than this, after one, in ms. */
   readonly budgetMilliseconds: number;
@@ -63,7 +63,7 @@ export async function takeTurns(
     if (once.wall >= options.turnMilliseconds) laps.get(runner.name)!.push(once);
     const { turnMilliseconds, maxTimes = MAX_TIMES } = options;
     const fitting = ({ wall }: Lap) => Math.min(maxTimes, Math.max(1, Math.round(turnMilliseconds / wall)));
-    // Of a single short run most is the waiting for it.
+    // Most of a single short run is the waiting for it.
     const many = fitting(once) > 4 ? await run(runner, fitting(once)) : once;
     if (many) times.set(runner.name, fitting(many));
   }

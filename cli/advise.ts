@@ -6,7 +6,7 @@ import { type Distribution, type GpuVendor, installGpuDriver, installMesa } from
 /** All that the examination found; the advice is a function of it. */
 export interface Findings {
   readonly distribution: Distribution;
-  /** Whether apt's sources are in the newer format. */
+  /** True if apt's sources are in the newer format. */
   readonly deb822: boolean;
   /** Why Dawn itself cannot be loaded, before any driver comes into it. */
   readonly dawnProblem: string | undefined;
@@ -23,12 +23,13 @@ export interface Findings {
   /** Drivers that work alone. */
   readonly working: readonly string[];
   /** The adapter that a run would use, and whether it computed correctly. */
-  readonly chosen: AdapterFacts | undefined;
+  readonly adapter: AdapterFacts | undefined;
   readonly platform: NodeJS.Platform;
 }
 
 /**
- * Whether `doctor` has something faster to offer than this adapter. The greeting of `serve` asks as well, so that both agree.
+ * True if `doctor` has something faster to offer than this adapter. The greeting of `serve` asks as well, so that both
+ * agree.
  * @param gpus on the PCI bus
  */
 export function canBeFaster(gpus: readonly GpuVendor[], chosen: Pick<AdapterFacts, "kind" | "driver">): boolean {
@@ -37,19 +38,19 @@ export function canBeFaster(gpus: readonly GpuVendor[], chosen: Pick<AdapterFact
 
 /** One line: what is the matter and what to do, the most useful first. */
 export function advise(findings: Findings): string {
-  const { distribution, deb822, chosen, gpus, crashing, working, lavapipe } = findings;
+  const { distribution, deb822, adapter, gpus, crashing, working, lavapipe } = findings;
   const mesa = installMesa(distribution, deb822);
   const asRoot = mesa === undefined ? "install Mesa's lavapipe (version 25 or later)" : `as root: ${mesa}`;
 
   if (findings.dawnProblem !== undefined) {
     return "Not usable: Dawn cannot be loaded. Run `npm ci` again on this machine, or use a Linux that is recent enough, such as Debian 12.";
   }
-  if (crashing.length > 0 && chosen === undefined) {
+  if (crashing.length > 0 && adapter === undefined) {
     const way =
       working.length > 0 ? `export VK_DRIVER_FILES=${working.join(":")}` : `remove or mend ${crashing.join(", ")}`;
     return `Not usable: a Vulkan driver breaks the process. To go round it: ${way}`;
   }
-  if (chosen === undefined) {
+  if (adapter === undefined) {
     if (findings.platform !== "linux") return "Not usable: Dawn offers no GPU here. Update the graphics driver.";
     if (lavapipe !== undefined && !lavapipe.accepted) {
       return `Not usable: Dawn refuses this Mesa${lavapipe.version === undefined ? "" : ` (${lavapipe.version})`}. ${upper(asRoot)}`;
@@ -57,10 +58,10 @@ export function advise(findings: Findings): string {
     const without = findings.swiftShader === "missing" ? "; or, without root: npm ci" : "";
     return `Not usable: there is no GPU driver. ${upper(asRoot)}${without}`;
   }
-  if (chosen.kind === "hardware") return `Ready: ${chosen.name}. There is nothing to mend.`;
+  if (adapter.kind === "hardware") return `Ready: ${adapter.name}. There is nothing to mend.`;
 
-  const ready = `Ready, on a software GPU (${chosen.name}).`;
-  if (!canBeFaster(gpus, chosen)) return `${ready} It is the fastest there is without a GPU: nothing to mend.`;
+  const ready = `Ready, on a software GPU (${adapter.name}).`;
+  if (!canBeFaster(gpus, adapter)) return `${ready} It is the fastest there is without a GPU: nothing to mend.`;
   const vendor = gpus[0];
   if (vendor !== undefined) {
     if (findings.forbidden !== undefined) {

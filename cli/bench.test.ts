@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { adviceOn, bench, type Measured } from "./bench.ts";
+import { adviceOn, type BenchTimes, bench } from "./bench.ts";
 import { tuneModel } from "./tune.ts";
 
 const small = { width: 32, height: 32 };
@@ -35,7 +35,7 @@ it("bench prints a figure for each phase, in a table", async () => {
 });
 
 describe("advice", () => {
-  const measured: Measured & { tuned: boolean } = {
+  const measured: BenchTimes & { tuned: boolean } = {
     ...{ load: 500, compile: 100, text: 5, step: 100, decode: 100, picture: 2600, steps: 25 },
     ...{ width: 512, height: 512, modelBytes: 1e9, peakBytes: 2e9, tuned: true },
   };

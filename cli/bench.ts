@@ -18,7 +18,7 @@ export interface BenchOptions extends ModelOptions {
 }
 
 /** Milliseconds, and bytes on the device. */
-export interface Measured {
+export interface BenchTimes {
   readonly load: number;
   readonly compile: number;
   readonly text: number;
@@ -38,7 +38,7 @@ export interface Measured {
 /** The report in JSON. */
 export interface BenchReport extends Subject {
   readonly steps: number;
-  /** Whether the kernels were tuned on this GPU. */
+  /** True if the kernels were tuned on this GPU. */
   readonly tuned: boolean;
   readonly load_ms: number;
   readonly compile_ms: number;
@@ -89,7 +89,7 @@ export function bench(options: BenchOptions, write: (line: string) => void): Pro
 
 type Result = Extract<PipelineEvent, { type: "result" }>;
 
-async function measure(model: LoadedModel, options: BenchOptions, load: number): Promise<Measured> {
+async function measure(model: LoadedModel, options: BenchOptions, load: number): Promise<BenchTimes> {
   const { family, memory } = model;
   const { gpu } = memory;
   const { defaults } = family.facts;
@@ -142,7 +142,7 @@ async function measure(model: LoadedModel, options: BenchOptions, load: number):
   };
 }
 
-function table({ family, memory }: LoadedModel, precision: Precision, measured: Measured): string[] {
+function table({ family, memory }: LoadedModel, precision: Precision, measured: BenchTimes): string[] {
   const { facts } = memory.gpu;
   const { width, height, steps } = measured;
   const rows: [string, string][] = [
@@ -177,7 +177,7 @@ const COLD_COMPILE_MS = 4000;
 export function adviceOn(
   adapter: Pick<AdapterFacts, "kind" | "driver" | "features">,
   weights: Precision,
-  measured: Measured & { readonly tuned: boolean },
+  measured: BenchTimes & { readonly tuned: boolean },
 ): string[] {
   const { step, decode, picture, steps, width, height, tinyPreview, compile } = measured;
   const advice: string[] = [];

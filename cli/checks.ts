@@ -7,7 +7,7 @@ import { access, mkdir, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { faultOf } from "../src/faults/fault.ts";
-import { existingForm } from "../src/platform/folder-tree.ts";
+import { existingPath } from "../src/platform/folder-tree.ts";
 import { flagOf } from "./generation-flags.ts";
 
 /** A command line that cannot be carried out. Its message is all that a person needs. */
@@ -34,7 +34,7 @@ export async function checkGenerate(prompt: string, options: GenerateFiles): Pro
     throw new UsageError("--strength says how much of a picture to draw anew: name the picture with --image");
   }
   if (image !== undefined) await checkReadable("--image", image);
-  for (const { path: file } of lora) await checkReadable("--lora", await existingForm(file));
+  for (const { path: file } of lora) await checkReadable("--lora", await existingPath(file));
   await checkWritable("--output", output.file);
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 }
@@ -138,7 +138,7 @@ function checkCount(flag: string, value: number | undefined, least: number): voi
 }
 
 /**
- * Whether a server can listen there, tried before anything is loaded for it.
+ * True if a server can listen there, tried before anything is loaded for it.
  * @throws UsageError naming the setting
  */
 export async function checkAddress(port: number, host: string): Promise<void> {

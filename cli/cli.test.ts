@@ -46,6 +46,7 @@ function gradientRuntime(record?: RunRecord) {
       defaultGuidanceScale: 3,
       fewStep: { steps: 4, guidanceScale: 1 },
     },
+    runsAtOnce: 1,
     device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
     warmUp: async () => {},
     loras: async () => ({ names: [], notes: [] }),

@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { z } from "zod";
 import { LIMITS } from "../src/engine/request.ts";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
-import { LOG_LIMITS } from "../src/jobs/job-log.ts";
+import { LOG_BOUNDS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
 import { PROMPT_SYNTAXES } from "../src/text/prompt-syntax.ts";
 import { allowedHost } from "../transports/fal/webhook.ts";
@@ -201,7 +201,7 @@ export const configSchema = z.strictObject({
         "most bytes of all waiting requests together, with their pictures",
       ),
       log_bytes: setting(
-        positive.default(LOG_LIMITS.bytes),
+        positive.default(LOG_BOUNDS.bytes),
         "most bytes of one job's events, kept for its clients; beyond it replaced previews go first",
       ),
       retained_jobs: setting(positive.default(JOB_DEFAULTS.retainedJobs), "most ended jobs that are still kept"),

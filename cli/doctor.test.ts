@@ -111,15 +111,15 @@ describe("advice", () => {
     lavapipe: undefined,
     crashing: [],
     working: [],
-    chosen: undefined,
+    adapter: undefined,
     platform: "linux",
   };
 
   it("has nothing to mend on a GPU, or on lavapipe where there is none", () => {
-    expect(advise({ ...none, gpus: ["NVIDIA"], chosen: hardware })).toBe(
+    expect(advise({ ...none, gpus: ["NVIDIA"], adapter: hardware })).toBe(
       "Ready: NVIDIA H200. There is nothing to mend.",
     );
-    expect(advise({ ...none, chosen: lavapipe })).toMatch(/^Ready, .*nothing to mend\.$/);
+    expect(advise({ ...none, adapter: lavapipe })).toMatch(/^Ready, .*nothing to mend\.$/);
   });
 
   it.each([
@@ -129,23 +129,23 @@ describe("advice", () => {
     ["SwiftShader", software, [], true],
   ] as const)("says the same as the greeting about what would be faster: %s", (_, chosen, gpus, faster) => {
     expect(canBeFaster(gpus, chosen)).toBe(faster);
-    expect(advise({ ...none, gpus, chosen }).endsWith("othing to mend.")).toBe(!faster);
+    expect(advise({ ...none, gpus, adapter: chosen }).endsWith("othing to mend.")).toBe(!faster);
   });
 
   it("points at a GPU that is there and not used, and at the reason", () => {
-    expect(advise({ ...none, gpus: ["NVIDIA"], chosen: lavapipe })).toMatch(
+    expect(advise({ ...none, gpus: ["NVIDIA"], adapter: lavapipe })).toMatch(
       /^Ready, .*NVIDIA.*DRIVER_CAPABILITIES=all/,
     );
-    const locked = advise({ ...none, gpus: ["AMD"], forbidden: "/dev/dri/renderD128", chosen: lavapipe });
+    const locked = advise({ ...none, gpus: ["AMD"], forbidden: "/dev/dri/renderD128", adapter: lavapipe });
     expect(locked).toMatch(/renderD128 is not open to this user: add the user to the group "render"/);
   });
 
   it("recommends lavapipe over SwiftShader, and a newer Mesa where Dawn refuses it", () => {
-    expect(advise({ ...none, chosen: software })).toMatch(
+    expect(advise({ ...none, adapter: software })).toMatch(
       /^Ready, .*lavapipe is several times faster, as root: .*backports/,
     );
     const old = { ...none, lavapipe: { version: "22.3.6", accepted: false } };
-    expect(advise({ ...old, chosen: software })).toMatch(
+    expect(advise({ ...old, adapter: software })).toMatch(
       /^Ready, .*Dawn refuses this machine's Mesa \(22\.3\.6\).*backports/,
     );
     expect(advise(old)).toMatch(/^Not usable: Dawn refuses this Mesa \(22\.3\.6\)\. As root: .*backports/);

@@ -18,7 +18,7 @@ type Write = (line: string) => void;
 
 /** The report in JSON. */
 export interface DoctorReport {
-  /** Whether a run would find something to compute on, and it computes rightly. */
+  /** True if a run would find something to compute on, and it computes rightly. */
   readonly usable: boolean;
   /** One sentence: what to do, or that there is nothing to do. */
   readonly advice: string;
@@ -41,7 +41,7 @@ export interface DoctorReport {
     readonly max_buffer_bytes: number;
     readonly max_binding_bytes: number;
     readonly max_buffers_per_kernel: number;
-    /** Whether Dawn offers it by itself, or only if its driver is chosen. */
+    /** True if Dawn offers it by itself, false if only when its driver is chosen. */
     readonly offered: boolean;
   }[];
   /** The adapter that a run would use. */
@@ -75,7 +75,7 @@ export async function doctor(write: Write): Promise<DoctorReport> {
     adapters: [],
   };
   const conclude = (offered: readonly ProbedAdapter[], others: readonly ProbedAdapter[], chosen?: AdapterFacts) => {
-    const advice = advise({ ...base, ...drivers, chosen });
+    const advice = advise({ ...base, ...drivers, adapter: chosen });
     write("");
     write(advice);
     return {

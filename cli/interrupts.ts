@@ -16,7 +16,7 @@ export interface FromParent {
 }
 /** From the child to the parent. */
 export interface FromChild {
-  /** Whether a message is enough: the signal itself does nothing. */
+  /** True if a message is enough: the signal itself does nothing. */
   readonly actsOnSignals: boolean;
 }
 

@@ -100,8 +100,8 @@ const program = new Command("daguerre")
 
 withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 --lora-dir loras")
   .description("serve the model over HTTP; docs/configuration.md explains every setting")
-  .action(async ({ config: named, ...given }: ServeFlags) => {
-    const flagged = Object.fromEntries(Object.entries(given).map(([name, value]) => [flagName(name), value]));
+  .action(async ({ config: named, ...values }: ServeFlags) => {
+    const flagged = Object.fromEntries(Object.entries(values).map(([name, value]) => [flagName(name), value]));
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
     const { checkAddress } = await import("./checks.ts");
     await checkAddress(config.port, config.host);

@@ -26,7 +26,7 @@ export interface OpenModel {
   readonly model: LoadedModel;
   readonly precision: Precision;
   readonly size: { readonly width: number; readonly height: number };
-  /** Whether kernels were tuned on this GPU; the winners are used then. */
+  /** True if kernels were tuned on this GPU; the winners are used then. */
   readonly isTuned: boolean;
   /** "landscapes at 256x256, f32, on llvmpipe" */
   readonly heading: string;

@@ -49,17 +49,17 @@ export function profile(options: ProfileOptions, write: (line: string) => void):
 
     const shape = stepShape(family, { ...size, guidanceScale: Math.max(2, facts.defaults.guidanceScale) });
     const guidance = shape.branches > 1;
-    const denoiser = await measured(await memory.compile(stepSpec(step, shape), base));
+    const denoiser = await measure(await memory.compile(stepSpec(step, shape), base));
     print(`one denoising step ${guidance ? "with guidance" : "without guidance"}`, denoiser, options.layers, write);
 
-    const decoder = await measured(await memory.compile(decoderSpec(picture.full, latentSize(family, size)), base));
+    const decoder = await measure(await memory.compile(decoderSpec(picture.full, latentSize(family, size)), base));
     print("one picture decoded", decoder, options.layers, write);
     return { ...subjectOf(open), step: { guidance, ...denoiser }, decode: decoder };
   });
 }
 
 /** Measures a plan and frees it. */
-async function measured(plan: Plan): Promise<PlanReport> {
+async function measure(plan: Plan): Promise<PlanReport> {
   for (let i = 0; i < WARM_UP; i++) await plan.profile();
   const times = await plan.profile();
   const { dispatches, arenaBytes } = plan;

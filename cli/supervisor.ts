@@ -63,7 +63,7 @@ async function passOn(stream: Readable, all: boolean): Promise<void> {
   const messages = new DriverMessages();
   const decoder = new StringDecoder();
   let line = "";
-  /** Whether the beginning of the line has been written already. */
+  /** True if the beginning of the line has been written already. */
   let begun = false;
   const take = (text: string) => {
     const lines = text.split("\n");

@@ -35,7 +35,7 @@ export function tuneModel(options: TuneOptions, write: (line: string) => void): 
     const remembered = options.again ? new Map() : await readWinners(file);
     write(heading);
     const shapes = await tune(gpu, tunableParts(model, size), {
-      known: new Set(remembered.keys()),
+      tunedShapes: new Set(remembered.keys()),
       onShape(shape, done, total) {
         if (done === 1) write(`${total} shapes that more than one kernel can do; a run of each, ms:`);
         write(row(shape, `${String(done).padStart(String(total).length)}/${total}`));

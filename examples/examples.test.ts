@@ -99,7 +99,7 @@ describe("sse-service", () => {
     const result = events.at(-1);
     expect(result.type).toBe("result");
     expect(await side(result.image.url)).toBe(64);
-    // What stays is black at the middle of the set; what leaves at once, at the corner, is not.
+    // The middle of the set, which stays, is black; the corner, which leaves at once, is not.
     const { data, info } = await sharp(Buffer.from(result.image.url.split(",")[1], "base64"))
       .raw()
       .toBuffer({ resolveWithObject: true });

@@ -24,7 +24,7 @@ export interface Shown {
 }
 
 /** An event of the server, of which the page uses some fields, with its picture made showable. */
-type Seen<Type extends WireRunEvent["type"], Used extends keyof WireEventOf<Type> = "type"> = Readonly<
+type EventFields<Type extends WireRunEvent["type"], Used extends keyof WireEventOf<Type> = "type"> = Readonly<
   Pick<WireEventOf<Type>, Used | "type">
 >;
 /** The run waits for weights, kernels or their tuning; `done` of `total`, of which 0 is unknown. */
@@ -35,11 +35,11 @@ export interface PreparingEvent {
   readonly total: number;
 }
 export type RunEvent =
-  | Seen<"queued", "position">
+  | EventFields<"queued", "position">
   | PreparingEvent
-  | Seen<"progress", "step" | "steps" | "progress">
-  | (Seen<"preview", "step" | "steps"> & { readonly image: Shown })
-  | (Seen<"result"> & { readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] });
+  | EventFields<"progress", "step" | "steps" | "progress">
+  | (EventFields<"preview", "step" | "steps"> & { readonly image: Shown })
+  | (EventFields<"result"> & { readonly image: Shown; readonly seed: string; readonly warnings: readonly string[] });
 
 /** The reason why a run came to nothing. `status` 0: there was no answer at all. */
 export interface Failure {

@@ -58,7 +58,7 @@ export class Easel {
   /** The last place of the pointer's stroke. */
   private last: Point | undefined;
   /** The keyboard's brush. */
-  private readonly cursor = { x: 0, y: 0, painting: false, seen: false };
+  private readonly cursor = { x: 0, y: 0, painting: false, isVisible: false };
   private readonly ring = document.createElement("span");
 
   /** @param changed called after each part of a stroke that can be seen */
@@ -173,7 +173,7 @@ export class Easel {
         if (!event.repeat) this.press();
       } else if (move !== undefined) this.move(move);
       else return;
-      cursor.seen = true;
+      cursor.isVisible = true;
       this.showBrush();
       event.preventDefault();
     });
@@ -181,7 +181,7 @@ export class Easel {
       if (event.key === " ") cursor.painting = false;
     });
     canvas.addEventListener("blur", () => {
-      cursor.painting = cursor.seen = false;
+      cursor.painting = cursor.isVisible = false;
       this.showBrush();
     });
   }
@@ -233,7 +233,7 @@ export class Easel {
     ring.style.setProperty("--x", `${(cursor.x / canvas.width) * 100}%`);
     ring.style.setProperty("--y", `${(cursor.y / canvas.height) * 100}%`);
     ring.style.setProperty("--size", `${(Number(this.elements.brush.value) / 512) * 100}%`);
-    ring.classList.toggle("seen", cursor.seen);
+    ring.classList.toggle("seen", cursor.isVisible);
   }
 
   private place(event: PointerEvent): Point {

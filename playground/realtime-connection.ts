@@ -12,7 +12,7 @@ type Fields = Readonly<Record<string, unknown>>;
 /** A request that has not ended, and the number of its last event that was seen. */
 interface Open {
   readonly listener: RunListener;
-  seen: number;
+  lastNumber: number;
 }
 
 /** Milliseconds before each attempt to take up a session whose connection broke. */
@@ -36,7 +36,7 @@ export class RealtimeConnection implements Connection {
 
   run(input: Input, listener: RunListener, { replace }: RunOptions): () => void {
     const request_id = freshId();
-    this.requests.set(request_id, { listener, seen: 0 });
+    this.requests.set(request_id, { listener, lastNumber: 0 });
     this.send({ ...input, request_id, interrupt: replace === "interrupt" });
     return () => {
       if (this.drop(request_id) !== undefined) this.send({ type: "cancel", request_id });
@@ -65,7 +65,7 @@ export class RealtimeConnection implements Connection {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     if (this.session !== undefined) {
       url.searchParams.set("session", this.session);
-      url.searchParams.set("after", [...this.requests].map(([id, { seen }]) => `${id}:${seen}`).join(","));
+      url.searchParams.set("after", [...this.requests].map(([id, { lastNumber: seen }]) => `${id}:${seen}`).join(","));
     }
     const token = await this.key.token().catch(() => undefined);
     if (token !== undefined) url.searchParams.set("fal_jwt_token", token);
@@ -124,7 +124,7 @@ export class RealtimeConnection implements Connection {
       this.session = String(session);
       // The server has forgotten the session, and with it the requests under way.
       if (resumed === false) {
-        for (const [id, { seen }] of this.requests) if (seen > 0) this.drop(id)?.failed(closing(1006, ""));
+        for (const [id, { lastNumber: seen }] of this.requests) if (seen > 0) this.drop(id)?.failed(closing(1006, ""));
       }
     }
     if (action === "superseded") this.drop(String(request_id))?.superseded();
@@ -140,7 +140,7 @@ export class RealtimeConnection implements Connection {
     const id = String(wire.request_id);
     const request = this.requests.get(id);
     if (request === undefined) return;
-    request.seen = Math.max(request.seen, Number(wire.event_id) || 0);
+    request.lastNumber = Math.max(request.lastNumber, Number(wire.event_id) || 0);
     if (wire.type === "error") {
       this.drop(id);
       request.listener.failed(failureIn(wire));

@@ -35,7 +35,7 @@ export interface Run {
   /** Every picture so far, in order. */
   readonly images: Shown[];
   /** The server has begun with it, or says that it prepares to. */
-  begun: boolean;
+  hasBegun: boolean;
   /** It has ended in one way or another; with a picture if `finished`. */
   over: boolean;
   finished: boolean;
@@ -94,7 +94,7 @@ export class Runs {
 
   /** Nothing has been heard yet of any run that is under way. */
   get silent(): boolean {
-    return this.running && [...this.underWay].every(({ begun }) => !begun);
+    return this.running && [...this.underWay].every(({ hasBegun: begun }) => !begun);
   }
 
   start(connection: Connection, input: Input, { deliberate, replace, size }: StartOptions): void {
@@ -106,7 +106,7 @@ export class Runs {
       deliberate,
       sentAt: this.now(),
       images: [],
-      begun: false,
+      hasBegun: false,
       over: false,
       finished: false,
       cancel: () => {},
@@ -151,7 +151,7 @@ export class Runs {
       if (this.current === run) this.view.queued(event.position);
       return;
     }
-    run.begun = true;
+    run.hasBegun = true;
     if (this.current !== undefined && this.current.order > run.order) {
       // A result that was encoded while the next run had begun: no news, but an end.
       if (event.type === "preview" || event.type === "result") this.release(event.image);

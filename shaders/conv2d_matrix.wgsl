@@ -2,7 +2,7 @@
 //
 // A subgroup owns DOWN × ACROSS matrices of sums, a workgroup GROUP_DOWN × GROUP_ACROSS subgroups. For STEP input channels at a
 // time the workgroup stages its pixels of the input and its channels of the weights in workgroup memory, eight halves (an octet) to
-// an element, so that stores are of 16 bytes and rows of matrices begin at 16. What the next step needs is loaded into registers
+// an element, so that stores are of 16 bytes and rows of matrices begin at 16. The next step's input is loaded into registers
 // before a step's products, and stored behind them: into the other of BUFFERS = 2, or after a second barrier into the same one.
 // At the end sums go by way of workgroup memory to the epilogue, BATCH matrices of each subgroup at a time. Loops marked
 // `unrolled` are written out before the compiler sees them (kernels/matrix.ts): no lane can index matrices that are in registers.

@@ -9,7 +9,7 @@
 // tile: hence 16 pixels × 2 quads a lane, and 8 × 2 or 32 × 1 where pixels or channels are few. Weights are loaded before
 // the input: a load from a texture is a call, over which no register lives.
 //
-// Of a gated layer a lane's first quad is of the first half of its channels, and the second the same of the other half.
+// In a gated layer a lane's first quad is of the first half of its channels, and the second the same of the other half.
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -85,7 +85,7 @@ fn main(
   // lavapipe compiles it for half a minute instead of a second. Indexed by the loop, `done` lies in memory; sum does not.
   var done0 = sum0;
   var done1 = sum1;
-  // One pipeline for gated layers, phases and all others. What is the same for all pixels is loaded once.
+  // One pipeline for gated layers, phases and all others. Values that all pixels share are loaded once.
   let count = min(ROWS, params.rows - first_row);
   var wanted = epilogue();
   var bias0 = vec4f(0.0);

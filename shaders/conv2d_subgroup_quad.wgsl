@@ -3,10 +3,10 @@
 //
 // One workgroup is one subgroup and owns ROWS output pixels × QUADS·LANES quads of output channels. For four input channels
 // at a time, lane l loads its own tiles of weights (columns l, l + LANES, …) and the quads of the pixels that it owns (l,
-// l + LANES, …); a pixel's quad then goes round the lanes. What costs are the loads, each a branch and a check of bounds
+// l + LANES, …); a pixel's quad then goes round the lanes. The loads are the cost, each a branch and a check of bounds
 // for each lane and component: hence 32 pixels × 4 quads a lane, and fewer where pixels or channels are few.
 //
-// Of a gated layer a lane's first quads are of the first half of its channels, and the others the same of the other half.
+// In a gated layer a lane's first quads are of the first half of its channels, and the others the same of the other half.
 const OWNED = ROWS / LANES;  // pixels whose input one lane loads: 8 or 2
 
 // Endings, each with what may be in it; whether its bias and RELU are there is looked at for each pixel, and costs little.

@@ -4,7 +4,7 @@
 // A workgroup of 16 × 16 invocations owns 64 output pixels × 64 output channels; an invocation owns 4 pixels × 1 quad.
 // For 16 input channels at a time it stages 64 × 4 quads of input and 4 × 16 tiles of weights.
 //
-// Of a gated layer the first eight columns of a tile are of the first half of its channels, and the others the same of the
+// In a gated layer the first eight columns of a tile are of the first half of its channels, and the others the same of the
 // other half: whose sums go to the first by way of workgroup memory.
 const TILE_ROWS = 64u;
 const TILE_QUADS = 16u;  // output channels, in quads

@@ -1,4 +1,4 @@
-// Whether a step has left numbers:  flags[image] = 1 if the network's prediction for the image (in any branch), or its
+// A check that a step has left numbers:  flags[image] = 1 if the network's prediction for the image (in any branch), or its
 // latents, hold NaN, infinity or a magnitude from the limits on, else 0. Found by their bits, since a compiler may take
 // it that no float is one of the first two. One workgroup for each image.
 struct Params { images: u32, image_quads: u32, branches: u32, prediction_limit: u32, latents_limit: u32 }

@@ -1,6 +1,6 @@
 // Weights of a 3 × 3 convolution of a picture resized to twice its size, as those of four convolutions of the picture itself
 // with 2 × 2 taps, one for each phase (y mod 2, x mod 2) of the output: neighbours that are copies of one pixel have their
-// weights added up. Of three taps along a side, phase 0 sees the pixel before by the first and its own by the other two,
+// weights added up. Along a side of three taps, phase 0 sees the pixel before by the first and its own by the other two,
 // phase 1 its own by the first two and the next by the last.
 // source: tiles [tap][input quad][output quad], f32 or f16; transformed: [phase, tap][input quad][output quad], f32.
 struct Params { in_quads: u32, out_quads: u32, grid_width: u32, side: u32 }  // side: 2, for loops that no compiler unrolls

@@ -1,4 +1,4 @@
-/** What is foretold of a plan's memory is what the device is asked for, counted where it is asked. */
+/** A plan's footprint is the memory that the device is asked for, counted where it is asked. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Gpu, openGpu } from "../src/gpu/device.ts";
@@ -83,37 +83,40 @@ const networks = [
 
 describe.each(networks)("$name", ({ record }) => {
   it.each([
-    { storage: "f32", weights: "f32", transformed: true },
-    { storage: "f32", weights: "f16", transformed: true },
-    { storage: "f32", weights: "f16", transformed: false },
-    { storage: "f16", weights: "f16", transformed: true },
-  ] as const)("takes what is foretold, $storage with $weights weights, transformed $transformed", async (form) => {
-    const foretold = footprint(gpu, record(), { ...form, reads: ["out"] });
-    const parameters = await generateParameters(gpu, record(), form.weights);
-    const before = count.now;
-    count.most = before;
-    const plan = await compile(gpu, record(), { label: "counted", parameters, reads: ["out"], ...form });
-    expect(count.now - before).toBe(foretold.bytes + foretold.transformed);
-    expect(count.most - before).toBe(foretold.peak);
-    expect(plan.bytes).toBe(foretold.bytes);
-    expect(plan.arenaBytes).toBe(foretold.arenas);
-    await plan.read("out");
-    expect(count.now - before).toBe(foretold.bytes + foretold.transformed); // what reads need was there
+    { storage: "f32", weightStorage: "f32", transformed: true },
+    { storage: "f32", weightStorage: "f16", transformed: true },
+    { storage: "f32", weightStorage: "f16", transformed: false },
+    { storage: "f16", weightStorage: "f16", transformed: true },
+  ] as const)(
+    "takes what is foretold, $storage with $weightStorage weights, transformed $transformed",
+    async (options) => {
+      const foretold = footprint(gpu, record(), { ...options, reads: ["out"] });
+      const parameters = await generateParameters(gpu, record(), options.weightStorage);
+      const before = count.now;
+      count.most = before;
+      const plan = await compile(gpu, record(), { label: "counted", parameters, reads: ["out"], ...options });
+      expect(count.now - before).toBe(foretold.bytes + foretold.transformed);
+      expect(count.most - before).toBe(foretold.peak);
+      expect(plan.bytes).toBe(foretold.bytes);
+      expect(plan.arenaBytes).toBe(foretold.arenas);
+      await plan.read("out");
+      expect(count.now - before).toBe(foretold.bytes + foretold.transformed); // what reads need was there
 
-    // Transformed weights are shared: a second plan of the same takes no more than what it owns.
-    const second = await compile(gpu, record(), { label: "counted again", parameters, reads: ["out"], ...form });
-    expect(count.now - before).toBe(2 * foretold.bytes + foretold.transformed);
-    second.destroy();
-    plan.destroy();
-    expect(count.now - before).toBe(foretold.transformed);
-    parameters.destroy();
-    expect(count.now).toBe(0);
-  });
+      // Transformed weights are shared: a second plan of the same takes no more than what it owns.
+      const second = await compile(gpu, record(), { label: "counted again", parameters, reads: ["out"], ...options });
+      expect(count.now - before).toBe(2 * foretold.bytes + foretold.transformed);
+      second.destroy();
+      plan.destroy();
+      expect(count.now - before).toBe(foretold.transformed);
+      parameters.destroy();
+      expect(count.now).toBe(0);
+    },
+  );
 });
 
 it("counts what transformed weights take, where there are any", () => {
   const of = (transformed: boolean) =>
-    footprint(gpu, networks[0]!.record(), { storage: "f32", weights: "f16", transformed });
+    footprint(gpu, networks[0]!.record(), { storage: "f32", weightStorage: "f16", transformed });
   expect(of(true).transformed).toBeGreaterThan(0);
   expect(of(false).transformed).toBe(0);
   expect(of(true).scratch).toBeGreaterThan(0);
@@ -122,7 +125,7 @@ it("counts what transformed weights take, where there are any", () => {
 it("a plan over the limit is refused before anything is made, and one at the limit is made", async () => {
   const { record } = networks[0]!;
   const loaded = await generateParameters(gpu, record(), "f32");
-  const exact = loaded.bytes + footprint(gpu, record(), { storage: "f32", weights: "f32" }).peak;
+  const exact = loaded.bytes + footprint(gpu, record(), { storage: "f32", weightStorage: "f32" }).peak;
   expect(exact).toBeGreaterThan(loaded.loadingBytes);
   loaded.destroy();
   for (const spare of [0, -1]) {

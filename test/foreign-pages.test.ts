@@ -40,7 +40,7 @@ describe.skipIf(!existsSync(CHROMIUM))("pages of others", { timeout: 120_000 }, 
   const open: { close(): unknown }[] = [];
   /** Prompts of what was run. */
   const runs: string[] = [];
-  /** What the server was asked, and its answers: `GET /stream cross-site iframe 403`. */
+  /** The server's requests and its answers: `GET /stream cross-site iframe 403`. */
   const asked: string[] = [];
 
   beforeAll(async () => {
@@ -292,7 +292,7 @@ describe.skipIf(!existsSync(CHROMIUM))("pages of others", { timeout: 120_000 }, 
     expect(runs).toEqual(["own"]);
 
     const streams = async (go: () => Promise<unknown>, prompt: string) => {
-      // What it shows goes on as long as the stream does.
+      // The page shows it as long as the stream goes on.
       await go();
       await until(() => runs.includes(prompt), 20_000);
     };

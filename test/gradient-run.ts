@@ -16,7 +16,7 @@ export interface GradientInput {
   side?: number;
 }
 
-/** What a run did, for a test to look at while it runs and afterwards. */
+/** A record of a run, for a test to look at while it runs and afterwards. */
 export interface RunRecord {
   steps: number;
   /** Set when its `finally` has run. */

@@ -260,7 +260,7 @@ describe("a file of any name can be asked for", () => {
     }
   });
 
-  it("by the path of --lora, in either form of Unicode", async () => {
+  it("by the path of --lora, in either normalization of Unicode", async () => {
     const out = join(folder, "out.png");
     const root = dirname(import.meta.dirname);
     const args = ["generate", "a lake", "--size", "64x64", "--steps", "1", "--guidance", "1", "--seed", "1", "-o", out];

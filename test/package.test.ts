@@ -1,5 +1,5 @@
 /**
- * What is published works where it is installed: the tarball in an empty project, its command and its import.
+ * The published package works where it is installed: the tarball in an empty project, its command and its import.
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";

@@ -31,7 +31,7 @@ import { gradient, until } from "./gradient-run.ts";
 /** A picture on a software GPU that something else is using too. */
 const PICTURE = { timeout: 90_000 };
 
-/** What the server was asked, and what became of it. */
+/** A request to the server, and what became of it. */
 interface Asked {
   readonly request: GenerationRequest;
   steps: number;
@@ -51,7 +51,7 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
   let page: Page;
   /** Takes the place of the model where a test needs a server that fails. */
   let instead: Run<GenerationRequest, RunEvent> | undefined;
-  /** What the server says of a few-step variant. */
+  /** The server's facts about a few-step variant. */
   let few_step: object | undefined;
   const asked: Asked[] = [];
   const strangers: string[] = [];

@@ -22,7 +22,7 @@ export interface TurnMeter {
   stop(): { readonly longestMs: number };
 }
 
-/** What a preload writes. */
+/** The file that a preload writes. */
 export interface TurnReport {
   /** Counts from 1. */
   readonly reports: number;

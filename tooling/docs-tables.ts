@@ -73,7 +73,7 @@ function eventField(name: string, field: z.ZodType): string {
 function settingsTable(): string {
   const rows = SETTINGS.map(({ key, flag, variables, description, default: usual }) => {
     const names = [flag, ...variables].flatMap((name) => (name === undefined ? [] : `\`${name}\``)).join("<br>");
-    return [`\`${key}\``, names, description.replaceAll("*", "\\*"), shown(usual)];
+    return [`\`${key}\``, names, description.replaceAll("*", "\\*"), formatDefault(usual)];
   });
   return table(["setting", "flag, environment", "meaning", "default"], rows);
 }
@@ -84,7 +84,7 @@ function table(head: readonly string[], rows: readonly (readonly (string | undef
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
-function shown(value: unknown): string {
+function formatDefault(value: unknown): string {
   if (value === undefined || (Array.isArray(value) && value.length === 0)) return "";
   return `\`${String(value)}\``;
 }

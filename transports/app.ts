@@ -58,7 +58,7 @@ export interface AppOptions {
   /** Limits of one request, and the bytes of its body. */
   limits?: GenerationLimits & { readonly bodyBytes?: number };
   /** How jobs are admitted and how long they are held; one runs at a time unless it says otherwise. */
-  jobs?: JobsOptions<RunEvent>;
+  jobs?: JobsOptions<RunEvent, GenerationRequest>;
   /** How long jobs wait for clients whose connection broke. */
   resume?: {
     /** Seconds that the client of a stream may ask for, at most. */
@@ -87,14 +87,18 @@ export type App = Hono & {
 
 export function createApp(options: AppOptions): App {
   const { health, gate: gateOptions, metrics, unready, account = createAccount() } = options;
-  // Whoever is told of something must not end the process by what it throws.
+  // An error of a listener must not end the process.
   const onError = options.onError && guarded(options.onError, warn);
   const onRequest = options.onRequest && guarded(options.onRequest, onError ?? warn);
   const tracing = new Tracing();
   const run = observedRun(options.run, metrics === undefined ? [tracing.observe] : [tracing.observe, metrics.observe]);
   const jobs = createJobs(run, {
     concurrency: 1,
-    queuedEvent: (position): RunEvent => ({ type: "queued", position }),
+    queuedEvent: (position, seconds): RunEvent => ({
+      type: "queued",
+      position,
+      ...(seconds !== undefined && { seconds }),
+    }),
     account,
     onError,
     ...options.jobs,
@@ -251,10 +255,10 @@ function withoutPreviews(request: GenerationRequest): GenerationRequest {
 }
 
 /** `told`, which throws nothing; `failed` hears of what it would have thrown. */
-function guarded<Args extends unknown[]>(told: (...args: Args) => void, failed: (error: unknown) => void) {
+function guarded<Args extends unknown[]>(listener: (...args: Args) => void, failed: (error: unknown) => void) {
   return (...args: Args): void => {
     try {
-      told(...args);
+      listener(...args);
     } catch (error) {
       failed(error);
     }

@@ -1,4 +1,6 @@
-/** What means the same on every transport: sizes in fal's words, ids that are numbers, seeds that no number holds. */
+/**
+ * Fields that mean the same on every transport: sizes in fal's words, ids that are numbers, seeds that no number holds.
+ */
 import { once } from "node:events";
 import { decode, encode } from "@msgpack/msgpack";
 import { afterEach, describe, expect, it } from "vitest";

@@ -1,5 +1,5 @@
 /**
- * A fault on the wire: an HTTP status and a `detail` in the form of FastAPI and fal. `src/faults/fault.ts` says which
+ * A fault on the wire: an HTTP status and a `detail` as FastAPI and fal have it. `src/faults/fault.ts` says which
  * errors are shown; the whole error goes to the server's log.
  */
 import { CANCELLED, faultOf, type RequestIssue } from "../src/faults/fault.ts";
@@ -27,7 +27,7 @@ export function failureOf(error: unknown, source: InputSource = "body"): Failure
 /** Answers of 5xx that are no trouble: the line is full, the server stops, a deadline has passed. */
 const EXPECTED = new Set(["queue-full", "draining", "timed-out"]);
 
-/** Whether the operator should hear of an error: the server failed, and not as it is meant to. */
+/** True if the operator should hear of an error: the server failed, and not as it is meant to. */
 export function isServerFault(error: unknown): boolean {
   const { status, code } = faultOf(error);
   return status >= 500 && !EXPECTED.has(code);

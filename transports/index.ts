@@ -22,7 +22,7 @@ export { type GateOptions, gate } from "./gate/gate.ts";
 export { createRate, type Rate, type RateOptions, rateLimit } from "./gate/rate.ts";
 export { type SessionOptions, sessionLimit } from "./gate/session-limit.ts";
 export { tokenRoute } from "./gate/token-route.ts";
-export { type ConnectionLimits, type Listening, listen } from "./http/listen.ts";
+export { type Listening, type ListenOptions, listen } from "./http/listen.ts";
 export { MESSAGE_BOUNDS, type MessageBounds, MessageError } from "./http/message.ts";
 export { type Mounted, type MountOptions, mount } from "./http/mount.ts";
 export { cancelJob, jobStatus, updateJob } from "./job-routes.ts";

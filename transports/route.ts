@@ -17,17 +17,17 @@ export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 export interface Route {
   readonly method: Method;
-  /** In Hono's form, below the group's base: `/jobs/:job`. */
+  /** Hono's path pattern, below the group's base: `/jobs/:job`. */
   readonly path: string;
   /** The scope that it needs; left out: the scope of its group. */
   readonly scope?: Access;
-  /** Whether it starts something, and so counts against a client's rate. Left out: whether it is a POST. */
+  /** True if it starts something, and so counts against a client's rate. Left out: whether it is a POST. */
   readonly work?: boolean | ((c: Context) => boolean);
   /** It upgrades a GET to a WebSocket. */
   readonly webSocket?: boolean;
   /**
-   * Whether a path of this form, as seen from the app, is there at all; left out: it is. If the form begins with a
-   * parameter, paths that begin as those of other routes do are never asked about: they are theirs.
+   * True if a path of this pattern, as seen from the app, is there at all; left out: it is. If the pattern begins with
+   * a parameter, paths that begin as those of other routes do are never asked about: they are theirs.
    */
   readonly isThere?: (path: string, c: Context) => boolean;
   /** Left out: it is not described. */
@@ -50,7 +50,7 @@ export interface RouteGroup {
 
 export interface RouteDescription {
   readonly method: Method;
-  /** In OpenAPI's form: `/jobs/{job}`. */
+  /** OpenAPI's path template: `/jobs/{job}`. */
   readonly path: string;
   readonly scope: Access;
   readonly about: Description;
@@ -60,9 +60,9 @@ export interface RouteDescription {
 export interface RouteRules {
   /** The scope that a request needs. */
   scopeOf(c: Context): Access;
-  /** Whether its route starts something. Watching, cancelling and asking for a status are free. */
+  /** True if its route starts something. Watching, cancelling and asking for a status are free. */
   startsWork(c: Context): boolean;
-  /** Whether its route upgrades to a WebSocket. */
+  /** True if its route upgrades to a WebSocket. */
   isWebSocket(c: Context): boolean;
   /** A refusal in the words that its client understands. */
   refuse(c: Context, failure: Failure): Response;
@@ -78,9 +78,9 @@ export function addRoutes(app: Hono, { routes }: RouteGroup, base: string = ""):
 interface Entry {
   readonly route: Route;
   readonly group: RouteGroup;
-  /** The route's path in Hono's form. */
+  /** The route's path as Hono's pattern. */
   readonly path: string;
-  /** Whether a path, as seen from the app, is this route's. */
+  /** True if a path, as seen from the app, is this route's. */
   readonly isAt: (path: string, c: Context) => boolean;
 }
 
@@ -91,15 +91,15 @@ const ALL_ENTRIES = new WeakMap<object, readonly Entry[]>();
 
 /** The routes that a request has come to, the first to be asked first; those of other methods are not among them. */
 function entriesAt(c: Context): Entry[] {
-  return found(c, (handler) => [ENTRIES.get(handler)]);
+  return findEntries(c, (handler) => [ENTRIES.get(handler)]);
 }
 
 /** All routes of the request's path. */
 function entriesOfPath(c: Context): Entry[] {
-  return found(c, (handler) => ALL_ENTRIES.get(handler) ?? []);
+  return findEntries(c, (handler) => ALL_ENTRIES.get(handler) ?? []);
 }
 
-function found(c: Context, behind: (handler: object) => readonly (Entry | undefined)[]): Entry[] {
+function findEntries(c: Context, behind: (handler: object) => readonly (Entry | undefined)[]): Entry[] {
   return matchedRoutes(c).flatMap(({ handler, basePath }) => {
     const path = pathBelow(basePath, c);
     // An app that is a part of another one has its handlers wrapped.
@@ -113,7 +113,7 @@ function pathBelow(base: string, c: Context): string {
   return base === "/" ? c.req.path : c.req.path.slice(base.length);
 }
 
-/** The path of the request's route in Hono's form (`/jobs/:job`): one of few, whatever clients ask for. */
+/** The pattern of the request's route (`/jobs/:job`): one of few, whatever clients ask for. */
 export function routePathOf(c: Context): string | undefined {
   const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
   return entry?.path ?? matchedRoutes(c).findLast(({ path }) => !path.endsWith("*"))?.path;
@@ -133,8 +133,8 @@ export class RouteTable implements RouteRules {
     this.#entries = all.map(({ route, group, path }) => {
       const { isThere } = route;
       const pattern = patternOf(path);
-      const isAt = (asked: string, c: Context) =>
-        pattern.test(asked) && !(isWild(path) && taken.has(firstPart(asked))) && (isThere?.(asked, c) ?? true);
+      const isAt = (target: string, c: Context) =>
+        pattern.test(target) && !(isWild(path) && taken.has(firstPart(target))) && (isThere?.(target, c) ?? true);
       return { route, group, path, isAt };
     });
   }
@@ -207,7 +207,7 @@ export class RouteTable implements RouteRules {
 /** A path that nobody has thought of. */
 const UNKNOWN: RouteGroup = { base: "", scope: "run", routes: [] };
 
-/** Whether its form begins with a parameter. Hono cannot route such a path beside others of more than one part. */
+/** True if its pattern begins with a parameter. Hono cannot route such a path beside others of more than one part. */
 function isWild(path: string): boolean {
   return path.startsWith("/:");
 }

@@ -18,7 +18,7 @@ export interface ServerRoutesOptions {
   /** Names of the LoRAs that a request may use. */
   readonly loras: () => Promise<readonly string[]>;
   readonly metrics?: Metrics;
-  /** Whether credentials are asked for. */
+  /** True if credentials are asked for. */
   readonly secured: boolean;
   /** Every route of the app; asked when there are all of them. */
   readonly descriptions: () => readonly RouteDescription[];

@@ -50,7 +50,7 @@ const USAGE = `npm run bench:full-size -- ${Object.keys(ARCHITECTURES).join("|")
 const MB = 1e6;
 // The most that loading may add to what JavaScript holds.
 const MOST_HEAP_GROWTH = 200 * MB;
-// What a process needs beside buffers while they are at their peak: Node, Dawn, the driver's compiler.
+// Bytes that a process needs beside buffers while they are at their peak: Node, Dawn, the driver's compiler.
 const HEADROOM = 1e9;
 // A step that took longer is not run again unasked.
 const LONG_STEP_MS = 60_000;
@@ -78,7 +78,7 @@ function say(label: string, ...facts: string[]): void {
 const megabytes = (bytes: number) => `${(bytes / MB).toFixed(0)} MB`;
 const seconds = (ms: number) => (ms < 10_000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-/** Whether all values are numbers, and how large they are; throws where they are not. */
+/** True if all values are numbers, and how large they are; throws where they are not. */
 function spread(what: string, values: Float32Array): string {
   let sum = 0;
   let largest = 0;
@@ -133,7 +133,7 @@ async function replay(gpu: Gpu, plan: Plan, what: string, repeat: boolean): Prom
   );
 }
 
-/** Whether so many bytes more can be taken. A GPU with memory of its own does not tell what is free. */
+/** True if so many bytes more can be taken. A GPU with memory of its own does not tell what is free. */
 function fits(gpu: Gpu, bytes: number): boolean {
   return gpu.facts.kind !== "software" || bytes + HEADROOM <= availableBytes();
 }
@@ -205,7 +205,7 @@ async function denoise(
     let shape: StepShape = { ...size, slots: 1, branches: architecture.branches, tokens };
     const what = () => `  unet step ${side}² × ${shape.branches}`;
     const bytesOf = (of: StepShape) =>
-      footprint(gpu, recordStep(step, of), { storage, weights: parameters.storage }).peak;
+      footprint(gpu, recordStep(step, of), { storage, weightStorage: parameters.storage }).peak;
     if (shape.branches === 2 && !fits(gpu, bytesOf(shape))) {
       say(what(), `too little memory (${megabytes(availableBytes())} available) for guidance in one batch: half of it`);
       shape = { ...shape, branches: 1 };
@@ -250,7 +250,7 @@ async function decode(gpu: Gpu, component: Component, settings: Settings): Promi
       await decodeBands(gpu, coder, size, what, options);
       continue;
     }
-    const { peak } = footprint(gpu, recordDecoder(coder, size), { storage, weights: parameters.storage });
+    const { peak } = footprint(gpu, recordDecoder(coder, size), { storage, weightStorage: parameters.storage });
     if (gpu.maxBytes !== undefined && gpu.memory.bytes + peak > gpu.maxBytes) {
       await decodeBands(gpu, coder, size, what, options);
       continue;

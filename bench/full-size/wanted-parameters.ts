@@ -1,6 +1,6 @@
 /**
- * What a component's weight file must hold, from the recorded model itself: the same list that the loader checks a file
- * against. It does not depend on the picture's size, so any small one will do.
+ * The tensors that a component's weight file must hold, from the recorded model itself: the same list that the loader
+ * checks a file against. It does not depend on the picture's size, so any small one will do.
  */
 
 import { UnetStep } from "../../src/families/unet-step.ts";

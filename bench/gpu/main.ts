@@ -3,7 +3,8 @@
  * card.
  *
  * Built by `build.ts`, run by `run.sh`. Everybody has the same weights and inputs; outputs are compared with PyTorch's in f32
- * before anything is timed, and what differs is marked ✗. Daguerre's forms share this process, PyTorch's have one each.
+ * before anything is timed, and what differs is marked ✗. Daguerre's contenders share this process, PyTorch's have one
+ * each.
  */
 
 import { writeFileSync } from "node:fs";
@@ -50,7 +51,7 @@ const { values: flags, positionals } = parseArgs({
     json: { type: "string" },
     /** Features of Dawn besides the product's own, with commas between. */
     dawn: { type: "string" },
-    /** Without PyTorch; answers are then compared with the first form's. */
+    /** Without PyTorch; answers are then compared with the first contender's. */
     alone: { type: "boolean", default: false },
   },
 });
@@ -71,7 +72,7 @@ const isLate = (part = 1) => performance.now() - begun > 1000 * part * Number(fl
 const isWanted = ({ name }: { readonly name: string }) => flags.only.split(",").some((part) => name.includes(part));
 const keep = () => flags.json && writeFileSync(flags.json, JSON.stringify(report, undefined, 1));
 
-/** PyTorch's forms, of which the first is the reference. */
+/** PyTorch's contenders, of which the first is the reference. */
 const TORCH: readonly { name: string; storage: StorageChoice; type: "f32" | "f16"; graph: boolean }[] = [
   { name: "torch f32", storage: "f32", type: "f32", graph: false },
   { name: "torch f16", storage: "half", type: "f16", graph: false },
@@ -94,7 +95,7 @@ async function startTorch(): Promise<Contender[]> {
   });
 }
 
-/** A form of Daguerre's in this process. */
+/** A contender of Daguerre's in this process. */
 function inProcess(prepare: (work: Work) => Promise<Prepared>): Contender["peer"] {
   let prepared: Prepared | undefined;
   const timed = async (run: () => Promise<unknown>): Promise<Lap> => {
@@ -142,7 +143,7 @@ function variantsOf(op: OpCase): readonly Variant[] {
   return CONVOLUTION_VARIANTS.filter((variant) => variant === "matrix" || !isOnMatrixUnit(variant));
 }
 
-function opForms(gpu: Gpu, op: OpCase): Contender[] {
+function opContenders(gpu: Gpu, op: OpCase): Contender[] {
   const form = (name: string, storage: StorageChoice, variant?: Variant): Contender => ({
     name,
     storage,
@@ -192,7 +193,7 @@ const MATRIX_OPS: readonly OpCase[] = [
   conv(64, 64),
 ];
 
-/** What is left of the kernel for matrix units without the rest: wrong answers, but it tells what takes the time. */
+/** The kernel for matrix units without some of its parts: wrong answers, but they show which part takes the time. */
 const HALVES_OF_THE_WORK: Readonly<Record<string, (code: string) => string>> = {
   "staging only": (code) => code.replace(/(fn multiply_add\([^{]*)\{[^}]*\}/, "$1{ return sum; }"),
   "products only": (code) => code.replaceAll("if (step < steps)", "if (step < min(steps, 1u))"),
@@ -205,8 +206,8 @@ function altered(gpu: Gpu, alter: (code: string) => string): Gpu {
   }) as Gpu;
 }
 
-/** Every form of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
-async function matrixForms(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
+/** Every variant of the kernel for matrix units, of one set of weights, beside the best two that do without a unit. */
+async function matrixContenders(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   const results: OpResult[] = [];
   report["matrix"] = results;
   const peers = torch.filter(({ name }) => name === "torch f32" || name === "torch f16 graph");
@@ -255,7 +256,7 @@ async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   report["ops"] = results;
   for (const op of (flags.small ? SMALL_OPS : BY_VALUE).filter(isWanted)) {
     if (isLate()) break;
-    const result = await measureOp(op, [...torch, ...opForms(gpu, op)], turns);
+    const result = await measureOp(op, [...torch, ...opContenders(gpu, op)], turns);
     results.push(result);
     print(`${op.name} (ms, times as fast as ${REFERENCES.join(" and ")})`);
     for (const line of lines(result.entries, flops(op))) console.log(line);
@@ -263,7 +264,7 @@ async function ops(gpu: Gpu, torch: readonly Contender[]): Promise<void> {
   }
 }
 
-/** What most of a step goes into first. */
+/** The parts that take most of a step come first. */
 const BY_VALUE = [...OP_CASES].sort((a, b) => Number(b.kind === "attention") - Number(a.kind === "attention"));
 
 interface UnetCase {
@@ -307,7 +308,7 @@ function weightsOn(gpu: Gpu) {
 }
 type WeightsOf = ReturnType<typeof weightsOn>;
 
-interface Form {
+interface StorageRow {
   readonly name: string;
   readonly storage: StorageChoice;
   readonly choose?: Choose;
@@ -328,7 +329,7 @@ async function unets(
   gpu: Gpu,
   torch: readonly Contender[],
   weightsOf: WeightsOf,
-  forms: readonly Form[],
+  forms: readonly StorageRow[],
 ): Promise<void> {
   const results: unknown[] = (report["unet"] ??= []) as unknown[];
   const profiled: unknown[] = (report["profiles"] ??= []) as unknown[];
@@ -397,7 +398,7 @@ async function unets(
   }
 }
 
-/** What the tuner finds for the first of the networks, in f16 throughout. */
+/** The tuner's choices for the first of the networks, in f16 throughout. */
 async function tuned(gpu: Gpu, weightsOf: WeightsOf): Promise<readonly TunedShape[]> {
   const { name, config, rows, side } = UNETS[0]!;
   const part = {
@@ -439,7 +440,7 @@ const fastest = (shapes: readonly TunedShape[], without?: (variant: Variant) => 
     ),
   );
 
-// Of several flags of one name Dawn heeds the last.
+// Dawn heeds the last of several flags of one name.
 if (flags.dawn) (DAWN_FLAGS as string[])[0] += `,${flags.dawn}`;
 const torchStarting = startTorch();
 const gpu = await openGpu();
@@ -448,13 +449,13 @@ report["adapter"] = { ...facts, lanes, matrixUnit };
 print(`Daguerre: ${facts.name} · ${facts.description} · subgroups of ${lanes} · unit ${JSON.stringify(matrixUnit)}`);
 const torch = await torchStarting;
 try {
-  if (sections.includes("matrix")) await matrixForms(gpu, torch);
+  if (sections.includes("matrix")) await matrixContenders(gpu, torch);
   if (sections.includes("ops")) await ops(gpu, torch);
   const weightsOf = weightsOn(gpu);
-  const rule: Form = { name: "half, rule", storage: "half" };
+  const rule: StorageRow = { name: "half, rule", storage: "half" };
   const offUnit: Choose = (_, candidates) => candidates.find((variant) => !isOnMatrixUnit(variant));
   const forced = matrixUnit ? (["matrix", "matrix-128x128", "apart"] as const) : (["apart"] as const);
-  const byName = forced.map((name): Form => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
+  const byName = forced.map((name): StorageRow => ({ name: `half, ${name}`, storage: "half", choose: always(name) }));
   if (sections.includes("unet"))
     await unets(gpu, torch, weightsOf, [
       rule,

@@ -1,4 +1,7 @@
-/** What the tests use of `vitest`, on Node's own test runner: vitest itself is too large to carry to another machine. */
+/**
+ * The part of `vitest` that the tests use, on Node's own test runner: vitest itself is too large to carry to another
+ * machine.
+ */
 
 import {
   after,

@@ -2,9 +2,9 @@
  * A recorded network as an ONNX model: the operations as Daguerre's models record them, before anything is fused, so that
  * onnxruntime optimises the same network in its own way.
  *
- * Pictures are channels first there and tokens `[n, tokens, channels]`; a tensor gets the form that is asked for, and a
- * transposition where its maker gave the other one. Attention is onnxruntime's fused MultiHeadAttention; several linear
- * layers side by side are layers of their own again, as its exporters have them.
+ * Pictures are channels first there and tokens `[n, tokens, channels]`; a tensor gets the layout that is asked for, and
+ * a transposition where its maker gave the other one. Attention is onnxruntime's fused MultiHeadAttention; several
+ * linear layers side by side are layers of their own again, as its exporters have them.
  */
 
 import type { Attention } from "../../src/graph/ops/attention.ts";
@@ -27,7 +27,7 @@ import { instanceGroupNorm } from "./op-models.ts";
 /** Values of a tensor of the checkpoint. */
 export type Weights = (name: string) => Float32Array;
 
-interface Forms {
+interface Layouts {
   /** `[n, c, h, w]` */
   picture?: string;
   /** The tensor's own shape, channels last. */
@@ -39,16 +39,16 @@ interface Forms {
 /** Writes `<file>` with its weights beside it. The recorder must have one output. Throws where ONNX has no such thing. */
 export function exportGraph(g: Recorder, weights: Weights, file: string): string {
   const m = createModelWriter(file, { external: true });
-  const forms = new Map<number, Forms>();
+  const layouts = new Map<number, Layouts>();
   for (const [name, tensor] of g.inputs) {
-    if (tensor.element === "u32") forms.set(tensor.id, { rows: m.input(name, tensor.shape, "int32") });
-    else if (tensor.shape.length === 4) forms.set(tensor.id, { picture: m.input(name, channelsFirstShape(tensor)) });
-    else forms.set(tensor.id, { rows: m.input(name, tensor.shape) });
+    if (tensor.element === "u32") layouts.set(tensor.id, { rows: m.input(name, tensor.shape, "int32") });
+    else if (tensor.shape.length === 4) layouts.set(tensor.id, { picture: m.input(name, channelsFirstShape(tensor)) });
+    else layouts.set(tensor.id, { rows: m.input(name, tensor.shape) });
   }
-  const context = { m, weights, forms };
+  const context = { m, weights, forms: layouts };
   for (const operation of g.operations) {
     const made = exportOperation(context, operation);
-    if (made) forms.set(operation.output.id, made);
+    if (made) layouts.set(operation.output.id, made);
   }
   const [output] = g.outputs.values();
   const picture = output!.shape.length === 4;
@@ -60,7 +60,7 @@ export function exportGraph(g: Recorder, weights: Weights, file: string): string
 interface Context {
   readonly m: ModelWriter;
   readonly weights: Weights;
-  readonly forms: Map<number, Forms>;
+  readonly layouts: Map<number, Layouts>;
 }
 
 function channelsFirstShape({ shape }: Tensor): number[] {
@@ -70,7 +70,7 @@ function channelsFirstShape({ shape }: Tensor): number[] {
 
 /** A tensor of four dimensions as `[n, c, h, w]`. */
 function asPicture(context: Context, tensor: Tensor): string {
-  const { m, forms } = context;
+  const { m, layouts: forms } = context;
   if (tensor.concatenated) {
     const parts = tensor.concatenated.map((part) => asPicture(context, part));
     return m.node("Concat", parts, { attributes: { axis: 1 } });
@@ -84,7 +84,7 @@ function asPicture(context: Context, tensor: Tensor): string {
 
 /** `[n, tokens, c]`, or `[n, c]` where the tensor has two dimensions. */
 function asRows(context: Context, tensor: Tensor): string {
-  const { m, forms } = context;
+  const { m, layouts: forms } = context;
   const known = forms.get(tensor.id)!;
   if (known.rows) return known.rows;
   if (known.parts) {
@@ -100,15 +100,18 @@ function asRows(context: Context, tensor: Tensor): string {
   return known.rows;
 }
 
-/** The form that is there, for what does not mind. */
+/** The layout that is there, for operations that take either. */
 function asIs(context: Context, tensor: Tensor): { name: string; picture: boolean } {
-  const known = context.forms.get(tensor.id);
+  const known = context.layouts.get(tensor.id);
   if (tensor.concatenated || known?.picture) return { name: asPicture(context, tensor), picture: true };
   return { name: asRows(context, tensor), picture: false };
 }
 
-/** The forms of the operation's output; none for what has no counterpart there and is part of the next operation. */
-function exportOperation(context: Context, operation: Operation): Forms | undefined {
+/**
+ * The layouts of the operation's output; none for an operation that has no counterpart there and is part of the next
+ * operation.
+ */
+function exportOperation(context: Context, operation: Operation): Layouts | undefined {
   const { m, weights } = context;
   switch (operation.kind) {
     case "convolution":
@@ -207,7 +210,7 @@ function convolution(context: Context, operation: Convolution): string {
   return m.node("Conv", inputs, { attributes });
 }
 
-function linear(context: Context, operation: Convolution): Forms {
+function linear(context: Context, operation: Convolution): Layouts {
   const { m, weights } = context;
   const { weight, bias } = operation;
   if (weight.outputHead || weight.inputHead)
@@ -256,7 +259,7 @@ function addend(context: Context, operation: Elementwise, other: Tensor, picture
 
 /** Channels of a tensor: a layer of its own where several were recorded side by side. */
 function columns(context: Context, { tensor, offset }: View, channels: number): string {
-  const { m, forms } = context;
+  const { m, layouts: forms } = context;
   const part = forms.get(tensor.id)?.parts?.find(({ begin }) => begin === offset);
   if (part) return part.name;
   const rows = asRows(context, tensor);

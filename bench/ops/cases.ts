@@ -2,8 +2,9 @@
  * The single operations that are measured: shapes of Stable Diffusion 1.5 and of the built-in model.
  *
  * Canonical layouts, in which peers get their inputs and give their outputs: pictures `[1, c, h, w]`, rows
- * `[rows, channels]`, tokens `[1, tokens, channels]`, weights as PyTorch has them (`[out, in]`, `[out, in, k, k]`). Whoever computes in another layout
- * rearranges before and after, untimed. Weights are f16 values held as f32, so that packing them changes nothing.
+ * `[rows, channels]`, tokens `[1, tokens, channels]`, weights as PyTorch has them (`[out, in]`, `[out, in, k, k]`). A
+ * peer that computes in another layout rearranges before and after, untimed. Weights are f16 values held as f32, so
+ * that packing them changes nothing.
  */
 
 export type OpCase = { readonly name: string; readonly bar?: Bar } & (

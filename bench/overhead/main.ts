@@ -1,5 +1,5 @@
 /**
- * What a request costs besides its run, in CPU time of the server, of two checkouts in turns:
+ * The cost of a request besides its run, in CPU time of the server, of two checkouts in turns:
  *
  *     npm run bench:overhead -- OTHER_CHECKOUT [--pairs 30] [--requests 200]
  *

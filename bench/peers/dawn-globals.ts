@@ -1,4 +1,7 @@
-/** What a browser would give a WebGPU library: `navigator.gpu` and the constants, from the same Dawn that Daguerre uses. */
+/**
+ * The globals that a browser would give a WebGPU library: `navigator.gpu` and the constants, from the same Dawn that
+ * Daguerre uses.
+ */
 
 import { globals } from "webgpu";
 import { openAdapter } from "../../src/gpu/drivers/adapter.ts";

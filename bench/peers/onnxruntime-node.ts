@@ -30,7 +30,7 @@ interface Candidate {
   readonly milliseconds: number;
 }
 
-/** Sessions of every form of the work; the fastest is kept. */
+/** Sessions of the work on every provider; the fastest is kept. */
 async function prepare(work: Work, providers: readonly Provider[]): Promise<Prepared> {
   const feeds: Record<string, ort.Tensor> = {};
   const candidates: Candidate[] = [];

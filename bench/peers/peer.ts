@@ -1,5 +1,5 @@
 /**
- * What a peer is: a process of its own, kept alive, that is told over its standard input what to prepare and how often
+ * A peer is a process of its own, kept alive, that is told over its standard input what to prepare and how often
  * to run it (a JSON message a line), and answers on its standard output (lines that begin with `REPLY`).
  *
  * So that one runtime's threads, device and crashes are not another's, and so that a peer in Python is like the others.
@@ -38,7 +38,7 @@ export interface Prepared {
   /** The result of a run in canonical layout. */
   output(): Promise<Float32Array>;
   release(): Promise<void> | void;
-  /** What is worth saying: which form of the operation was taken. */
+  /** A remark, such as the variant of the operation that was taken. */
   readonly note?: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * What a picture and a start of the built-in model cost, in CPU time of the process, of two checkouts in turns:
+ * The cost of a picture and of a start of the built-in model, in CPU time of the process, of two checkouts in turns:
  *
  *     npm run bench:picture -- OTHER_CHECKOUT [--pairs 30] [--driver swiftshader]
  *

@@ -17,7 +17,7 @@ export interface Served {
   readonly url: string;
   /** From the start of the process until it said that it was ready, in ms. */
   readonly startMilliseconds: number;
-  /** What it used since the last probe. */
+  /** Its use since the last probe. */
   probe(): Promise<Probe>;
   stop(): void;
 }

@@ -8,8 +8,8 @@ import { decode } from "@msgpack/msgpack";
 import { createParser } from "eventsource-parser";
 import { WebSocket } from "ws";
 
-/** What a client has got. */
-export interface Got {
+/** The events that a client has received. */
+export interface StreamResult {
   readonly events: number;
   /** The first number that was missing; 0: none. */
   readonly gapAt: number;
@@ -23,7 +23,7 @@ const APART_MS = 2;
 function counter() {
   const got = { events: 0, gapAt: 0, result: false };
   return {
-    got: got as Got,
+    got: got as StreamResult,
     take(id: number, type: string) {
       got.events++;
       if (id !== got.events && got.gapAt === 0) got.gapAt = got.events;
@@ -32,7 +32,7 @@ function counter() {
   };
 }
 
-function stream(): Promise<Got> {
+function stream(): Promise<StreamResult> {
   return new Promise((resolve, reject) => {
     const { got, take } = counter();
     const parser = createParser({
@@ -50,7 +50,7 @@ function stream(): Promise<Got> {
   });
 }
 
-function session(): Promise<Got> {
+function session(): Promise<StreamResult> {
   return new Promise((resolve, reject) => {
     const { got, take } = counter();
     const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`);
@@ -69,7 +69,7 @@ function session(): Promise<Got> {
   });
 }
 
-async function all(count: number, one: () => Promise<Got>): Promise<Got[]> {
+async function all(count: number, one: () => Promise<StreamResult>): Promise<StreamResult[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => sleep(index * APART_MS).then(one)));
 }
 

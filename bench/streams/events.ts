@@ -1,4 +1,4 @@
-/** What is streamed in all of these measurements: events of 20 KB that may not be dropped. */
+/** All of these measurements stream events of 20 KB that may not be dropped. */
 export const TEXT = "x".repeat(20_000);
 
 export function item(n: number) {

@@ -12,7 +12,7 @@ import { createJobs } from "../../src/jobs/jobs.ts";
 import { listen } from "../../transports/http/listen.ts";
 import { realtime } from "../../transports/realtime/websocket.ts";
 import { resume } from "../../transports/stream/sse.ts";
-import type { Got } from "./clients.ts";
+import type { StreamResult } from "./clients.ts";
 import { item, mib } from "./events.ts";
 
 export interface Load {
@@ -54,7 +54,7 @@ export async function followers({ sse, websocket, seconds }: Load): Promise<void
   const server = await listen(app, 0, "127.0.0.1");
   const job = shared.submit(null, { id: "job", detached: true });
   const clients = startClients(server.url, sse, websocket);
-  const got = new Promise<{ streams: Got[]; sessions: Got[] }>((resolve, reject) => {
+  const got = new Promise<{ streams: StreamResult[]; sessions: StreamResult[] }>((resolve, reject) => {
     clients.once("message", (message) => resolve(message as never));
     clients.once("exit", (code) => code !== 0 && reject(new Error(`the clients ended with ${code}`)));
   });

@@ -1,5 +1,5 @@
 /**
- * What the transports cost and bear: `npm run bench:streams -- [what] [clients] [seconds]`.
+ * The cost and the capacity of the transports: `npm run bench:streams -- [what] [clients] [seconds]`.
  *
  * - `latency`: from an event's yield to its arrival, beside a minimal `node:http` and `ws` server (`latency.ts`).
  * - `sse`, `websocket`, `both`: so many clients of each kind, in another process, follow jobs at two events of 20 KB a

@@ -1,4 +1,4 @@
-// What the variants of attention share.
+// The part that the variants of attention share.
 //
 //   out[q, h] = Σ_k softmax_k( scale · ⟨query[q, h], key[k, h]⟩ ) · value[k, h]      (k ≤ q only, where causal)
 //

@@ -1,4 +1,4 @@
-// What the variants of convolution share: parameters, bindings, addresses and the epilogue.
+// The part that the variants of convolution share: parameters, bindings, addresses and the epilogue.
 //
 //   out[m, o] = act₂( act₁( Σ_taps Σ_i x[pixel(m, tap), i] · w[tap, i, o] + bias[o] + per_image[image(m), o] ) + residual[m, o] )
 //
@@ -9,7 +9,7 @@
 // out, the others add to it (accumulate), and the last one does the epilogue. residual and out may be a slice of the
 // layer's output channels, from first_out_quad on; bias has all of them, and
 // per_image too, as columns of rows that may be longer: from first_per_image_quad on. Binding 2 is the weights: tiles_*.wgsl.
-// What of the epilogue a dispatch has is told by epilogue_*.wgsl. A dispatch may make one of the four phases of an output twice
+// epilogue_*.wgsl says which parts of the epilogue a dispatch has. A dispatch may make one of the four phases of an output twice
 // as high and wide, the pixels (2y + phase_y, 2x + phase_x): out_height and out_width are then those of the phase.
 struct Params {
   in_height: u32, in_width: u32, in_quads: u32, first_in_quad: u32,
@@ -77,7 +77,7 @@ fn first_line(ky: u32, kx: u32) -> u32 {
   return (ky * params.kernel_width + kx) * params.layer_in_quads + params.first_in_quad;
 }
 
-// Of a gated layer the first half of its channels is multiplied by the GELU of the second. The layer's column of a column of
+// In a gated layer the first half of its channels is multiplied by the GELU of the second. The layer's column of a column of
 // the output, in either half.
 fn gated_column(column: u32, is_gate: bool) -> u32 {
   return min(column, params.out_quads - 1u) + select(0u, params.out_quads, is_gate);

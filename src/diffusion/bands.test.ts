@@ -116,9 +116,9 @@ it("bands cover all rows once, and see what lies beside them", () => {
 
 describe.each([
   // Measured: 1 level, 0.09 on average; 1e-5 of the latents' range.
-  { name: "with group norms and attention", coder: kl, limits: { largest: 2, mean: 0.3, encoded: 1e-4 } },
-  { name: "without", coder: tiny, limits: { largest: 0, mean: 0, encoded: 1e-6 } },
-])("an autoencoder $name", ({ coder, limits }) => {
+  { name: "with group norms and attention", coder: kl, bounds: { largest: 2, mean: 0.3, encoded: 1e-4 } },
+  { name: "without", coder: tiny, bounds: { largest: 0, mean: 0, encoded: 1e-6 } },
+])("an autoencoder $name", ({ coder, bounds }) => {
   const size: LatentSize = { height: 40, width: 12, channels: 4 };
   let parameters: LoadedParameters;
   let options: BandOptions;
@@ -137,8 +137,8 @@ describe.each([
       expect([picture.width, picture.height]).toEqual([12 * 8, 40 * 8]);
       const { mean, largest, spread } = compared(picture.rgba, reference);
       expect(spread).toBeGreaterThan(100); // it is a picture with contrast
-      expect(largest).toBeLessThanOrEqual(limits.largest);
-      expect(mean).toBeLessThanOrEqual(limits.mean);
+      expect(largest).toBeLessThanOrEqual(bounds.largest);
+      expect(mean).toBeLessThanOrEqual(bounds.mean);
       expectSettled(coder, moves);
     }
   });
@@ -157,7 +157,7 @@ describe.each([
         [encoded.logVariance ?? [], reference.logVariance ?? []],
       ] as const) {
         const { largest, spread } = compared(values, others);
-        expect(largest).toBeLessThanOrEqual(limits.encoded * spread);
+        expect(largest).toBeLessThanOrEqual(bounds.encoded * spread);
       }
       expectSettled(coder, moves);
     }

@@ -21,6 +21,7 @@ import { channelsOf, type Storage, tensorBytes } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 import { inTurns } from "../platform/turns.ts";
+import type { InTurn } from "./device-turns.ts";
 import {
   type Encoded,
   encodedOf,
@@ -48,6 +49,8 @@ export interface BandOptions {
   readonly parameters: ParameterBuffers;
   readonly transformed?: boolean;
   readonly choose?: Choose;
+  /** Has each piece of work on the device done in a turn. Default: at once. */
+  readonly inTurn?: InTurn;
   /** Into so many bands, for tests; else the fewest that fit. */
   readonly bands?: number;
   /** Called each time that all bands are done, with the distance by which statistics still moved. */
@@ -60,6 +63,8 @@ export interface BandOptions {
  * 2048² on lavapipe took 56,829 dispatches and 22 minutes in one piece, and 3 minutes in bands.
  */
 const MAX_SLICES = 4;
+
+const atOnce: InTurn = (work) => work();
 
 /** True if the recorded graph would be cut into too many slices on this adapter. */
 export function isTooSliced(gpu: Gpu, recorder: Recorder, storage: Storage): boolean {
@@ -84,7 +89,7 @@ export async function decodeInBands(
   options: BandOptions,
 ): Promise<Pixels> {
   const inner = await compile(gpu, recordInnerDecoder(decoder, size), { ...options, label: `${options.label}, inner` });
-  const between = await copied(gpu, inner, () => {
+  const between = await copied(gpu, inner, options, () => {
     writeDecoderScale(inner, decoder);
     copy(gpu, latents, 0, inner.range("latents"), 0, inner.range("latents").size);
   });
@@ -138,9 +143,12 @@ export async function encodeInBands(
     });
     const inner = await compile(gpu, innerRecorder, { ...options, label: `${options.label}, inner` });
     try {
-      copy(gpu, { buffer: between, offset: 0 }, 0, inner.range("outer"), 0, betweenBytes);
-      await inner.replay();
-      return encodedOf((await inner.read("encoded")) as Float32Array, encoder);
+      const encoded = await (options.inTurn ?? atOnce)(async () => {
+        copy(gpu, { buffer: between, offset: 0 }, 0, inner.range("outer"), 0, betweenBytes);
+        await inner.replay();
+        return inner.read("encoded");
+      });
+      return encodedOf(encoded as Float32Array, encoder);
     } finally {
       inner.destroy();
     }
@@ -157,9 +165,9 @@ export function decodeBandsBytes(
   gpu: Gpu,
   decoder: Autoencoder,
   size: LatentSize,
-  options: { readonly storage: Storage; readonly weights: Storage; readonly choose?: Choose },
+  options: { readonly storage: Storage; readonly weightStorage: Storage; readonly choose?: Choose },
 ): number {
-  const form = { ...options, transformed: false };
+  const lean = { ...options, transformed: false };
   const inner = recordInnerDecoder(decoder, size);
   const between = align(tensorBytes(inner.outputs.get("inner")!, options.storage), 16);
   const work = decoderBands(decoder, size);
@@ -171,10 +179,10 @@ export function decodeBandsBytes(
       const recorder = work.record(rows, statistics);
       checkSlices(gpu, recorder, options, rows);
       const reads = readsOf(recorder);
-      return footprint(gpu, recorder, { ...form, reads }).peak + readBackBytes(size, decoder.downscale, rows);
+      return footprint(gpu, recorder, { ...lean, reads }).peak + readBackBytes(size, decoder.downscale, rows);
     }),
   );
-  return Math.max(footprint(gpu, inner, form).peak, outer) + between;
+  return Math.max(footprint(gpu, inner, lean).peak, outer) + between;
 }
 
 function readBackBytes(size: LatentSize, downscale: number, rows: number): number {
@@ -182,7 +190,7 @@ function readBackBytes(size: LatentSize, downscale: number, rows: number): numbe
 }
 
 /** First each band normalises by itself, then by what all of them measured. */
-const STAGES: readonly NormStatistics[] = [{ measured: true }, { measured: true, given: true }];
+const STAGES: readonly NormStatistics[] = [{ output: true }, { output: true, input: true }];
 
 /** Rows of latents: a band has `rows` from `start` on, and those from `first` up to `end` are taken from it. */
 interface Band {
@@ -253,16 +261,19 @@ async function throughBands(
     try {
       for (;;) {
         if (merged) {
-          for (const [name, layer] of merged) plan.write(`given ${name}`, asOneChunk(layer, recorder.norms.get(name)!));
+          for (const [name, layer] of merged)
+            plan.write(`statistics in ${name}`, asOneChunk(layer, recorder.norms.get(name)!));
         }
         const measured = new Map<string, Statistics>();
         for (const band of bands) {
-          await ends.load(plan, band);
-          await plan.replay();
-          await ends.store(plan, band);
+          await (options.inTurn ?? atOnce)(async () => {
+            await ends.load(plan, band);
+            await plan.replay();
+            await ends.store(plan, band);
+          });
           for (const [name, { height, width, channels }] of recorder.norms) {
             const scale = height / rows; // of this layer's rows to latents'
-            const partial = (await plan.read(`measured ${name}`)) as Float32Array;
+            const partial = (await plan.read(`statistics out ${name}`)) as Float32Array;
             const layer = measured.get(name) ?? createStatistics(channels);
             measured.set(name, layer);
             const local = { first: (band.first - band.start) * scale, end: (band.end - band.start) * scale };
@@ -294,7 +305,7 @@ function checkSlices(gpu: Gpu, recorder: Recorder, { storage }: { readonly stora
 }
 
 function readsOf(recorder: Recorder): string[] {
-  return [...recorder.norms.keys()].map((name) => `measured ${name}`);
+  return [...recorder.norms.keys()].map((name) => `statistics out ${name}`);
 }
 
 function recordInnerDecoder(decoder: Autoencoder, size: LatentSize): Recorder {
@@ -356,14 +367,16 @@ function encoderBands(encoder: Autoencoder, size: LatentSize): BandWork {
 }
 
 /** A plan's output `inner` in a buffer of its own; the plan is gone afterwards. */
-async function copied(gpu: Gpu, plan: Plan, prepare: () => void): Promise<GPUBuffer> {
+async function copied(gpu: Gpu, plan: Plan, { inTurn = atOnce }: BandOptions, prepare: () => void): Promise<GPUBuffer> {
   try {
     const range = plan.range("inner");
     const buffer = gpu.createBuffer(`${plan.label}'s result`, range.size);
     try {
-      prepare();
-      await plan.replay();
-      copy(gpu, range, 0, { buffer, offset: 0 }, 0, range.size);
+      await inTurn(async () => {
+        prepare();
+        await plan.replay();
+        copy(gpu, range, 0, { buffer, offset: 0 }, 0, range.size);
+      });
       return buffer;
     } catch (error) {
       gpu.destroyBuffer(buffer);

@@ -73,7 +73,7 @@ export class Batch {
   readonly #memory: ModelMemory;
   readonly #leases: Leases[] = [];
   readonly #buckets = new Map<number, Bucket>();
-  readonly #making = new Map<number, { readonly made: Promise<void>; readonly signal?: AbortSignal }>();
+  readonly #making = new Map<number, { readonly promise: Promise<void>; readonly signal?: AbortSignal }>();
   /** Slots of the largest plan that fits. */
   #largest: number;
   #isOver = false;
@@ -92,7 +92,7 @@ export class Batch {
       const size = this.#sizeFor(slots);
       const making = this.#make(size, watch);
       try {
-        return await making.made;
+        return await making.promise;
       } catch (error) {
         // It was made for another run, which has ended.
         if (making.signal?.aborted && !watch.signal?.aborted) continue;
@@ -193,9 +193,9 @@ export class Batch {
   #make(slots: number, watch: PreparationWatch) {
     const known = this.#making.get(slots);
     if (known) return known;
-    const making = { made: this.#compile(slots, watch), signal: watch.signal };
+    const making = { promise: this.#compile(slots, watch), signal: watch.signal };
     this.#making.set(slots, making);
-    making.made.catch(() => this.#making.delete(slots));
+    making.promise.catch(() => this.#making.delete(slots));
     return making;
   }
 

@@ -1,5 +1,5 @@
-import pLimit from "p-limit";
 import type { ModelMemory } from "../memory/model-memory.ts";
+import { DeviceTurns } from "./device-turns.ts";
 import type { FamilyModel } from "./model.ts";
 import { Stepper } from "./stepper.ts";
 
@@ -9,10 +9,11 @@ export interface LoadedModel {
   readonly memory: ModelMemory;
   /** Runs take their steps by it. */
   readonly stepper: Stepper;
-  /** Does work that writes to plans which runs share, besides the steps', one piece at a time. */
-  alone<T>(work: () => Promise<T>): Promise<T>;
+  /** Turns for everything else on the device, such as to encode words: plans are shared by all runs. */
+  readonly turns: DeviceTurns;
 }
 
-export function loadedModel(family: FamilyModel, memory: ModelMemory): LoadedModel {
-  return { family, memory, stepper: new Stepper(family.step, memory), alone: pLimit(1) };
+/** @param turns of the device, if other models are on it as well */
+export function loadedModel(family: FamilyModel, memory: ModelMemory, turns = new DeviceTurns()): LoadedModel {
+  return { family, memory, turns, stepper: new Stepper(family.step, memory, turns) };
 }

@@ -28,7 +28,7 @@ export interface StepShape extends LatentSize {
 export interface StepPlace {
   readonly rows: readonly StepRow[];
   readonly index: number;
-  /** Whether it is the slot's first in this plan. */
+  /** True if it is the slot's first in this plan. */
   readonly joins: boolean;
 }
 

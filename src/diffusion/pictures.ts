@@ -3,6 +3,7 @@
 import type { Plan, Range } from "../graph/plan.ts";
 import type { Leases, PlanSpec } from "../memory/model-memory.ts";
 import { type BandOptions, decodeInBands, encodeInBands, isTooLarge, isTooSliced } from "./bands.ts";
+import type { InTurn } from "./device-turns.ts";
 import {
   decodeOnDevice,
   decoderSpec,
@@ -27,10 +28,13 @@ export interface Decoding {
 export class Pictures {
   readonly #model: PictureModel;
   readonly #leases: Leases;
+  readonly #inTurn: InTurn;
 
-  constructor(model: PictureModel, leases: Leases) {
+  /** @param inTurn has what `decode` and `encode` do on the device done in turns */
+  constructor(model: PictureModel, leases: Leases, inTurn: InTurn) {
     this.#model = model;
     this.#leases = leases;
+    this.#inTurn = inTurn;
   }
 
   /** Brings the plan of a decoder. @throws MemoryLimitError if there is no room for it */
@@ -65,14 +69,13 @@ export class Pictures {
       return checkPicture(await this.#inBands(this.#model.full, "decoder", decode), "decoder", component);
     };
     if (this.#isTooSliced(decoderSpec({ component, autoencoder }, size))) return inBands();
-    let decoding: Decoding;
     try {
-      decoding = await this.begin("full", latents, size);
+      await this.ready("full", size);
     } catch (error) {
       if (!isTooLarge(error)) throw error;
       return inBands();
     }
-    return decoding.picture;
+    return this.#inTurn(async () => (await this.begin("full", latents, size)).picture);
   }
 
   /** Encodes a picture. Throws as `decode` does. */
@@ -97,7 +100,7 @@ export class Pictures {
       if (!isTooLarge(error)) throw error;
       return inBands();
     }
-    return encodePixels(plan, autoencoder, image);
+    return this.#inTurn(() => encodePixels(plan, autoencoder, image));
   }
 
   #spec(decoder: Decoder, size: LatentSize): PlanSpec {
@@ -113,8 +116,15 @@ export class Pictures {
     const { memory, set } = this.#leases;
     const storage = autoencoder.forceUpcast ? "f32" : memory.activations;
     const parameters = set.weights(component);
-    return memory.withRoom([component], (form) =>
-      work({ label: `${component} ${part}`, storage, parameters, choose: memory.choose, ...form }),
+    return memory.withRoom([component], (options) =>
+      work({
+        label: `${component} ${part}`,
+        storage,
+        parameters,
+        choose: memory.choose,
+        inTurn: this.#inTurn,
+        ...options,
+      }),
     );
   }
 
@@ -132,7 +142,7 @@ export function coderOf(model: PictureModel, decoder: "tiny" | "full"): PictureC
   return decoder === "tiny" ? (model.tiny ?? model.full) : model.full;
 }
 
-/** Whether the model has a tiny decoder, beside its full one or as that. */
+/** True if the model has a tiny decoder, beside its full one or as that. */
 export function hasTiny({ full, tiny }: PictureModel): boolean {
   return tiny !== undefined || full.autoencoder.kind === "tiny";
 }

@@ -25,7 +25,7 @@ export class Previews {
       readonly decoder: Decoder | undefined;
       /** Steps between two of them. */
       readonly every: number;
-      /** Whether anybody would look at one now. */
+      /** True if anybody would look at one now. */
       readonly isWanted?: () => boolean;
     },
   ) {
@@ -64,7 +64,7 @@ export class Previews {
     }
   }
 
-  /** Whether there is to be one after this step of so many. */
+  /** True if there is to be one after this step of so many. */
   isDue(step: number, steps: number): boolean {
     const isDue = this.#decoder !== undefined && this.#every > 0 && step % this.#every === 0 && step < steps;
     return isDue && this.#isWanted();
@@ -76,7 +76,7 @@ export class Previews {
   }
 
   /** The one that was begun, once it is there. If it is no picture there are no more, and a warning. */
-  async taken(warnings: string[]): Promise<{ readonly decoder: Decoder; readonly picture: Pixels } | undefined> {
+  async take(warnings: string[]): Promise<{ readonly decoder: Decoder; readonly picture: Pixels } | undefined> {
     const decoding = this.#decoding;
     this.#decoding = undefined;
     try {

@@ -1,5 +1,6 @@
 /** Requests to the pipeline, and its events. Requests of clients are another thing (`src/engine/request.ts`). */
 
+import type { Priority } from "../line/priority.ts";
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { TextEmbedding } from "../text/embeddings.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
@@ -61,6 +62,11 @@ export interface PipelineRequest {
   readonly images?: number;
   /** The noise to start from, `[n, c, h, w]`, instead of the seed's first draw. */
   readonly startNoise?: Float32Array;
+  /** Another seed whose noise is mixed into the start's, and its share, 0..1. */
+  readonly subseed?: number | bigint;
+  readonly subseedStrength?: number;
+  /** Pixels `[height, width]` of the picture whose start noise is pasted into the middle of this one's. */
+  readonly seedResizeFrom?: readonly [number, number];
   readonly loras?: readonly LoraRequest[];
   /** With the model's few-step variant, and `loras` besides. */
   readonly fewStep?: boolean;
@@ -125,9 +131,13 @@ export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativeP
 
 export interface PipelineOptions {
   readonly signal?: AbortSignal;
+  /** The client for whom it is: turns on the device are fair between clients. Left out: one of its own. */
+  readonly client?: string;
+  /** Default: `stream`. */
+  readonly priority?: Priority;
   /** Asked before each step for changes since; the latents stay, so the picture turns towards the new words. */
   readonly takeUpdate?: () => PipelineUpdate | undefined;
-  /** Whether anybody would look at a preview now; left out: yes. */
+  /** True if anybody would look at a preview now; left out: yes. */
   readonly wantsPreview?: () => boolean;
 }
 

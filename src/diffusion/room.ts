@@ -23,7 +23,7 @@ export function isOutOfRoom(error: unknown): error is OutOfRoom {
 }
 
 /** How messages name a limit of memory. */
-export function limitOf({ limit }: MemoryLimitError): string {
+export function limitOf({ limitBytes: limit }: MemoryLimitError): string {
   return `the ${Math.floor(limit / 2 ** 20)} MiB of device memory that may be used`;
 }
 
@@ -37,7 +37,7 @@ export async function tooLarge(
   const { width, height } = request;
   const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
   const limited = error instanceof MemoryLimitError;
-  const fits = await largestThatFits(model, set, request, limited ? error.limit : Number.MAX_VALUE);
+  const fits = await largestThatFits(model, set, request, limited ? error.limitBytes : Number.MAX_VALUE);
   const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
   const where = limited ? limitOf(error) : "what this device binds at once";
   const reason = `${several} of ${width}x${height} does not fit into ${where}${hope}`;
@@ -85,8 +85,8 @@ async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: 
     ? Number.POSITIVE_INFINITY
     : bytesOrNever(() => memory.footprint(decoder, set));
   await ownTurn();
-  const weights = set.weights(full.component).storage;
-  const options = { storage, weights, choose: memory.choose };
+  const weightStorage = set.weights(full.component).storage;
+  const options = { storage, weightStorage, choose: memory.choose };
   const inBands = bytesOrNever(() => decodeBandsBytes(gpu, full.autoencoder, shape, options));
   const picture = Math.min(inOnePiece, inBands);
   const encoders = [...new Set(family.encoders.flatMap((spec) => spec.components))];

@@ -3,7 +3,7 @@
  * step, so that whoever pulls decides the pace, and stops before the next step when its signal says so.
  *
  * Follows diffusers' StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline and their
- * img2img forms draw for draw, so that a seed means the same picture here as there.
+ * img2img pipelines draw for draw, so that a seed means the same picture here as there.
  */
 
 import { FaultError } from "../faults/fault.ts";
@@ -15,25 +15,25 @@ import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-se
 import { inTurns } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { Seat, SeatStep } from "./batch.ts";
+import type { Customer, InTurn } from "./device-turns.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import type { Encoders, FamilyModel, StepShape } from "./model.ts";
-import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import type { NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
-import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
 import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
-import { toRequestFault } from "./schedulers/run-schedule.ts";
+import { scheduleOf } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
-import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
 import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import { generatorOf, startNoise } from "./variation.ts";
 
 /**
  * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
@@ -76,6 +76,9 @@ class Run {
   readonly #noise: NoiseGenerator;
   readonly #warnings: string[];
   readonly #clock: Stopwatch;
+  /** On whose account the device is used. */
+  readonly #customer: Customer;
+  readonly #inTurn: InTurn;
   #request: PipelineRequest;
   /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;
@@ -107,11 +110,18 @@ class Run {
     this.#lease = begun.lease;
     this.#warnings = begun.warnings;
     this.#clock = begun.clock;
+    this.#customer = model.turns.customer(options.client, options.priority);
     this.#preparing = begun.preparing;
     this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
-    this.#pictures = new Pictures(model.family.picture, this.#leases);
+    this.#inTurn = (work) => {
+      return model.turns.during(this.#customer, () => {
+        this.#checkSignal();
+        return work();
+      });
+    };
+    this.#pictures = new Pictures(model.family.picture, this.#leases, this.#inTurn);
     this.#previews = begun.previews(this.#pictures);
-    this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
+    this.#noise = generatorOf(request, request.seed);
   }
 
   /** Checks the request, and brings its weights. */
@@ -191,7 +201,7 @@ class Run {
       if (isFirst) yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
-      const preview = await this.#previews.taken(this.#warnings);
+      const preview = await this.#previews.take(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
@@ -253,11 +263,12 @@ class Run {
   async #start(): Promise<void> {
     this.#checkSignal();
     const { slots: images } = this.#shape;
-    const { image, startNoise } = this.#request;
+    const { image } = this.#request;
+    const { downscale } = this.#family.latent;
     const parts = { model: this.#family.picture, pictures: this.#pictures };
     const start = image
-      ? await this.#model.alone(() => fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images))
-      : await fromNoise(startNoise?.slice() ?? (await draw(this.#noise, this.#shape, images)), this.#schedule);
+      ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
+      : await fromNoise(await startNoise(this.#request, this.#noise, this.#shape, downscale), this.#schedule);
     const each = latentCount(this.#shape);
     for (let index = 0; index < images; index++) {
       const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);
@@ -289,28 +300,29 @@ class Run {
     this.#lap("prompt");
   }
 
-  #encode(request: PipelineRequest): Promise<unknown> {
+  async #encode(request: PipelineRequest): Promise<unknown> {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
     const tools: Encoders = {
       plans: (specs = encoders) => this.#leases.plans(specs),
-      async remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> {
+      remember: async <T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> => {
         const name = JSON.stringify(key);
         const known = owner.prompts.get(name) as T | undefined;
         if (known) return known;
-        const made = await make();
+        await tools.plans(); // compiled before the turn: others have the device meanwhile
+        const made = await this.#inTurn(make);
         owner.prompts.set(name, made);
         return made;
       },
     };
-    return this.#model.alone(() => this.#family.encode(request, stepShape(this.#family, request), tools));
+    return this.#family.encode(request, stepShape(this.#family, request), tools);
   }
 
   /** Joins the batch of this shape, and has the next steps show what `conditioning` says. */
   async #prepare(shape: StepShape, conditioning: unknown): Promise<void> {
     if (this.#membership === undefined || !isSameShape(shape, this.#shape)) {
       const before = this.#membership;
-      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#preparing.watch);
+      this.#membership = await this.#model.stepper.join(this.#lease.set, shape, this.#customer, this.#preparing.watch);
       before?.leave();
       this.#shape = shape;
     }
@@ -343,15 +355,6 @@ async function wordWarnings(
   const ofPrompt = await family.promptWarnings(prompt, "prompt", reading);
   if (negativePrompt === "" || branches === 1) return ofPrompt;
   return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt", reading))];
-}
-
-/** @throws PipelineError naming the field that leaves a request without a schedule */
-function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
-  try {
-    return family.schedule(request);
-  } catch (error) {
-    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
-  }
 }
 
 /**

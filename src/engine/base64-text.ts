@@ -27,3 +27,15 @@ export class Base64Text {
     return this.head + (this.#padded ? base64 : base64.replace(/=+$/, ""));
   }
 }
+
+/** Characters that no field takes but a picture. */
+const OVERLONG = 2 ** 20;
+
+/**
+ * The value of a field that is no picture. Only a picture may come as base64, and of a text that is longer than any may be the
+ * first characters are enough to refuse it: to count all of a body's takes 30 ms.
+ */
+export function withoutPicture(field: unknown): unknown {
+  if (field instanceof Base64Text) return "x".repeat(Math.min(field.length, OVERLONG));
+  return typeof field === "string" && field.length > OVERLONG ? field.slice(0, OVERLONG) : field;
+}

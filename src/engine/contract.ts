@@ -5,6 +5,7 @@
 import type { Family } from "../families/family.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
+import type { Priority } from "../line/priority.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
@@ -25,9 +26,10 @@ export interface RuntimeOptions {
    */
   readonly maxGpuMemory?: number;
   /**
-   * Whether the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later runtimes
-   * use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware adapters with all of
-   * their memory; on software adapters the rules were measured. What `daguerre tune` has timed is used in any case.
+   * True if the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later
+   * runtimes use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware
+   * adapters with all of their memory; on software adapters the rules were measured. The choices of `daguerre tune` are
+   * used in any case.
    */
   readonly tune?: Tune;
   /** Which of several saved weights to take, such as `fp16`. */
@@ -82,9 +84,13 @@ export interface ModelFacts {
 export interface RunOptions {
   /** Aborting stops the run before its next step, or before the next kernel that is compiled for it. */
   readonly signal?: AbortSignal;
+  /** The client for whom it is: the device's time is shared fairly between clients. Left out: one of its own. */
+  readonly client?: string;
+  /** Realtime requests come before others, and detached ones behind them. Default: `stream`. */
+  readonly priority?: Priority;
   /** Changes to the request (see `parseUpdate`), read from the beginning; the run goes on with them from its next step. */
   readonly updates?: AsyncIterable<GenerationUpdate>;
-  /** Whether a preview that is due would be looked at; if not, it is not decoded. Default: always. */
+  /** True if a preview that is due would be looked at; if not, it is not decoded. Default: always. */
   readonly wants?: (slot: "preview") => boolean;
 }
 
@@ -101,6 +107,8 @@ export interface Runtime {
   readonly adapter: AdapterFacts;
   readonly model: ModelFacts;
   readonly device: DeviceState;
+  /** Runs that go on at the same time; others wait. Those that can share the steps of one batch do. */
+  readonly runsAtOnce: number;
   /**
    * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
    * it; before that it tunes what was never timed on this adapter, where `tune` says so. Takes its turn among the runs.

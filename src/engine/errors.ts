@@ -25,3 +25,9 @@ export class RequestError extends FaultError {
     this.name = "RequestError";
   }
 }
+
+/** @throws RequestError for the first of `issues`, naming all of them */
+export function refuseIssues(issues: readonly RequestIssue[]): void {
+  const first = issues[0];
+  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+}

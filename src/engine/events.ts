@@ -41,7 +41,11 @@ export const previewDecoderSchema = z.enum(["linear", "tiny", "full"]);
 export type PreviewDecoder = z.infer<typeof previewDecoderSchema>;
 
 export const queuedEventSchema = z
-  .object({ type: z.literal("queued"), position: z.int().describe("runs ahead of it; 0: next") })
+  .object({
+    type: z.literal("queued"),
+    position: z.int().describe("runs ahead of it; 0: next"),
+    seconds: z.int().optional().describe("until its turn, about; left out if nothing is known yet"),
+  })
   .describe("the run waits for its turn");
 
 export const preparingEventSchema = z

@@ -14,7 +14,7 @@ const DRAWING_FIELDS: ReadonlySet<string> = new Set(
     // guidance and noise
     ...["cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
     ...["denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
-    ...["subseed", "subseed_strength", "variation_amount", "variation_strength", "noise_multiplier"],
+    ...["variation_amount", "variation_strength", "noise_multiplier"],
     ...["s_churn", "s_noise", "karras", "use_karras_sigmas", "shift", "latents"],
     // size and shape
     ...["aspect_ratio", "tiling", "seamless", "resize_mode"],
@@ -53,7 +53,7 @@ export function ignoredFields(input: Readonly<Record<string, unknown>>): string[
     .slice(0, MOST_IGNORED);
 }
 
-/** Whether a name is one of those fields: a request that was parsed before brings a list of them. */
+/** True if a name is one of those fields: a request that was parsed before brings a list of them. */
 export function isIgnoredField(name: unknown): name is string {
   return typeof name === "string" && name.length <= LONGEST_NAME && DRAWING_FIELDS.has(plain(name));
 }

@@ -6,7 +6,7 @@
 
 import { basename, join } from "node:path";
 import type { LoraRequest } from "../memory/weight-sets.ts";
-import { existingForm, type FileTree, fileTree } from "../platform/folder-tree.ts";
+import { existingPath, type FileTree, fileTree } from "../platform/folder-tree.ts";
 import { pathKind } from "../platform/path-kind.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { WeightsError } from "../weights/errors.ts";
@@ -29,7 +29,7 @@ export interface LoraListing {
   readonly notes: readonly string[];
   /** The path of a LoRA, below the folder. */
   readonly paths: ReadonlyMap<string, string>;
-  /** Names by their NFC form, and whole file names. */
+  /** Names by their NFC, and whole file names. */
   readonly others: ReadonlyMap<string, string>;
 }
 
@@ -89,19 +89,22 @@ function listingOf({ files, strays, isCut }: FileTree): LoraListing {
   }
   const names = [...paths.keys()].sort();
   for (const name of names) {
-    const form = name.normalize("NFC");
-    const first = others.get(form);
-    if (first === undefined) others.set(form, name);
-    else notes.push(`${quoted(name)} is there in two forms of Unicode: each is found under its own form alone`);
+    const normal = name.normalize("NFC");
+    const first = others.get(normal);
+    if (first === undefined) others.set(normal, name);
+    else notes.push(`${quoted(name)} is there in two normalizations of Unicode: each is found under its own alone`);
   }
   if (isCut)
     notes.push(`the folder has more than ${BOUNDS.entries} files or ${BOUNDS.depth} levels: the rest is not offered`);
   return { names, notes, paths, others };
 }
 
-/** The path of the LoRA that is asked for, below the folder: under its name, with or without the ending, in any form. */
-function find({ paths, others }: LoraListing, asked: string): string | undefined {
-  for (const name of [asked, asked.replace(ENDING, "")]) {
+/**
+ * The path of the LoRA that is asked for, below the folder: under its name, with or without the ending, in any
+ * normalization.
+ */
+function find({ paths, others }: LoraListing, loraName: string): string | undefined {
+  for (const name of [loraName, loraName.replace(ENDING, "")]) {
     const path = paths.get(name) ?? paths.get(others.get(name.normalize("NFC")) ?? "");
     if (path !== undefined) return path;
   }
@@ -113,7 +116,7 @@ export async function loraFiles(loras: GenerationRequest["loras"], folder: strin
   const listing = loras.some(({ path }) => path === undefined) ? await listLoras(folder) : NOTHING;
   return Promise.all(
     loras.map(async ({ name, path, scale }, index) => {
-      if (path !== undefined) return { path: await existingForm(path), scale };
+      if (path !== undefined) return { path: await existingPath(path), scale };
       if (folder === undefined) throw new RequestError(`loras.${index}.name`, "this server offers no LoRA");
       const found = find(listing, name as string);
       if (found === undefined) throw new RequestError(`loras.${index}.name`, unknown(name as string, listing.names));
@@ -124,10 +127,12 @@ export async function loraFiles(loras: GenerationRequest["loras"], folder: strin
   );
 }
 
-function unknown(asked: string, names: readonly string[]): string {
+function unknown(loraName: string, names: readonly string[]): string {
   const offered =
-    names.length === 0 ? "its folder has none" : `it offers ${listed(nearest(asked, names).map(quoted), MOST_SHOWN)}`;
-  return `${quoted(asked)} is not a LoRA of this server; ${offered}`;
+    names.length === 0
+      ? "its folder has none"
+      : `it offers ${listed(nearest(loraName, names).map(quoted), MOST_SHOWN)}`;
+  return `${quoted(loraName)} is not a LoRA of this server; ${offered}`;
 }
 
 /** A file may have gone since the folder was read. */

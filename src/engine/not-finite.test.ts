@@ -143,7 +143,7 @@ describe("a LoRA", () => {
   const folder = mkdtempSync(join(tmpdir(), "daguerre-lora-"));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  /** Of rank 1, for the last layer of the UNet. */
+  /** A LoRA of rank 1, for the last layer of the UNet. */
   function write(name: string, up: number): string {
     const [outputs, channels, side] = [12, 64, 3];
     const module = "unet.conv_out";

@@ -9,8 +9,8 @@ import { LIMITS } from "./request.ts";
  * the model was made for. Sides are multiples of 8; the little that then is too much of the picture is cut off. A picture
  * narrower than the sides allow is stretched.
  */
-export function sizeFromPicture(own: Size, asked: Partial<Size>, usual: Size): TargetSize {
-  const { width, height } = asked;
+export function sizeFromPicture(own: Size, target: Partial<Size>, usual: Size): TargetSize {
+  const { width, height } = target;
   if (width !== undefined && height !== undefined) return { width, height, fit: "stretch" };
   const ratio = own.width / own.height;
   const area = usual.width * usual.height;

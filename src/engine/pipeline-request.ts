@@ -54,6 +54,7 @@ export async function toPipelineRequest(
     guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
+    subseed: request.subseed ?? (request.subseed_strength ? randomInt(2 ** 48 - 1) : undefined),
     images: request.num_images,
     scheduler: sampler === undefined ? fewStep?.scheduler : { className: sampler.className, changes: sampler.config },
     ...(request.sigmas === undefined && request.timesteps === undefined
@@ -117,7 +118,7 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
 const MOST_STEPS_FOR_ONE = 50;
 
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
-async function picture(bytes: Uint8Array, asked: Partial<Size>, usual: Size) {
+async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, asked, usual) });
+  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) });
 }

@@ -50,14 +50,14 @@ function fieldOf(property: JsonField): Field {
 
 function rangeOf({ type, minimum, exclusiveMinimum, maximum, multipleOf }: JsonField): string {
   if (type !== "integer" && type !== "number") return "";
-  const least = exclusiveMinimum === undefined ? bound(minimum) : `above ${exclusiveMinimum}`;
-  const most = bound(maximum);
+  const least = exclusiveMinimum === undefined ? formatBound(minimum) : `above ${exclusiveMinimum}`;
+  const most = formatBound(maximum);
   const bounds = least === undefined ? most && `at most ${most}` : most ? `${least} to ${most}` : `${least} or more`;
   return [bounds, multipleOf && `multiples of ${multipleOf}`].filter(Boolean).join(", ");
 }
 
 /** Undefined for the edge of what an integer can be in JavaScript, which every integer of a schema has. */
-function bound(value: number | undefined): string | undefined {
+function formatBound(value: number | undefined): string | undefined {
   return value === undefined || Math.abs(value) === Number.MAX_SAFE_INTEGER ? undefined : String(value);
 }
 

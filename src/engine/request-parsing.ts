@@ -3,8 +3,8 @@
  * the LoRAs that a client may name.
  */
 import { requestIssues } from "../faults/request-issues.ts";
-import { Base64Text } from "./base64-text.ts";
-import { RequestError, type RequestIssue } from "./errors.ts";
+import { withoutPicture } from "./base64-text.ts";
+import { RequestError, type RequestIssue, refuseIssues } from "./errors.ts";
 import { ignoredFields, isIgnoredField, MOST_IGNORED, maskIssues } from "./ignored-fields.ts";
 import {
   type GenerationRequest,
@@ -45,19 +45,20 @@ function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown 
   if (!isPlainObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([name, field]) => field !== null && field !== undefined && !(name === "seed" && isAnySeed(field)))
-      .map(([name, field]) => [name, withoutLeftOut(asText(name, field), depth - 1)]),
+      .filter(
+        ([name, field]) =>
+          field !== null && field !== undefined && !((name === "seed" || name === "subseed") && isAnySeed(field)),
+      )
+      .map(([name, field]) => [
+        name,
+        withoutLeftOut(PICTURE_FIELDS.has(name) ? field : withoutPicture(field), depth - 1),
+      ]),
   );
 }
 
 /** Other programs of the field write -1 for any seed. */
 function isAnySeed(value: unknown): boolean {
   return value === -1 || value === "-1";
-}
-
-/** Only a picture may come as bytes. Where none is meant, the text is longer than any may be: its length alone counts. */
-function asText(name: string, field: unknown): unknown {
-  return field instanceof Base64Text && !PICTURE_FIELDS.has(name) ? "x".repeat(field.length) : field;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
@@ -72,19 +73,18 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
  * @throws RequestError naming every field at fault
  */
 export function parseGeneration(input: unknown): GenerationRequest {
-  const given = withoutLeftOut(input);
-  const parsed = generationSchema.safeParse(given, { reportInput: true });
+  const fields = withoutLeftOut(input);
+  const parsed = generationSchema.safeParse(fields, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
-  if (isPlainObject(given)) issues.push(...nearMisses(given), ...maskIssues(given));
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
-  return withIgnored(parsed.data as GenerationRequest, given as Record<string, unknown>);
+  if (isPlainObject(fields)) issues.push(...nearMisses(fields), ...maskIssues(fields));
+  refuseIssues(issues);
+  return withIgnored(parsed.data as GenerationRequest, fields as Record<string, unknown>);
 }
 
 /** The request with the names of the fields that it had and that are ignored, or had when it was parsed before. */
-function withIgnored(request: GenerationRequest, given: Readonly<Record<string, unknown>>): GenerationRequest {
-  const { ignored_fields: before } = given;
-  const names = Array.isArray(before) ? before.filter(isIgnoredField).slice(0, MOST_IGNORED) : ignoredFields(given);
+function withIgnored(request: GenerationRequest, fields: Readonly<Record<string, unknown>>): GenerationRequest {
+  const { ignored_fields: before } = fields;
+  const names = Array.isArray(before) ? before.filter(isIgnoredField).slice(0, MOST_IGNORED) : ignoredFields(fields);
   return names.length > 0 ? { ...request, ignored_fields: names } : request;
 }
 
@@ -97,17 +97,16 @@ const PICTURE_NAMES: Readonly<Record<string, "image">> = { image_bytes: "image" 
  * @throws RequestError naming every field at fault
  */
 export function parseDefaults(input: unknown): Readonly<Record<string, unknown>> {
-  const given = withoutLeftOut(input);
-  if (!isPlainObject(given)) throw new RequestError("", "must be a map of fields");
+  const fields = withoutLeftOut(input);
+  if (!isPlainObject(fields)) throw new RequestError("", "must be a map of fields");
   const known: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(given)) {
+  for (const [name, value] of Object.entries(fields)) {
     const field = PICTURE_NAMES[name] ?? name;
     if (Object.hasOwn(generationFields.shape, field)) known[field] = value;
   }
   const parsed = generationFields.partial().safeParse(known, { reportInput: true });
-  const issues = parsed.success ? nearMisses(given) : [...requestIssues(parsed.error), ...nearMisses(given)];
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  const issues = parsed.success ? nearMisses(fields) : [...requestIssues(parsed.error), ...nearMisses(fields)];
+  refuseIssues(issues);
   // A field that was left out stays so: its default is for the request to choose.
   return Object.fromEntries(Object.keys(known).map((name) => [name, parsed.data?.[name as keyof typeof parsed.data]]));
 }
@@ -118,19 +117,18 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
  * @throws RequestError naming every field at fault
  */
 export function parseUpdate(input: unknown): GenerationUpdate {
-  const given = withoutLeftOut(input);
-  const parsed = updateSchema.safeParse(given, { reportInput: true });
+  const fields = withoutLeftOut(input);
+  const parsed = updateSchema.safeParse(fields, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
-  if (isPlainObject(given)) {
-    issues.push(...nearMisses(given));
-    for (const name of Object.keys(given)) {
+  if (isPlainObject(fields)) {
+    issues.push(...nearMisses(fields));
+    for (const name of Object.keys(fields)) {
       if (Object.hasOwn(updateSchema.shape, name) || !Object.hasOwn(generationFields.shape, name) || IDS.has(name))
         continue;
       issues.push({ path: [name], message: "Cannot be changed while the run is under way", type: "value_error" });
     }
   }
-  const first = issues[0];
-  if (first !== undefined) throw new RequestError(first.path.join("."), first.message, issues);
+  refuseIssues(issues);
   return parsed.data as GenerationUpdate;
 }
 
@@ -150,14 +148,14 @@ const NO_LORA_NAME = /^\/|\\|\0|(?:^|\/)\./;
 export function parseRemoteGeneration(input: unknown): GenerationRequest {
   const request = parseGeneration(input);
   const loras = request.loras.map(({ name, path, scale }, index) => {
-    const asked = (name ?? path) as string;
-    if (NO_LORA_NAME.test(asked)) {
+    const loraName = (name ?? path) as string;
+    if (NO_LORA_NAME.test(loraName)) {
       throw new RequestError(
         `loras.${index}.${name === undefined ? "path" : "name"}`,
         "must be the name of a LoRA that the server offers",
       );
     }
-    return { name: asked, scale };
+    return { name: loraName, scale };
   });
   return { ...request, loras };
 }

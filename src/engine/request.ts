@@ -2,8 +2,8 @@
  * A request to generate a picture: which fields it has, what each may be, and what it is when left out.
  *
  * The zod schemas are the only definition; types and, through `z.toJSONSchema`, documents are derived from them. Field
- * names are the field's own (diffusers, fal). What a schema cannot know, such as the model's own size or the names of its
- * schedulers, is left out here and decided by the runtime.
+ * names are the field's own (diffusers, fal). Facts that a schema cannot know, such as the model's own size or the
+ * names of its schedulers, is left out here and decided by the runtime.
  *
  * Three habits of clients shape it. They send `null` for "not given": null is absence. They send fields of other
  * servers (`sync_mode`, `enable_safety_checker`): what is unknown is ignored. And they misspell: a name that is one of
@@ -238,6 +238,20 @@ export const generationFields = z.object({
     .optional()
     .describe(
       "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; -1: random; the same seed gives the same picture; default: random; the result has it",
+    ),
+  subseed: seed
+    .optional()
+    .describe("another seed whose noise is mixed into the start; default: random, if `subseed_strength` is above 0"),
+  subseed_strength: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe("how much of the noise is the other seed's: small values give variations of a picture; default: 0"),
+  seed_resize_from: sizes(LIMITS.maxSide)
+    .optional()
+    .describe(
+      "height and width of a picture that the seed is known from: its noise stands in the middle of this one's",
     ),
   generator: z
     .enum(["cpu", "cuda"])

@@ -26,12 +26,18 @@ import { checkLoraFolder, listLoras } from "./lora-files.ts";
 import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
+import { Place } from "./place.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
-import { Turn } from "./turn.ts";
+
+/**
+ * Runs that go on at once. Eight share a replay; the others are of other sizes, or wait for their encoder, for a picture, or
+ * for a reader.
+ */
+const RUNS_AT_ONCE = 12;
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
@@ -82,11 +88,12 @@ class ModelRuntime implements Runtime {
   readonly adapter: AdapterFacts;
   readonly model: ModelFacts;
   readonly device: DeviceState;
+  readonly runsAtOnce: number;
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
   readonly #embeddings: EmbeddingFolder | undefined;
-  readonly #line = Turn.line();
+  readonly #line: ReturnType<typeof Place.line>;
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
   #warming: Preparation | undefined;
@@ -100,6 +107,9 @@ class ModelRuntime implements Runtime {
     this.adapter = gpu.facts;
     this.model = factsOf(model);
     this.device = stateOf(gpu);
+    // Under a limit of memory the parts of a run take turns on the device, and those of two would not fit beside each other.
+    this.runsAtOnce = gpu.maxBytes === undefined ? RUNS_AT_ONCE : 1;
+    this.#line = Place.line(this.runsAtOnce);
   }
 
   textToImage(input: TextToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
@@ -136,9 +146,9 @@ class ModelRuntime implements Runtime {
   ): Promise<void> {
     const { defaults } = this.#model.family.facts;
     const signal = this.#orClosing(options.signal);
-    const turn = new Turn(this.#line);
+    const place = new Place(this.#line, true);
     try {
-      for (let { position } = turn; position !== undefined; { position } = turn) await turn.moved(position, signal);
+      for (let { position } = place; position !== undefined; { position } = place) await place.moved(position, signal);
       const shape = {
         width: width ?? defaults.width,
         height: height ?? defaults.height,
@@ -160,7 +170,7 @@ class ModelRuntime implements Runtime {
       throw toRequestError(error);
     } finally {
       this.#warming = undefined;
-      turn.leave();
+      place.leave();
     }
   }
 
@@ -177,14 +187,14 @@ class ModelRuntime implements Runtime {
     return signal ? AbortSignal.any([signal, closing]) : closing;
   }
 
-  /** Waits until `turn` has another position, and tells how far the warm-up is, if it is one that is waited for. */
-  async *#moved(turn: Turn, from: number, signal: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
+  /** Waits until `place` has another position, and tells how far the warm-up is, if it is one that is waited for. */
+  async *#moved(place: Place, from: number, signal: AbortSignal): AsyncGenerator<RunEvent, void, undefined> {
     const preparing = new Preparing(signal);
     const watcher = preparing.watch.onProgress!;
     this.#watchers.add(watcher);
     if (this.#warming) watcher(this.#warming);
     try {
-      yield* preparing.during(turn.moved(from, preparing.watch.signal));
+      yield* preparing.during(place.moved(from, preparing.watch.signal));
     } finally {
       this.#watchers.delete(watcher);
     }
@@ -193,7 +203,7 @@ class ModelRuntime implements Runtime {
   async *#run(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
     const pending = new PendingUpdate(options.updates);
     let request: GenerationRequest | undefined;
-    let turn: Turn | undefined;
+    let place: Place | undefined;
     try {
       request = parseGeneration(input);
       const asked = await toPipelineRequest(this.#model, request, {
@@ -203,10 +213,10 @@ class ModelRuntime implements Runtime {
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      turn = new Turn(this.#line);
-      for (let { position } = turn; position !== undefined; { position } = turn) {
+      place = new Place(this.#line);
+      for (let { position } = place; position !== undefined; { position } = place) {
         yield { type: "queued", position };
-        yield* this.#moved(turn, position, signal);
+        yield* this.#moved(place, position, signal);
       }
       const takeUpdate = () => {
         const update = pending.take();
@@ -214,13 +224,14 @@ class ModelRuntime implements Runtime {
         return update && toPipelineUpdate(update);
       };
       const wantsPreview = () => options.wants?.("preview") ?? true;
-      for await (const event of generate(this.#model, asked, { signal, takeUpdate, wantsPreview })) {
+      const { client, priority } = options;
+      for await (const event of generate(this.#model, asked, { signal, client, priority, takeUpdate, wantsPreview })) {
         yield toRunEvent(event, request, asked, begun);
       }
     } catch (error) {
       throw toRequestError(error);
     } finally {
-      turn?.leave();
+      place?.leave();
       pending.stop();
     }
   }

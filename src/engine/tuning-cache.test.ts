@@ -82,11 +82,11 @@ describe("winners of the tuner", () => {
 
   it("is the choice of the adapter from then on", async () => {
     const operation = g.operations[0] as Convolution;
-    const target = { storage: "f32", weights: "f32" } as const;
+    const target = { storage: "f32", weightStorage: "f32" } as const;
     expect(await rememberedChoice(facts)).toBeUndefined();
     await rememberWinners(await tuningFile(facts), facts, new Map([[shapeOf(operation, target), "tiled"]]));
     const choose = await rememberedChoice(facts);
     expect(choose?.(operation, ["subgroup", "tiled"], target)).toBe("tiled");
-    expect(choose?.(operation, ["subgroup", "tiled"], { ...target, weights: "f16" })).toBeUndefined();
+    expect(choose?.(operation, ["subgroup", "tiled"], { ...target, weightStorage: "f16" })).toBeUndefined();
   });
 });

@@ -81,7 +81,7 @@ describe("on a software adapter", () => {
     const held = second.runtime.device.memoryBytes;
     await second.runtime.close();
 
-    // Whoever comes later uses it, without timing anything, and holds as much as whoever timed it.
+    // A later runtime uses it, without timing anything, and holds as much as the one that timed it.
     const third = await open("on");
     await third.runtime.warmUp(smallest);
     expect(third.tuned()).toEqual([]);

@@ -76,7 +76,7 @@ export async function tuneMissing(
     const found = new Map<string, Variant>();
     const timePart = () =>
       tune(gpu, [part], {
-        known: new Set([...winners.keys(), ...found.keys()]),
+        tunedShapes: new Set([...winners.keys(), ...found.keys()]),
         signal: options.signal,
         onShape({ shape, winner }, done, total) {
           found.set(shape, winner);

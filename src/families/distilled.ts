@@ -14,7 +14,7 @@ export interface Checkpoint {
   /** Names of the model, as far as the folder has any: of its repository, its own, `_name_or_path` of its configurations. */
   readonly names: readonly (string | undefined)[];
   readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
-  /** Whether the guidance scale is an input of its UNet. */
+  /** True if the guidance scale is an input of its UNet. */
   readonly embedsGuidance: boolean;
 }
 

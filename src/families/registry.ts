@@ -25,7 +25,7 @@ export async function openFamily(
     pipelines: Object.assign({}, ...families.map(({ classes }) => classes?.pipelines)),
     components: Object.assign({}, ...families.map(({ classes }) => classes?.components)),
   };
-  const directory = await openModelDirectory(model, { variant: options.variant, known });
+  const directory = await openModelDirectory(model, { variant: options.variant, extraClasses: known });
   const family = families.find((one) => one.recognises(directory));
   if (!family) throw new Error(`no family recognises a ${directory.pipelineClass}`);
   return family.open(directory, options);

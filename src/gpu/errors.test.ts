@@ -64,5 +64,5 @@ it("names and codes the classes", () => {
     [{ object: "Buffer", label: "x" }],
   ]);
   const adapter = new AdapterError("none", ["a"]);
-  expect([adapter.name, adapter.code, adapter.found]).toEqual(["AdapterError", "gpu-adapter", ["a"]]);
+  expect([adapter.name, adapter.code, adapter.adapterNames]).toEqual(["AdapterError", "gpu-adapter", ["a"]]);
 });

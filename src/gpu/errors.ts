@@ -32,11 +32,11 @@ export class GpuError extends Error {
 /** No adapter of the wished kind: the message says what was found and what to do. */
 export class AdapterError extends GpuError {
   /** Names of the adapters that were found but did not fit. */
-  readonly found: readonly string[];
+  readonly adapterNames: readonly string[];
 
   constructor(message: string, found: readonly string[] = [], cause?: unknown) {
     super("gpu-adapter", message, { labels: [], cause });
-    this.found = found;
+    this.adapterNames = found;
   }
 }
 
@@ -57,13 +57,13 @@ export class GpuOutOfMemoryError extends GpuError {
 /** It would have been more than this program was told to use: nothing was allocated. */
 export class MemoryLimitError extends GpuOutOfMemoryError {
   /** Bytes that were asked for, and that may be used in all. */
-  readonly wanted: number;
-  readonly limit: number;
+  readonly requestedBytes: number;
+  readonly limitBytes: number;
 
   constructor(message: string, wanted: number, limit: number) {
     super(message, { labels: [] });
-    this.wanted = wanted;
-    this.limit = limit;
+    this.requestedBytes = wanted;
+    this.limitBytes = limit;
   }
 }
 

@@ -59,7 +59,7 @@ class SleepyTurns {
     const now = performance.now();
     if (now - this.#turnEnd > BUSY_TURN_MS) this.#busyUntil = now + QUIET_AFTER_MS;
     const sleep = Math.min(now < this.#busyUntil ? SHORT_SLEEP_MS : MAX_SLEEP_MS, (now - this.#since) / 8);
-    // Nobody ever notifies: this is a sleep, in the one form that JavaScript has.
+    // Nobody ever notifies: this is a sleep, the only one that JavaScript has.
     if (sleep > 0) Atomics.wait(cell, 0, 0, sleep);
     this.#turnEnd = performance.now();
     setImmediate(this.#turn);

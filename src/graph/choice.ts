@@ -39,7 +39,7 @@ export function perPart<T extends Varied>(operation: T, parts: number): T {
 /** Facts that a choice may depend on besides the operation; those of weights, if it has a matrix. */
 export interface ChoiceTarget {
   readonly storage: Storage;
-  readonly weights?: Storage;
+  readonly weightStorage?: Storage;
   readonly textured?: (matrix: MatrixParameter) => boolean;
 }
 

@@ -11,11 +11,11 @@ import weightsF32 from "../../shaders/prelude/weights_f32.wgsl" with { type: "te
 import type { MatrixUnit } from "../gpu/matrix-unit.ts";
 import type { Choose } from "./choice.ts";
 import type { MatrixParameter, Parameter, Storage, Tensor } from "./tensor.ts";
-import type { TransformedForm } from "./weights.ts";
+import type { WeightTransform } from "./weights.ts";
 
 /** The adapter and the choices that kernels are made for. */
 export interface Target {
-  /** Whether the adapter is a real GPU. Default: a software driver. */
+  /** True if the adapter is a real GPU. Default: a software driver. */
   readonly hardware?: boolean;
   /** Subgroup size, if it is known; without it the workgroup-tiled variants run. */
   readonly lanes: number | undefined;
@@ -24,14 +24,14 @@ export interface Target {
   /** How activations are stored. */
   readonly storage: Storage;
   /** How weights are stored. */
-  readonly weights: Storage;
+  readonly weightStorage: Storage;
   readonly maxBindingBytes: number;
   readonly maxTextureDimension: number;
   /** Memory of a workgroup, in bytes. Default: as much as WebGPU guarantees. */
   readonly maxWorkgroupBytes?: number;
-  /** Whether weights can be had in other forms than the one they are held in. */
+  /** True if transforms of the weights can be had. */
   readonly transformed?: boolean;
-  /** Whether a matrix lies in a texture. Default: all lie in buffers. */
+  /** True if a matrix lies in a texture. Default: all lie in buffers. */
   readonly textured?: (matrix: MatrixParameter) => boolean;
   /** Overrules which of several variants does an operation. */
   readonly choose?: Choose;
@@ -76,8 +76,8 @@ export type Binding =
   | TensorBinding
   | ParameterBinding
   | { readonly scratch: Scratch }
-  /** The weights of a 3 × 3 convolution in another form. */
-  | { readonly transformed: MatrixParameter; readonly form: TransformedForm }
+  /** The transformed weights of a 3 × 3 convolution. */
+  | { readonly transformed: MatrixParameter; readonly transform: WeightTransform }
   | "blank"
   | "unused";
 
@@ -138,7 +138,7 @@ export function grid(invocations: number): { workgroups: [number, number, number
 export interface KernelOptions {
   /** Preludes between the storage types and the kernel's own file. */
   readonly preludes?: readonly string[];
-  readonly weights?: Storage;
+  readonly weightStorage?: Storage;
   readonly subgroups?: number;
   /** Extensions of WGSL that the kernel needs besides subgroups. */
   readonly extensions?: readonly string[];
@@ -153,12 +153,12 @@ export function kernel(name: string, source: string, storage: Storage, options: 
     ...(options.extensions ?? []).map((extension) => `enable ${extension};`),
     ...Object.entries(constants).map(([constant, value]) => `const ${constant} = ${value}u;`),
     storage === "f16" ? storageF16 : storageF32,
-    ...(options.weights ? [options.weights === "f16" ? weightsF16 : weightsF32] : []),
+    ...(options.weightStorage ? [options.weightStorage === "f16" ? weightsF16 : weightsF32] : []),
     activation,
     ...(options.preludes ?? []),
     source,
   ];
-  return known(name, parts);
+  return sharedKernel(name, parts);
 }
 
 interface Step {
@@ -169,7 +169,7 @@ interface Step {
 const kernels: Step = { next: new Map() };
 
 /** One kernel, and one string of its code, for the same parts: a plan may have tens of thousands of dispatches. */
-function known(name: string, parts: readonly string[]): Kernel {
+function sharedKernel(name: string, parts: readonly string[]): Kernel {
   let step = kernels;
   for (const part of [name, ...parts]) {
     const next = step.next.get(part) ?? { next: new Map() };

@@ -24,10 +24,10 @@ import {
  * means and squared deviations. By default they do neither.
  */
 export interface NormStatistics {
-  /** Those of each row of pixels, as outputs `measured <layer>`. */
-  readonly measured?: boolean;
-  /** Those to normalise with, of all pixels as one chunk, as inputs `given <layer>`. */
-  readonly given?: boolean;
+  /** Those of each row of pixels, as outputs `statistics out <layer>`. */
+  readonly output?: boolean;
+  /** Those to normalise with, of all pixels as one chunk, as inputs `statistics in <layer>`. */
+  readonly input?: boolean;
 }
 
 export interface GraphOptions {

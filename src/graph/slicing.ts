@@ -7,7 +7,7 @@ import { TensorTooLargeError } from "./errors.ts";
 import type { OperationBase } from "./operation.ts";
 import { channelsOf, partsOf, quads, rowsOf, type Storage, type Tensor, tensorBytes } from "./tensor.ts";
 
-export interface SplitLimits {
+export interface SplitOptions {
   readonly storage: Storage;
   /** Bytes that a tensor may take. */
   readonly maxTensorBytes: number;
@@ -21,7 +21,7 @@ export interface Slice {
 }
 
 export class Slicing {
-  readonly #limits: SplitLimits;
+  readonly #options: SplitOptions;
   readonly #whole: ReadonlySet<number>;
   readonly #halved: ReadonlySet<number>;
   readonly #slices = new Map<number, readonly Tensor[]>();
@@ -32,21 +32,21 @@ export class Slicing {
    *   halves, which are sliced by halves; slices get ids from `nextId` on
    */
   constructor(
-    limits: SplitLimits,
+    options: SplitOptions,
     tensors: { readonly whole: ReadonlySet<number>; readonly halved: ReadonlySet<number>; readonly nextId: number },
   ) {
-    this.#limits = limits;
+    this.#options = options;
     this.#whole = tensors.whole;
     this.#halved = tensors.halved;
     this.#nextId = tensors.nextId;
   }
 
   fits(tensor: Tensor): boolean {
-    return tensorBytes(tensor, this.#limits.storage) <= this.#limits.maxTensorBytes;
+    return tensorBytes(tensor, this.#options.storage) <= this.#options.maxTensorBytes;
   }
 
   tooLarge(operation: OperationBase, tensor: Tensor): TensorTooLargeError {
-    const { storage, maxTensorBytes } = this.#limits;
+    const { storage, maxTensorBytes } = this.#options;
     const bytes = tensorBytes(tensor, storage);
     const rows = Math.floor((rowsOf(tensor) * maxTensorBytes) / bytes);
     return new TensorTooLargeError(
@@ -97,8 +97,8 @@ export class Slicing {
     const { output } = operation;
     if (this.fits(output) || output.element === "u32") return [{ tensor: output, firstQuad: 0 }];
     const channels = channelsOf(output);
-    const quadBytes = tensorBytes({ ...output, shape: [...output.shape.slice(0, -1), 4] }, this.#limits.storage);
-    const most = Math.floor(this.#limits.maxTensorBytes / quadBytes);
+    const quadBytes = tensorBytes({ ...output, shape: [...output.shape.slice(0, -1), 4] }, this.#options.storage);
+    const most = Math.floor(this.#options.maxTensorBytes / quadBytes);
     if (most < 1) throw this.tooLarge(operation, output);
     if (!this.#halved.has(output.id)) return this.sliceInto(operation, evenSizes(channels, most));
     const half = evenSizes(channels / 2, most);

@@ -53,7 +53,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     }
     // Nothing stays on the device, and what is known is not timed again.
     expect(gpu.memory).toMatchObject({ bytes: before.bytes, buffers: before.buffers });
-    expect(await tune(gpu, [part], { known: new Set(shapes.map(({ shape }) => shape)) })).toEqual([]);
+    expect(await tune(gpu, [part], { tunedShapes: new Set(shapes.map(({ shape }) => shape)) })).toEqual([]);
     parameters.destroy();
   });
 

@@ -71,7 +71,7 @@ export function shapeOf(operation: Varied, target: ChoiceTarget): string {
   const size = `${picture.images}×${picture.outHeight}×${picture.outWidth}`;
   const held = target.textured?.(weight) ? " texture" : "";
   const gated = operation.gated ? " gated" : "";
-  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized}${gated} ${storage}, ${target.weights} weights${held}`;
+  return `conv ${window} ${channels}→${channelsOf(output)} @${size}${resized}${gated} ${storage}, ${target.weightStorage} weights${held}`;
 }
 
 /** Images × pixels. */
@@ -82,7 +82,7 @@ function pictureOf(tensor: Tensor): string {
 
 export interface TuneOptions {
   /** Shapes that are left out. */
-  readonly known?: ReadonlySet<string>;
+  readonly tunedShapes?: ReadonlySet<string>;
   readonly signal?: AbortSignal;
   /** Told of each one as it is done. */
   readonly onShape?: (shape: TunedShape, done: number, total: number) => void;
@@ -111,7 +111,9 @@ export async function tune(gpu: Gpu, parts: Iterable<Tunable>, options: TuneOpti
       else shapes.set(shape, { part, operation, candidates: variantsOf(operation, own), layers: 1 });
     }
   }
-  const due = [...shapes].filter(([shape, { candidates }]) => candidates.length > 1 && !options.known?.has(shape));
+  const due = [...shapes].filter(
+    ([shape, { candidates }]) => candidates.length > 1 && !options.tunedShapes?.has(shape),
+  );
   const tuned: TunedShape[] = [];
   for (const [shape, { part, operation, candidates, layers }] of due) {
     const times = await timeCandidates(gpu, part, operation, candidates, options);

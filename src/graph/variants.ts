@@ -10,7 +10,7 @@ import type { Convolution } from "./kernels/convolution/operation.ts";
 import { CONVOLUTIONS } from "./kernels/convolution/variants.ts";
 import type { GroupNormApply } from "./kernels/norm/operation.ts";
 import { GROUP_NORMS } from "./kernels/norm/variants.ts";
-import { chosen, type KernelVariant, ranked } from "./kernels/variant.ts";
+import { chooseVariant, type KernelVariant, ranked } from "./kernels/variant.ts";
 
 export type ConvolutionVariant = (typeof CONVOLUTIONS)[number]["name"];
 export type AttentionVariant = (typeof ATTENTIONS)[number]["name"];
@@ -64,11 +64,11 @@ export function shouldGate(layer: Convolution, target: Target): boolean {
     (variant: KernelVariant<Convolution>) => variant.onMatrixUnit && variant.can(layer, target),
   );
   if (hasMatrixUnit) return false;
-  const choice: KernelVariant<Convolution> = chosen(CONVOLUTIONS, layer, target);
+  const choice: KernelVariant<Convolution> = chooseVariant(CONVOLUTIONS, layer, target);
   return choice.can({ ...layer, gated: true }, target);
 }
 
 /** True if a group norm should make its statistics itself. */
 export function shouldJoin(norm: GroupNormApply, target: Target): boolean {
-  return chosen(GROUP_NORMS, norm, target).name === "joined";
+  return chooseVariant(GROUP_NORMS, norm, target).name === "joined";
 }

@@ -1,6 +1,6 @@
 /**
- * The buffers and textures of parameters on the device, by form. `src/memory/load.ts` fills the buffers; the kernels
- * read them.
+ * The buffers and textures of parameters on the device, transformed or not. `src/memory/load.ts` fills the buffers; the
+ * kernels read them.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -18,21 +18,21 @@ export interface ParameterBuffers {
 }
 
 /**
- * Other forms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's frequencies, and four times 2 × 2
- * taps for an input that is resized to twice its size.
+ * Transforms of the weights of 3 × 3 convolutions, and how many taps they have: Winograd's frequencies, and four times
+ * 2 × 2 taps for an input that is resized to twice its size.
  */
 export const TRANSFORMED_TAPS = { winograd: 36, subpixel: 16 } as const;
-export type TransformedForm = keyof typeof TRANSFORMED_TAPS;
+export type WeightTransform = keyof typeof TRANSFORMED_TAPS;
 
-/** The weights of 3 × 3 convolutions in other forms, in f32. */
+/** Transforms of the weights of 3 × 3 convolutions, in f32. */
 export interface TransformedWeights {
-  /** Makes the form at the first call. Throws GPU errors as typed errors. */
-  get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture>;
-  /** True if the form was made. */
-  has(matrix: MatrixParameter, form: TransformedForm): boolean;
+  /** Transforms them at the first call. Throws GPU errors as typed errors. */
+  get(matrix: MatrixParameter, transform: WeightTransform): Promise<GPUTexture>;
+  /** True if that has been done. */
+  has(matrix: MatrixParameter, transform: WeightTransform): boolean;
 }
 
-/** The same weights without a transformed form. */
+/** The same weights without transforms. */
 export function withoutTransformed(parameters: ParameterBuffers): ParameterBuffers {
   return {
     storage: parameters.storage,
@@ -61,7 +61,7 @@ const TEXEL_BYTES = 16;
 /**
  * The texture that holds a matrix, undefined where a buffer does. lavapipe loads a texel for the lanes of a subgroup in
  * half the time that it takes for as much of a buffer, whose bounds it checks lane by lane and component by component
- * (docs/kernels.md). Elsewhere buffers are as fast, and every form of the kernels can read them.
+ * (docs/kernels.md). Elsewhere buffers are as fast, and every variant of the kernels can read them.
  */
 export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storage): MatrixTexture | undefined {
   if (gpu.facts.driver !== "lavapipe" || gpu.lanes === undefined) return;
@@ -72,17 +72,17 @@ export function matrixTexture(gpu: Gpu, matrix: MatrixParameter, storage: Storag
 export const WINOGRAD_SIDE = 4;
 
 /**
- * The texture that holds the weights of a 3 × 3 convolution in another form: in f32 whatever the weights are stored as, so
+ * The texture that holds the transformed weights of a 3 × 3 convolution: in f32 whatever the weights are stored as, so
  * four or eight times as large for Winograd's. Undefined where no texture can, or no buffer on the way to it: on lavapipe,
  * more than 930,000 pairs of channels for Winograd's.
  */
 export function transformedTexture(
   matrix: MatrixParameter,
-  form: TransformedForm,
-  limits: { readonly maxBindingBytes: number; readonly maxTextureDimension: number },
+  transform: WeightTransform,
+  device: { readonly maxBindingBytes: number; readonly maxTextureDimension: number },
 ): MatrixTexture | undefined {
-  const texture = tilesTexture(matrix, TRANSFORMED_TAPS[form], "f32", limits.maxTextureDimension);
-  return texture && texture.bytesPerRow * texture.height <= limits.maxBindingBytes ? texture : undefined;
+  const texture = tilesTexture(matrix, TRANSFORMED_TAPS[transform], "f32", device.maxTextureDimension);
+  return texture && texture.bytesPerRow * texture.height <= device.maxBindingBytes ? texture : undefined;
 }
 
 function tilesTexture(
@@ -146,10 +146,10 @@ export function weightQuadBytes(storage: Storage): number {
 /** Rows of a table that fit into one binding each; all but a very large table are one piece. */
 export function tablePieces(
   table: TableParameter,
-  limits: { readonly weights: Storage; readonly maxBindingBytes: number },
+  target: { readonly weightStorage: Storage; readonly maxBindingBytes: number },
 ): { firstRow: number; endRow: number }[] {
-  const rowBytes = quads(table.channels) * weightQuadBytes(limits.weights);
-  const rowsAPiece = Math.max(1, Math.floor(limits.maxBindingBytes / rowBytes));
+  const rowBytes = quads(table.channels) * weightQuadBytes(target.weightStorage);
+  const rowsAPiece = Math.max(1, Math.floor(target.maxBindingBytes / rowBytes));
   const pieces: { firstRow: number; endRow: number }[] = [];
   for (let firstRow = 0; firstRow < table.rows; firstRow += rowsAPiece) {
     pieces.push({ firstRow, endRow: Math.min(firstRow + rowsAPiece, table.rows) });
@@ -170,8 +170,8 @@ export function parameterBytes(
       return [parameter.quads * 16];
     case "table": {
       const rowBytes = quads(parameter.channels) * weightQuadBytes(storage);
-      const limits = { weights: storage, maxBindingBytes: gpu.maxBindingBytes };
-      return tablePieces(parameter, limits).map(({ firstRow, endRow }) => (endRow - firstRow) * rowBytes);
+      const target = { weightStorage: storage, maxBindingBytes: gpu.maxBindingBytes };
+      return tablePieces(parameter, target).map(({ firstRow, endRow }) => (endRow - firstRow) * rowBytes);
     }
     default:
       return parameter satisfies never;

@@ -1,14 +1,14 @@
 /** Messages between a host and the place where its runs live; all of them are data that `structuredClone` takes. */
 
 /** Which slots are wanted now; a slot that is not named is wanted. */
-export type Wanted = Readonly<Record<string, boolean>>;
+export type Wants = Readonly<Record<string, boolean>>;
 
 /** To the run. One of `start`, `pull` and `stop` at a time: each is answered by one `RunReply`. */
 export type RunMessage =
   /** Begins a run and asks for its first event. */
-  | { readonly type: "start"; readonly input: unknown; readonly requestId: string; readonly wanted: Wanted }
+  | { readonly type: "start"; readonly input: unknown; readonly requestId: string; readonly wants: Wants }
   /** Asks for the next event. */
-  | { readonly type: "pull"; readonly wanted: Wanted }
+  | { readonly type: "pull"; readonly wants: Wants }
   /** Ends the run where it stands. */
   | { readonly type: "stop" }
   /** Aborts the run's signal. */

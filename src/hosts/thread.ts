@@ -17,7 +17,7 @@ import { isAbsolute } from "node:path";
 import { pathToFileURL } from "node:url";
 import { FaultError, faultOf, INTERNAL } from "../faults/fault.ts";
 import type { Run, RunContext } from "../jobs/run.ts";
-import type { ErrorFields, UpdatesRequest, Wanted } from "./messages.ts";
+import type { ErrorFields, UpdatesRequest, Wants } from "./messages.ts";
 import { type Thread, ThreadPool } from "./thread-pool.ts";
 
 export interface WorkerOptions {
@@ -75,14 +75,14 @@ class ThreadRun<Input, Event> {
     const thread = this.#thread;
     signal.addEventListener("abort", this.#onAbort, { once: true });
     try {
-      let reply = await thread.ask({ type: "start", input, requestId, wanted: this.#wanted() });
+      let reply = await thread.ask({ type: "start", input, requestId, wants: this.#wanted() });
       for (;;) {
         this.#isOver = reply.type !== "event";
         signal.throwIfAborted();
         if (reply.type === "error") throw errorOf(reply.error);
         if (reply.type === "done") return;
         yield reply.event as Event;
-        reply = await thread.ask({ type: "pull", wanted: this.#wanted() });
+        reply = await thread.ask({ type: "pull", wants: this.#wanted() });
       }
     } catch (error) {
       // A thread that was given up says so; the reason matters more.
@@ -117,7 +117,7 @@ class ThreadRun<Input, Event> {
     this.#grace ??= setTimeout(() => this.#pool.giveUp(this.#thread), this.#graceMs);
   }
 
-  #wanted(): Wanted {
+  #wanted(): Wants {
     return { preview: this.#context.wants?.("preview") ?? true };
   }
 

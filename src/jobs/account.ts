@@ -38,8 +38,8 @@ export interface Hold {
   /** True if it was ended to make room; nothing more is counted on it then. */
   readonly ended: boolean;
   /**
-   * Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. Of one that has been
-   * ended or released nothing is counted any more, so that bytes that come late are not held for ever.
+   * Sets its bytes. False: there is no room; a hold that can be ended has been, another is as it was. Nothing is
+   * counted any more on one that has been ended or released, so that bytes that come late are not held for ever.
    */
   resize(bytes: number): boolean;
   /** It moves, though its bytes are the same. */

@@ -64,7 +64,7 @@ export class Directory<T extends NamedJob> {
   }
 
   /** The job that a viewer knows by this id, its own before one without an owner. */
-  seen(id: string, viewer: Viewer | undefined): T | undefined {
+  visibleTo(id: string, viewer: Viewer | undefined): T | undefined {
     const all = [...(this.#byId.get(id) ?? [])].filter((job) => visible(job, viewer));
     return all.find(({ owner }) => owner === viewer?.owner) ?? all[0];
   }

@@ -15,24 +15,24 @@
  *   reading costs the others nothing and is itself lost when the log has moved on.
  */
 import { JobError } from "./job-errors.ts";
-import { type EntryLimits, LogEntries, type LogEntry } from "./log-entries.ts";
+import { type EntryBounds, LogEntries, type LogEntry } from "./log-entries.ts";
 import { type LogReader, Reader, type ReaderListener, type ReaderOptions } from "./log-reader.ts";
 
 export type { LogEntry } from "./log-entries.ts";
 export type { LogRead, LogReader, ReaderOptions } from "./log-reader.ts";
 
-export interface LogLimits extends EntryLimits {
+export interface LogBounds extends EntryBounds {
   /** Entries without a slot by which the producer may be ahead of the fastest reader. */
   readonly ahead: number;
 }
 
-export const LOG_LIMITS: LogLimits = { bytes: 32 * 2 ** 20, entries: 4096, ahead: 16 };
+export const LOG_BOUNDS: LogBounds = { bytes: 32 * 2 ** 20, entries: 4096, ahead: 16 };
 
 /** Each may write an event to its socket before the loop comes round again: some 20 µs a reader. */
 const WOKEN_AT_ONCE = 50;
 
 export class JobLog<Event> {
-  readonly #limits: LogLimits;
+  readonly #bounds: LogBounds;
   readonly #entries: LogEntries<Event>;
   readonly #readers = new Set<Reader<Event>>();
   /** Nobody is owed the entries: the producer never waits. */
@@ -41,9 +41,9 @@ export class JobLog<Event> {
   #furthest = 0;
   #makeRoom: (() => void) | undefined;
 
-  constructor(limits: Partial<LogLimits> = {}) {
-    this.#limits = { ...LOG_LIMITS, ...limits };
-    this.#entries = new LogEntries(this.#limits);
+  constructor(bounds: Partial<LogBounds> = {}) {
+    this.#bounds = { ...LOG_BOUNDS, ...bounds };
+    this.#entries = new LogEntries(this.#bounds);
   }
 
   get lastId(): number {
@@ -156,7 +156,7 @@ export class JobLog<Event> {
       const entry = entries[index]!;
       if (entry.slot !== undefined) continue;
       size += entry.bytes;
-      if (++count >= this.#limits.ahead || size > this.#limits.bytes / 2) return true;
+      if (++count >= this.#bounds.ahead || size > this.#bounds.bytes / 2) return true;
     }
     return false;
   }

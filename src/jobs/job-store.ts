@@ -2,8 +2,8 @@
  * Jobs: runs that were admitted, from waiting in line to the end of their log's retention.
  *
  * A store wraps one run. `submit` admits an input or refuses it; what the run yields goes into the job's log
- * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. What the run is,
- * and how events reach a client, is not known here.
+ * (`job-log.ts`), and whoever wants the events watches the job, as often and as late as the log allows. It
+ * knows neither the run's subject nor the way of events to a client.
  *
  * A job stops early in three ways, each told to its run through the signal and to its watchers as the last entry at
  * once: it is cancelled (`AbortError`), it is past its deadline (`TimeoutError`), or its last watcher left and did not
@@ -15,22 +15,24 @@
  * the line, none may fill it, and ended jobs of the client that holds the most are forgotten first.
  */
 import { isDeepStrictEqual } from "node:util";
-import { Line, type LineLimits } from "../line/line.ts";
+import { Line, type LineBounds, type Waiting } from "../line/line.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
 import {
   type Job,
   type JobHost,
-  type JobLimits,
   type JobListener,
+  type JobSettings,
   type JobState,
+  priorityOf,
   StoredJob,
   type SubmitOptions,
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
-import type { LogLimits } from "./job-log.ts";
-import { Retention, type RetentionLimits } from "./retention.ts";
+import type { LogBounds } from "./job-log.ts";
+import { Pace } from "./pace.ts";
+import { Retention, type RetentionBounds } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
 
@@ -72,21 +74,32 @@ export interface JobNames {
   readonly idempotencyKey?: string;
 }
 
-export interface JobsOptions<Event> extends Partial<LineLimits>, Partial<RetentionLimits>, Partial<JobLimits> {
+export interface JobsOptions<Event, Input = never>
+  extends Partial<LineBounds>,
+    Partial<RetentionBounds>,
+    Partial<JobSettings> {
   /** Jobs that run at once. Default: any number. */
   readonly concurrency?: number;
+  /** Jobs of realtime sessions that run besides, so that none of them waits for long ones. Default: 0. */
+  readonly reserved?: number;
+  /** The work that an input is, where 1 is the usual: a client's turns come the less often the more it is. Default: 1. */
+  readonly costOf?: (input: Input) => number;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
   /** The account of jobs that wait and of logs that are in memory. */
   readonly account?: Account;
   /** Told of what a listener has thrown. */
   readonly onError?: (error: unknown) => void;
-  /** Makes the event that tells a job that has to wait its place in the line, and again when it changes. Default: none. */
-  readonly queuedEvent?: (position: number) => Event;
+  /**
+   * Makes the event that tells a job that has to wait its place in the line, and again when it changes; `seconds` until its
+   * turn, as far as the pace so far tells. Default: none.
+   */
+  readonly queuedEvent?: (position: number, seconds: number | undefined) => Event;
 }
 
 export const JOB_DEFAULTS = {
   concurrency: Number.POSITIVE_INFINITY,
+  reserved: 0,
   maxQueued: 128,
   maxQueuedBytes: 256 * 2 ** 20,
   deadlineMs: Number.POSITIVE_INFINITY,
@@ -94,7 +107,7 @@ export const JOB_DEFAULTS = {
   retentionMs: 60_000,
   retainedBytes: 256 * 2 ** 20,
   retainedJobs: 1024,
-  log: {} as Partial<LogLimits>,
+  log: {} as Partial<LogBounds>,
 };
 
 /** Seconds; what a refused client is told to wait, at least and at most. */
@@ -116,14 +129,14 @@ export function slotOf(event: unknown): string | undefined {
 
 export function createJobs<Input, Event>(
   run: AnyRun<Input, Event>,
-  options: JobsOptions<Event> = {},
+  options: JobsOptions<Event, Input> = {},
 ): Jobs<Input, Event> {
   return new JobStore(run, options);
 }
 
 class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event> {
   readonly #run: AnyRun<Input, Event>;
-  readonly #options: JobsOptions<Event>;
+  readonly #options: JobsOptions<Event, Input>;
   readonly #limits: typeof JOB_DEFAULTS;
   readonly #slotOf: (event: Event) => string | undefined;
   /** Every job that is held. */
@@ -135,10 +148,9 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   #isDraining = false;
   /** Called when nothing runs or waits. */
   #onIdle: (() => void) | undefined;
-  /** A run's usual length in ms, as a moving average, to tell refused clients when to come back. */
-  #usualMs = 1_000;
+  readonly #pace = new Pace();
 
-  constructor(run: AnyRun<Input, Event>, options: JobsOptions<Event>) {
+  constructor(run: AnyRun<Input, Event>, options: JobsOptions<Event, Input>) {
     this.#run = run;
     this.#options = options;
     this.#limits = { ...JOB_DEFAULTS, ...withoutUndefined(options) };
@@ -147,7 +159,9 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     this.#line = new Line({
       ...this.#limits,
       begin: (job) => void this.#start(job),
-      moved: queuedEvent && ((job, position) => job.log.append(queuedEvent(position), { slot: "queued" })),
+      moved:
+        queuedEvent &&
+        ((job, position) => job.log.append(queuedEvent(position, this.#secondsBefore(job)), { slot: "queued" })),
     });
     this.#retention = new Retention(this.#limits, (job) => this.#forget(job));
     options.account?.enter("waiting", () => this.#sum((job) => (job.endedAt === undefined ? job.inputBytes : 0)));
@@ -171,8 +185,10 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     if (left !== undefined) return left;
     if (this.#isDraining) throw stopping();
     this.#checkRoom(client, bytesOf(input));
+    const cost = this.#options.costOf?.(input) ?? 1;
+    this.#checkDeadline({ client, inputBytes: 0, cost, priority: priorityOf(options) }, options.deadlineMs);
     if (namesake !== undefined) this.#forget(namesake);
-    const job = new StoredJob(this, input, options, this.#limits);
+    const job = new StoredJob(this, input, cost, options, this.#limits);
     this.#jobs.add(job);
     this.#directory.add(job);
     this.tell(job, "submitted");
@@ -182,7 +198,7 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   rejoin(input: Input, { id, idempotencyKey }: JobNames, viewer?: Viewer): Job<Input, Event> | undefined {
-    const named = id === undefined ? undefined : this.#directory.seen(id, viewer);
+    const named = id === undefined ? undefined : this.#directory.visibleTo(id, viewer);
     const keyed = idempotencyKey === undefined ? undefined : this.#directory.byKey(idempotencyKey, viewer?.owner);
     const job = named ?? keyed;
     if (job === undefined || isSameInput(job.originalInput, input)) return job;
@@ -191,11 +207,11 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
   }
 
   get(id: string, viewer?: Viewer): Job<Input, Event> | undefined {
-    return this.#directory.seen(id, viewer);
+    return this.#directory.visibleTo(id, viewer);
   }
 
   find(id: string, viewer?: Viewer): Job<Input, Event> {
-    const job = this.#directory.seen(id, viewer);
+    const job = this.#directory.visibleTo(id, viewer);
     if (job !== undefined) return job;
     if (this.#directory.wasSeen(id, viewer)) {
       throw new JobError("log-gone", "This job has ended and its log is no longer held");
@@ -262,17 +278,17 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
       try {
         listener(...change);
       } catch (error) {
-        // Whoever looks on must not stop a job, nor the process.
+        // A listener must not stop a job, nor the process.
         this.#options.onError?.(error);
       }
     }
   };
 
   async #start(job: StoredJob<Input, Event>): Promise<void> {
-    const begun = performance.now();
+    this.#pace.begin();
     await job.start(this.#run, this.#slotOf);
-    this.#usualMs += (performance.now() - begun - this.#usualMs) / 4;
     this.#line.end(job);
+    this.#pace.end(job.cost, this.#line.isIdle);
     if (this.#line.isIdle) this.#onIdle?.();
   }
 
@@ -281,9 +297,26 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     if (refusal !== undefined) throw new JobError("queue-full", refusal, this.#retryAfter());
   }
 
+  /** @throws JobError for a job whose turn would come after its deadline */
+  #checkDeadline(job: Waiting, ownMs = Number.POSITIVE_INFINITY): void {
+    const deadlineMs = Math.min(ownMs, this.#limits.deadlineMs);
+    if (deadlineMs === Number.POSITIVE_INFINITY || !this.#pace.isKnown) return;
+    const waitMs = this.#line.costBefore(job) * this.#pace.msPerCost;
+    if (waitMs <= deadlineMs || this.#line.length === 0) return;
+    const seconds = (ms: number) => Math.ceil(ms / 1000);
+    const message = `its turn would come in about ${seconds(waitMs)} s, after its deadline of ${seconds(deadlineMs)} s`;
+    const retryAfter = clamped(seconds(waitMs - deadlineMs));
+    throw new JobError("queue-full", `The job cannot be done in time: ${message}; try again later`, retryAfter);
+  }
+
+  /** Seconds until the turn of one that waits; undefined if nothing has been measured yet. */
+  #secondsBefore(job: StoredJob<Input, Event>): number | undefined {
+    if (!this.#pace.isKnown) return undefined;
+    return Math.ceil((this.#line.costBefore(job) * this.#pace.msPerCost) / 1000);
+  }
+
   #retryAfter(): number {
-    const seconds = Math.ceil(((this.#line.length + 1) * this.#usualMs) / this.#limits.concurrency / 1000);
-    return Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
+    return clamped(Math.ceil(((this.#line.length + 1) * this.#pace.msPerCost) / 1000));
   }
 
   /** Forgets a job that has ended. */
@@ -303,12 +336,15 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
 
 const stopping = () => new JobError("draining", "The server is restarting; ask again", RESTART_SECONDS);
 
+/** Seconds that a refused client is told to wait. */
+const clamped = (seconds: number) => Math.min(Math.max(seconds, RETRY_AFTER.min), RETRY_AFTER.max);
+
 const keyReused = () => new JobError("key-reused", "This idempotency key was used with another input");
 
 /** Fields that name a request and do not change what it asks. */
 const NAMES = new Set(["request_id", "input_id"]);
 
-/** Whether two inputs ask the same. */
+/** True if two inputs ask the same. */
 function isSameInput(one: unknown, other: unknown): boolean {
   const question = (input: unknown) =>
     typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype

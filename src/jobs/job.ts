@@ -1,9 +1,10 @@
 /** One job's life, from its submission to its end. */
 import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
+import type { Priority } from "../line/priority.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { JobError } from "./job-errors.ts";
-import { JobLog, type LogLimits, type LogReader, type ReaderOptions } from "./job-log.ts";
+import { JobLog, type LogBounds, type LogReader, type ReaderOptions } from "./job-log.ts";
 import type { AnyRun } from "./run.ts";
 import { type Change, changedInput, Updates } from "./updates.ts";
 
@@ -74,6 +75,8 @@ export interface SubmitOptions {
   readonly takesUp?: boolean;
   /** It runs on when nobody watches. */
   readonly detached?: boolean;
+  /** Default: `detached` if it is that, else `stream`. */
+  readonly priority?: Priority;
   /** Milliseconds that the last watcher has to come back; overrides the store's. */
   readonly graceMs?: number;
   /** Aborting cancels the job, with the signal's reason. */
@@ -104,12 +107,12 @@ export interface JobHost<Input, Event> {
 }
 
 /** The settings of every job of a store. */
-export interface JobLimits {
+export interface JobSettings {
   /** Milliseconds from submission until a job is stopped. */
   readonly deadlineMs: number;
   /** Milliseconds that the last watcher of a job has to come back before it is cancelled. */
   readonly graceMs: number;
-  readonly log: Partial<LogLimits>;
+  readonly log: Partial<LogBounds>;
 }
 
 /** `setTimeout` takes no more. */
@@ -122,6 +125,9 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly client: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly detached: boolean;
+  readonly priority: Priority;
+  /** Its work, where 1 is the usual. */
+  readonly cost: number;
   readonly submittedAt = Date.now();
   readonly log: JobLog<Event>;
   readonly ended: Promise<void>;
@@ -148,7 +154,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
 
-  constructor(host: JobHost<Input, Event>, input: Input, options: SubmitOptions, limits: JobLimits) {
+  constructor(host: JobHost<Input, Event>, input: Input, cost: number, options: SubmitOptions, settings: JobSettings) {
     this.#host = host;
     this.originalInput = input;
     this.input = input;
@@ -158,15 +164,17 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     this.client = options.client;
     this.idempotencyKey = options.idempotencyKey;
     this.detached = options.detached ?? false;
-    this.#graceMs = options.graceMs ?? limits.graceMs;
-    this.log = new JobLog(limits.log);
+    this.priority = priorityOf(options);
+    this.cost = cost;
+    this.#graceMs = options.graceMs ?? settings.graceMs;
+    this.log = new JobLog(settings.log);
     if (this.detached) this.log.runFree();
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#onSignal, { once: true });
-    const deadlineMs = Math.min(options.deadlineMs ?? Number.POSITIVE_INFINITY, limits.deadlineMs);
+    const deadlineMs = Math.min(options.deadlineMs ?? Number.POSITIVE_INFINITY, settings.deadlineMs);
     if (deadlineMs <= LONGEST_TIMER) this.#deadline = setTimeout(this.#onDeadline, deadlineMs).unref();
   }
 
@@ -179,7 +187,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     return this.inputBytes + this.log.bytes;
   }
 
-  /** Whether its watchers have left without having read anything, and are waited for. */
+  /** True if its watchers have left without having read anything, and are waited for. */
   get wasLeftUnread(): boolean {
     return this.#grace !== undefined && this.#watchers === 0 && !this.#wasRead && this.endedAt === undefined;
   }
@@ -229,6 +237,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     const context = {
       signal,
       requestId: this.id,
+      client: this.client,
+      priority: this.priority,
       updates: this.#updates,
       wants: (slot: string) => this.#wants(slot),
     };
@@ -254,8 +264,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   }
 
   /**
-   * Whether anybody takes events of a slot. While a client is expected back (its stream broke, and the grace period runs)
-   * it counts as there: the log is replayed to it. Nobody is expected at a detached job.
+   * True if anybody takes events of a slot. While a client is expected back (its stream broke, and the grace period
+   * runs) it counts as there: the log is replayed to it. Nobody is expected at a detached job.
    */
   #wants(slot: string): boolean {
     if (this.log.wants(slot)) return true;
@@ -291,6 +301,10 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly #onDeadline = () => {
     this.cancel(new DOMException("The deadline has passed", "TimeoutError"));
   };
+}
+
+export function priorityOf({ priority, detached }: SubmitOptions): Priority {
+  return priority ?? (detached ? "detached" : "stream");
 }
 
 const cancellation = () => new DOMException("Cancelled", "AbortError");

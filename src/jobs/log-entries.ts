@@ -12,7 +12,7 @@ export type LogEntry<Event> = {
   readonly bytes: number;
 } & ({ readonly event: Event } | { readonly error: unknown });
 
-export interface EntryLimits {
+export interface EntryBounds {
   /** Bytes held, at most; a single entry may be larger. */
   readonly bytes: number;
   /** Entries held, at most. */
@@ -33,10 +33,10 @@ export class LogEntries<Event> {
   readonly #newest = new Map<string, number>();
   /** Entries that never go. */
   readonly #lasting = new Set<LogEntry<Event>>();
-  readonly #limits: EntryLimits;
+  readonly #bounds: EntryBounds;
 
-  constructor(limits: EntryLimits) {
-    this.#limits = limits;
+  constructor(bounds: EntryBounds) {
+    this.#bounds = bounds;
   }
 
   append(event: Event, slot: string | undefined, keep: boolean): LogEntry<Event> {
@@ -83,7 +83,7 @@ export class LogEntries<Event> {
       this.#newest.set(entry.slot, entry.id);
       this.counts.set(entry.slot, entry.nth);
     }
-    const { bytes, entries } = this.#limits;
+    const { bytes, entries } = this.#bounds;
     while (this.list.length > 1 && (this.bytes > bytes || this.list.length > entries) && this.#evictOne());
   }
 

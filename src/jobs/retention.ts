@@ -11,7 +11,7 @@ export interface EndedJob {
   readonly bytes: number;
 }
 
-export interface RetentionLimits {
+export interface RetentionBounds {
   /** Milliseconds for which an ended job's log is held. */
   readonly retentionMs: number;
   /** Bytes of ended jobs, their inputs and logs, at most; the oldest go first. */
@@ -30,21 +30,21 @@ interface Share<T> {
 }
 
 export class Retention<T extends EndedJob> {
-  readonly #limits: RetentionLimits;
+  readonly #bounds: RetentionBounds;
   readonly #forget: (job: T) => void;
   readonly #shares = new Map<string | undefined, Share<T>>();
   readonly #places = new Map<T, { readonly bytes: number; readonly expiry: NodeJS.Timeout }>();
   #bytes = 0;
 
   /** @param forget called when a job's time is over or it has to make room; it calls `release` */
-  constructor(limits: RetentionLimits, forget: (job: T) => void) {
-    this.#limits = limits;
+  constructor(bounds: RetentionBounds, forget: (job: T) => void) {
+    this.#bounds = bounds;
     this.#forget = forget;
   }
 
   /** Holds a job that has ended. */
   retain(job: T): void {
-    const expiry = setTimeout(() => this.#forget(job), Math.min(this.#limits.retentionMs, LONGEST_TIMER)).unref();
+    const expiry = setTimeout(() => this.#forget(job), Math.min(this.#bounds.retentionMs, LONGEST_TIMER)).unref();
     const { client, bytes } = job;
     const share = this.#shares.get(client) ?? { bytes: 0, jobs: new Set() };
     share.bytes += bytes;
@@ -69,7 +69,7 @@ export class Retention<T extends EndedJob> {
   }
 
   #makeRoom(): void {
-    const { retainedJobs, retainedBytes } = this.#limits;
+    const { retainedJobs, retainedBytes } = this.#bounds;
     for (;;) {
       const count = this.#places.size;
       const areTooMany = count > retainedJobs;

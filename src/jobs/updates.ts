@@ -12,7 +12,7 @@ export class Updates implements AsyncIterable<Change> {
   /** Readers under way, each with the function that wakes it. */
   readonly #readers = new Set<UpdatesReader>();
 
-  /** Whether the run reads them: it has begun to, and has not stopped. */
+  /** True if the run reads them: it has begun to, and has not stopped. */
   get areRead(): boolean {
     return this.#readers.size > 0;
   }

@@ -1,24 +1,23 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Line, type LineLimits } from "./line.ts";
+import { Line, type LineOptions, type Waiting } from "./line.ts";
+import type { Priority } from "./priority.ts";
 
-interface Entry {
+interface Entry extends Waiting {
   readonly name: string;
-  readonly client: string | undefined;
-  readonly inputBytes: number;
 }
 
 /** A line, and what it has said: `a!` for a's turn, `b:1` for one that is ahead of b. */
-function lineOf(concurrency: number, limits?: LineLimits) {
+function lineOf(concurrency: number, options?: Partial<LineOptions<Entry>>) {
   const said: string[] = [];
   const line = new Line<Entry>({
-    ...limits,
+    ...options,
     concurrency,
     begin: ({ name }) => said.push(`${name}!`),
     moved: ({ name }, position) => said.push(`${name}:${position}`),
   });
-  const join = (name: string, client?: string, inputBytes = 0) => {
-    const entry = { name, client, inputBytes };
+  const join = (name: string, client?: string, inputBytes = 0, more: Partial<Waiting> = {}) => {
+    const entry = { name, client, inputBytes, ...more };
     line.join(entry);
     return entry;
   };
@@ -68,6 +67,68 @@ describe("a line", () => {
     expect(said()).toBe("a3:2 b1:1".split(" ").reverse().join(" "));
     line.end(first);
     expect(said()).toBe("a2! b1:0 a3:1");
+  });
+
+  it("brings realtime entries before streams and those before detached ones, but nobody waits for ever", () => {
+    const { line, join, said } = lineOf(1);
+    const entries = new Map<string, Entry>();
+    const add = (name: string, priority: Priority) => entries.set(name, join(name, name, 0, { priority }));
+    add("first", "stream");
+    add("detached", "detached");
+    add("stream", "stream");
+    add("realtime", "realtime");
+    said();
+    const order: string[] = [];
+    for (let running = "first"; running !== "detached" && order.length < 20; ) {
+      add(`late${order.length}`, order.length % 2 === 0 ? "stream" : "realtime");
+      line.end(entries.get(running)!);
+      running = /([a-z0-9]+)!/.exec(said())![1]!;
+      order.push(running);
+    }
+    expect(order[0]).toBe("realtime");
+    expect(order).toContain("stream");
+    expect(order.at(-1)).toBe("detached");
+  });
+
+  it("has reserved places for realtime entries alone", () => {
+    const { line, join, said } = lineOf(1, { reserved: 1 });
+    const realtime = { priority: "realtime" } as const;
+    const long = join("long");
+    join("stream");
+    const first = join("r1", undefined, 0, realtime);
+    join("r2", undefined, 0, realtime);
+    expect(said()).toBe("long! stream:0 r1! r2:0 stream:1");
+    line.end(first);
+    expect(said()).toBe("r2! stream:0");
+    line.end(long);
+    expect(said()).toBe("stream!");
+  });
+
+  it("counts a client's turns by their cost", () => {
+    const { line, join, said } = lineOf(1);
+    const first = join("first", "x");
+    join("a1", "a", 0, { cost: 2.5 });
+    for (const name of ["b1", "b2", "b3"]) join(name, "b");
+    said();
+    expect(line.costBefore({ client: "c", inputBytes: 0 })).toBe(0.5 + 1);
+    expect(line.costBefore({ client: "c", inputBytes: 0, cost: 9 })).toBe(0.5 + 2.5 + 3);
+    line.end(first);
+    // Behind b's second: it is as much work as two and a half of b's.
+    expect(said()).toBe("b1! b2:0 a1:1 b3:2");
+  });
+
+  it("has one that is alone wait until nothing runs, and lets nobody overtake it", () => {
+    const { line, join, said } = lineOf(2, { reserved: 1 });
+    const [a, b] = [join("a"), join("b")];
+    const alone = join("alone", undefined, 0, { isAlone: true });
+    join("c");
+    said();
+    line.end(a);
+    expect(said()).toBe("");
+    line.end(b);
+    expect(said()).toBe("alone! c:0");
+    line.end(alone);
+    expect(said()).toBe("c!");
   });
 
   it("refuses more than a client's share, and nobody while a place is free", () => {

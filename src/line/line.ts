@@ -7,24 +7,34 @@
  * come.
  */
 
+import type { Priority } from "./priority.ts";
+
 /** The facts about an entry that a line needs. */
 export interface Waiting {
   /** Against whom it counts; undefined: nobody in particular. */
   readonly client: string | undefined;
   /** Bytes of its input. */
   readonly inputBytes: number;
+  /** Its work, where 1 is the usual; a client pays for it with rounds. Default: 1. */
+  readonly cost?: number;
+  /** Default: `stream`. */
+  readonly priority?: Priority;
+  /** Its turn comes when no other's is, and no other's comes as long as it has its own. Default: false. */
+  readonly isAlone?: boolean;
 }
 
-export interface LineLimits {
+export interface LineBounds {
   /** Entries that may wait; of one client, no more than are left free for others. */
   readonly maxQueued: number;
   /** Bytes of waiting inputs, at most, shared in the same way; a single input may be larger. */
   readonly maxQueuedBytes: number;
 }
 
-export interface LineOptions<T> extends Partial<LineLimits> {
+export interface LineOptions<T> extends Partial<LineBounds> {
   /** Entries that have their turn at the same time. */
   readonly concurrency: number;
+  /** Entries of realtime sessions that have their turn besides, so that none of them waits for long ones. Default: 0. */
+  readonly reserved?: number;
   /** Called at each entry's turn; `end` ends it. */
   readonly begin: (entry: T) => void;
   /** Called for an entry that has to wait, and whenever it moves up: so many are ahead of it (0: next). */
@@ -32,10 +42,14 @@ export interface LineOptions<T> extends Partial<LineLimits> {
 }
 
 const UNBOUNDED = Number.POSITIVE_INFINITY;
+/** Rounds by which an entry comes earlier. It is a lead and no rank, so nobody waits for ever. */
+const LEAD: Readonly<Record<Priority, number>> = { realtime: 2, stream: 0, detached: -2 };
 
 interface Place<T> {
   readonly entry: T;
   readonly round: number;
+  /** The round, less the lead of its priority: places are in this order. */
+  readonly rank: number;
   /** The position that `moved` was called with last. */
   announced?: number;
 }
@@ -43,8 +57,8 @@ interface Place<T> {
 export class Line<T extends Waiting> {
   readonly #options: LineOptions<T>;
   readonly #places: Place<T>[] = [];
-  /** Those whose turn it is. */
-  readonly #running = new Set<T>();
+  /** Those whose turn it is, and whether they have a reserved place. */
+  readonly #running = new Map<T, { readonly isReserved: boolean }>();
   /** The round of each client's last entry in the line. */
   readonly #lastRounds = new Map<string | undefined, number>();
   /** The round of the entry whose turn came last. */
@@ -59,7 +73,7 @@ export class Line<T extends Waiting> {
     return this.#places.length;
   }
 
-  /** Whether nothing waits or has its turn. */
+  /** True if nothing waits or has its turn. */
   get isIdle(): boolean {
     return this.#places.length + this.#running.size === 0;
   }
@@ -70,15 +84,35 @@ export class Line<T extends Waiting> {
     return at < 0 ? undefined : at;
   }
 
+  /** The cost of all that comes before `entry`, or would if it joined now; of those whose turn it is, half of it. */
+  costBefore(entry: Waiting): number {
+    const at = this.#places.findIndex((place) => place.entry === entry);
+    const before = this.#places.slice(0, at < 0 ? this.#placeOf(rankOf(entry, this.#roundOf(entry))) : at);
+    const waiting = before.reduce((sum, place) => sum + (place.entry.cost ?? 1), 0);
+    return [...this.#running.keys()].reduce((sum, { cost = 1 }) => sum + cost / 2, waiting);
+  }
+
   /** Its turn comes at once if there is a free place. */
   join(entry: T): void {
     const { client } = entry;
-    const round = client === undefined ? this.#round : Math.max(this.#lastRounds.get(client) ?? 0, this.#round) + 1;
+    const round = this.#roundOf(entry);
+    const rank = rankOf(entry, round);
     if (client !== undefined) this.#lastRounds.set(client, round);
-    let at = this.#places.length;
-    while (at > 0 && this.#places[at - 1]!.round > round) at--;
-    this.#places.splice(at, 0, { entry, round });
+    this.#places.splice(this.#placeOf(rank), 0, { entry, round, rank });
     this.#advance();
+  }
+
+  /** The round that an entry has if it joins now. */
+  #roundOf({ client, cost = 1 }: Waiting): number {
+    if (client === undefined) return this.#round;
+    return Math.max(this.#lastRounds.get(client) ?? 0, this.#round) + cost;
+  }
+
+  /** Behind all of this rank and those before. */
+  #placeOf(rank: number): number {
+    let at = this.#places.length;
+    while (at > 0 && this.#places[at - 1]!.rank > rank) at--;
+    return at;
   }
 
   /** Takes out one that waits; false if it does not. */
@@ -96,19 +130,37 @@ export class Line<T extends Waiting> {
   }
 
   #advance(): void {
-    while (this.#running.size < this.#options.concurrency) {
-      const next = this.#places.shift();
-      if (next === undefined) break;
-      this.#round = Math.max(this.#round, next.round);
+    for (let next = this.#next(); next; next = this.#next()) {
+      const { place, isReserved } = next;
+      this.#places.splice(this.#places.indexOf(place), 1);
+      // One that came before others of its round does not bring the next.
+      this.#round = Math.max(this.#round, place.round);
       for (const [client, last] of this.#lastRounds) if (last <= this.#round) this.#lastRounds.delete(client);
-      this.#running.add(next.entry);
-      this.#options.begin(next.entry);
+      this.#running.set(place.entry, { isReserved });
+      this.#options.begin(place.entry);
     }
     for (const [position, place] of this.#places.entries()) {
       if (place.announced === position) continue;
       place.announced = position;
       this.#options.moved?.(place.entry, position);
     }
+  }
+
+  /** The first whose turn can come, and its place among those that run. */
+  #next(): { readonly place: Place<T>; readonly isReserved: boolean } | undefined {
+    const { concurrency, reserved = 0 } = this.#options;
+    const running = [...this.#running];
+    if (running.some(([entry]) => entry.isAlone)) return undefined;
+    const taken = running.filter(([, { isReserved }]) => isReserved).length;
+    const hasFree = running.length - taken < concurrency;
+    for (const place of this.#places) {
+      // Those behind it wait, or it would never be alone.
+      if (place.entry.isAlone) return running.length === 0 ? { place, isReserved: false } : undefined;
+      const isReserved = place.entry.priority === "realtime" && taken < reserved;
+      if (isReserved || hasFree) return { place, isReserved };
+      if (taken >= reserved) return undefined;
+    }
+    return undefined;
   }
 
   /** Why a client may not add an input of so many bytes; undefined if it may. */
@@ -125,6 +177,10 @@ export class Line<T extends Waiting> {
     if (own.length <= maxQueued - waiting.length && bytesOfAll(own) + inputBytes <= freeBytes) return undefined;
     return `${own.length} of your jobs are waiting already, which is your share; try again later`;
   }
+}
+
+function rankOf({ priority = "stream" }: Waiting, round: number): number {
+  return round - LEAD[priority];
 }
 
 function bytesOfAll(entries: readonly Waiting[]): number {

@@ -3,7 +3,7 @@
  * used goes first once all of them take more. A thing in use never goes, even beyond the bound.
  */
 
-export interface Kept {
+export interface Evictable {
   readonly bytes: number;
   readonly isUsed: boolean;
   /** Frees it. It has been forgotten by the budget then. */
@@ -13,7 +13,7 @@ export interface Kept {
 export class Budget {
   readonly maxBytes: number;
   /** The least recently used first. */
-  readonly #kept = new Set<Kept>();
+  readonly #kept = new Set<Evictable>();
 
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
@@ -26,13 +26,13 @@ export class Budget {
   }
 
   /** Notes that `thing` is used now, for the first time or again, and makes room for it. */
-  use(thing: Kept): void {
+  use(thing: Evictable): void {
     this.#kept.delete(thing);
     this.#kept.add(thing);
     this.trim();
   }
 
-  forget(thing: Kept): void {
+  forget(thing: Evictable): void {
     this.#kept.delete(thing);
   }
 

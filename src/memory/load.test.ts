@@ -99,7 +99,7 @@ async function checkTable(
 ): Promise<void> {
   const source = stored(weights.get(of.parts[0].name)!.values, storage);
   const stride = Math.ceil(of.channels / 4) * 4;
-  const pieces = tablePieces(of, { weights: storage, maxBindingBytes: gpu.maxBindingBytes });
+  const pieces = tablePieces(of, { weightStorage: storage, maxBindingBytes: gpu.maxBindingBytes });
   expect(buffers.length).toBe(pieces.length);
   for (const [piece, { firstRow, endRow }] of pieces.entries()) {
     const packed = new Float32Array((endRow - firstRow) * stride);
@@ -229,7 +229,8 @@ describe.each(devices)("$name", ({ gpu }) => {
       );
       const limited = Object.create(gpu, { maxBindingBytes: { value: 13 * 2 * 16 } }) as Gpu;
       expect(
-        tablePieces([...g.parameters.values()][0] as TableParameter, { weights: storage, maxBindingBytes: 416 }).length,
+        tablePieces([...g.parameters.values()][0] as TableParameter, { weightStorage: storage, maxBindingBytes: 416 })
+          .length,
       ).toBe(storage === "f32" ? 8 : 4);
       await check(limited, g, weightsFor(g, random(61), { type: "F16" }), storage);
     }

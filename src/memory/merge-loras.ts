@@ -12,7 +12,7 @@ import loraMerge from "../../shaders/lora_merge.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { grid, type Kernel, kernel, type Params, packParams } from "../graph/dispatch.ts";
 import { type MatrixParameter, type Parameter, quads, type Storage } from "../graph/tensor.ts";
-import { copyTiles, matrixTexture, type TransformedForm, tilesInBuffer } from "../graph/weights.ts";
+import { copyTiles, matrixTexture, tilesInBuffer, type WeightTransform } from "../graph/weights.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { LoadedParameters } from "./load.ts";
 import { type Factors, stackFactors, type WeightedDelta } from "./lora-factors.ts";
@@ -96,8 +96,8 @@ export async function mergeLoras(
     loadingBytes: bytes,
     ...(base.transformed && {
       transformed: {
-        get: (matrix: MatrixParameter, form: TransformedForm) => transformedOf(matrix).get(matrix, form),
-        has: (matrix: MatrixParameter, form: TransformedForm) => transformedOf(matrix).has(matrix, form),
+        get: (matrix: MatrixParameter, transform: WeightTransform) => transformedOf(matrix).get(matrix, transform),
+        has: (matrix: MatrixParameter, transform: WeightTransform) => transformedOf(matrix).has(matrix, transform),
       },
     }),
     dropTransformed: () => own.drop(),
@@ -146,7 +146,7 @@ interface PackedWeights {
 
 /** The kernel that adds to weights that are stored so. */
 export function mergeKernel(storage: Storage): Kernel {
-  return kernel("lora_merge", loraMerge, "f32", { weights: storage });
+  return kernel("lora_merge", loraMerge, "f32", { weightStorage: storage });
 }
 
 /** The parameters of `mergeKernel` for a part of a matrix, whose weights are stored as `before`. */

@@ -46,7 +46,7 @@ export interface PlanSpec {
 }
 
 /** How a plan is made: with weights transformed for faster kernels, or without. */
-export interface PlanForm {
+export interface PlanOptions {
   readonly transformed: boolean;
 }
 
@@ -124,7 +124,7 @@ export class ModelMemory {
    */
   async withRoom<T>(
     components: readonly ComponentId[],
-    make: (form: PlanForm) => Promise<T>,
+    make: (options: PlanOptions) => Promise<T>,
     { signal, onProgress }: PreparationWatch = {},
   ): Promise<T> {
     const onBytes = (done: number, total: number) => onProgress?.({ what: "weights", done, total });
@@ -166,9 +166,9 @@ export class ModelMemory {
   /** The most device memory that a plan takes at a time, in bytes, beside its weights. Nothing is made. */
   footprint(spec: PlanSpec, set: WeightSet): number {
     const storage = spec.upcast ? "f32" : this.activations;
-    const weights = storageOf(this.parameters(spec, set));
+    const weightStorage = storageOf(this.parameters(spec, set));
     const { batch, reads } = spec;
-    const options = { storage, weights, transformed: false, reads, batch, choose: this.#choose };
+    const options = { storage, weightStorage, transformed: false, reads, batch, choose: this.#choose };
     return footprint(this.gpu, spec.record(), options).peak;
   }
 
@@ -176,7 +176,7 @@ export class ModelMemory {
   async compile(
     spec: PlanSpec,
     set: WeightSet,
-    form: PlanForm = { transformed: true },
+    options: PlanOptions = { transformed: true },
     { signal, onKernels, onKernel }: CompileWatch = {},
   ): Promise<Plan> {
     const plan = await compile(this.gpu, spec.record(), {
@@ -187,7 +187,7 @@ export class ModelMemory {
       batch: spec.batch,
       choose: this.#choose,
       ...{ signal, onKernels, onKernel },
-      ...form,
+      ...options,
     });
     spec.prepare?.(plan);
     return plan;
@@ -259,8 +259,8 @@ export class Leases {
   #withRoom(needed: readonly ComponentId[], spec: PlanSpec): Promise<Plan> {
     const { part, shape, components } = spec;
     const owner = this.set.ownerOf(components);
-    const compile = (form: PlanForm) => this.memory.compile(spec, owner, form, this.#kernels);
-    const get = (form: PlanForm) => this.#loan.get({ owner, part, shape, components }, () => compile(form));
+    const compile = (options: PlanOptions) => this.memory.compile(spec, owner, options, this.#kernels);
+    const get = (options: PlanOptions) => this.#loan.get({ owner, part, shape, components }, () => compile(options));
     return this.memory.withRoom(needed, get, this.#watch);
   }
 }

@@ -1,10 +1,10 @@
 /**
- * Plans, found by whose weights they read, what part of the model they are, and the shape they are made for. Whoever runs
- * plans borrows them, and gives all of them back at the end of the run; a plan that is borrowed stays.
+ * Plans, found by whose weights they read, what part of the model they are, and the shape they are made for. A run
+ * borrows plans, and gives all of them back at the end of the run; a plan that is borrowed stays.
  */
 
 import type { Plan } from "../graph/plan.ts";
-import type { Budget, Kept } from "./budget.ts";
+import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId } from "./component.ts";
 
 /** The shape that a plan is made for, as plain data: equal if all of its fields are. */
@@ -27,7 +27,7 @@ export interface PlanLoan {
   giveBack(): void;
 }
 
-interface Entry extends Kept {
+interface Entry extends Evictable {
   readonly key: PlanKey;
   readonly plan: Plan;
   borrowers: number;

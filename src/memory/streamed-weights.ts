@@ -1,6 +1,6 @@
 /**
  * Weights that may leave the device and come back from their files: so a model runs in less memory than all of its
- * components take. Whoever evicts them gives up the plans that read them first.
+ * components take. The plans that read them are given up before they are evicted.
  */
 
 import type { LoadedParameters } from "./load.ts";

@@ -1,6 +1,6 @@
 /**
- * Other forms of the weights of 3 × 3 convolutions (`shaders/winograd_weights.wgsl`, `shaders/subpixel_weights.wgsl`), beside
- * the weights themselves: made when a plan first asks for them, and kept for the next.
+ * Transforms of the weights of 3 × 3 convolutions (`shaders/winograd_weights.wgsl`, `shaders/subpixel_weights.wgsl`),
+ * beside the weights themselves: made when a plan first asks for them, and kept for the next.
  */
 
 import winograd from "../../shaders/prelude/winograd.wgsl" with { type: "text" };
@@ -12,10 +12,10 @@ import type { MatrixParameter, Storage } from "../graph/tensor.ts";
 import {
   copyTiles,
   type ParameterBuffers,
-  type TransformedForm,
   type TransformedWeights,
   tilesInBuffer,
   transformedTexture,
+  type WeightTransform,
 } from "../graph/weights.ts";
 
 export interface OwnTransformedWeights extends TransformedWeights {
@@ -29,7 +29,7 @@ export function createTransformedWeights(gpu: Gpu, label: string, parameters: Pa
   return new Transformed(gpu, label, parameters);
 }
 
-function byForm<T>(): Readonly<Record<TransformedForm, Map<string, T>>> {
+function byTransform<T>(): Readonly<Record<WeightTransform, Map<string, T>>> {
   return { winograd: new Map(), subpixel: new Map() };
 }
 
@@ -37,9 +37,9 @@ class Transformed implements OwnTransformedWeights {
   readonly #gpu: Gpu;
   readonly #label: string;
   readonly #parameters: ParameterBuffers;
-  /** By form, then by the matrix's key: the parameters are those of one component. */
-  readonly #made = byForm<GPUTexture>();
-  readonly #making = byForm<Promise<GPUTexture>>();
+  /** By transform, then by the matrix's key: the parameters are those of one component. */
+  readonly #made = byTransform<GPUTexture>();
+  readonly #making = byTransform<Promise<GPUTexture>>();
   #destroyed = false;
 
   constructor(gpu: Gpu, label: string, parameters: ParameterBuffers) {
@@ -48,27 +48,27 @@ class Transformed implements OwnTransformedWeights {
     this.#parameters = parameters;
   }
 
-  has({ key }: MatrixParameter, form: TransformedForm): boolean {
-    return this.#made[form].has(key);
+  has({ key }: MatrixParameter, transform: WeightTransform): boolean {
+    return this.#made[transform].has(key);
   }
 
-  async get(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> {
-    const known = this.#made[form].get(matrix.key) ?? this.#making[form].get(matrix.key);
+  async get(matrix: MatrixParameter, transform: WeightTransform): Promise<GPUTexture> {
+    const known = this.#made[transform].get(matrix.key) ?? this.#making[transform].get(matrix.key);
     if (known) return known;
-    const begun = this.#make(matrix, form);
-    this.#making[form].set(matrix.key, begun);
+    const begun = this.#make(matrix, transform);
+    this.#making[transform].set(matrix.key, begun);
     return begun;
   }
 
-  async #make(matrix: MatrixParameter, form: TransformedForm): Promise<GPUTexture> {
+  async #make(matrix: MatrixParameter, transform: WeightTransform): Promise<GPUTexture> {
     try {
-      const label = `${this.#label}: ${matrix.key} ${form}`;
-      const texture = await transform(this.#gpu, label, this.#parameters, matrix, form);
+      const label = `${this.#label}: ${matrix.key} ${transform}`;
+      const texture = await transformWeights(this.#gpu, label, this.#parameters, matrix, transform);
       if (this.#destroyed) this.#gpu.destroyTexture(texture);
-      else this.#made[form].set(matrix.key, texture);
+      else this.#made[transform].set(matrix.key, texture);
       return texture;
     } finally {
-      this.#making[form].delete(matrix.key);
+      this.#making[transform].delete(matrix.key);
     }
   }
 
@@ -88,35 +88,35 @@ class Transformed implements OwnTransformedWeights {
 const KERNELS = {
   winograd: { name: "winograd_weights", source: winogradWeights, preludes: [winograd], side: 6 },
   subpixel: { name: "subpixel_weights", source: subpixelWeights, preludes: [], side: 2 },
-} as const satisfies Record<TransformedForm, unknown>;
+} as const satisfies Record<WeightTransform, unknown>;
 
-/** The kernel that makes a form of weights that are stored so. */
-export function transformKernel(form: TransformedForm, storage: Storage): Kernel {
-  const { name, source, preludes } = KERNELS[form];
-  return kernel(name, source, "f32", { weights: storage, preludes });
+/** The kernel of a transform, for weights that are stored so. */
+export function transformKernel(transform: WeightTransform, storage: Storage): Kernel {
+  const { name, source, preludes } = KERNELS[transform];
+  return kernel(name, source, "f32", { weightStorage: storage, preludes });
 }
 
-/** The parameters of the kernel of a form. */
+/** The parameters of a transform's kernel. */
 export function transformParams(
-  form: TransformedForm,
+  transform: WeightTransform,
   { inputQuads, outputQuads }: MatrixParameter,
   gridWidth: number,
 ): Params {
-  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth, side: KERNELS[form].side };
+  return { in_quads: inputQuads, out_quads: outputQuads, grid_width: gridWidth, side: KERNELS[transform].side };
 }
 
-async function transform(
+async function transformWeights(
   gpu: Gpu,
   label: string,
   parameters: ParameterBuffers,
   matrix: MatrixParameter,
-  form: TransformedForm,
+  transform: WeightTransform,
 ): Promise<GPUTexture> {
-  const shape = transformedTexture(matrix, form, gpu)!;
-  const { name, code } = transformKernel(form, parameters.storage);
+  const shape = transformedTexture(matrix, transform, gpu)!;
+  const { name, code } = transformKernel(transform, parameters.storage);
   const pipeline = await gpu.pipeline(name, code);
   const { workgroups, width } = grid(matrix.inputQuads * matrix.outputQuads * 4);
-  const block = packParams(transformParams(form, matrix, width));
+  const block = packParams(transformParams(transform, matrix, width));
   const source = tilesInBuffer(gpu, label, parameters, matrix);
   const owned = [
     gpu.createBuffer(label, block.byteLength, BufferUsage.UNIFORM | BufferUsage.COPY_DST),

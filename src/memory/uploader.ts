@@ -60,8 +60,8 @@ interface Packing {
 /** The kernels that pack weights and tables to this storage. */
 export function packingKernels(storage: Storage): { readonly matrix: Kernel; readonly table: Kernel } {
   return {
-    matrix: kernel("pack_weights", packWeights, "f32", { weights: storage, preludes: [checkpoint] }),
-    table: kernel("pack_table", packTable, "f32", { weights: storage, preludes: [checkpoint] }),
+    matrix: kernel("pack_weights", packWeights, "f32", { weightStorage: storage, preludes: [checkpoint] }),
+    table: kernel("pack_table", packTable, "f32", { weightStorage: storage, preludes: [checkpoint] }),
   };
 }
 
@@ -217,8 +217,8 @@ export class Uploader {
     const { channels } = parameter;
     const format = tensor.dtype as FloatType;
     const rowBytes = channels * ELEMENT_BYTES[format];
-    const limits = { weights: this.#options.storage, maxBindingBytes: this.#gpu.maxBindingBytes };
-    for (const [piece, { firstRow, endRow }] of tablePieces(parameter, limits).entries()) {
+    const target = { weightStorage: this.#options.storage, maxBindingBytes: this.#gpu.maxBindingBytes };
+    for (const [piece, { firstRow, endRow }] of tablePieces(parameter, target).entries()) {
       // A multiple of two rows, so that a run of halves begins on a whole word.
       const rowsARun = Math.max(2, Math.floor(PIECE_BYTES / rowBytes / 2) * 2);
       for (let first = firstRow; first < endRow; first += rowsARun) {

@@ -3,7 +3,7 @@
  *
  * Merging copies the weights that the files touch; the model's own are never written. A merged set is kept for the next run
  * that wants it, within the budget of the device's memory, and is known by its files, when they were written, and their
- * scales. What was made of a set is the set's: its plans, and the conditioning of the prompts that it has read.
+ * scales. A set owns the things made of it: its plans, and the conditioning of the prompts that it has read.
  */
 
 import { LRUCache } from "lru-cache";
@@ -20,7 +20,7 @@ import {
   openLora,
   type ResolveOptions,
 } from "../weights/lora.ts";
-import type { Budget, Kept } from "./budget.ts";
+import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
 import { mergeLoras } from "./merge-loras.ts";
@@ -81,7 +81,7 @@ export interface WeightSetLease {
 }
 
 /** A merged set, and how many use it. */
-interface MergedSet extends Kept {
+interface MergedSet extends Evictable {
   readonly set: WeightSet;
   readonly warnings: readonly string[];
   leases: number;

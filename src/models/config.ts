@@ -68,7 +68,7 @@ export function parseConfig<T extends z.ZodType>(component: string, schema: T, c
 /** A finding of zod in a sentence's words: the file's value, and what is supported. */
 function wordsOf(issue: z.core.$ZodIssue, config: unknown): string {
   const value = issue.path.reduce<unknown>((inside, part) => (inside as Record<PropertyKey, unknown>)?.[part], config);
-  const found = value === undefined ? "is missing" : `is ${shown(value)}`;
+  const found = value === undefined ? "is missing" : `is ${quote(value)}`;
   switch (issue.code) {
     case "invalid_value":
       return `${found}, which is not supported; supported: ${issue.values.map((one) => String(one)).join(", ")}`;
@@ -99,7 +99,7 @@ const nouns: Readonly<Record<string, string>> = {
 };
 
 /** A value of the file's own, cut short: a file may hold a megabyte of text. */
-function shown(value: unknown): string {
+function quote(value: unknown): string {
   const text = typeof value === "string" ? quoted(value) : JSON.stringify(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

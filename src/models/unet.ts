@@ -2,8 +2,9 @@
  * UNet2DConditionModel: the denoiser of Stable Diffusion 1.x, 2.x, XL and of latent consistency models.
  *
  * Rombach et al. 2022 (arXiv 2112.10752); block and layer names are those of diffusers, and so are the shapes, in NHWC.
- * Reads like its diagram: down blocks, middle, up blocks with the skips taken from the other side. What the blocks add for
- * the timestep does not depend on the sample, and is a network of its own: `timeProjections`.
+ * Reads like its diagram: down blocks, middle, up blocks with the skips taken from the other side. The vectors
+ * that the blocks add for the timestep do not depend on the sample; a network of its own computes them:
+ * `timeProjections`.
  */
 
 import { z } from "zod";

@@ -14,7 +14,7 @@ import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { type FileAt, FileError, type ModelFiles, type OpenFile } from "./model-files.ts";
 
-/** Whoever swaps the file for a pipe between question and opening does not hold us either. Windows has no such flag. */
+/** A file swapped for a pipe between question and opening does not block the open either. Windows has no such flag. */
 const WITHOUT_WAITING = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
 /** One read call takes at most 2 GiB. */

@@ -88,14 +88,14 @@ class Walk {
 }
 
 /**
- * The path as it is on disk if nothing is at `path` itself, but at the same name in another form of Unicode: macOS writes
- * an accent apart from its letter, others write one character.
+ * The path as it is on disk if nothing is at `path` itself, but at the same name in another normalization of Unicode:
+ * macOS writes an accent apart from its letter, others write one character.
  */
-export async function existingForm(path: string): Promise<string> {
+export async function existingPath(path: string): Promise<string> {
   if ((await pathKind(path)) !== "absent") return path;
   const parent = dirname(path);
   if (parent === path) return path;
-  const folder = await existingForm(parent);
+  const folder = await existingPath(parent);
   const names = await readdir(folder).catch(() => []);
   const found = names.find((name) => name.normalize("NFC") === basename(path).normalize("NFC"));
   return found === undefined ? path : join(folder, found);

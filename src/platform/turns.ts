@@ -6,8 +6,8 @@
  * computations are longer:
  *
  * Such a computation is a generator: it yields where it may be interrupted, every millisecond or so, and returns its
- * result. Whoever needs that at once drains it (`atOnce`); a run of the engine has it done in turns (`inTurns`). All that
- * is done in turns shares them: a turn of the loop holds one piece, however many runs and encodings there are.
+ * result. A caller that needs that at once drains it (`atOnce`); a run of the engine has it done in turns (`inTurns`).
+ * All that is done in turns shares them: a turn of the loop holds one piece, however many runs and encodings there are.
  */
 
 /** Milliseconds by the clock. Long enough that waiting costs little, and five times as short as anybody should have to wait. */

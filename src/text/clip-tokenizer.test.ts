@@ -53,14 +53,14 @@ function plainBytePairs(word: string, { merges }: ClipTokenizerFiles): string[] 
   }
 }
 
-test("byte pairs are the plain algorithm's, over ten thousand made-up words", () => {
+test("byte pairs are the plain algorithm's, over three thousand made-up words", () => {
   const syllables = files.merges.map(([a, b]) => (a + b).replace("</w>", "")).concat([..."abcdefghijklmnopqrstuvwxyz"]);
   let state = 12345;
   const random = (below: number): number => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0;
     return (state >>> 8) % below;
   };
-  for (let i = 0; i < 10_000; i++) {
+  for (let i = 0; i < 3_000; i++) {
     const word = Array.from({ length: 1 + random(5) }, () => syllables[random(syllables.length)]!).join("");
     const ids = plainBytePairs(word, files).map((piece) => files.vocab[piece]);
     const wanted = [files.bos, ...ids, files.eos];

@@ -1,6 +1,7 @@
 // Reads a tokenizer folder of a diffusers model into plain data: either `vocab.json` and `merges.txt`, or one
 // `tokenizer.json` that holds the same; then the special tokens from `tokenizer_config.json` and
-// `special_tokens_map.json`. Everything is checked: a model folder is untrusted. What the data mean is `clip-tokenizer.ts`.
+// `special_tokens_map.json`. Everything is checked: a model folder is untrusted. `clip-tokenizer.ts` interprets the
+// data.
 
 import { foreignKind } from "../platform/file-kind.ts";
 import { filesOf } from "../platform/folder-files.ts";

@@ -77,7 +77,7 @@ export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array {
   }
 }
 
-/** Whether all of them are numbers, and none of them infinite. */
+/** True if all of them are numbers, and none of them infinite. */
 export function areFinite(values: Float32Array): boolean {
   let zero = 0;
   for (let i = 0; i < values.length; i++) zero += values[i]! * 0; // NaN and infinity make it NaN

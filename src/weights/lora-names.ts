@@ -27,7 +27,7 @@ export type LoraPart = "down" | "up" | "mid" | "alpha";
 
 export interface LoraKey {
   readonly component: LoraComponent;
-  /** Whether `module` has underscores for dots. */
+  /** True if `module` has underscores for dots. */
   readonly underscored: boolean;
   /** The module, by the model's own name (or that with underscores for dots, or its SGM name). */
   readonly module: string;
@@ -112,7 +112,7 @@ function without(text: string, prefix: string): string {
 export interface KohyaName {
   /** The model's own name of the module. */
   readonly module: string;
-  /** Whether this is the module's name in Stability's code. */
+  /** True if this is the module's name in Stability's code. */
   readonly sgm: boolean;
 }
 

@@ -88,7 +88,7 @@ export function adviceOn(type: ElementType): string {
   return type.startsWith("F8_") ? " (FP8 is not supported: get the file in fp16 or bf16)" : "";
 }
 
-/** Whether two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
+/** True if two shapes describe one weight: equal, or a matrix and its 1×1 convolution. */
 export function sameWeight(a: readonly number[], b: readonly number[]): boolean {
   const [short, long] = a.length <= b.length ? [a, b] : [b, a];
   if (!short.every((size, i) => size === long[i])) return false;

@@ -67,7 +67,7 @@ export interface ModelDirectoryOptions {
    */
   readonly variant?: string | undefined;
   /** Classes beside those of `model-classes.ts`. */
-  readonly known?: KnownClasses | undefined;
+  readonly extraClasses?: KnownClasses | undefined;
 }
 
 export const INDEX_FILE = "model_index.json";
@@ -96,7 +96,7 @@ export async function openModelDirectory(
   const index = indexSchema.safeParse(await readJson(fileAt(files, INDEX_FILE), INDEX_FILE));
   if (!index.success) throw new WeightsError("model-config", "has no _class_name", { file: INDEX_FILE });
   const pipelineClass = index.data._class_name;
-  const required = requiredBy(pipelineClass, options.known);
+  const required = requiredBy(pipelineClass, options.extraClasses);
   if (required === undefined)
     throw new WeightsError(
       "model-class",
@@ -130,7 +130,7 @@ export async function openModelDirectory(
       continue;
     }
     const [library, className] = entry.data;
-    const kind = kindOf(name, library, className, options.known);
+    const kind = kindOf(name, library, className, options.extraClasses);
     components.set(
       name,
       await readComponent(subfolder(files, name), { name, className, kind, prefix: `${name}/` }, options),
@@ -181,7 +181,7 @@ export async function openComponentFolder(
     const className = classIn(config);
     if (className === undefined)
       throw new WeightsError("model-config", "names no class: neither _class_name nor architectures", { file });
-    const kind = kindOfClass(className, options.known);
+    const kind = kindOfClass(className, options.extraClasses);
     if (kind === undefined) throw unknownComponent(className, file);
     return component(files, { name: files.name, className, kind, prefix: "" }, config, options);
   }

@@ -17,7 +17,7 @@ const STEP_MS = 80;
 const INPUT = { prompt: "a hill", num_inference_steps: STEPS, preview_every: 20 };
 const QUERY = `prompt=a%20hill&num_inference_steps=${STEPS}&preview_every=20`;
 
-/** What a client has heard. */
+/** The events that a client has received. */
 class Heard {
   readonly ids: string[] = [];
   readonly types: string[] = [];
@@ -34,7 +34,7 @@ class Heard {
 
 /** A client that follows one stream. */
 interface Client {
-  /** Whether it has given up, or was told to stay away; left out where it cannot be told (see `polyfill`). */
+  /** True if it has given up, or was told to stay away; left out where it cannot be told (see `polyfill`). */
   readonly closed?: () => boolean;
   readonly close: () => void;
   /** The page of the client is hidden, or shown. */

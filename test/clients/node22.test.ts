@@ -39,7 +39,7 @@ describe.skipIf(NODE_22 === undefined)("under Node 22 (npm ci --ignore-scripts -
     return child;
   }
 
-  /** What a script prints at its end. */
+  /** The JSON that a script prints at its end. */
   // biome-ignore lint/suspicious/noExplicitAny: whatever the script says; the assertions say what it should
   async function said(script: string, env?: Record<string, string>): Promise<any> {
     const child = run(script, env);

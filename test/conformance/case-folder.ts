@@ -1,6 +1,6 @@
 /**
  * A case: a folder with `case.json`, `expected.safetensors`, and what they are about: folders of model components, LoRA
- * files, lists of requests. What kind of case it is follows from these, never from its name.
+ * files, lists of requests. The kind of case follows from these, never from its name.
  */
 
 import { readdir, readFile, stat } from "node:fs/promises";
@@ -118,7 +118,7 @@ export function groupsOf(
   return groups;
 }
 
-/** What precedes the tensors of a component: `vae` is the plain one, `vae_slim` has `slim.`. */
+/** The prefix of a component's tensors: `vae` is the plain one, `vae_slim` has `slim.`. */
 export function prefixOf(component: ComponentFolder, place: string): string {
   return component.name.startsWith(`${place}_`) ? `${component.name.slice(place.length + 1)}.` : "";
 }

@@ -1,7 +1,7 @@
-/** A result against its reference: what is measured, and whether it is within the limit. */
+/** A result against its reference: what is measured, and whether it is within the tolerance. */
 
-import type { Limit } from "./limits.ts";
 import type { Tensor } from "./tensors.ts";
+import type { Tolerance } from "./tolerances.ts";
 
 /** One comparison, or one thing that could not be compared. */
 export interface Check {
@@ -9,14 +9,17 @@ export interface Check {
   /** The tensor, and by which path it was computed where there are several. */
   readonly what: string;
   readonly passed: boolean;
-  readonly limit?: Limit;
+  readonly tolerance?: Tolerance;
   /** Largest absolute error. */
   readonly absolute?: number;
   /** The same over the reference's largest magnitude. */
   readonly relative?: number;
-  /** The figure that the limit bounds. */
-  readonly measured?: number;
-  /** Of a network over its limit: how far rounding its intermediates alone moves the result (`exact.ts`), relatively. */
+  /** The figure that the tolerance bounds. */
+  readonly figure?: number;
+  /**
+   * For a network over its tolerance: how far rounding its intermediates alone moves the result (`exact.ts`),
+   * relatively.
+   */
   readonly floor?: number;
   /** Why nothing could be measured. */
   readonly note?: string;
@@ -28,12 +31,12 @@ export function compare(
   what: string,
   actual: ArrayLike<number>,
   reference: Tensor,
-  limit: Limit,
+  tolerance: Tolerance,
 ): Check {
   const { values } = reference;
   if (actual.length !== values.length) {
     const note = `has ${actual.length} values where [${reference.shape}] has ${values.length}`;
-    return { group, what, passed: false, limit, note };
+    return { group, what, passed: false, tolerance, note };
   }
   let absolute = 0;
   let largest = 0;
@@ -41,7 +44,7 @@ export function compare(
   let beyondOne = 0;
   for (let i = 0; i < values.length; i++) {
     const error = Math.abs(actual[i]! - values[i]!);
-    if (Number.isNaN(error)) return { group, what, passed: false, limit, note: `value ${i} is ${actual[i]}` };
+    if (Number.isNaN(error)) return { group, what, passed: false, tolerance, note: `value ${i} is ${actual[i]}` };
     absolute = Math.max(absolute, error);
     largest = Math.max(largest, Math.abs(values[i]!));
     sum += error;
@@ -56,8 +59,8 @@ export function compare(
     pixels: beyondOne / values.length,
     mean: sum / values.length,
   };
-  const figure = measured[limit.measure];
-  return { group, what, passed: figure <= limit.bound, limit, absolute, relative, measured: figure };
+  const figure = measured[tolerance.measure];
+  return { group, what, passed: figure <= tolerance.bound, tolerance, absolute, relative, figure };
 }
 
 /** Two references of one number each, or two lists: equal or not. */
@@ -66,7 +69,7 @@ export function equal(
   what: string,
   actual: ArrayLike<number>,
   wanted: ArrayLike<number>,
-  limit: Limit,
+  tolerance: Tolerance,
 ): Check {
-  return compare(group, what, actual, { shape: [wanted.length], values: Float64Array.from(wanted) }, limit);
+  return compare(group, what, actual, { shape: [wanted.length], values: Float64Array.from(wanted) }, tolerance);
 }

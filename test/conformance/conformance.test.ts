@@ -16,9 +16,9 @@ import { fixturePath } from "../fixtures/read-fixture.ts";
 import { type TensorToWrite, writeSafetensors } from "../fixtures/safetensors-writer.ts";
 import { CaseError, findCases } from "./case-folder.ts";
 import { compare } from "./comparison.ts";
-import { withinFloor } from "./limits.ts";
 import { allPassed, caseTable, summary } from "./report.ts";
 import { type CaseResult, runCase } from "./run-case.ts";
+import { withinFloor } from "./tolerances.ts";
 
 let gpu: Gpu;
 let scratch: string;

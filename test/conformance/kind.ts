@@ -1,12 +1,12 @@
-/** What a kind of case is: how it is recognised, and how it is run. One file each in `kinds/`. */
+/** A kind of case: how it is recognised, and how it is run. One file each in `kinds/`. */
 
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Choose } from "../../src/graph/choice.ts";
 import type { Storage } from "../../src/graph/tensor.ts";
 import type { CaseFolder } from "./case-folder.ts";
 import { type Check, compare, equal } from "./comparison.ts";
-import { type Limit, type Limits, limitsOf, withinFloor } from "./limits.ts";
 import type { Tensor } from "./tensors.ts";
+import { type Tolerance, type Tolerances, tolerancesOf, withinFloor } from "./tolerances.ts";
 
 export interface Kind {
   readonly name: string;
@@ -17,19 +17,19 @@ export interface Kind {
 
 export interface Bench {
   readonly gpu: Gpu;
-  /** Of weights. */
+  /** The storage of weights. */
   readonly storage: Storage;
   readonly activations: Storage;
   /** Which kernels run; by rule if undefined. */
   readonly choose?: Choose;
-  /** Whether to compare the milestones inside networks too. */
+  /** True if to compare the milestones inside networks too. */
   readonly intermediates: boolean;
 }
 
 export interface CompareOptions {
   readonly group?: string;
   readonly by?: string;
-  /** What rounding alone does to this result. */
+  /** How far rounding alone moves this result. */
   readonly floor?: number;
 }
 
@@ -37,16 +37,16 @@ export interface CompareOptions {
 export interface CaseRun {
   readonly folder: CaseFolder;
   readonly bench: Bench;
-  readonly limits: Limits;
+  readonly tolerances: Tolerances;
   readonly checks: readonly Check[];
   /** A tensor that the case gives. Throws where there is none. */
   input(name: string): Tensor;
   optional(name: string): Tensor | undefined;
   /** Compares a result with tensor `name`; `by` tells paths to the same tensor apart. */
-  compare(name: string, actual: ArrayLike<number>, limit: Limit, options?: CompareOptions): void;
+  compare(name: string, actual: ArrayLike<number>, tolerance: Tolerance, options?: CompareOptions): void;
   /** Compares with a figure of `case.json` or of another file of the case. */
-  equal(group: string, what: string, actual: ArrayLike<number>, wanted: ArrayLike<number>, limit: Limit): void;
-  compareIntermediate(name: string, actual: ArrayLike<number>, limit: Limit): void;
+  equal(group: string, what: string, actual: ArrayLike<number>, wanted: ArrayLike<number>, tolerance: Tolerance): void;
+  compareIntermediate(name: string, actual: ArrayLike<number>, tolerance: Tolerance): void;
   /** Something that could not be done. */
   fail(group: string, what: string, note: string): void;
   /** Runs one group; an error fails the group and not the case. */
@@ -68,20 +68,20 @@ export function caseRun(folder: CaseFolder, bench: Bench): CaseRun {
   return {
     folder,
     bench,
-    limits: limitsOf(bench.storage),
+    tolerances: tolerancesOf(bench.storage),
     checks,
     input: find,
     optional: (name) => (folder.expected.has(name) ? find(name) : undefined),
-    compare(name, actual, limit, { group = groupOf(name), by, floor } = {}) {
+    compare(name, actual, tolerance, { group = groupOf(name), by, floor } = {}) {
       const inGroup = name.startsWith(`${group}.`) ? name.slice(group.length + 1) : name;
-      const check = compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), limit);
+      const check = compare(group, by ? `${inGroup} (${by})` : inGroup, actual, find(name), tolerance);
       checks.push(floor === undefined ? check : { ...check, floor, passed: withinFloor(check, floor, bench.storage) });
     },
-    equal(group, what, actual, wanted, limit) {
-      checks.push(equal(group, what, actual, wanted, limit));
+    equal(group, what, actual, wanted, tolerance) {
+      checks.push(equal(group, what, actual, wanted, tolerance));
     },
-    compareIntermediate(name, actual, limit) {
-      checks.push(compare("intermediates", name, actual, folder.intermediates.get(name)!, limit));
+    compareIntermediate(name, actual, tolerance) {
+      checks.push(compare("intermediates", name, actual, folder.intermediates.get(name)!, tolerance));
     },
     fail(group, what, note) {
       checks.push({ group, what, passed: false, note });

@@ -13,7 +13,7 @@ export interface NetworkOptions {
   readonly label: string;
   readonly parameters: ParameterBuffers;
   readonly inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
-  /** What `parameters` were made of, for the judge. */
+  /** The weights that `parameters` were made of, for the judge. */
   readonly weights: () => Promise<WeightValues>;
 }
 
@@ -31,11 +31,11 @@ export async function compareNetwork(
   let floors: Map<string, number> | undefined;
   for (const [output, name] of Object.entries(tensors)) {
     const actual = outputs.get(output)!;
-    const { passed, relative } = compare("", "", actual, run.input(name), run.limits.network);
+    const { passed, relative } = compare("", "", actual, run.input(name), run.tolerances.network);
     if (!passed && relative !== undefined && relative < MOST_ROUNDING[run.bench.storage]) {
       floors ??= roundingFloor(recorder, await options.weights(), options.inputs, run.bench);
     }
-    run.compare(name, actual, run.limits.network, { floor: passed ? undefined : floors?.get(output) });
+    run.compare(name, actual, run.tolerances.network, { floor: passed ? undefined : floors?.get(output) });
   }
 }
 
@@ -82,7 +82,7 @@ export async function compareMilestones(
     else run.fail("intermediates", name, "no operation has this name");
   }
   const outputs = await runNetwork(run, recorder, options);
-  for (const [name, values] of outputs) run.compareIntermediate(name, values, run.limits.network);
+  for (const [name, values] of outputs) run.compareIntermediate(name, values, run.tolerances.network);
 }
 
 /** Tokens under the shape of the picture that the milestone is, `[n, c, h, w]`. */
@@ -92,7 +92,7 @@ function asPicture(tensor: GraphTensor, milestone: readonly number[]): GraphTens
   return { ...tensor, shape: [n, h, w, c] };
 }
 
-/** What a module of the model gives: the last operation within it, or the one that has its name. */
+/** The output of a module of the model: the last operation within it, or the one that has its name. */
 function outputOf(recorder: Recorder, module: string): GraphTensor | undefined {
   const { operations } = recorder;
   const within = operations.filter((operation) => operation.name.startsWith(`${module}.`)).at(-1);

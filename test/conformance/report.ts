@@ -18,25 +18,25 @@ export function caseTable(result: CaseResult): string[] {
       group,
       `${checks.length}`,
       worst.what,
-      figure(worst.absolute),
-      figure(worst.relative),
-      limitText(worst),
+      text(worst.absolute),
+      text(worst.relative),
+      toleranceText(worst),
       checks.every((check) => check.passed) ? "pass" : "FAIL",
     ]),
   );
   const failures = result.checks
     .filter((check) => !check.passed)
-    .map(({ group, what, note, measured, limit, floor }) => {
+    .map(({ group, what, note, figure, tolerance, floor }) => {
       const reason =
         note ??
-        `${limit!.measure} ${figure(measured)} over ${limit!.bound}${floor === undefined ? "" : `; ${roundingText(floor)}`}`;
+        `${tolerance!.measure} ${text(figure)} over ${tolerance!.bound}${floor === undefined ? "" : `; ${roundingText(floor)}`}`;
       return `  FAIL ${[result.name, group, what].filter((part) => part !== "").join(" ")}: ${reason}`;
     });
   const judged = result.checks
     .filter((check) => check.passed && check.floor !== undefined)
     .map(
       ({ group, what, relative, floor }) =>
-        `  NOTE ${result.name} ${group} ${what}: ${figure(relative)}; ${roundingText(floor!)}`,
+        `  NOTE ${result.name} ${group} ${what}: ${text(relative)}; ${roundingText(floor!)}`,
     );
   return [...lines, ...judged, ...failures];
 }
@@ -57,7 +57,7 @@ export function summary(results: readonly CaseResult[]): string {
     : `FAILED (${bad.map((result) => result.name).join(", ")}): ${counts}`;
 }
 
-/** Whether everything that was compared is within its limit, and something was. */
+/** True if everything that was compared is within its limit, and something was. */
 export function allPassed(results: readonly CaseResult[]): boolean {
   return (
     results.length > 0 && results.every(({ checks }) => checks.length > 0 && checks.every((check) => check.passed))
@@ -75,9 +75,9 @@ function groupRows(checks: readonly Check[]): Row[] {
 }
 
 /** The part of its limit that a check used up. */
-function share({ measured, limit }: Check): number {
-  if (measured === undefined || limit === undefined) return Number.POSITIVE_INFINITY;
-  return measured === 0 ? 0 : measured / limit.bound;
+function share({ figure, tolerance }: Check): number {
+  if (figure === undefined || tolerance === undefined) return Number.POSITIVE_INFINITY;
+  return figure === 0 ? 0 : figure / tolerance.bound;
 }
 
 const WIDTHS = [17, 34, 6, 34, 9, 9, 16, 4];
@@ -90,15 +90,15 @@ function line(cells: readonly string[]): string {
 }
 
 function roundingText(floor: number): string {
-  return `rounding this network's intermediates once moves its result by ${figure(floor)}`;
+  return `rounding this network's intermediates once moves its result by ${text(floor)}`;
 }
 
-function figure(value: number | undefined): string {
+function text(value: number | undefined): string {
   if (value === undefined) return "-";
   return value === 0 ? "0" : value.toExponential(1);
 }
 
-function limitText({ limit }: Check): string {
-  if (!limit) return "-";
-  return limit.measure === "exact" ? "exact" : `${limit.bound} ${limit.measure}`;
+function toleranceText({ tolerance }: Check): string {
+  if (!tolerance) return "-";
+  return tolerance.measure === "exact" ? "exact" : `${tolerance.bound} ${tolerance.measure}`;
 }

@@ -13,6 +13,7 @@ import { promptsKind, textualInversionKind } from "./kinds/prompts.ts";
 import { schedulersKind } from "./kinds/schedulers.ts";
 import { tokenizerKind } from "./kinds/tokenizer.ts";
 import { unetKind } from "./kinds/unet.ts";
+import { variationKind } from "./kinds/variation.ts";
 
 const KINDS: readonly Kind[] = [
   unetKind,
@@ -23,6 +24,7 @@ const KINDS: readonly Kind[] = [
   guidanceKind,
   promptsKind,
   textualInversionKind,
+  variationKind,
   schedulersKind,
   tokenizerKind,
   noiseKind,

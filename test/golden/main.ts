@@ -1,5 +1,5 @@
 /**
- * Whether two checkouts draw the same pictures, bit for bit, on one software adapter:
+ * True if two checkouts draw the same pictures, bit for bit, on one software adapter:
  *
  *     npm run golden -- OTHER_CHECKOUT [--driver swiftshader]
  *

@@ -51,14 +51,14 @@ for (const { title, prefix = "", tls = false, noWebSocket = false, hidesHost = f
     let visitor: Visitor;
     let proxy: RunningProxy;
     let server: Listening;
-    /** What the server that is asked has run. */
+    /** The runs of the server behind the proxy. */
     let runs: RunRecord[] = [];
 
     /** The server behind the proxy, with these settings from now on. */
     async function serve(gate: Partial<GateOptions>): Promise<void> {
       const at = server?.port ?? 0;
       await server?.close();
-      // What the last one still has to do is not counted.
+      // The rest of the last one is not counted.
       const own: RunRecord[] = [];
       runs = own;
       const app = createApp({

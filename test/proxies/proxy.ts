@@ -108,7 +108,7 @@ function makeCertificate(folder: string): void {
   writeFileSync(path.join(folder, "pictures.pem"), readFileSync(certificate, "utf8") + readFileSync(key, "utf8"));
 }
 
-/** What stands around a block where it is installed: the rest of the program's configuration. */
+/** The rest of the program's configuration, around a block as it is installed. */
 const START: Readonly<Record<Language, (folder: string, block: string, port: number) => Promise<ChildProcess>>> = {
   async nginx(folder, block) {
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(

@@ -1,5 +1,5 @@
 /**
- * What a family of attacks works with, and what is looked at after each of its cases: that the process lives, that no turn
+ * The tools of a family of attacks, and the checks after each of its cases: that the process lives, that no turn
  * of its loop was long, that its memory stayed within the bound, that nothing was logged as an error of the server's.
  */
 import { createHash } from "node:crypto";
@@ -7,15 +7,15 @@ import fc from "fast-check";
 import { type Answer, exchange, HONEST, listens, type Part, request } from "./raw-http.ts";
 import type { Server } from "./server.ts";
 
-/** What holds whatever is sent. Milliseconds, bytes. */
+/** Bounds that hold for any input. Milliseconds, bytes. */
 export const BOUNDS = {
   turnMs: 100,
   healthP99Ms: 100,
   /** Over the baseline, where `/metrics` names no `daguerre_memory_bound_bytes`. */
   memoryBytes: 1024 * 2 ** 20,
   /**
-   * What the heap and buffers outside it may have grown by after collection, besides what jobs' logs hold. The process may
-   * stay larger: the allocator keeps freed pages for later, within the bound that holds for the peak.
+   * The bytes that the heap and buffers outside it may have grown by after collection, besides what jobs' logs hold.
+   * The process may stay larger: the allocator keeps freed pages for later, within the bound that holds for the peak.
    */
   keptHeapBytes: 48 * 2 ** 20,
 } as const;
@@ -24,7 +24,7 @@ export const BOUNDS = {
 const MAX_REVIVALS = 6;
 /** Milliseconds that one case may take, whatever the server does; what is fuzzed has a time of its own. */
 const CASE_MS = 60_000;
-/** What random attacks get however long the known ones took. */
+/** The time of random attacks, however long the known ones took. */
 const LEAST_FUZZ_MS = 1_500;
 /** Cases that take longer are told of while the suite runs. */
 const SLOW_MS = 5_000;
@@ -45,7 +45,7 @@ export interface FamilyOptions {
   readonly seed: number;
   /** 0..1: how much of what can be scaled is done. */
   readonly share: number;
-  /** Whether a share below 1 leaves cases out, by the seed, and not only makes them smaller. */
+  /** True if a share below 1 leaves cases out, by the seed, and not only makes them smaller. */
   readonly sampled: boolean;
   /** Milliseconds that the family has, from now on. */
   readonly timeMs: number;
@@ -76,7 +76,7 @@ export class Attack {
   peakOf = "";
   readonly outcomes = new Map<string, number>();
   readonly breaches: string[] = [];
-  /** What was left out, and why. */
+  /** The cases that were left out, and why. */
   readonly skipped: string[] = [];
 
   constructor({ open, guarded, seed, share, sampled, timeMs, sample, only, write }: FamilyOptions) {
@@ -139,14 +139,14 @@ export class Attack {
     await server.watch("reset");
   }
 
-  /** Whether so much memory is held by now that going on would only endanger this machine. */
+  /** True if so much memory is held by now that going on would only endanger this machine. */
   isOver(server: Server): boolean {
     const base = this.#baseline.get(server);
     return base !== undefined && server.memory().rss - base.rss > base.bound;
   }
 
   /**
-   * One attack under its name. What it throws is a breach, and so is what the server comes to.
+   * One attack under its name. An error that it throws is a breach, and so is a fault of the server.
    *
    * @param server the one that is attacked
    * @param limitMs after which it is given up
@@ -204,7 +204,7 @@ export class Attack {
     server.forgetPeak();
   }
 
-  /** What must hold when a family is over: a picture is drawn, and memory is back where it was. */
+  /** The checks at the end of a family: a picture is drawn, and memory is back where it was. */
   async finish(server: Server): Promise<void> {
     await this.case(AFTERWARDS, server, async () => {
       const base = this.#baseline.get(server)!;

@@ -15,7 +15,10 @@ const LARGE = {
   num_images: 2,
   output_format: "png",
 } as const;
-/** What unread answers may make the server hold, besides the socket's buffers. A result of 300 is 0.6 MiB each. */
+/**
+ * The bytes that unread answers may make the server hold, besides the socket's buffers. A result of 300 is 0.6 MiB
+ * each.
+ */
 const HELD_BYTES = 96 * 2 ** 20;
 /** A reader that takes nothing is ended after two minutes; somewhat later is in time. */
 const UNREAD_MS = 150_000;
@@ -32,7 +35,7 @@ export async function attack(context: Attack): Promise<void> {
   /** Whose answers are still unread at the end. */
   const unread: net.Socket[] = [];
 
-  /** What is held while nobody reads, after collection. */
+  /** The memory in use while nobody reads, after collection. */
   const holdsLittle = async (before: number) => {
     const { heapBytes, externalBytes } = await open.watch("collect");
     const rise = heapBytes + externalBytes - before;
@@ -43,7 +46,7 @@ export async function attack(context: Attack): Promise<void> {
     return heapBytes + externalBytes;
   };
 
-  // What the others ask for; not an attack itself.
+  // The others ask for it; it is no attack itself.
   const asked = context.share < 1 ? { ...LARGE, width: 256, height: 256 } : LARGE;
   await exchange(port, request(port, { target: "/queue/x", body: JSON.stringify({ ...asked, request_id: result }) }), {
     from: HONEST,

@@ -7,7 +7,7 @@ import { RealtimeClient } from "./realtime-client.ts";
 import { KEYS } from "./suite.ts";
 
 const BUSY = [429, 503];
-/** Of the guarded server; see `suite.ts`. */
+/** The guarded server's; see `suite.ts`. */
 const REQUESTS_PER_MINUTE = 600;
 
 export async function attack(context: Attack): Promise<void> {

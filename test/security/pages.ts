@@ -18,7 +18,7 @@ const FLAGS = [
   ...CHROMIUM_FLAGS,
   "--host-resolver-rules=MAP rebind.example 127.0.0.1,MAP evil.example 127.0.0.1,MAP *.evil.example 127.0.0.1",
 ];
-/** What a page's requests take to arrive. */
+/** The time that a page's requests take to arrive. */
 const ARRIVED_MS = 1_500;
 const REFUSED = [400, 403, 404, 405, 415, 421, 422];
 
@@ -296,7 +296,7 @@ async function inBrowser(
       await page.context().close();
     });
     await Promise.all(visits);
-    // What a person does goes on.
+    // A person's own requests go on.
     const page = await browser.newPage();
     await page.goto(server);
     const body = JSON.stringify(JSON.stringify(SMALL));
@@ -380,7 +380,7 @@ async function attackFromPage({ target, ids, body }: Given): Promise<string[]> {
     try {
       Promise.resolve(work()).catch(() => {});
     } catch {
-      // What the browser itself refuses is refused.
+      // A refusal by the browser itself counts as one.
     }
   };
   attempt(() => add("iframe", { src: address("iframe") }));

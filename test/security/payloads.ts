@@ -16,7 +16,7 @@ const LIMIT = 28 * 2 ** 20;
 const REFUSED = [400, 413, 422, "closed"];
 /** A job may be waiting, or its client may have had too many. */
 const BUSY = [429, 503];
-/** What a session says to such a frame, or ends with. */
+/** A session's answer to such a frame, or its end. */
 const REFUSED_FRAME = ["HTTP_400", "HTTP_413", "HTTP_422", "closed 1007", "closed 1008", "closed 1009"];
 /** An answer is about the request; it is not larger than so much. */
 const ANSWER_BYTES = 2 ** 20;
@@ -29,7 +29,7 @@ function filled(head: string, unit: string, tail: string, bytes: number = LIMIT)
   const room = bytes - head.length - tail.length;
   body.write(head, "latin1");
   const end = head.length + room - (room % unit.length);
-  // What is filled begins behind the head, so that whole units stand there.
+  // The filling begins behind the head, so that whole units stand there.
   body.fill(unit, head.length, end);
   body.write(tail, end, "latin1");
   return body.subarray(0, end + tail.length);
@@ -151,7 +151,7 @@ const ROUTES = ["/", "/stream", "/queue/x", "/v1/images/generations"];
 export async function attack(context: Attack): Promise<void> {
   const { open, guarded } = context;
   for (const [index, [name, make]] of Object.entries(REFUSED_BODIES).entries()) {
-    // Whether a picture is one is found out when it is drawn, which only this route waits for.
+    // A text that is no picture is found out when it is drawn, which only this route waits for.
     const picture = PICTURES.test(name);
     // Each on one route, in turns; the widest of all on every route.
     const one = picture ? "/" : ROUTES[index % ROUTES.length]!;

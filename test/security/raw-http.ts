@@ -12,13 +12,13 @@ export interface ExchangeOptions {
   readonly from?: string;
   /** Milliseconds until it is given up. */
   readonly timeoutMs?: number;
-  /** Whether the head of an answer is all that is waited for; the connection is cut then. */
+  /** True if the head of an answer is all that is waited for; the connection is cut then. */
   readonly headOnly?: boolean;
 }
 
-/** What came back over one connection. */
+/** The answers over one connection. */
 export interface Answer {
-  /** Of the first answer; `closed` without one, `open` when nothing had come by the time it was given up. */
+  /** The first answer's status; `closed` without one, `open` when nothing had come by the time it was given up. */
   readonly status: number | "closed" | "open";
   /** Its status line and headers. */
   readonly head: string;
@@ -119,7 +119,7 @@ export function deafSocket(port: number, from: string = ATTACKER): net.Socket {
   return socket;
 }
 
-/** Whether anybody listens there: a process that has ended does not, some moments before its parent is told. */
+/** True if anybody listens there: a process that has ended does not, some moments before its parent is told. */
 export function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect({ host: "127.0.0.1", port });

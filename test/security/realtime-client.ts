@@ -17,7 +17,7 @@ const OPEN_MS = 20_000;
 
 export class RealtimeClient {
   readonly socket: WebSocket;
-  /** What came, in a word each: `session`, `HTTP_422`, `result`, `closed 1008`. */
+  /** The messages that came, in a word each: `session`, `HTTP_422`, `result`, `closed 1008`. */
   readonly told: string[] = [];
   /** Control frames and events as they came, bytes of pictures included. */
   readonly messages: Record<string, unknown>[] = [];

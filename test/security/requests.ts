@@ -1,7 +1,7 @@
 /**
  * Random requests, from the schema of requests itself: each field right, at the edge of what it may be, or wrong; names
- * right, misspelt or unheard of. What would be right and dear (large pictures, many steps) is made small: how long a
- * software GPU draws is not what is attacked.
+ * right, misspelt or unheard of. Requests that would be right and dear (large pictures, many steps) are made small: how
+ * long a software GPU draws is not what is attacked.
  */
 import fc from "fast-check";
 import { z } from "zod";
@@ -24,7 +24,7 @@ const { properties = {} } = z.toJSONSchema(generationSchema, { io: "input", unre
 /** The names of a request's fields. */
 export const FIELDS = Object.keys(properties);
 
-/** What a right request may cost at most. */
+/** The most that a right request may cost. */
 const CAPS: Readonly<Record<string, number>> = { width: 128, height: 128, num_inference_steps: 2, num_images: 2 };
 
 const WRONG = fc.constantFrom<unknown>(

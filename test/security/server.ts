@@ -9,14 +9,16 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-/** MiB. What the suite promises is promised for a heap of so much. */
+/** MiB. The suite's promises are for a heap of so much. */
 const HEAP_MIB = 1024;
 const START_MS = 120_000;
 /** A loop that does not answer for so long stands still. */
 const WATCH_MS = 60_000;
 
-/** What `watch.mjs` tells. Milliseconds of CPU, bytes. */
+/** The figures of `watch.mjs`. Milliseconds of CPU, bytes. */
 export interface Watched {
+  /** The process that serves: a child of the command's. */
+  readonly pid: number;
   readonly longestTurnMs: number;
   readonly longTurns: number;
   readonly turns: number;
@@ -38,6 +40,7 @@ export class Server {
   readonly #folder: string;
   #child: ChildProcess | undefined;
   #port = 0;
+  #servingPid = 0;
   /** Lines of the log at the level of errors, which nothing that a client sends should cause. */
   errors: string[] = [];
   /** How the process ended, once it has. */
@@ -109,6 +112,7 @@ export class Server {
       late.unref();
     });
     this.#port = await up;
+    this.#servingPid = (await this.watch("read")).pid;
   }
 
   get #socket(): string {
@@ -136,7 +140,7 @@ export class Server {
   /** Bytes of memory that the process holds, and the most that it held since `forgetPeak`; by the kernel's count. */
   memory(): { rss: number; peak: number } {
     try {
-      const status = readFileSync(`/proc/${this.#child!.pid}/status`, "latin1");
+      const status = readFileSync(`/proc/${this.#servingPid}/status`, "latin1");
       const bytes = (name: string) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0) * 1024;
       return { rss: bytes("VmRSS"), peak: bytes("VmHWM") };
     } catch {
@@ -147,7 +151,7 @@ export class Server {
   forgetPeak(): void {
     try {
       // "5" sets the high-water mark back (man 5 proc).
-      writeFileSync(`/proc/${this.#child!.pid}/clear_refs`, "5");
+      writeFileSync(`/proc/${this.#servingPid}/clear_refs`, "5");
     } catch {
       // Where it cannot be set back, the peak is that of the whole run, which is stricter.
     }

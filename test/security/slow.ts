@@ -9,7 +9,7 @@ const BODY = 26 * 2 ** 20;
 const CHUNK = Buffer.alloc(64 * 1024, "a");
 /** Milliseconds for which halves are held before somebody looks. */
 const HELD_MS = 2_000;
-/** What a request that was ended for its slowness is told; or its connection is closed. */
+/** The answer to a request that was ended for its slowness; or its connection is closed. */
 const ENDED = [400, 408, 413, 429, 503, "closed", "open"];
 /** How many of a crowd write at a time: what a client's machine can do, not what the server must bear. */
 const WRITERS = 50;

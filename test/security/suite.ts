@@ -28,14 +28,14 @@ interface Family {
   /** Loaded when its turn comes: a family's tools are its own. */
   readonly load: () => Promise<{ attack(context: Attack): Promise<void> }>;
   readonly weight: number;
-  /** Whether its cases are dear, so that a tenth of the suite is a tenth of them. */
+  /** True if its cases are dear, so that a tenth of the suite is a tenth of them. */
   readonly sampled: boolean;
 }
 
 export type FamilyName = keyof typeof FAMILIES;
 
 export interface SuiteOptions {
-  /** Of all families together. */
+  /** The cases of all families together. */
   readonly seconds: number;
   readonly seed: number;
   /** 0..1: how much of what can be scaled is done. */
@@ -104,7 +104,7 @@ export async function runSuite({ seconds, seed, share, families, only, write }: 
     const starting = [{}, guardedSettings].map((settings) => Server.start(settings));
     for (const one of await Promise.allSettled(starting)) if (one.status === "fulfilled") started.push(one.value);
     const [open, guarded] = await Promise.all(starting as [Promise<Server>, Promise<Server>]);
-    // What a server does once (it loads libvips, compiles shaders of a size) is no attack's doing.
+    // A server's one-time work (it loads libvips, compiles shaders of a size) is no attack's doing.
     for (const server of started) for (let round = 0; round < 2; round++) await drawPicture(server);
     setPriority(GIVING_WAY);
     for (const name of names) {

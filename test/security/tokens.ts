@@ -68,7 +68,7 @@ export async function attack(context: Attack): Promise<void> {
         };
         const [others, nobodys] = [await of(id), await of(never)];
         context.expect(`${who}: ${method} ${path}`, others.status, method === "POST" ? [404, 405] : [404, 405, 400]);
-        // What is another's and what never was cannot be told apart.
+        // Another's job and a job that never was cannot be told apart.
         const same = (answer: Answer, job: string) => `${answer.status} ${answer.body.replaceAll(job, "ID")}`;
         if (same(others, id) !== same(nobodys, never)) {
           context.breach(

@@ -20,8 +20,8 @@ const MEMORY_EVERY_MS = 100;
 const LONG_MS = 50;
 
 const socket = process.env.DAGUERRE_WATCH_SOCKET;
-// Workers of the server load this too.
-if (isMainThread && socket !== undefined) watch(socket);
+// The command's own process and workers of the server load this too; the server is the child (`cli/supervisor.ts`).
+if (isMainThread && socket !== undefined && process.env.DAGUERRE_SUPERVISED !== undefined) watch(socket);
 
 function watch(path) {
   setFlagsFromString("--expose-gc");
@@ -66,7 +66,7 @@ function watch(path) {
       seen = before;
       begun = cpu();
     }
-    const told = { ...remember(), ...seen };
+    const told = { pid: process.pid, ...remember(), ...seen };
     if (asked === "reset") reset();
     return told;
   }

@@ -1,6 +1,6 @@
 /**
  * Every kernel that the product can assemble: each operation, each variant that can compute it, each storage, on adapters
- * that differ in subgroups, matrix units and textures; and the kernels that bring weights into their forms.
+ * that differ in subgroups, matrix units and textures; and the kernels that transform weights.
  */
 
 import type { MatrixUnit } from "../../src/gpu/matrix-unit.ts";
@@ -129,7 +129,7 @@ function targetOf(
 ): PlanTarget {
   return {
     ...{ lanes: undefined, maxBindingBytes: 2 ** 27, maxTextureDimension: 8192, transformed: true },
-    ...{ storage, weights, choose: variant && always(variant) },
+    ...{ storage, weightStorage: weights, choose: variant && always(variant) },
     ...adapter,
   };
 }
@@ -147,8 +147,8 @@ function* weightKernels(): Generator<AssembledKernel> {
       params: tableParams(table, { rows: 1000, format: "BF16", firstRow: 0, tensor: 0 }, 1),
     };
     yield { kernel: mergeKernel(storage), params: mergeParams(matrix, 0, { rank: 4, before: storage, gridWidth: 1 }) };
-    for (const form of ["winograd", "subpixel"] as const) {
-      yield { kernel: transformKernel(form, storage), params: transformParams(form, matrix, 1) };
+    for (const transform of ["winograd", "subpixel"] as const) {
+      yield { kernel: transformKernel(transform, storage), params: transformParams(transform, matrix, 1) };
     }
   }
 }

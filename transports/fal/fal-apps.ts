@@ -7,9 +7,9 @@
  *     GET  /{app}            a WebSocket of JSON: a request of the first or the second kind in each message (ws.fal.run)
  *     GET  /{app}/stream
  *
- * `{app}` is the model's name, or any id of fal's form (`owner/app`, with more parts or without): one model answers here,
- * whatever a client calls it. No such path hides a route or a file of this server, since an id that begins as one of them
- * is nobody's app.
+ * `{app}` is the model's name, or any id as fal writes them (`owner/app`, with more parts or without): one model
+ * answers here, whatever a client calls it. No such path hides a route or a file of this server, since an id that
+ * begins as one of them is nobody's app.
  */
 import type { Context, Handler } from "hono";
 import { failureResponse } from "../failure.ts";

@@ -31,7 +31,7 @@ import {
   streamResponse,
   type Verdict,
 } from "../stream/job-stream.ts";
-import { jsonAnswer, type Said } from "../stream/outflow.ts";
+import { type Chunks, jsonAnswer } from "../stream/outflow.ts";
 import { NO_PREVIEWS, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { envelopeOfJob, idHeaders, wireEvent } from "../wire/wire.ts";
@@ -217,21 +217,21 @@ class StatusStream implements StreamProtocol<RunEvent> {
   readonly contentType = EVENT_STREAM;
   readonly heartbeat = PING;
   readonly #job: ImageJob;
-  readonly #block: (logs: readonly QueueLog[]) => Said;
+  readonly #block: (logs: readonly QueueLog[]) => Chunks;
 
-  constructor(job: ImageJob, block: (logs: readonly QueueLog[]) => Said) {
+  constructor(job: ImageJob, block: (logs: readonly QueueLog[]) => Chunks) {
     this.#job = job;
     this.#block = block;
   }
 
-  async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Said, Verdict | undefined, undefined> {
+  async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Chunks, Verdict | undefined, undefined> {
     if ("error" in entry) return yield* this.conclude();
     // The result is not in the status; the end that follows it says that it is there.
     if (entry.event.type !== "result") yield this.#block(logOf(this.#job, entry.event));
     return undefined;
   }
 
-  async *conclude(): AsyncGenerator<Said, Verdict, undefined> {
+  async *conclude(): AsyncGenerator<Chunks, Verdict, undefined> {
     await this.#job.ended;
     yield this.#block([]);
     return "end";

@@ -153,7 +153,7 @@ class RequestSocket {
         await connection.send(chunk as Uint8Array<ArrayBuffer>, json ? { binary: false, fin: false } : undefined);
       }
     } catch (error) {
-      // A run that failed: its stream has said so, and breaks off. Of a JSON text a part alone is worse than nothing.
+      // A run that failed: its stream has said so, and breaks off. A part of a JSON text is worse than nothing.
       if (json || this.#gone.signal.aborted) throw error;
       ended = 500;
     }

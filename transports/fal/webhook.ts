@@ -95,13 +95,13 @@ function checkUrl(url: URL, { hosts, allowPrivate }: WebhookPolicy): void {
 /** One entry of the allow-list. */
 export interface AllowedHost {
   readonly name: string;
-  /** Whether the names below it are allowed, and not itself. */
+  /** True if the names below it are allowed, and it is not itself. */
   readonly below: boolean;
   /** undefined: the scheme's own. */
   readonly port: string | undefined;
 }
 
-/** An entry of the allow-list in the form that a URL's host has; undefined for what is none, such as a whole address. */
+/** An entry of the allow-list as a URL's host is written; undefined for what is none, such as a whole address. */
 export function allowedHost(text: string): AllowedHost | undefined {
   const below = text.startsWith("*.");
   const rest = below ? text.slice(2) : text;
@@ -138,10 +138,10 @@ const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
 /**
  * The use of an address, in the words of `ipaddr.js`; `unicast`: a public host.
  *
- * IPv4 can stand within IPv6 in many forms, and each reaches the IPv4 address where a machine or a router translates it.
- * The mapped form (::ffff:0:0/96) and ISATAP's (…:0:5efe:a.b.c.d) are judged by the IPv4 address within. All other forms
- * are refused, whatever is within: `ipaddr.js` knows 6to4, Teredo and NAT64, and the compatible form (::a.b.c.d) is outside
- * 2000::/3.
+ * IPv4 can stand within IPv6 in many encodings, and each reaches the IPv4 address where a machine or a router
+ * translates it. The mapped one (::ffff:0:0/96) and ISATAP's (…:0:5efe:a.b.c.d) are judged by the IPv4 address within.
+ * All others are refused, whatever is within: `ipaddr.js` knows 6to4, Teredo and NAT64, and the compatible one
+ * (::a.b.c.d) is outside 2000::/3.
  */
 function rangeOf(address: string): string {
   if (!ipaddr.isValid(address)) return "invalid";

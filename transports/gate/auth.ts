@@ -285,7 +285,7 @@ export interface GuardOptions {
   readonly scopeOf: (path: string, method: string, c: Context) => Access;
   /** The model that would answer. */
   readonly model: string;
-  /** Writes a refusal in the form of this path's transport. */
+  /** Writes a refusal as this path's transport does. */
   readonly refuse: (c: Context, failure: Failure) => Response;
 }
 

@@ -1,4 +1,4 @@
-/** Whatever is asked for, and whatever throws meanwhile, is answered or closed, and the server goes on. */
+/** Every request is answered or closed, even if something throws meanwhile, and the server goes on. */
 import type http from "node:http";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -43,7 +43,7 @@ export interface GateOptions {
   readonly sessions?: number;
   /** Proxies before this server that write `X-Forwarded-For`, and whose `Forwarded` or `X-Forwarded-Host` is believed. */
   readonly proxies: number;
-  /** Whether the server is about to end and takes no more work. */
+  /** True if the server is about to end and takes no more work. */
   readonly draining?: () => boolean;
 }
 

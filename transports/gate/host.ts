@@ -13,7 +13,7 @@ import { forwardedOf } from "../http/forwarded.ts";
 
 /** A host, as in the field `Host`. */
 export interface Host {
-  /** In small letters, without a dot at its end; addresses in their usual form, IPv6 in brackets. */
+  /** In small letters, without a dot at its end; addresses as usual, IPv6 in brackets. */
   readonly name: string;
   /** Undefined where it is left to the scheme. */
   readonly port: string | undefined;

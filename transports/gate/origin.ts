@@ -25,13 +25,13 @@ export interface OriginOptions {
   /** Proxies before this server whose word counts. */
   readonly proxies: number;
   /**
-   * Whether the request came under a name of this server's. Then `Sec-Fetch-Site: same-origin` proves its own page, even
-   * where a proxy has changed the host. Left out: nobody knows, and `Origin` is compared with `Host` alone.
+   * True if the request came under a name of this server's. Then `Sec-Fetch-Site: same-origin` proves its own page,
+   * even where a proxy has changed the host. Left out: nobody knows, and `Origin` is compared with `Host` alone.
    */
   readonly isOwnHost?: (c: Context) => boolean;
-  /** Whether a GET starts something. */
+  /** True if a GET starts something. */
   readonly startsWork: (c: Context) => boolean;
-  /** Whether a GET starts something, too, that came over plain http from another machine: a foreign page's may. */
+  /** True if a GET starts something, too, that came over plain http from another machine: a foreign page's may. */
   readonly trustsPlainGet: boolean;
   readonly refuse: (c: Context, failure: Failure) => Response;
 }

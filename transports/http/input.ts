@@ -166,7 +166,7 @@ async function* nodeParts(incoming: Incoming, ended: Promise<"ended">): AsyncGen
         size += part.byteLength;
         // Behind the end of a body come other requests.
         if (!incoming.complete && socket.bytesRead - before > 2 * size + CHUNKS_OVERHEAD) {
-          // Whatever else it sends would take as long, so it is not read to be told so.
+          // The rest of it would take as long, so it is not read.
           socket.destroy();
         }
         if (!socket.destroyed) yield part;

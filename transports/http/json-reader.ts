@@ -47,8 +47,8 @@ const notJson = () => new MessageError("The body is not valid JSON");
 
 export interface JsonOptions {
   /**
-   * Whether pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text; of other texts of
-   * more than a megabyte the length alone is kept then.
+   * True if pictures, and other base64 of 64 KiB and more, are given as `Base64Text` rather than as text; of other
+   * texts of more than a megabyte the length alone is kept then.
    */
   readonly keepBase64?: boolean;
   /** The bounds of the text; left out: `MESSAGE_BOUNDS`. */

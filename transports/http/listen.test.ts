@@ -7,7 +7,7 @@ import { type Listening, listen } from "./listen.ts";
 let server: Listening;
 afterEach(() => server.close());
 
-/** What `Keep-Alive` states here, in ms; it can say no less. */
+/** The `Keep-Alive` time, in ms; it can say no less. */
 const STATED_MS = 1_000;
 
 /**

@@ -16,7 +16,7 @@ export interface Listening {
 }
 
 /** Bounds on a connection before there is a request. */
-export interface ConnectionLimits extends MountOptions {
+export interface ListenOptions extends MountOptions {
   /** Open at a time; more are closed at once. */
   readonly connections?: number;
   /** Milliseconds that a request's headers may take to arrive; later is 408 and the end of the connection. */
@@ -31,8 +31,8 @@ const IDLE_SWEEP_MS = 100;
 /** Bytes of a request's headers. Node's own default, written down because a limit is relied on. */
 const MAX_HEADER_BYTES = 16 * 1024;
 /**
- * Connections that the system may hold until they are taken. Of Node's 511, a thousand that come at once leave somebody
- * else's waiting for its next try, seconds later. Linux allows 4,096 where nothing else is set.
+ * Connections that the system may hold until they are taken. With Node's 511, a thousand that come at once leave
+ * somebody else's waiting for its next try, seconds later. Linux allows 4,096 where nothing else is set.
  */
 const BACKLOG = 4_096;
 /** Slow requests are looked for this often; Node's default of 30 s would let each live so much longer. */
@@ -48,7 +48,7 @@ export function listen(
   app: Pick<Hono, "fetch">,
   port: number,
   hostname: string,
-  { connections, headersMs, requestMs, onServer, ...options }: ConnectionLimits = {},
+  { connections, headersMs, requestMs, onServer, ...options }: ListenOptions = {},
 ): Promise<Listening> {
   const mounted = mount(app, "", options);
   const server = createServer(

@@ -135,7 +135,7 @@ class Mount implements Mounted {
       }
       restoreBody(request);
       this.#readers.watch(response);
-      inTurn(request, response, this.#account, () => called(() => this.#answer(request, response), failed));
+      inTurn(request, response, this.#account, () => callListener(() => this.#answer(request, response), failed));
     } catch (error) {
       failed(error);
     }
@@ -164,7 +164,7 @@ class Mount implements Mounted {
         this.#report(error);
         socket.destroy();
       };
-      begin(() => called(() => this.#upgrade(request, socket, head), failed));
+      begin(() => callListener(() => this.#upgrade(request, socket, head), failed));
     } catch (error) {
       this.#report(error);
       close("500 Internal Server Error");
@@ -190,7 +190,7 @@ class Mount implements Mounted {
   /** Takes the base away from the request's target: whose request is it? */
   #enter(request: Handled): "ours" | "others" | "malformed" {
     const base = this.#base;
-    const target = originForm(request.originalUrl ?? request.url ?? "");
+    const target = originTarget(request.originalUrl ?? request.url ?? "");
     if (target === undefined) return base === "" ? "malformed" : "others";
     const { whole, host } = target;
     const rest = whole.slice(base.length);
@@ -212,7 +212,7 @@ class Mount implements Mounted {
 }
 
 /** Calls a listener whose errors, thrown or of its promise, are for `failed`. */
-function called(listener: () => unknown, failed: (error: unknown) => void): void {
+function callListener(listener: () => unknown, failed: (error: unknown) => void): void {
   try {
     Promise.resolve(listener()).catch(failed);
   } catch (error) {
@@ -224,7 +224,7 @@ function called(listener: () => unknown, failed: (error: unknown) => void): void
  * The target of a request as a path, with the host of an absolute address (RFC 9112, section 3.2); undefined where it is
  * none: `*`, an authority, rubbish.
  */
-function originForm(target: string): { whole: string; host?: string } | undefined {
+function originTarget(target: string): { whole: string; host?: string } | undefined {
   if (target.startsWith("/")) return { whole: target };
   if (!/^https?:\/\//i.test(target) || !URL.canParse(target)) return undefined;
   const { host, pathname, search } = new URL(target);

@@ -180,7 +180,7 @@ class JobMetrics {
           this.#counts.set(job, { events: 0, previews: 0 });
           break;
         case "event":
-          this.#said(job, event, since);
+          this.#onEvent(job, event, since);
           break;
         case "read":
           if (typeOf(event) === "preview") this.#previews.inc({ outcome: "sent" });
@@ -196,7 +196,7 @@ class JobMetrics {
     });
   }
 
-  #said(job: object, event: unknown, since: () => number): void {
+  #onEvent(job: object, event: unknown, since: () => number): void {
     const counts = this.#counts.get(job);
     if (counts === undefined) return;
     if (++counts.events === 1) this.#firstEvent.observe(since());

@@ -7,11 +7,12 @@
  * `num_inference_steps`, …) may be sent beside them.
  */
 import { z } from "zod";
-import { Base64Text } from "../../src/engine/base64-text.ts";
-import { RequestError } from "../../src/engine/errors.ts";
+import { Base64Text, withoutPicture } from "../../src/engine/base64-text.ts";
+import { RequestError, refuseIssues } from "../../src/engine/errors.ts";
 import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engine/request.ts";
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
 import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
+import { requestIssues } from "../../src/faults/request-issues.ts";
 import type { FormField } from "../http/form.ts";
 
 /** The facts about the model that the mapping needs. Pixels and steps. */
@@ -72,7 +73,7 @@ export const imageEditSchema = z.object({
   strength: z.number().optional(),
 });
 
-type Asked = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
+type ImageFields = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
 
 /** A request to run, and how its answer is to look. */
 export interface ImagesRequest {
@@ -90,7 +91,7 @@ export interface ImagesRequest {
 /**
  * Checks an edit and maps it.
  *
- * @throws ZodError, RequestError
+ * @throws RequestError
  */
 export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>, served: ServedModel): ImagesRequest {
   const request = parseImagesRequest(fields, imageEditSchema, served);
@@ -103,7 +104,7 @@ export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>,
  * Checks what a client sent and maps it.
  *
  * @param raw a JSON value, or the fields of an edit (`fieldsOfForm`, `fieldsOfJson`)
- * @throws ZodError, RequestError
+ * @throws RequestError
  */
 export function parseImagesRequest(
   raw: unknown,
@@ -111,7 +112,7 @@ export function parseImagesRequest(
   served: ServedModel,
 ): ImagesRequest {
   const sent = withoutNulls(raw);
-  const asked: Asked = schema.parse(sent, { reportInput: true });
+  const asked = checked(schema, sent);
   refuseOtherModel(asked.model, served);
   const steps = asked.num_inference_steps ?? stepsOf(asked.quality, served.defaultSteps);
   // Image-to-image leaves out the first steps, so that previews have less room.
@@ -146,6 +147,13 @@ export function parseImagesRequest(
   };
 }
 
+/** Zod's own error is not thrown: whoever reads its message has all inputs at fault turned into JSON. @throws RequestError */
+function checked(schema: typeof imageGenerationSchema | typeof imageEditSchema, sent: unknown): ImageFields {
+  const parsed = schema.safeParse(sent, { reportInput: true });
+  if (!parsed.success) refuseIssues(requestIssues(parsed.error));
+  return parsed.data!;
+}
+
 /** The words of all of OpenAI's models, in those of the newest. */
 const QUALITIES = new Map<string, ImagesRequest["quality"]>([
   ["auto", "auto"],
@@ -160,7 +168,7 @@ const QUALITIES = new Map<string, ImagesRequest["quality"]>([
 const MAX_NAMED = 8;
 const MAX_NAME = 64;
 
-function warningsOf({ quality, background, moderation }: Asked, unknown: readonly string[]): string[] {
+function warningsOf({ quality, background, moderation }: ImageFields, unknown: readonly string[]): string[] {
   const warnings: string[] = [];
   if (!QUALITIES.has(quality)) warnings.push(`quality '${quality}' is not known here; it was taken as auto`);
   if (background !== "auto" && background !== "opaque") {
@@ -237,7 +245,7 @@ export function fieldsOfForm(form: readonly FormField[]): EditFields {
 }
 
 /**
- * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own form as
+ * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own way as
  * `images: [{image_url}]`.
  *
  * @throws RequestError for a mask
@@ -271,10 +279,6 @@ function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, field]) => field !== null)
-      // Only a picture may be so long; of what another text says, its length alone counts.
-      .map(([name, field]) => [
-        name,
-        field instanceof Base64Text && name !== "image" ? "x".repeat(field.length) : field,
-      ]),
+      .map(([name, field]) => [name, name === "image" ? field : withoutPicture(field)]),
   );
 }

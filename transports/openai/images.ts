@@ -27,7 +27,7 @@ import {
   streamResponse,
   type Verdict,
 } from "../stream/job-stream.ts";
-import { jsonAnswer, type Said } from "../stream/outflow.ts";
+import { type Chunks, jsonAnswer } from "../stream/outflow.ts";
 import { earlyFailure, NO_PREVIEWS, resultOf, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { type Envelope, envelopeOf, envelopeOfJob, idHeaders } from "../wire/wire.ts";
@@ -198,7 +198,7 @@ class ImagesStream implements StreamProtocol<RunEvent> {
     this.#exchange = exchange;
   }
 
-  async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Said, Verdict | undefined, undefined> {
+  async *say(entry: LogEntry<RunEvent>): AsyncGenerator<Chunks, Verdict | undefined, undefined> {
     if ("error" in entry) return yield* this.#failed(entry.error);
     try {
       yield* this.#blocks(entry.event);
@@ -209,17 +209,17 @@ class ImagesStream implements StreamProtocol<RunEvent> {
     return undefined;
   }
 
-  async *conclude(how: "ended" | "lost"): AsyncGenerator<Said, Verdict, undefined> {
+  async *conclude(how: "ended" | "lost"): AsyncGenerator<Chunks, Verdict, undefined> {
     return how === "ended" ? "end" : yield* this.#failed(new Error("the stream fell behind its job"));
   }
 
-  async *#failed(error: unknown): AsyncGenerator<Said, Verdict, undefined> {
+  async *#failed(error: unknown): AsyncGenerator<Chunks, Verdict, undefined> {
     yield block("error", openaiError(this.#exchange.fail(error)));
     return "end";
   }
 
   /** An event's blocks; none for a step, and for a partial image too many. */
-  async *#blocks(event: RunEvent): AsyncGenerator<Said, void, undefined> {
+  async *#blocks(event: RunEvent): AsyncGenerator<Chunks, void, undefined> {
     const { kind, request, envelope, tokens } = this.#exchange;
     if (event.type === "preview") {
       if (this.#partials >= request.partialImages) return;

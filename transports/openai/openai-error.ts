@@ -46,7 +46,7 @@ const ERROR_CODES: Readonly<Record<number, string>> = {
   504: "timeout",
 };
 
-/** A failure before anything was sent, as a response. What FastAPI calls 422 is 400 here, and an unknown model 404. */
+/** A failure before anything was sent, as a response. FastAPI's 422 is 400 here, and an unknown model is 404. */
 export function openaiFailure(failure: Failure, headers: Record<string, string> = {}): Response {
   const body = openaiError(failure);
   const status = failure.status !== 422 ? failure.status : body.error.code === "model_not_found" ? 404 : 400;

@@ -18,7 +18,7 @@ export interface Answer {
   readonly schema?: NamedSchema;
   /** Left out: JSON. */
   readonly type?: string;
-  /** A second form of the same answer. */
+  /** A second encoding of the same answer. */
   readonly or?: { readonly schema: NamedSchema; readonly type: string };
 }
 

@@ -9,7 +9,7 @@ import type { Json, NamedSchema } from "./describe.ts";
 
 export interface DocumentOptions {
   readonly version: string;
-  /** Whether credentials are asked for. */
+  /** True if credentials are asked for. */
   readonly secured: boolean;
   readonly routes: readonly RouteDescription[];
 }

@@ -86,7 +86,7 @@ function route({ path, method, operation }: { path: string; method: string; oper
 ${
   requestBody === undefined
     ? ""
-    : html`<p>Body: ${Object.entries(requestBody.content).map(([type, { schema }]) => html`${named(schema)} as <code>${type}</code>`)}</p>`
+    : html`<p>Body: ${Object.entries(requestBody.content).map(([type, { schema }]) => html`${linkTo(schema)} as <code>${type}</code>`)}</p>`
 }
 ${
   parameters.length === 0
@@ -99,14 +99,14 @@ ${
 <div class="scroll"><table><tr><th>answer</th><th>meaning</th><th>body</th></tr>${Object.entries(responses).map(
     ([status, { description, content = {} }]) =>
       html`<tr><td>${status}</td><td>${description}</td><td>${Object.entries(content).map(
-        ([type, { schema }]) => html`${named(schema)} <code>${type}</code> `,
+        ([type, { schema }]) => html`${linkTo(schema)} <code>${type}</code> `,
       )}</td></tr>`,
   )}</table></div>
 </details>
 `;
 }
 
-function named(schema: Json) {
+function linkTo(schema: Json) {
   const name = nameOf(schema);
   return name === undefined ? "" : html`<a href="#${name}">${name}</a>`;
 }

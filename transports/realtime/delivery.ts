@@ -14,8 +14,8 @@ export interface DeliveryOptions {
   readonly tracing?: EncodeTracing;
   readonly onError?: (error: unknown, requestId: string) => void;
   /** The job's outputs are no longer held. */
-  readonly lost: (requestId: string, error: unknown) => void;
-  /** An error was sent; fal's client wants it in a second form. */
+  readonly onLost: (requestId: string, error: unknown) => void;
+  /** An error was sent; fal's client wants it a second time, in words of its own. */
   readonly failed: (requestId: string, failure: Failure) => void;
   /** Nothing more is sent for now: the job has ended, or the line is gone. */
   readonly paused: () => void;
@@ -60,7 +60,7 @@ export class Delivery<Input, Event> {
    * @param after the last event that the client has; left out: the last one that was handed to a line
    */
   async follow(line: Line, after: number = this.#sent): Promise<void> {
-    const { graceMs, lost, paused } = this.#options;
+    const { graceMs, onLost: lost, paused } = this.#options;
     this.#sent = after;
     if (after >= this.job.log.lastId && this.job.log.ended) return;
     let reader: LogReader<Event>;

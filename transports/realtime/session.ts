@@ -6,7 +6,7 @@
  * fields under every later request of the session.
  *
  * - *Latest wins* (the default): one request runs, `maxBuffering` wait, and a newer one supersedes the oldest of those;
- *   with `interrupt` it also stops the one that runs. What was superseded is told in a control frame, not as an error.
+ *   with `interrupt` it also stops the one that runs. A control frame names a superseded request, not an error.
  * - `mode: "queue"`: every request is answered, several may be under way, in order where one runs at a time.
  *
  * Each output carries the `request_id` of its request and `event_id`, its number within it. After a broken line, outputs
@@ -84,7 +84,7 @@ export class Session<Input, Event> {
       graceMs,
       tracing,
       onError,
-      lost: (requestId, error) => {
+      onLost: (requestId, error) => {
         this.#active.delete(requestId);
         this.#refuse(error, requestId);
       },
@@ -93,7 +93,7 @@ export class Session<Input, Event> {
     };
   }
 
-  /** Whether there are requests that run, wait, or have outputs that were not sent. */
+  /** True if there are requests that run, wait, or have outputs that were not sent. */
   get busy(): boolean {
     return this.#waiting.size > 0 || [...this.#active.values()].some(({ following, running }) => following || running);
   }
@@ -222,7 +222,7 @@ export class Session<Input, Event> {
     const { owner, client, graceMs, onError } = this.#options;
     let job: Job<Input, Event>;
     try {
-      job = this.#jobs.submit(input, { owner, client, graceMs });
+      job = this.#jobs.submit(input, { owner, client, graceMs, priority: "realtime" });
     } catch (error) {
       this.#refuse(error, requestId, (input as Fields).input_id);
       return;
@@ -266,7 +266,7 @@ export class Session<Input, Event> {
     } else if (fields.request_id === undefined || fields.request_id === null) {
       this.#waiting.clear();
       for (const { job } of this.#active.values()) job.cancel();
-    } else if (!this.#target(id)?.job.cancel()) this.#control("not-found", named(fields));
+    } else if (!this.#target(id)?.job.cancel()) this.#control("not-found", requestIdOf(fields));
   }
 
   /** A request that waits is begun with the change; one that runs goes on with it. */
@@ -277,9 +277,9 @@ export class Session<Input, Event> {
       const waiting = this.#waiting.change(id, change);
       if (waiting === "changed") return;
       if (waiting === "no-room") throw asError({ status: 503, detail: "too much waits already", retryAfter: 1 });
-      if (!this.#target(id)?.job.update(change)) this.#control("not-found", named(fields));
+      if (!this.#target(id)?.job.update(change)) this.#control("not-found", requestIdOf(fields));
     } catch (error) {
-      this.#complain(failureOf(error), named(fields).request_id);
+      this.#complain(failureOf(error), requestIdOf(fields).request_id);
     }
   }
 
@@ -299,7 +299,7 @@ export class Session<Input, Event> {
     this.#complain(failure, requestId);
   }
 
-  /** The error in the form that fal's client raises. */
+  /** The error as fal's client raises it. */
   #complain(failure: Failure, requestId?: string): void {
     const { detail } = failure;
     const reason =
@@ -316,7 +316,7 @@ function asError({ detail, ...failure }: Failure): Error {
 }
 
 /** The name of a request in a frame about it; an invalid id is not repeated. */
-function named(fields: Fields): { readonly request_id?: string } {
+function requestIdOf(fields: Fields): { readonly request_id?: string } {
   const id = idOf(fields.request_id);
   return id === undefined || id.length > ID_CHARACTERS ? {} : { request_id: id };
 }

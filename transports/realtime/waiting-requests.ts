@@ -47,7 +47,7 @@ export class WaitingRequests<Input> {
     return first;
   }
 
-  /** Whether it was there. */
+  /** True if it was there. */
   remove(requestId: string | undefined): boolean {
     const at = this.#requests.findIndex((request) => request.requestId === requestId);
     if (at < 0) return false;
@@ -81,7 +81,7 @@ export class WaitingRequests<Input> {
     this.#recount();
   }
 
-  /** Whether there are more than `buffering`, or more bytes than may wait. */
+  /** True if there are more than `buffering`, or more bytes than may wait. */
   isCrowded(buffering: number): boolean {
     return this.size > buffering || this.#bytes() > MAX_WAITING_BYTES;
   }

@@ -1,13 +1,13 @@
 /**
- * Realtime sessions over WebSocket: `app.get("/realtime", realtime(run))`. What a session does is in
+ * Realtime sessions over WebSocket: `app.get("/realtime", realtime(run))`. The session itself is in
  * `session.ts`; this file is its connection. Wants a server that was given a `WebSocketServer`, as `listen` does.
  *
  * - Frames from the server are msgpack; control frames are JSON as text. A client may write its messages as JSON too.
  * - A socket has no back-pressure of its own, so a droppable frame is sent only while little is buffered and fewer than
  *   two previews are on their way: each is followed by a ping, and its pong says that the client's end has taken it. A
  *   client that takes 400 ms a picture gets one every 400 ms, always the newest.
- * - A client that sends and does not read is not read from either while 1 MB of answers is under way to it. What is on its
- *   way to it, and the part of a frame that has come from it, are on its account (`account.ts`).
+ * - A client that sends and does not read is not read from either while 1 MB of answers is under way to it. The bytes
+ *   on their way to it, and the part of a frame that has come from it, are on its account (`account.ts`).
  * - Frames are taken one after the other, JSON in slices; while some wait the connection is not read from.
  * - When its token expires, a session is told so and goes on for some seconds, in which its client takes it up with a new
  *   token. After that nothing new is begun over it, and it ends when all that was begun has been sent.
@@ -76,7 +76,7 @@ export function keepOpenFor(socket: WebSocket, session: { readonly busy: boolean
   sessionOf.set(socket, session);
 }
 
-/** Whether a session of this socket still has something to say; for a server that is about to end. */
+/** True if a session of this socket still has something to say; for a server that is about to end. */
 export function isBusy(socket: WebSocket): boolean {
   return sessionOf.get(socket)?.busy ?? false;
 }
@@ -162,7 +162,11 @@ class Attachment<Input, Event> {
     this.#expiry?.stop();
     this.#connection?.release();
     const open = this.#session;
-    if (open !== undefined && this.#sessions.isOf(open, this.#socket!)) this.#sessions.connectionClosed(open, code);
+    const isItsOwn = open !== undefined && this.#sessions.isOf(open, this.#socket!);
+    // The session may wait for its client; a socket keeps all that has come of a frame.
+    this.#socket = undefined;
+    this.#connection = undefined;
+    if (isItsOwn) this.#sessions.connectionClosed(open, code);
   }
 
   /** The session that the client asks for, or a new one. */

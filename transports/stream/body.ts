@@ -97,7 +97,7 @@ function outgoingOf(c: Context): Outgoing | undefined {
 }
 
 /**
- * Breaks the connection off, so that the client sees a truncated answer. What was written before is let out first,
+ * Breaks the connection off, so that the client sees a truncated answer. Bytes that were written before go out first,
  * for `lingerMs` at most. Under @hono/node-server the socket is at hand; elsewhere the body's error has to do.
  */
 async function breakOff(

@@ -5,12 +5,12 @@ import type { LogEntry } from "../../src/jobs/job-log.ts";
 import type { Job } from "../../src/jobs/jobs.ts";
 import { failureOf, type InputSource, isServerFault } from "../failure.ts";
 import { type Envelope, errorEvent } from "../wire/wire.ts";
-import type { Said } from "./outflow.ts";
+import type { Chunks } from "./outflow.ts";
 import type { StreamFormat } from "./stream-format.ts";
 
 export interface Frame {
   /** Undefined: nothing can be said, the connection just breaks off. */
-  readonly said: Said | undefined;
+  readonly chunks: Chunks | undefined;
   readonly failed: boolean;
 }
 
@@ -23,7 +23,7 @@ const frames = new WeakMap<object, Map<string, Promise<Frame>>>();
 /** The encodings that are shared, by when they were last asked for, each with the function that forgets it. */
 const encodings = new LRUCache<Frame, () => void>({
   maxSize: MEMORY_BOUNDS.encoded,
-  sizeCalculation: (_, { said }) => Math.max(said?.heldBytes ?? 0, 1),
+  sizeCalculation: (_, { chunks }) => Math.max(chunks?.heldBytes ?? 0, 1),
   dispose: (forget) => forget(),
   ttl: ENCODING_MS,
   updateAgeOnGet: true,
@@ -77,13 +77,13 @@ export class Frames<Input, Event> {
     if ("error" in entry) fault = entry.error;
     else {
       try {
-        return { said: await format.event(entry.id, entry.event, envelope), failed: false };
+        return { chunks: await format.event(entry.id, entry.event, envelope), failed: false };
       } catch (error) {
         fault = error;
         this.#job.cancel(error);
       }
     }
     if (isServerFault(fault)) onError?.(fault, this.#job.id);
-    return { said: format.error(entry.id, errorEvent(failureOf(fault, source), envelope)), failed: true };
+    return { chunks: format.error(entry.id, errorEvent(failureOf(fault, source), envelope)), failed: true };
   }
 }

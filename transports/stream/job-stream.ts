@@ -8,7 +8,7 @@
 import type { Context } from "hono";
 import type { LogEntry, LogReader } from "../../src/jobs/job-log.ts";
 import { type BodySource, type Next, pulledBody } from "./body.ts";
-import { type AnswerOptions, Outflow, type Said } from "./outflow.ts";
+import { type AnswerOptions, type Chunks, Outflow } from "./outflow.ts";
 
 /** The end after the last entry: the stream ends, or its connection is broken off as one that failed. */
 export type Verdict = "end" | "failed";
@@ -18,12 +18,12 @@ export interface StreamProtocol<Event> {
   /** The heartbeat in a silence, so that proxies do not give up; left out if every byte is content. */
   readonly heartbeat?: Uint8Array<ArrayBuffer>;
   /** Turns an entry into pieces, made as the client takes them; returning nothing, the stream goes on. */
-  say(entry: LogEntry<Event>): AsyncGenerator<Said, Verdict | undefined, undefined>;
+  say(entry: LogEntry<Event>): AsyncGenerator<Chunks, Verdict | undefined, undefined>;
   /**
    * The last words, when the log has ended, or entries were missed. Left out, the stream ends in the first case and is
    * broken off in the second.
    */
-  conclude?(how: "ended" | "lost"): AsyncGenerator<Said, Verdict, undefined>;
+  conclude?(how: "ended" | "lost"): AsyncGenerator<Chunks, Verdict, undefined>;
 }
 
 export interface StreamOptions extends AnswerOptions {
@@ -73,7 +73,7 @@ class JobStream<Event> implements BodySource {
   readonly #protocol: StreamProtocol<Event>;
   readonly #outflow: Outflow;
   /** The pieces of the present entry. */
-  #saying: AsyncGenerator<Said, Verdict | undefined, undefined> | undefined;
+  #saying: AsyncGenerator<Chunks, Verdict | undefined, undefined> | undefined;
 
   constructor(c: Context, reader: LogReader<Event>, protocol: StreamProtocol<Event>, options: StreamOptions) {
     this.stalledAfterMs = options.stalledAfterMs;

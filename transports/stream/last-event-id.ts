@@ -38,7 +38,7 @@ export function placeOf(c: Context): Place | undefined {
   return { job: job && jobOf(job), after: Number(number) };
 }
 
-/** Whether a request begins a job. One that goes on in a job, or names an event that is none, begins nothing. */
+/** True if a request begins a job. One that goes on in a job, or names an event that is none, begins nothing. */
 export function beginsJob(c: Context): boolean {
   try {
     return !goesOn(placeOf(c));
@@ -47,7 +47,7 @@ export function beginsJob(c: Context): boolean {
   }
 }
 
-/** Whether whoever asks has seen a part of a job. */
+/** True if the client has seen a part of a job. */
 export function goesOn(place: Place | undefined): place is Place {
   return place !== undefined && (place.job !== undefined || place.after > 0);
 }

@@ -21,7 +21,7 @@ export interface AnswerOptions {
 }
 
 /** Chunks of bytes, made while they leave. */
-export interface Said extends Iterable<Uint8Array<ArrayBuffer>> {
+export interface Chunks extends Iterable<Uint8Array<ArrayBuffer>> {
   /** Bytes that it takes in memory. */
   readonly heldBytes: number;
 }
@@ -43,9 +43,9 @@ export class Outflow {
   }
 
   /** Takes up what is to be said next. False: the client was cut off. */
-  say(said: Said): boolean {
-    if (said.heldBytes > UNCOUNTED_ANSWER_BYTES && !this.#hold.resize(said.heldBytes)) return false;
-    this.#chunks = said[Symbol.iterator]();
+  say(chunks: Chunks): boolean {
+    if (chunks.heldBytes > UNCOUNTED_ANSWER_BYTES && !this.#hold.resize(chunks.heldBytes)) return false;
+    this.#chunks = chunks[Symbol.iterator]();
     return true;
   }
 

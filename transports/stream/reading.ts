@@ -12,7 +12,7 @@ type WatchOptions = NonNullable<Parameters<Job<unknown, unknown>["watch"]>[0]>;
 /** How a job is watched by a client that is shown no previews: they need not be made for it. */
 export const NO_PREVIEWS: WatchOptions = { wants: (slot) => slot !== "preview" };
 
-/** Whether a request is answered without a body: a HEAD, which Hono gives to the handlers of GET. */
+/** True if a request is answered without a body: a HEAD, which Hono gives to the handlers of GET. */
 export function readsNothing(c: Context): boolean {
   return c.req.method === "HEAD";
 }

@@ -38,7 +38,7 @@ async function serving<Event>(run: AnyRun<GradientInput, Event>, options: JobsOp
 interface Read {
   readonly events: { id: number; data: string }[];
   readonly status: number;
-  /** Whether the answer came to its own end. */
+  /** True if the answer came to its own end. */
   readonly whole: boolean;
 }
 

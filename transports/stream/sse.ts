@@ -71,7 +71,7 @@ export function sse<Input, Event>(
       const place = placeOf(c);
       const viewer = viewerOf(c, options.ownerOf);
       const goOn = (job: Job<Input, Event> | undefined) =>
-        // Whoever comes back has seen a beginning; another run would be another picture.
+        // A client that comes back has seen a beginning; another run would be another picture.
         job === undefined ? new Response(null, { status: 204 }) : resumed(c, job, place?.after ?? 0, options);
       const named = place && jobNamedAlone(c);
       if (named !== undefined) return await goOn(jobs.get(place?.job ?? named, viewer));
@@ -160,8 +160,9 @@ function graceOf<Input>(c: Context, { maxGraceS = RESUME.streamSeconds }: SseOpt
 }
 
 /**
- * Whether a client comes back by itself when its connection breaks: one that names its request for this purpose, and one
- * that asks for an event stream, as `EventSource` and its kin do. fal's clients ask for one too and never come back.
+ * True if a client comes back by itself when its connection breaks: one that names its request for this purpose, and
+ * one that asks for an event stream, as `EventSource` and its kin do. fal's clients ask for one too and never come
+ * back.
  */
 function comesBack(c: Context): boolean {
   if (c.req.header("idempotency-key") !== undefined) return true;
@@ -194,9 +195,9 @@ async function stream<Input, Event>(
     contentType,
     heartbeat: format.heartbeat,
     async *say(entry) {
-      const { said, failed } = await frames.of(entry);
+      const { chunks, failed } = await frames.of(entry);
       if (entry.slot !== undefined) pace.sent(entry.slot);
-      if (said !== undefined) yield said;
+      if (chunks !== undefined) yield chunks;
       return failed ? "failed" : undefined;
     },
   };

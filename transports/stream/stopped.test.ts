@@ -91,7 +91,7 @@ describe("clients that stop reading", () => {
     );
     expect(await reading).toEqual(Array.from({ length: EVENTS }, (_, index) => index + 1));
     expect(shared.bytes).toBeLessThan(LOG_BYTES + EVENT_BYTES);
-    // As much as the sockets took, and then no more than `LOG_LIMITS.ahead`.
+    // As much as the sockets took, and then no more than `LOG_BOUNDS.ahead`.
     const made = Math.max(...own.list().map(({ log }) => log.lastId));
     expect(made).toBeLessThan(EVENTS);
     // The log as it was encoded; for each client an event that waits for room in its socket and one that is being encoded.
@@ -123,6 +123,29 @@ describe("clients that stop reading", () => {
     await until(() => ended === 2 * CLIENTS, 100_000);
     // All logs hold the same picture; what else there is, is on its way to clients.
     await until(() => heldBytes() - idle < 2 * CLIENTS * (256 * 1024 + 2 * 60_000), 10_000);
+  });
+});
+
+describe("sessions that wait for their client", () => {
+  it("hold nothing of the frame that broke off", async () => {
+    const SESSIONS = 16;
+    const FRAME_BYTES = 4 * MIB;
+    const app = new Hono();
+    app.get("/realtime", realtime(createJobs(async function* () {})));
+    server = await listen(app, 0, "127.0.0.1", { frameBytes: 2 * FRAME_BYTES });
+    const idle = heldBytes();
+    const half = Buffer.alloc(FRAME_BYTES, "a");
+    const sockets = await Promise.all(
+      Array.from({ length: SESSIONS }, async () => {
+        const socket = new WebSocket(`${server.url.replace("http", "ws")}/realtime`);
+        await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+        await new Promise((resolve) => socket.send(half, { fin: false }, resolve));
+        return socket;
+      }),
+    );
+    await until(() => heldBytes() - idle > (SESSIONS * FRAME_BYTES) / 2, 10_000);
+    for (const socket of sockets) socket.terminate();
+    await until(() => heldBytes() - idle < FRAME_BYTES + half.length, 5_000);
   });
 });
 

@@ -12,13 +12,13 @@ import { JsonText } from "../wire/json-text.ts";
 import { type Envelope, type WireEvent, wireEvent } from "../wire/wire.ts";
 import { EVENT_STREAM, PING } from "./job-stream.ts";
 import { eventId } from "./last-event-id.ts";
-import type { Said } from "./outflow.ts";
+import type { Chunks } from "./outflow.ts";
 
 export interface StreamFormat {
   /** @throws TypeError for an event that cannot be said in this format */
-  event(id: number, event: unknown, envelope: Envelope): Promise<Said>;
+  event(id: number, event: unknown, envelope: Envelope): Promise<Chunks>;
   /** Undefined where an error cannot be said. */
-  error(id: number, event: WireEvent): Said | undefined;
+  error(id: number, event: WireEvent): Chunks | undefined;
   /** The heartbeat in a silence, so that proxies do not give up; undefined if every byte is content. */
   readonly heartbeat: Uint8Array<ArrayBuffer> | undefined;
 }
@@ -58,7 +58,7 @@ const binary: StreamFormat = {
   heartbeat: undefined,
 };
 
-function asOne(bytes: Uint8Array<ArrayBuffer>): Said {
+function asOne(bytes: Uint8Array<ArrayBuffer>): Chunks {
   return { heldBytes: bytes.byteLength, [Symbol.iterator]: () => [bytes].filter((one) => one.byteLength > 0).values() };
 }
 

@@ -1,7 +1,7 @@
 /**
  * The events of a run as they travel in JSON: those of `src/engine/events.ts`, their pictures encoded, each with the ids of
- * its request; and `error`, which a run throws. Documents and the page's types follow from these schemas. What makes an
- * event of this form is in `wire.ts`, for the runs of others as well.
+ * its request; and `error`, which a run throws. Documents and the page's types follow from these schemas. `wire.ts`
+ * makes such events, for the runs of others as well.
  */
 import { z } from "zod";
 import { plainEventSchemas, previewEventSchema, resultEventSchema } from "../../src/engine/events.ts";

@@ -55,7 +55,7 @@ export type SchedulerClass = keyof typeof SCHEDULERS;
 /** All of them, for messages and schemas. */
 export const SCHEDULER_CLASSES = Object.keys(SCHEDULERS) as readonly SchedulerClass[];
 
-/** Whether the timesteps of a class follow its `timestep_spacing`. */
+/** True if the timesteps of a class follow its `timestep_spacing`. */
 export function spacesTimesteps(className: string): boolean {
   return isSchedulerClass(className) && SCHEDULERS[className].spaces;
 }
@@ -65,7 +65,7 @@ export function levelsOf(className: SchedulerClass): Kind["levels"] {
   return SCHEDULERS[className].levels;
 }
 
-/** Whether `className` is one of `SCHEDULER_CLASSES`. */
+/** True if `className` is one of `SCHEDULER_CLASSES`. */
 export function isSchedulerClass(className: string): className is SchedulerClass {
   return Object.hasOwn(SCHEDULERS, className);
 }

@@ -100,9 +100,10 @@ export function dpmTable(config: ConfigReader, settings: DpmSettings, frame: Sol
         d2 = change.map((value) => (h / (h0 + h1)) * value);
       }
     }
-    const weights = solverWeights(algorithm, h, midpoint && usedOrder < 3, here, there);
+    const coefficients = solverCoefficients(algorithm, h, midpoint && usedOrder < 3, here, there);
     const model = [0, 1, 2].map(
-      (i) => (i === 0 ? weights.d0 : 0) + weights.d1 * (d1[i] as number) + weights.d2 * (d2[i] as number),
+      (i) =>
+        (i === 0 ? coefficients.d0 : 0) + coefficients.d1 * (d1[i] as number) + coefficients.d2 * (d2[i] as number),
     );
     const m0 = expandsX0 ? X0 : predicted.epsilon;
     const slots = order - 1;
@@ -113,9 +114,9 @@ export function dpmTable(config: ConfigReader, settings: DpmSettings, frame: Sol
       timestep: timesteps[row] as number,
       inputScale: frame.inputScale?.(row),
       x0: predicted.x0,
-      next: plus(scaled(weights.sample, SAMPLE), scaled(model[0] as number, m0)),
+      next: plus(scaled(coefficients.sample, SAMPLE), scaled(model[0] as number, m0)),
       history,
-      noise: weights.noise,
+      noise: coefficients.noise,
       drawsNoise: stochastic,
       ...(slots > 0 && { push: { slot: slotOf(0), mix: m0 } }),
     });
@@ -136,7 +137,7 @@ export function dpmTable(config: ConfigReader, settings: DpmSettings, frame: Sol
  * Coefficients of the sample, the expansion's terms and the noise over a step of `h` in lambda.
  * The integrals φ1 = (eʰ − 1)… are taken with expm1; with h = ∞ (a step to level 0) only order 1 is asked for.
  */
-function solverWeights(
+function solverCoefficients(
   algorithm: Algorithm,
   h: number,
   midpoint: boolean,

@@ -88,7 +88,7 @@ function explodingTable(
           x0,
           next: plus(scaled(1 + toTarget, SAMPLE), scaled(-toTarget, X0)),
           noise,
-          drawsNoise: true, // the plain form draws for a churn of 0 and discards it; seeds agree only if we do too
+          drawsNoise: true, // the plain sampler draws for a churn of 0 and discards it; seeds agree only if we do too
         });
       }),
     addNoise: (row) => ({ original: 1, noise: sigmas[row] as number }),

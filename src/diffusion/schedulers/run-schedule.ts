@@ -1,5 +1,6 @@
 // The schedule of a run: the model's scheduler, or another that the request names, from pure noise or from a picture.
 
+import type { FamilyModel } from "../model.ts";
 import { PipelineError, type PipelineRequest, type SchedulerChoice } from "../request.ts";
 import type { SchedulerConfig } from "./config-reader.ts";
 import { createSchedule, img2imgStart, isSchedulerClass, levelsOf, spacesTimesteps } from "./create-schedule.ts";
@@ -102,6 +103,15 @@ const REQUEST_FIELDS: Readonly<Record<string, string>> = {
   sigmas: "sigmas",
   timesteps: "timesteps",
 };
+
+/** The schedule of a request. @throws PipelineError naming the field that leaves it without one */
+export function scheduleOf(family: Pick<FamilyModel, "schedule">, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
 
 /** The error of a request that has no schedule, naming its field at fault. */
 export function toRequestFault(

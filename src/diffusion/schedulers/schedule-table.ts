@@ -1,4 +1,4 @@
-// The form in which each scheduler's file states its schedule: the parts that do not depend on where a run begins, and
+// How each scheduler's file states its schedule: the parts that do not depend on where a run begins, and
 // the rows as a function of that. `startAt` makes the `Schedule` the rest of the program sees.
 
 import type { Bounds, ConfigReader } from "./config-reader.ts";

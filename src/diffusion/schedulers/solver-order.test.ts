@@ -175,7 +175,7 @@ describe("stochastic solvers keep the data's variance", () => {
   ] as const)("%s", (_, className, config, options) => {
     const schedule = createSchedule(className, { ...BETAS, ...config }, { steps: 200, ...options });
     expect(schedule.rows.every((row) => row.drawsNoise)).toBe(true);
-    const end = run(schedule, "epsilon", cpuGenerator(7).randn(4000));
+    const end = run(schedule, "epsilon", cpuGenerator(7).randn(1500));
     const variance = end.reduce((sum, x) => sum + x * x, 0) / end.length;
     expect(variance / DATA_VARIANCE).toBeGreaterThan(0.9);
     expect(variance / DATA_VARIANCE).toBeLessThan(1.1);

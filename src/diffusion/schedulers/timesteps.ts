@@ -62,7 +62,7 @@ export function trailingTimesteps(from: number, total: number, count: number): F
 }
 
 /**
- * The `count` integer timesteps of a spacing over `trainSteps` training timesteps, descending (DDIM's and PNDM's form;
+ * The `count` integer timesteps of a spacing over `trainSteps` training timesteps, descending (as DDIM and PNDM do;
  * the multistep and Euler classes differ in details and build theirs from the parts above).
  */
 export function spacedTimesteps(

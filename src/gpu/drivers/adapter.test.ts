@@ -134,7 +134,7 @@ describe.each<[SoftwareDriver, string | undefined]>([
   });
 
   // Dawn writes these two lines for every Vulkan adapter that it sees, before anything is asked of it, and has no switch
-  // for them. Whatever else is written would be about what we asked for.
+  // for them. Any other message would be about our own requests.
   it.runIf(file)("is opened without a warning of our making", async () => {
     const { stderr } = await openElsewhere({}, { VK_DRIVER_FILES: file });
     const discovery = /^Warning: maxDynamic(Uniform|Storage)BuffersPerPipelineLayout artificially reduced from .+$/;

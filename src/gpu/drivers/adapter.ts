@@ -145,10 +145,10 @@ function describe(choice: AdapterChoice): string {
 }
 
 /** Advice to a user about the adapter that was taken. */
-function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, asked: boolean): string | undefined {
+function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, isExplicit: boolean): string | undefined {
   const parts: string[] = [];
   const called = facts.driver === "swiftshader" ? "SwiftShader" : facts.driver === "lavapipe" ? "lavapipe" : facts.name;
-  if (facts.kind === "software" && !asked) {
+  if (facts.kind === "software" && !isExplicit) {
     parts.push(
       brought === undefined
         ? `no hardware GPU was found: using ${called}, a software GPU`
@@ -165,7 +165,7 @@ function noteOn(facts: AdapterFacts, brought: SoftwareDriver | undefined, asked:
 }
 
 // Opening may change VK_DRIVER_FILES, which is the whole process's: one at a time.
-let queue: Promise<unknown> = Promise.resolve();
+let previous: Promise<unknown> = Promise.resolve();
 
 /** The drivers that were in force when the process started; those that we chose later do not count as the user's. */
 const usersDriverFiles = chosenDriverFiles();
@@ -181,8 +181,8 @@ const usersDriverFiles = chosenDriverFiles();
  * @throws AdapterError where none fits: the message lists what was found.
  */
 export function openAdapter(choice: AdapterChoice = {}): Promise<OpenAdapter> {
-  const opening = queue.then(() => open(choice));
-  queue = opening.catch(() => undefined);
+  const opening = previous.then(() => open(choice));
+  previous = opening.catch(() => undefined);
   return opening;
 }
 

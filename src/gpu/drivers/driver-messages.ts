@@ -24,19 +24,19 @@ const BEGINNINGS = ["Debug: ", "Info: ", "Warning: ", "Error: ", "WARNING: ", "w
 
 /** Reads stderr line by line and says of each line whose it is. */
 export class DriverMessages {
-  /** Whether the line before belonged to a driver. */
+  /** True if the line before belonged to a driver. */
   #inMessage = false;
   /** Node prints an error of JavaScript, which ends the process. */
   #inThrow = false;
 
-  /** Whether this line, without its end, is a driver's. Lines come in order, each once. */
+  /** True if this line, without its end, is a driver's. Lines come in order, each once. */
   isDrivers(line: string): boolean {
     if (CARET.test(line)) this.#inThrow = true;
     this.#inMessage = !this.#inThrow && (HEADS.some((head) => head.test(line)) || (this.#inMessage && MORE.test(line)));
     return this.#inMessage;
   }
 
-  /** Whether a line that begins so, and goes on, may turn out to be a driver's. */
+  /** True if a line that begins so, and goes on, may turn out to be a driver's. */
   mayBeDrivers(beginning: string): boolean {
     if (this.#inThrow) return false;
     if (this.#inMessage && /^\s|^$/.test(beginning)) return true;

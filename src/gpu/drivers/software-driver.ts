@@ -139,7 +139,7 @@ export function installedDrivers(env: NodeJS.ProcessEnv = process.env): (VulkanD
 const RTLD_NODELETE = 0x1000;
 
 /**
- * Whether `dlopen` can open a library, given by name or path.
+ * True if `dlopen` can open a library, given by name or path.
  * @param keep leaves it open, so that a later `dlopen` by its name finds it wherever it lies.
  * @returns the reason where it cannot.
  */

@@ -2,7 +2,7 @@
 
 import type { BoundResource, Gpu } from "../../gpu/device.ts";
 import type { Binding, Dispatch } from "../dispatch.ts";
-import type { Bound } from "./bound.ts";
+import type { BoundDispatch } from "./bound.ts";
 import type { PlanKernels } from "./kernels.ts";
 import type { ParameterSet } from "./parameters.ts";
 import type { PlanBuffers } from "./plan-buffers.ts";
@@ -26,7 +26,7 @@ export class Binder {
   }
 
   /** The pipeline of its kernel has to be there. */
-  bind(dispatch: Dispatch): Bound {
+  bind(dispatch: Dispatch): BoundDispatch {
     const { kernel, label, bindings } = dispatch;
     const pipeline = this.#kernels.pipeline(kernel.code);
     const resources = bindings.map((binding) => this.#resource(binding));
@@ -42,7 +42,7 @@ export class Binder {
     if (binding === "blank") return { buffer: this.#buffers.blank };
     if ("scratch" in binding) return this.#view(this.#buffers.scratch(binding.scratch.name));
     if ("transformed" in binding) {
-      return this.#view(this.#parameters.transformed(binding.transformed, binding.form));
+      return this.#view(this.#parameters.transformed(binding.transformed, binding.transform));
     }
     if ("parameter" in binding) {
       const { parameter, piece = 0 } = binding;

@@ -2,13 +2,13 @@
 
 import type { Dispatch } from "../dispatch.ts";
 
-export interface Bound {
+export interface BoundDispatch {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly dispatch: Dispatch;
 }
 
-export function encodeAll(pass: GPUComputePassEncoder, list: readonly Bound[]): void {
+export function encodeAll(pass: GPUComputePassEncoder, list: readonly BoundDispatch[]): void {
   let current: GPUComputePipeline | undefined;
   for (const { pipeline, group, dispatch } of list) {
     if (pipeline !== current) pass.setPipeline((current = pipeline));

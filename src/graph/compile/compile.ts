@@ -5,7 +5,7 @@ import { inTurns } from "../../platform/turns.ts";
 import type { Choose } from "../choice.ts";
 import type { Storage } from "../tensor.ts";
 import { Binder } from "./bind.ts";
-import type { Bound } from "./bound.ts";
+import type { BoundDispatch } from "./bound.ts";
 import { CompiledPlan } from "./compiled-plan.ts";
 import { type CompileWatch, PlanKernels } from "./kernels.ts";
 import {
@@ -20,9 +20,9 @@ import {
 import { ParameterSet, type PlanParameters, untransformed } from "./parameters.ts";
 import type { Plan } from "./plan.ts";
 import { PlanBuffers } from "./plan-buffers.ts";
-import { type PlanWeights, targetOf, targetOfWeights } from "./target.ts";
+import { targetOf, targetOfWeights, type WeightStorage } from "./target.ts";
 
-interface FormOptions extends LayoutOptions {
+interface LoweringOptions extends LayoutOptions {
   /** How activations are stored. */
   readonly storage: Storage;
   /** False: without weights transformed for faster kernels, which take memory. */
@@ -33,16 +33,16 @@ interface FormOptions extends LayoutOptions {
   readonly batch?: number;
 }
 
-export interface CompileOptions extends FormOptions, CompileWatch {
+export interface CompileOptions extends LoweringOptions, CompileWatch {
   /** Names the plan in errors and profiles: `unet 64×64 ×2`. */
   readonly label: string;
   /** Buffers of the parameters; by component, if the recorder has parameters of several. */
   readonly parameters: PlanParameters;
 }
 
-export interface FootprintOptions extends FormOptions {
+export interface FootprintOptions extends LoweringOptions {
   /** How weights are stored; by component, if the recorder has parameters of several. */
-  readonly weights: PlanWeights;
+  readonly weightStorage: WeightStorage;
 }
 
 /**
@@ -50,8 +50,8 @@ export interface FootprintOptions extends FormOptions {
  * @throws TensorTooLargeError if a tensor does not fit
  */
 export function footprint(gpu: Gpu, recorder: Recorded, options: FootprintOptions): Footprint {
-  const { storage, weights, choose, batch, transformed = true } = options;
-  const target = { ...targetOfWeights(gpu, storage, weights, { choose, transformed }), batch };
+  const { storage, weightStorage, choose, batch, transformed = true } = options;
+  const target = { ...targetOfWeights(gpu, storage, weightStorage, { choose, transformed }), batch };
   return footprintOf(layOut(gpu, recorder, target, options), target);
 }
 
@@ -66,12 +66,15 @@ export async function compile(gpu: Gpu, recorder: Recorded, options: CompileOpti
   const parameterSet = new ParameterSet(parameters, recorder.operations);
   const target = { ...targetOf(gpu, storage, parameters, choose), batch: options.batch };
   const layout = await inTurns(layOutInPieces(gpu, recorder, target, options));
-  gpu.checkRoom(label, footprintOf(layout, target, (matrix, form) => parameterSet.hasTransformed(matrix, form)).peak);
+  gpu.checkRoom(
+    label,
+    footprintOf(layout, target, (matrix, transform) => parameterSet.hasTransformed(matrix, transform)).peak,
+  );
   const buffers = new PlanBuffers(gpu, label, storage, layout);
   try {
     const bound = await bind(gpu, label, layout, buffers, parameterSet, options);
     const named = new Map([...recorder.inputs, ...recorder.states, ...recorder.outputs]);
-    return new CompiledPlan(gpu, { label, storage, buffers, named, ...bound });
+    return new CompiledPlan(gpu, { label, storage, buffers, tensors: named, ...bound });
   } catch (error) {
     buffers.destroy();
     throw error;
@@ -85,7 +88,7 @@ async function bind(
   buffers: PlanBuffers,
   parameters: ParameterSet,
   watch: CompileWatch,
-): Promise<{ readonly prologue: readonly Bound[]; readonly replay: readonly Bound[] }> {
+): Promise<{ readonly prologue: readonly BoundDispatch[]; readonly replay: readonly BoundDispatch[] }> {
   // Begun first: kernels are compiled beside the rest.
   const dispatches = layout.lowered.flatMap((entry) => entry.dispatches);
   const kernels = new PlanKernels(gpu, label, dispatches, watch);
@@ -98,8 +101,8 @@ async function bind(
     throw error;
   }
   gpu.check();
-  const prologue: Bound[] = [];
-  const replay: Bound[] = [];
+  const prologue: BoundDispatch[] = [];
+  const replay: BoundDispatch[] = [];
   function* bindAll(): Generator<void, void, void> {
     for (const entry of layout.lowered) {
       for (const dispatch of entry.dispatches) {

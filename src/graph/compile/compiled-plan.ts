@@ -2,7 +2,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { atOnce, inTurns } from "../../platform/turns.ts";
 import { GraphError } from "../errors.ts";
 import { type Storage, type Tensor, tensorBytes } from "../tensor.ts";
-import { type Bound, encodeAll } from "./bound.ts";
+import { type BoundDispatch, encodeAll } from "./bound.ts";
 import { fromDevice, toDevice } from "./host-layout.ts";
 import type { Around, KernelTime, Plan, Range } from "./plan.ts";
 import type { PlanBuffers } from "./plan-buffers.ts";
@@ -20,10 +20,10 @@ export interface PlanParts {
   readonly label: string;
   readonly storage: Storage;
   readonly buffers: PlanBuffers;
-  readonly prologue: readonly Bound[];
-  readonly replay: readonly Bound[];
+  readonly prologue: readonly BoundDispatch[];
+  readonly replay: readonly BoundDispatch[];
   /** Inputs, states and outputs. */
-  readonly named: ReadonlyMap<string, Tensor>;
+  readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
 export class CompiledPlan implements Plan {
@@ -124,7 +124,7 @@ export class CompiledPlan implements Plan {
   }
 
   #find(name: string): Tensor {
-    const { named } = this.#parts;
+    const { tensors: named } = this.#parts;
     const tensor = named.get(name);
     if (tensor) return tensor;
     throw new GraphError(`${this.label}: no tensor is named ${name}; there are ${[...named.keys()].join(", ")}`);

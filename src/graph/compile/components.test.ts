@@ -98,7 +98,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     const values = interpret(g.operations, new Map([[g.inputs.get("x")!.id, x]]), stored);
     expect(relativeDifference(answer, values.get(g.outputs.get("y")!.id)!)).toBeLessThan(2e-5);
     const held = new Map(COMPONENTS.map((name) => [name, storageOf(name)]));
-    const foretold = footprint(gpu, g, { weights: held, reads: ["y"], ...options });
+    const foretold = footprint(gpu, g, { weightStorage: held, reads: ["y"], ...options });
     expect(foretold.bytes).toBe(plan.bytes);
     plan.destroy();
     for (const loaded of parameters.values()) loaded.destroy();

@@ -55,10 +55,10 @@ export function fuse(operations: readonly Operation[], outputs: Iterable<Tensor>
           .sort((a, b) => (b.maker?.index ?? -1) - (a.maker?.index ?? -1))
           .map(
             ({ tensor, maker }) =>
-              maker && { index: maker.index, made: withAddend(maker.operation, operation, tensor) },
+              maker && { index: maker.index, result: withAddend(maker.operation, operation, tensor) },
           )
-          .find((candidate) => candidate?.made !== undefined);
-        if (fused) replace(at, fused.index, fused.made!);
+          .find((candidate) => candidate?.result !== undefined);
+        if (fused) replace(at, fused.index, fused.result!);
       }
     }
   }

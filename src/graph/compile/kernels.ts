@@ -3,7 +3,7 @@
 import type { Gpu } from "../../gpu/device.ts";
 import { ownTurn } from "../../platform/turns.ts";
 import type { Dispatch } from "../dispatch.ts";
-import { type Bound, encodeAll } from "./bound.ts";
+import { type BoundDispatch, encodeAll } from "./bound.ts";
 
 /** Follows a plan while it is compiled. */
 export interface CompileWatch {
@@ -77,11 +77,11 @@ export class PlanKernels {
   }
 
   /**
-   * Waits until all are made. Of each kernel that has never run, one workgroup of its first dispatch is run: drivers that
+   * Waits until all are made. A kernel that has never run runs one workgroup of its first dispatch: drivers that
    * compile a kernel when it first runs do so now. Nothing may read the values that it leaves in the arenas.
    * @throws what the compiler said, GPU errors, the signal's reason
    */
-  async prepare(bind: (dispatch: Dispatch) => Bound): Promise<void> {
+  async prepare(bind: (dispatch: Dispatch) => BoundDispatch): Promise<void> {
     let atOnce = 1;
     while (this.#left > 0) {
       this.#watch.signal?.throwIfAborted();
@@ -116,7 +116,7 @@ export class PlanKernels {
     await Promise.race([arrived, this.#making]);
   }
 
-  #runOnce(bound: Bound): void {
+  #runOnce(bound: BoundDispatch): void {
     this.#gpu.submit(`${this.#label} first run`, (encoder) => {
       const pass = encoder.beginComputePass({ label: bound.dispatch.kernel.name });
       encodeAll(pass, [{ ...bound, dispatch: { ...bound.dispatch, workgroups: [1, 1, 1] } }]);

@@ -9,15 +9,15 @@ import { type Binding, type Dispatch, paramBytes, type Scratch, type Target } fr
 import { TensorTooLargeError } from "../errors.ts";
 import { lower, type Operation, readsOf } from "../ops/table.ts";
 import type { Recorder } from "../recorder.ts";
-import type { SplitLimits } from "../slicing.ts";
+import type { SplitOptions } from "../slicing.ts";
 import { type MatrixParameter, type Tensor, tensorBytes } from "../tensor.ts";
 import { shouldGate, shouldJoin } from "../variants.ts";
 import {
   type MatrixTexture,
   parameterBytes,
-  type TransformedForm,
   textureBytes,
   transformedTexture,
+  type WeightTransform,
 } from "../weights.ts";
 import { fuse, joinGates, joinGroupNorms } from "./fuse.ts";
 import { align, type MemoryPlan, planMemory } from "./memory.ts";
@@ -48,7 +48,7 @@ export interface Layout {
   /** Where each dispatch's block lies among all of them, and how long they are together, in bytes. */
   readonly uniforms: { readonly offsets: ReadonlyMap<Dispatch, number>; readonly size: number };
   readonly scratch: ReadonlyMap<string, Pick<Scratch, "width" | "height">>;
-  /** The weights that are read in another form, and the textures that hold them. */
+  /** The weights that are read transformed, and the textures that hold them. */
   readonly transformed: readonly TransformedMatrix[];
   /** Bytes that the host reads by name. */
   readonly reads: ReadonlyMap<string, number>;
@@ -56,7 +56,7 @@ export interface Layout {
 
 export interface TransformedMatrix {
   readonly matrix: MatrixParameter;
-  readonly form: TransformedForm;
+  readonly transform: WeightTransform;
   readonly texture: MatrixTexture;
 }
 
@@ -114,13 +114,13 @@ export function* layOutInPieces(
 }
 
 /**
- * The bytes of a layout with weights stored as `target` says. `has`: those whose transformed form is there already.
+ * The bytes of a layout with weights stored as `target` says. `has`: those whose transform is there already.
  * `compile` takes exactly as many.
  */
 export function footprintOf(
   layout: Layout,
   target: PlanTarget,
-  has: (matrix: MatrixParameter, form: TransformedForm) => boolean = () => false,
+  has: (matrix: MatrixParameter, transform: WeightTransform) => boolean = () => false,
 ): Footprint {
   const sum = (sizes: Iterable<number>) => [...sizes].reduce((total, size) => total + size, 0);
   const arenas = sum(layout.memory.arenas);
@@ -130,13 +130,13 @@ export function footprintOf(
   const bytes = arenas + inputs + BLANK_BYTES + layout.uniforms.size + scratch + readBack;
   let transformed = 0;
   let peak = bytes;
-  for (const { matrix, form, texture } of layout.transformed) {
-    if (has(matrix, form)) continue;
+  for (const { matrix, transform, texture } of layout.transformed) {
+    if (has(matrix, transform)) continue;
     const size = textureBytes(texture);
     transformed += size;
     // Made in a buffer, from a buffer, by a dispatch with a block of its own; then copied into its texture.
-    const { textured, weights } = target.components?.get(matrix.component) ?? target;
-    const source = textured?.(matrix) ? sum(parameterBytes(matrix, weights, target)) : 0;
+    const { textured, weightStorage } = target.components?.get(matrix.component) ?? target;
+    const source = textured?.(matrix) ? sum(parameterBytes(matrix, weightStorage, target)) : 0;
     peak = Math.max(peak, bytes + transformed + size + source + TRANSFORM_BLOCK_BYTES);
   }
   return { bytes, arenas, scratch, transformed, peak };
@@ -164,11 +164,11 @@ function* arrange(
 ): Generator<void, Arrangement, void> {
   const { storage } = target;
   const outputs = new Set(recorder.outputs.values());
-  const limits = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
+  const options = { storage, maxTensorBytes: Math.min(maxTensorBytes, gpu.maxBindingBytes) };
   const fused = fuse(recorder.operations, outputs);
   yield;
-  if ((target.batch ?? 1) > 1) needUncut(fused, target.batch!, limits);
-  const whole = split(fused, outputs, limits);
+  if ((target.batch ?? 1) > 1) needUncut(fused, target.batch!, options);
+  const whole = split(fused, outputs, options);
   yield;
   const gated = joinGates(whole, outputs, (layer) => shouldGate(layer, targetFor(layer, target)));
   const operations = joinGroupNorms(gated, outputs, (norm) => shouldJoin(norm, targetFor(norm, target)));
@@ -193,7 +193,7 @@ function* arrange(
  * Sums of slices round as no part of the batch alone would.
  * @throws TensorTooLargeError if a tensor of a batch would be sliced
  */
-function needUncut(operations: readonly Operation[], batch: number, { storage, maxTensorBytes }: SplitLimits): void {
+function needUncut(operations: readonly Operation[], batch: number, { storage, maxTensorBytes }: SplitOptions): void {
   const cut = operations.find(({ output }) => tensorBytes(output, storage) > maxTensorBytes);
   if (cut === undefined) return;
   throw new TensorTooLargeError(
@@ -238,15 +238,16 @@ function scratchShapes(bindings: readonly Binding[]): Layout["scratch"] {
 }
 
 function transformedMatrices(bindings: readonly Binding[], target: Target): Layout["transformed"] {
-  const forms = new Map<MatrixParameter, Set<TransformedForm>>();
+  const transforms = new Map<MatrixParameter, Set<WeightTransform>>();
   const matrices: TransformedMatrix[] = [];
   for (const binding of bindings) {
     if (typeof binding === "string" || !("transformed" in binding)) continue;
-    const { transformed: matrix, form } = binding;
-    const known = forms.get(matrix) ?? new Set();
-    forms.set(matrix, known);
-    if (!known.has(form)) matrices.push({ matrix, form, texture: transformedTexture(matrix, form, target)! });
-    known.add(form);
+    const { transformed: matrix, transform } = binding;
+    const known = transforms.get(matrix) ?? new Set();
+    transforms.set(matrix, known);
+    if (!known.has(transform))
+      matrices.push({ matrix, transform: transform, texture: transformedTexture(matrix, transform, target)! });
+    known.add(transform);
   }
   return matrices;
 }

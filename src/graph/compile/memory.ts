@@ -22,7 +22,7 @@ export interface MemoryPlan {
   readonly arenas: readonly number[];
 }
 
-export interface MemoryLimits {
+export interface ArenaOptions {
   readonly storage: Storage;
   readonly alignment: number;
   readonly maxArenaBytes: number;
@@ -45,7 +45,7 @@ interface Arena {
 export function planMemory(
   operations: readonly Operation[],
   kept: ReadonlySet<number>,
-  limits: MemoryLimits,
+  options: ArenaOptions,
 ): MemoryPlan {
   const lastUse = new Map<number, number>();
   operations.forEach((operation, index) => {
@@ -57,14 +57,14 @@ export function planMemory(
 
   operations.forEach((operation, index) => {
     const reads = readsOf(operation);
-    const size = align(tensorBytes(operation.output, limits.storage), limits.alignment);
-    if (size > limits.maxArenaBytes) {
+    const size = align(tensorBytes(operation.output, options.storage), options.alignment);
+    if (size > options.maxArenaBytes) {
       throw new TensorTooLargeError(
-        `${operation.name}: a tensor [${operation.output.shape}] of ${size} bytes is over this adapter's limit of ${limits.maxArenaBytes} for one binding; ask for a smaller picture`,
+        `${operation.name}: a tensor [${operation.output.shape}] of ${size} bytes is over this adapter's limit of ${options.maxArenaBytes} for one binding; ask for a smaller picture`,
       );
     }
     const taken = new Set(reads.map((tensor) => places.get(tensor.id)?.arena));
-    places.set(operation.output.id, place(arenas, taken, size, limits.maxArenaBytes));
+    places.set(operation.output.id, place(arenas, taken, size, options.maxArenaBytes));
     // By id: an operation may read a tensor twice, in two views.
     for (const id of new Set([...reads, operation.output].map((tensor) => tensor.id))) {
       const spot = places.get(id);

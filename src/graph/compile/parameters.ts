@@ -4,16 +4,16 @@ import { ownTurn } from "../../platform/turns.ts";
 import { GraphError } from "../errors.ts";
 import { type Operation, parametersOf } from "../ops/table.ts";
 import type { MatrixParameter, Parameter } from "../tensor.ts";
-import { type ParameterBuffers, type TransformedForm, withoutTransformed } from "../weights.ts";
+import { type ParameterBuffers, type WeightTransform, withoutTransformed } from "../weights.ts";
 import type { TransformedMatrix } from "./layout.ts";
-import { componentOf, type PlanWeights } from "./target.ts";
+import { componentOf, type WeightStorage } from "./target.ts";
 
 /** Buffers of all parameters of a plan: of one component, or of several by their names. */
 export type PlanParameters = ParameterBuffers | ReadonlyMap<string, ParameterBuffers>;
 
 export class ParameterSet {
   readonly #parameters: PlanParameters;
-  readonly #transformed = new Map<MatrixParameter, Map<TransformedForm, GPUTexture>>();
+  readonly #transformed = new Map<MatrixParameter, Map<WeightTransform, GPUTexture>>();
 
   /** @throws GraphError if `operations` use parameters of several components, and `parameters` are those of one */
   constructor(parameters: PlanParameters, operations: readonly Operation[]) {
@@ -30,22 +30,22 @@ export class ParameterSet {
     return isByComponent(parameters) ? componentOf(parameters, component) : parameters;
   }
 
-  hasTransformed(matrix: MatrixParameter, form: TransformedForm): boolean {
-    return this.of(matrix).transformed!.has(matrix, form);
+  hasTransformed(matrix: MatrixParameter, transform: WeightTransform): boolean {
+    return this.of(matrix).transformed!.has(matrix, transform);
   }
 
   /** Makes the transformed weights that are not there yet. */
   async transform(matrices: readonly TransformedMatrix[]): Promise<void> {
-    for (const { matrix, form } of matrices) {
-      const forms = this.#transformed.get(matrix) ?? new Map<TransformedForm, GPUTexture>();
-      this.#transformed.set(matrix, forms);
-      forms.set(form, await this.of(matrix).transformed!.get(matrix, form));
+    for (const { matrix, transform } of matrices) {
+      const transforms = this.#transformed.get(matrix) ?? new Map<WeightTransform, GPUTexture>();
+      this.#transformed.set(matrix, transforms);
+      transforms.set(transform, await this.of(matrix).transformed!.get(matrix, transform));
       await ownTurn(); // those of a run's own weights are made here
     }
   }
 
-  transformed(matrix: MatrixParameter, form: TransformedForm): GPUTexture {
-    return this.#transformed.get(matrix)!.get(form)!;
+  transformed(matrix: MatrixParameter, transform: WeightTransform): GPUTexture {
+    return this.#transformed.get(matrix)!.get(transform)!;
   }
 }
 
@@ -54,12 +54,12 @@ function isByComponent(parameters: PlanParameters): parameters is ReadonlyMap<st
 }
 
 /** The storage of the parameters. */
-export function storageOf(parameters: PlanParameters): PlanWeights {
+export function storageOf(parameters: PlanParameters): WeightStorage {
   if (!isByComponent(parameters)) return parameters.storage;
   return new Map([...parameters].map(([name, { storage }]) => [name, storage]));
 }
 
-/** The same parameters without transformed forms. */
+/** The same parameters without transformed weights. */
 export function untransformed(parameters: PlanParameters): PlanParameters {
   if (!isByComponent(parameters)) return withoutTransformed(parameters);
   return new Map([...parameters].map(([name, buffers]) => [name, withoutTransformed(buffers)]));

@@ -197,7 +197,7 @@ describe.each(devices)("$name", ({ gpu }) => {
     const before = gpu.memory;
     const g = smallNetwork();
     const { plan, parameters, destroy } = await make(gpu, g);
-    expect(plan.arenaBytes).toBe(footprint(gpu, g, { storage: "f32", weights: "f32" }).arenas);
+    expect(plan.arenaBytes).toBe(footprint(gpu, g, { storage: "f32", weightStorage: "f32" }).arenas);
     expect(gpu.memory.bytes - before.bytes).toBe(plan.bytes + parameters.bytes);
     destroy();
     plan.destroy(); // twice is no harm

@@ -1,6 +1,6 @@
 import { BufferUsage, type Gpu } from "../../gpu/device.ts";
 import { GraphError } from "../errors.ts";
-import { type Bound, encodeAll } from "./bound.ts";
+import { type BoundDispatch, encodeAll } from "./bound.ts";
 import type { KernelTime } from "./plan.ts";
 
 // WebGPU's limit for one query set.
@@ -10,7 +10,7 @@ const MAX_QUERIES = 4096;
  * Runs the dispatches once, each in a pass of its own with a timestamp on both sides.
  * @throws GraphError if the adapter has no timestamps
  */
-export async function profile(gpu: Gpu, label: string, list: readonly Bound[]): Promise<KernelTime[]> {
+export async function profile(gpu: Gpu, label: string, list: readonly BoundDispatch[]): Promise<KernelTime[]> {
   if (!gpu.hasTimestamps) {
     throw new GraphError(`${label}: this adapter has no timestamp-query, so nothing can be profiled`);
   }
@@ -21,7 +21,7 @@ export async function profile(gpu: Gpu, label: string, list: readonly Bound[]): 
   return times;
 }
 
-async function profilePart(gpu: Gpu, label: string, part: readonly Bound[]): Promise<KernelTime[]> {
+async function profilePart(gpu: Gpu, label: string, part: readonly BoundDispatch[]): Promise<KernelTime[]> {
   const count = part.length * 2;
   const querySet = gpu.timestamps(label, count);
   const usage = BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC;

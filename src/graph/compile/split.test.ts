@@ -162,7 +162,7 @@ for (const variant of ["subgroups", "workgroup tiles"] as const) {
 }
 
 describe("split", () => {
-  const limits = { storage: "f32" as const, maxTensorBytes: channels(8) };
+  const options = { storage: "f32" as const, maxTensorBytes: channels(8) };
   const record = (build: Build) => {
     const g = new Recorder();
     const output = build(g, g.input("x", SHAPE), g.input("y", OTHER));
@@ -189,7 +189,7 @@ describe("split", () => {
       return g.conv2d(g.add(a, b), "c", { outputs: 4, padding });
     });
     const sizes = (name: string) =>
-      split(operations, [output], { ...limits, maxTensorBytes: channels(18) })
+      split(operations, [output], { ...options, maxTensorBytes: channels(18) })
         .filter((operation) => operation.name === name)
         .map((operation) => operation.output.shape.at(-1));
     // Sixteen whole channels fit at a time: three parts of as equal a size as quads allow.
@@ -238,7 +238,7 @@ describe("split", () => {
     },
   ])("names the layer where it cannot: $name", ({ build, says }) => {
     const { operations, output } = record(build);
-    const attempt = () => split(operations, [output], limits);
+    const attempt = () => split(operations, [output], options);
     expect(attempt).toThrow(GraphError);
     expect(attempt).toThrow(says);
   });

@@ -9,15 +9,15 @@
  */
 
 import { kindOf, type Operation, readsOf } from "../ops/table.ts";
-import { Slicing, type SplitLimits } from "../slicing.ts";
+import { Slicing, type SplitOptions } from "../slicing.ts";
 import type { Tensor } from "../tensor.ts";
 
 /**
  * The operations with no tensor over the limit. `outputs` are read from outside and stay whole.
  * @throws TensorTooLargeError naming the layer if one is too large and the operation needs it whole
  */
-export function split(operations: readonly Operation[], outputs: Iterable<Tensor>, limits: SplitLimits): Operation[] {
-  const slicing = new Slicing(limits, {
+export function split(operations: readonly Operation[], outputs: Iterable<Tensor>, options: SplitOptions): Operation[] {
+  const slicing = new Slicing(options, {
     whole: new Set([...outputs].map((tensor) => tensor.id)),
     halved: new Set(operations.flatMap((op) => (op.kind === "geglu" ? [op.value.tensor.id, op.gate.tensor.id] : []))),
     nextId: 1 + Math.max(...operations.flatMap((op) => [op.output, ...readsOf(op)]).map((tensor) => tensor.id)),

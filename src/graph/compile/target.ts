@@ -8,8 +8,8 @@ import { type Operation, parametersOf } from "../ops/table.ts";
 import type { Storage } from "../tensor.ts";
 import { matrixTexture, type ParameterBuffers } from "../weights.ts";
 
-/** The storage and forms of a component's weights. */
-export type ComponentTarget = Pick<Target, "weights" | "transformed" | "textured">;
+/** The storage and transforms of a component's weights. */
+export type ComponentTarget = Pick<Target, "weightStorage" | "transformed" | "textured">;
 
 /** The target of a plan; if it is of several components, with the fields that their weights differ in. */
 export interface PlanTarget extends Target {
@@ -17,7 +17,7 @@ export interface PlanTarget extends Target {
 }
 
 /** Storages of the weights of a plan: of one component, or of several by their names. */
-export type PlanWeights = Storage | ReadonlyMap<string, Storage>;
+export type WeightStorage = Storage | ReadonlyMap<string, Storage>;
 
 /** The target of one operation, whose parameters are all of one component. */
 export function targetFor(operation: Operation, target: PlanTarget): Target {
@@ -41,7 +41,7 @@ export function targetOf(
   choose: Choose | undefined,
 ): PlanTarget {
   return planTarget(gpu, storage, choose, parameters, (buffers) => ({
-    weights: buffers.storage,
+    weightStorage: buffers.storage,
     transformed: buffers.transformed !== undefined,
     textured: (matrix) => buffers.texture?.(matrix) !== undefined,
   }));
@@ -51,11 +51,11 @@ export function targetOf(
 export function targetOfWeights(
   gpu: Gpu,
   storage: Storage,
-  weights: PlanWeights,
+  weightStorage: WeightStorage,
   { choose, transformed }: { readonly choose?: Choose; readonly transformed: boolean },
 ): PlanTarget {
-  return planTarget(gpu, storage, choose, weights, (stored) => ({
-    weights: stored,
+  return planTarget(gpu, storage, choose, weightStorage, (stored) => ({
+    weightStorage: stored,
     transformed,
     textured: (matrix) => matrixTexture(gpu, matrix, stored) !== undefined,
   }));
@@ -73,6 +73,6 @@ function planTarget<T extends object | string>(
   const adapter = { hardware, lanes, matrixUnit, maxBindingBytes, maxTextureDimension, maxWorkgroupBytes };
   if (!(of instanceof Map)) return { ...adapter, storage, choose, ...heldAs(of as T) };
   const components = new Map([...(of as ReadonlyMap<string, T>)].map(([name, one]) => [name, heldAs(one)]));
-  const [first = { weights: storage }] = components.values();
+  const [first = { weightStorage: storage }] = components.values();
   return { ...adapter, storage, choose, ...first, components };
 }

@@ -443,7 +443,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       expect(padded.shape).toEqual([n, tokens, 2 * heads * head.padded]);
       const weights = weightsFor(recorder, values);
       const input = stored(normals(values, n * tokens * c), storage);
-      // Whatever lies in the padding is multiplied by zero weights.
+      // Values in the padding are multiplied by zero weights.
       const held = stored(normals(values, n * tokens * heads * head.padded), storage);
       const { outputs } = await run(gpu, { recorder, storage, weights, inputs: { x: input, h: held } });
 
@@ -512,7 +512,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const target = {
         lanes: gpu.lanes,
         storage: "f32",
-        weights: "f32",
+        weightStorage: "f32",
         maxBindingBytes: gpu.maxBindingBytes,
         maxTextureDimension: gpu.device.limits.maxTextureDimension2D,
       } as const;
@@ -542,7 +542,7 @@ test("the sub-pixel form is for inputs that are resized to twice their size, and
     recorder.output("y", recorder.conv2d(resized, "conv", { outputs: 16, ...options }));
     const [operation] = fuse(recorder.operations, recorder.outputs.values());
     return variantsOf(operation as Convolution, {
-      ...{ storage: "f32", weights: "f32", lanes: 8, transformed: true },
+      ...{ storage: "f32", weightStorage: "f32", lanes: 8, transformed: true },
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
     });
   };
@@ -577,7 +577,7 @@ function linear(
 }
 
 /**
- * What of two sources comes to in f16: the first one's sum waits in the output, as a half, for the second's. One more
+ * The rounding of two sources in f16: the first one's sum waits in the output, as a half, for the second's. One more
  * rounding, of a sum that is no larger than the sum of sizes, and SiLU's slope is at most 1.1.
  */
 function waitingAsHalf(of: ReferenceConvolution): (index: number) => number {

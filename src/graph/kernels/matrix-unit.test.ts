@@ -20,11 +20,11 @@ import { attention, convolution, halfWeights } from "../testing/reference.ts";
 import { onDevice, run, weightsFor } from "../testing/run.ts";
 import { normals, random, stored } from "../testing/values.ts";
 import { always } from "../variants.ts";
-import { MATRIX_FORMS, matrixKernel } from "./convolution/matrix.ts";
+import { MATRIX_TILINGS, matrixKernel } from "./convolution/matrix.ts";
 import { unrolled } from "./unrolled.ts";
 
-type MatrixVariant = keyof typeof MATRIX_FORMS;
-const MATRIX_VARIANTS = Object.keys(MATRIX_FORMS) as MatrixVariant[];
+type MatrixVariant = keyof typeof MATRIX_TILINGS;
+const MATRIX_VARIANTS = Object.keys(MATRIX_TILINGS) as MatrixVariant[];
 
 // NVIDIA's two, Apple's and Intel's: none of the three sides is like another in all of them.
 const UNITS = [
@@ -67,7 +67,7 @@ describe("compiled by Dawn", () => {
     const requiredFeatures = ["chromium-experimental-subgroup-matrix", "subgroups", "shader-f16"] as GPUFeatureName[];
     const device = await adapter.requestDevice({ requiredFeatures });
     const target: Target = {
-      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weights: "f16", choose: always(variant) },
+      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weightStorage: "f16", choose: always(variant) },
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192, maxWorkgroupBytes: 49152 },
     };
     const { kernel } = lower(layer().recorder.operations[0]!, target)[0]!;
@@ -90,7 +90,7 @@ test.each([8, 40, 80, 160])("compiled by Dawn: attention %s wide", async (width)
   );
   for (const unit of UNITS) {
     const target: Target = {
-      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weights: "f16", choose: always("matrix") },
+      ...{ lanes: 32, matrixUnit: unit, storage: "f16", weightStorage: "f16", choose: always("matrix") },
       ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192, maxWorkgroupBytes: 49152 },
     };
     const { kernel } = lower(recorder.operations[0]!, target)[0]!;
@@ -209,7 +209,7 @@ function withPlainUnit(gpu: Gpu, unit: (typeof UNITS)[number], variant: MatrixVa
     code
       .replace(matrixUnit, PLAIN_UNIT)
       .replace(attentionUnit, PLAIN_ATTENTION_UNIT)
-      .replace(matrixKernel(MATRIX_FORMS[variant], unit, gpu.lanes!).source, source)
+      .replace(matrixKernel(MATRIX_TILINGS[variant], unit, gpu.lanes!).source, source)
       .replace("enable chromium_experimental_subgroup_matrix;", "");
   return Object.create(gpu, {
     matrixUnit: { value: unit },

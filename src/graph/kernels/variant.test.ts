@@ -6,13 +6,13 @@ import type { Convolution } from "../ops/convolution.ts";
 import { Recorder } from "../recorder.ts";
 import { ATTENTION_VARIANTS, CONVOLUTION_VARIANTS, GROUP_NORM_VARIANTS, VARIANTS, variantsOf } from "../variants.ts";
 import { subgroup } from "./convolution/subgroup.ts";
-import { chosen, type KernelVariant, ranked } from "./variant.ts";
+import { chooseVariant, type KernelVariant, ranked } from "./variant.ts";
 
 const g = new Recorder();
 g.conv2d(g.input("x", [1, 64, 64, 64]), "conv", { outputs: 64, padding: 1 });
 const operation = g.operations[0] as Convolution;
 const target: Target = {
-  ...{ lanes: 8, storage: "f32", weights: "f32", transformed: true },
+  ...{ lanes: 8, storage: "f32", weightStorage: "f32", transformed: true },
   ...{ maxBindingBytes: 2 ** 27, maxTextureDimension: 8192 },
 };
 
@@ -43,12 +43,12 @@ describe("the rule", () => {
 describe("a choice", () => {
   const list = [variant("a", 1), variant("b", 2), variant("no", 0, { can: false })];
   test("overrules the rule by a candidate's name", () => {
-    expect(chosen(list, operation, { ...target, choose: () => "b" }).name).toBe("b");
+    expect(chooseVariant(list, operation, { ...target, choose: () => "b" }).name).toBe("b");
   });
 
   test("leaves it to the rule otherwise", () => {
     for (const choose of [undefined, () => undefined, () => "no", () => "unknown"]) {
-      expect(chosen(list, operation, { ...target, choose }).name).toBe("a");
+      expect(chooseVariant(list, operation, { ...target, choose }).name).toBe("a");
     }
   });
 
@@ -58,7 +58,7 @@ describe("a choice", () => {
       asked.push(question);
       return undefined;
     };
-    chosen(list, operation, { ...target, choose });
+    chooseVariant(list, operation, { ...target, choose });
     expect(asked).toEqual([[operation, ["a", "b"], { ...target, choose }]]);
   });
 });
@@ -76,7 +76,7 @@ test("every adapter has a candidate for a convolution, and only those that it ca
   expect(variantsOf(operation, { ...target, transformed: false })).toEqual(["subgroup", "tiled"]);
   expect(variantsOf(operation, { ...target, lanes: 32, hardware: true })[0]).toBe("tiled");
   const unit = { rows: 16, columns: 16, inner: 16 };
-  const halves = { storage: "f16", weights: "f16", maxWorkgroupBytes: 49152 } as const;
+  const halves = { storage: "f16", weightStorage: "f16", maxWorkgroupBytes: 49152 } as const;
   expect(variantsOf(operation, { ...target, lanes: 32, hardware: true, matrixUnit: unit, ...halves })[0]).toMatch(
     /^matrix/,
   );

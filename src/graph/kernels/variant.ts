@@ -13,18 +13,18 @@ export interface KernelVariant<T, Name extends string = string> {
   readonly name: Name;
   /** Runs on a matrix unit: always ahead of the variants that do not. */
   readonly onMatrixUnit?: boolean;
-  /** Whether it can compute the operation on this adapter. */
+  /** True if it can compute the operation on this adapter. */
   can(operation: T, target: Target): boolean;
   /**
    * Time beside that of the general kernel of this adapter, which is 1. Infinity: never known to be the fastest here, and
-   * only there for whoever times it. On a matrix unit: beside the other forms for one.
+   * only there for whoever times it. On a matrix unit: beside the other variants for one.
    */
   cost(operation: T, target: Target): number;
   /** `operation` is one that it can compute on `target`. */
   lower(operation: T, target: Target): Dispatch[];
 }
 
-/** The variants that can compute an operation, by rule the best first. Of equal ones the first of `variants` is first. */
+/** The variants that can compute an operation, by rule the best first. Equal ones stay in the order of `variants`. */
 export function ranked<T, V extends KernelVariant<T>>(variants: readonly V[], operation: T, target: Target): V[] {
   return variants
     .filter((variant) => variant.can(operation, target))
@@ -37,7 +37,7 @@ export function ranked<T, V extends KernelVariant<T>>(variants: readonly V[], op
  * The variant that computes an operation: the target's choice among those that can, else the rule's.
  * @throws TensorTooLargeError if the one that computes a part of a batch cannot compute all of it
  */
-export function chosen<T extends Varied, V extends KernelVariant<T>>(
+export function chooseVariant<T extends Varied, V extends KernelVariant<T>>(
   variants: readonly V[],
   operation: T,
   target: Target,

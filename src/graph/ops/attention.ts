@@ -1,7 +1,7 @@
 import type { Graph } from "../graph.ts";
 import type { Attention } from "../kernels/attention/operation.ts";
 import { ATTENTIONS } from "../kernels/attention/variants.ts";
-import { chosen } from "../kernels/variant.ts";
+import { chooseVariant } from "../kernels/variant.ts";
 import { type HeadPadding, rowsOf, type Tensor, type View } from "../tensor.ts";
 import type { OperationKind } from "./kind.ts";
 
@@ -45,5 +45,5 @@ export function attention(
 
 export const attentionKind: OperationKind<Attention> = {
   reads: ({ query, key, value }) => [query.tensor, key.tensor, value.tensor],
-  lower: (operation, target) => chosen(ATTENTIONS, operation, target).lower(operation, target),
+  lower: (operation, target) => chooseVariant(ATTENTIONS, operation, target).lower(operation, target),
 };

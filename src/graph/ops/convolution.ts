@@ -3,7 +3,7 @@
 import type { Graph } from "../graph.ts";
 import type { Convolution } from "../kernels/convolution/operation.ts";
 import { CONVOLUTIONS } from "../kernels/convolution/variants.ts";
-import { chosen } from "../kernels/variant.ts";
+import { chooseVariant } from "../kernels/variant.ts";
 import type { Slicing } from "../slicing.ts";
 import {
   channelsOf,
@@ -169,5 +169,5 @@ export const convolutionKind: OperationKind<Convolution> = {
       output: tensor,
     }));
   },
-  lower: (operation, target) => chosen(CONVOLUTIONS, operation, target).lower(operation, target),
+  lower: (operation, target) => chooseVariant(CONVOLUTIONS, operation, target).lower(operation, target),
 };

@@ -64,7 +64,7 @@ export const embeddingKind: OperationKind<Embedding> = {
     const quadCount = quads(table.channels);
     const { workgroups, width } = grid(tokens * quadCount);
     const dispatches: Dispatch[] = tablePieces(table, target).map(({ firstRow, endRow }, piece) => ({
-      kernel: kernel("embedding", source, target.storage, { weights: target.weights }),
+      kernel: kernel("embedding", source, target.storage, { weightStorage: target.weightStorage }),
       label: name,
       params: {
         tokens,
@@ -79,7 +79,7 @@ export const embeddingKind: OperationKind<Embedding> = {
     }));
     if (added === undefined) return dispatches;
     dispatches.push({
-      kernel: kernel("embedding_added", addedSource, target.storage, { weights: target.weights }),
+      kernel: kernel("embedding_added", addedSource, target.storage, { weightStorage: target.weightStorage }),
       label: `${name} added`,
       params: {
         tokens,

@@ -20,8 +20,8 @@ const MAX_CHUNKS = 16;
 export function groupNorm(g: Graph, x: Tensor, name: string, options: { groups: number; eps: number }): Tensor {
   const c = channelsOf(x);
   if (c % options.groups !== 0) throw g.error(name, `${c} channels do not divide into ${options.groups} groups`);
-  const statistics = g.statistics.given ? givenStatistics(g, x, name) : ownStatistics(g, x, name);
-  if (g.statistics.measured) measureRows(g, x, name);
+  const statistics = g.statistics.input ? givenStatistics(g, x, name) : ownStatistics(g, x, name);
+  if (g.statistics.output) measureRows(g, x, name);
   return g.push<GroupNormApply>({
     kind: "group-norm-apply",
     name: g.path(name),
@@ -59,14 +59,14 @@ function pushStatistics(g: Graph, x: Tensor, name: string, chunkPixels: number):
 function measureRows(g: Graph, x: Tensor, name: string): void {
   const [, height, width, channels] = g.picture(x, name);
   g.norms.set(g.path(name), { height, width, channels });
-  g.output(`measured ${g.path(name)}`, pushStatistics(g, x, name, width).output);
+  g.output(`statistics out ${g.path(name)}`, pushStatistics(g, x, name, width).output);
 }
 
 function givenStatistics(g: Graph, x: Tensor, name: string): GroupNormStats {
   const [images, height, width, channels] = g.picture(x, name);
   const chunkPixels = height * width;
   g.norms.set(g.path(name), { height, width, channels });
-  const output = g.input(`given ${g.path(name)}`, [images * quads(channels), 8], { element: "f32" });
+  const output = g.input(`statistics in ${g.path(name)}`, [images * quads(channels), 8], { element: "f32" });
   return { kind: "group-norm-stats", name: g.path(name), input: x, chunks: 1, chunkPixels, output };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Whether a device's values are within the bound of a reference.
+ * True if a device's values are within the bound of a reference.
  *
  * Stored as f16, a result is rounded once more, to the nearest half: by at most half a unit in its last place, which is
  * 2⁻¹¹ of the next lower power of two, and 2⁻²⁵ among the subnormals. Beyond ±65504 it saturates.
@@ -23,17 +23,17 @@ function halfUnit(magnitude: number): number {
 /** Fails with the worst element, in units of what was allowed. Gives that worst ratio. */
 export function expectClose(actual: ArrayLike<number>, reference: Reference, storage: Storage): number {
   expect(actual.length, "elements").toBe(reference.values.length);
-  let worst = { ratio: 0, index: 0, allowed: 0, wanted: 0 };
+  let worst = { ratio: 0, index: 0, allowed: 0, expected: 0 };
   for (let index = 0; index < actual.length; index++) {
     const exact = reference.values[index]!;
     const wanted = storage === "f16" ? Math.max(-MAX_HALF, Math.min(MAX_HALF, exact)) : exact;
     const allowed = tolerance(exact, reference.bound[index]!, storage);
     const off = Math.abs(actual[index]! - wanted);
     const ratio = off === 0 ? 0 : off / allowed;
-    if (!(ratio <= worst.ratio)) worst = { ratio, index, allowed, wanted };
+    if (!(ratio <= worst.ratio)) worst = { ratio, index, allowed, expected: wanted };
     if (Number.isNaN(ratio)) break;
   }
-  const { ratio, index, allowed, wanted } = worst;
+  const { ratio, index, allowed, expected: wanted } = worst;
   if (!(ratio <= 1)) {
     expect.fail(
       `element ${index}: ${actual[index]} is ${ratio.toPrecision(3)} times the allowed ${allowed.toExponential(2)} from ${wanted}`,

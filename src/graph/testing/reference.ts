@@ -277,14 +277,14 @@ export function attention(
           off = Math.max(off, gamma(width + 3) * size);
         }
         const maximum = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-        const weights = scores.map((score) => Math.exp(score - maximum));
-        const total = weights.reduce((a, b) => a + b, 0);
+        const probabilities = scores.map((score) => Math.exp(score - maximum));
+        const total = probabilities.reduce((a, b) => a + b, 0);
         for (let d = 0; d < width; d++) {
           let sum = 0;
           let size = 0;
           for (let k = 0; k < seen; k++) {
-            sum += weights[k]! * at(value, image * keys + k, d);
-            size += weights[k]! * Math.abs(at(value, image * keys + k, d));
+            sum += probabilities[k]! * at(value, image * keys + k, d);
+            size += probabilities[k]! * Math.abs(at(value, image * keys + k, d));
           }
           const mean = sum / total;
           let bound = (size / total) * (gamma(keys + 8) + 6 * ULP) + TINY;
@@ -294,7 +294,9 @@ export function attention(
             const distance = scores[k]! - maximum;
             const relative = Math.expm1(2 * off + 2 * Math.abs(distance) * U + 2 * expError(distance));
             bound +=
-              (weights[k]! / total) * relative * (Math.abs(at(value, image * keys + k, d) - mean) + Math.abs(mean) * U);
+              (probabilities[k]! / total) *
+              relative *
+              (Math.abs(at(value, image * keys + k, d) - mean) + Math.abs(mean) * U);
           }
           const index = ((image * queries + q) * heads + head) * padded + d;
           result.values[index] = mean;

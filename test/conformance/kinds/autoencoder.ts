@@ -80,7 +80,7 @@ async function decode(
 ): Promise<void> {
   const latents = run.input(`${group}.latents`);
   const unscaled = latents.values.map((value) => value / coder.scalingFactor + coder.shiftFactor);
-  if (fields.includes("decoder_input")) run.compare(`${group}.decoder_input`, unscaled, run.limits.network);
+  if (fields.includes("decoder_input")) run.compare(`${group}.decoder_input`, unscaled, run.tolerances.network);
   const given = fields.includes("decoder_input")
     ? run.input(`${group}.decoder_input`)
     : { ...latents, values: unscaled };
@@ -93,7 +93,7 @@ async function decode(
   const inputs = { latents: input.values };
   const options: NetworkOptions = { label: `decoder ${group}`, parameters, inputs, weights: () => weights(record()) };
   await compareNetwork(run, record(), options, { image: `${group}.image` });
-  run.compare(`${group}.image`, await decodeAsPipeline(run, coder, parameters, latents), run.limits.network, {
+  run.compare(`${group}.image`, await decodeAsPipeline(run, coder, parameters, latents), run.tolerances.network, {
     by: "pipeline's decoder",
   });
   await compareMilestones(run, group, record, options);
@@ -142,7 +142,7 @@ async function encode(
   const inputs = { picture: picture.values };
   const options: NetworkOptions = { label: `encoder ${group}`, parameters, inputs, weights: () => weights(record()) };
   const encoded = (await runNetwork(run, record(), options)).get("encoded")!;
-  const { network } = run.limits;
+  const { network } = run.tolerances;
   if (coder.kind === "tiny") {
     run.compare(`${group}.latents`, encoded, network);
   } else {
@@ -179,7 +179,7 @@ function latentScaling(run: CaseRun, component: ComponentFolder, group: string, 
   const { latent_magnitude: magnitude, latent_shift: shift } = parseAutoencoderTinyConfig(component.config);
   const raw = run.input(`${group}.latents`).values;
   const scaled = raw.map((value) => Math.min(Math.max(value / (2 * magnitude) + shift, 0), 1));
-  run.compare(`${group}.scaled`, scaled, run.limits.network);
+  run.compare(`${group}.scaled`, scaled, run.tolerances.network);
   const unscaled = scaled.map((value) => (value - shift) * (2 * magnitude));
-  if (fields.includes("unscaled")) run.compare(`${group}.unscaled`, unscaled, run.limits.network);
+  if (fields.includes("unscaled")) run.compare(`${group}.unscaled`, unscaled, run.tolerances.network);
 }

@@ -107,7 +107,7 @@ async function runGroup(
   const ids = run.input(`${group}.input_ids`);
   const images = ids.shape[0]!;
   const positions = Array.from({ length: images }, (_, image) => poolingPosition(config, slice(ids, image).values));
-  if (fields.includes("pool_index")) run.compare(`${group}.pool_index`, positions, run.limits.exact);
+  if (fields.includes("pool_index")) run.compare(`${group}.pool_index`, positions, run.tolerances.exact);
   const record = () => {
     const g = new Recorder();
     const encoded = clipText(g, config, g.input("ids", [ids.values.length], { element: "u32" }), images);

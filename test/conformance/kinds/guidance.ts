@@ -42,7 +42,7 @@ export const guidanceKind: Kind = {
       plan.write("rows", Float32Array.from(Array.from({ length: images }, () => [...row]).flat()));
       plan.run();
       const actual = channelsFirst([images, height, width, channels], await plan.read("guided"));
-      run.compare(name, actual, run.limits.network, { group: "rescaled" });
+      run.compare(name, actual, run.tolerances.network, { group: "rescaled" });
     }
     plan.destroy();
   },

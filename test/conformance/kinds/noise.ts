@@ -61,8 +61,11 @@ function draw(
   count: number,
   [low, high]: readonly [number, number],
 ): void {
-  if (kind === "randint") run.compare(name, generator.randint(low, high, count), run.limits.exact, { group });
-  else run.compare(name, kind === "rand" ? generator.rand(count) : generator.randn(count), run.limits.noise, { group });
+  if (kind === "randint") run.compare(name, generator.randint(low, high, count), run.tolerances.exact, { group });
+  else
+    run.compare(name, kind === "rand" ? generator.rand(count) : generator.randn(count), run.tolerances.noise, {
+      group,
+    });
 }
 
 /**
@@ -75,17 +78,17 @@ function batches(run: CaseRun, seeds: readonly string[]): void {
   ];
   const seedOf = (values: Float64Array) =>
     candidates.find(
-      (seed) => Math.abs(cpuGenerator(seed).randn(values.length)[0]! - values[0]!) < run.limits.noise.bound,
+      (seed) => Math.abs(cpuGenerator(seed).randn(values.length)[0]! - values[0]!) < run.tolerances.noise.bound,
     );
   const drawAll = (values: Float64Array): Float32Array => {
     const seed = seedOf(values);
     return seed === undefined ? new Float32Array(0) : cpuGenerator(seed).randn(values.length);
   };
   for (const [name, tensor] of run.folder.expected) {
-    if (name === "batch_one.randn") run.compare(name, drawAll(tensor.values), run.limits.noise);
+    if (name === "batch_one.randn") run.compare(name, drawAll(tensor.values), run.tolerances.noise);
     if (name === "batch_list.randn") {
       const images = Array.from({ length: tensor.shape[0]! }, (_, image) => [...drawAll(slice(tensor, image).values)]);
-      run.compare(name, images.flat(), run.limits.noise);
+      run.compare(name, images.flat(), run.tolerances.noise);
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What `case.json` says of a run, as a request to the pipeline. */
+/** A run of `case.json`, as a request to the pipeline. */
 
 import type { PipelineRequest } from "../../../src/diffusion/request.ts";
 import type { SchedulerClass } from "../../../src/diffusion/schedulers/create-schedule.ts";
@@ -102,7 +102,7 @@ function schedulerOf(config: Readonly<Record<string, unknown>>): {
   config: Readonly<Record<string, unknown>>;
 } {
   const named = typeof config._class_name === "string" ? config._class_name : undefined;
-  // What has none of the others' fields is Euler ancestral's, which adds nothing to the noise schedule's.
+  // A case with none of the others' fields is Euler ancestral's, which adds nothing to the noise schedule's.
   const className = named ?? TELLTALES.find(([field]) => field in config)?.[1] ?? "EulerAncestralDiscreteScheduler";
   return { className, config };
 }

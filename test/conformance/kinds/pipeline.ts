@@ -1,6 +1,6 @@
 /**
  * Whole runs: the product's own pipeline on the case's requests, and everything that the reference tells of them, from token
- * ids to uint8 pixels. What the pipeline does not give away is read from its plans (`watched-model.ts`).
+ * ids to uint8 pixels. Values that the pipeline does not give away are read from its plans (`watched-model.ts`).
  */
 
 import { join } from "node:path";
@@ -71,7 +71,7 @@ interface LatentShape {
   readonly width: number;
 }
 
-/** What one run gave, and how to compare it. */
+/** The results of one run, and how to compare them. */
 interface Finished {
   readonly run: CaseRun;
   readonly watched: WatchedFolder;
@@ -81,10 +81,10 @@ interface Finished {
   readonly steps: readonly StepResult[];
   /** RGB, one picture after the other. */
   readonly pictures: readonly number[];
-  /** Whether the case has this tensor. */
+  /** True if the case has this tensor. */
   has(field: string): boolean;
   /** Compares a tensor of the run where the case has it. */
-  check(field: string, actual: () => ArrayLike<number>, limit?: keyof CaseRun["limits"]): void;
+  check(field: string, actual: () => ArrayLike<number>, tolerance?: keyof CaseRun["tolerances"]): void;
   input(field: string): Float64Array;
 }
 
@@ -127,9 +127,9 @@ async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, fa
     steps,
     pictures,
     has: (field) => run.folder.expected.has(prefix + field),
-    check(field, actual, limit = "pipeline") {
+    check(field, actual, tolerance = "pipeline") {
       if (run.folder.expected.has(prefix + field)) {
-        run.compare(prefix + field, actual(), run.limits[limit], { group: name });
+        run.compare(prefix + field, actual(), run.tolerances[tolerance], { group: name });
       }
     },
     input: (field) => run.input(prefix + field).values,
@@ -194,7 +194,7 @@ function addedConditions({ run, watched, name, check, has, input }: Finished): v
     // The pipeline gives the UNet the sinusoids of the sizes, not the sizes.
     const wanted = timestepSinusoids(input(field), config.addition_time_embed_dim!);
     const actual = rows.slice(0, wanted.length / sizes).flatMap((row) => [...row.subarray(width - sizes)]);
-    run.equal(name, `${field} (as sinusoids)`, actual, wanted, run.limits.network);
+    run.equal(name, `${field} (as sinusoids)`, actual, wanted, run.tolerances.network);
   }
 }
 
@@ -254,7 +254,7 @@ function timesteps({ run, watched, name, request, has, check, input }: Finished)
     return [...watched.writes("unet", "timesteps")[written]!.subarray(index! * width, (index! + 1) * width)];
   });
   const wanted = timestepSinusoids(input("timesteps"), width, options);
-  run.equal(name, "timesteps (as sinusoids)", told, wanted, run.limits.network);
+  run.equal(name, "timesteps (as sinusoids)", told, wanted, run.tolerances.network);
 }
 
 function stepTensors({ watched, shape, steps, check }: Finished): void {

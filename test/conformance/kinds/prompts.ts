@@ -94,7 +94,7 @@ export const promptsKind: Kind = {
         if (facts?.text !== undefined) await run.group(name, () => chunked(run, one, name, facts));
       }
       await run.group("empty chunk", async () => {
-        run.compare("empty_chunk", (await one.encode("", USUAL)).embedding, run.limits.network);
+        run.compare("empty_chunk", (await one.encode("", USUAL)).embedding, run.tolerances.network);
       });
       for (const skip of [0, 1, 2]) {
         const word = skip === 0 ? "None" : skip;
@@ -102,10 +102,10 @@ export const promptsKind: Kind = {
           for (const [family, encoders] of [["sd15", one] as const, ["sdxl", two] as const]) {
             const at = `${family}.clip_skip_${word}`;
             const read = await encoders.encode(prompt, { ...USUAL, clipSkip: skip });
-            run.compare(`${at}.prompt`, read.embedding, run.limits.network);
-            if (family === "sdxl") run.compare(`${at}.pooled`, read.pooled!, run.limits.network);
+            run.compare(`${at}.prompt`, read.embedding, run.tolerances.network);
+            if (family === "sdxl") run.compare(`${at}.pooled`, read.pooled!, run.tolerances.network);
             // diffusers leaves the negative prompt's layers alone.
-            run.compare(`${at}.negative`, (await encoders.encode(negative, USUAL)).embedding, run.limits.network);
+            run.compare(`${at}.negative`, (await encoders.encode(negative, USUAL)).embedding, run.tolerances.network);
           }
         });
       }
@@ -131,7 +131,7 @@ async function parses(run: CaseRun): Promise<void> {
     const same = JSON.stringify(parts.map((part) => part.text)) === JSON.stringify(segments.map(([words]) => words));
     if (!same) run.fail("parse", text, `gives ${JSON.stringify(parts)}`);
     const [weights, wanted] = [parts.map((part) => part.weight), segments.map(([, weight]) => weight)];
-    run.equal("parse", text, weights, wanted, run.limits.scheduler);
+    run.equal("parse", text, weights, wanted, run.tolerances.scheduler);
   }
 }
 
@@ -145,9 +145,9 @@ async function chunked(run: CaseRun, encoders: Encoders, name: string, facts: Te
   run.compare(
     `${name}.ids`,
     chunks.flatMap(({ ids }) => [...ids]),
-    run.limits.exact,
+    run.tolerances.exact,
   );
-  run.compare(`${name}.multipliers`, chunks.flatMap(weightsOf), run.limits.scheduler);
+  run.compare(`${name}.multipliers`, chunks.flatMap(weightsOf), run.tolerances.scheduler);
   const [plan] = await encoders.plans(USUAL);
   const results: Record<"raw" | "nonorm" | "original", number[]> = { raw: [], nonorm: [], original: [] };
   for (const chunk of chunks) {
@@ -158,12 +158,13 @@ async function chunked(run: CaseRun, encoders: Encoders, name: string, facts: Te
     results.nonorm.push(...weighted(states, chunk, { restoresMean: false }));
     results.original.push(...weighted(states, chunk, { restoresMean: true }));
   }
-  for (const [field, values] of Object.entries(results)) run.compare(`${name}.${field}`, values, run.limits.network);
+  for (const [field, values] of Object.entries(results))
+    run.compare(`${name}.${field}`, values, run.tolerances.network);
   if (facts.comma_padding_backtrack === 0) return;
   const reading: Reading = { ...USUAL, syntax: "weighted" };
   const count = encoders.text.chunkCount([{ prompt: facts.text }], reading);
   const whole = await encoders.encode(facts.text, reading, count);
-  run.compare(`${name}.original`, whole.embedding, run.limits.network, { by: "as a run reads it" });
+  run.compare(`${name}.original`, whole.embedding, run.tolerances.network, { by: "as a run reads it" });
 }
 
 export const textualInversionKind: Kind = {
@@ -211,13 +212,13 @@ export const textualInversionKind: Kind = {
           const { config } = await openComponentFolder(join(run.folder.path, last));
           positions.push(poolingPosition(parseClipTextConfig(last, config), read.ids.at(-1)!));
         }
-        run.compare(`${name}.ids`, results.ids[0]!, run.limits.exact);
-        run.compare(`${name}.prompt_embeds`, results.embeds, run.limits.network);
+        run.compare(`${name}.ids`, results.ids[0]!, run.tolerances.exact);
+        run.compare(`${name}.prompt_embeds`, results.embeds, run.tolerances.network);
         if (name === "sdxl") {
-          run.compare(`${name}.ids_2`, results.ids[1]!, run.limits.exact);
+          run.compare(`${name}.ids_2`, results.ids[1]!, run.tolerances.exact);
           const facts = run.folder.facts.pooled_position as { argmax_ids: readonly number[] };
-          run.equal(name, "pooled positions", positions, facts.argmax_ids, run.limits.exact);
-          run.compare(`${name}.pooled`, results.pooled, run.limits.network);
+          run.equal(name, "pooled positions", positions, facts.argmax_ids, run.tolerances.exact);
+          run.compare(`${name}.pooled`, results.pooled, run.tolerances.network);
         }
         encoders.destroy();
       });

@@ -68,7 +68,7 @@ function noiseSchedules(run: CaseRun, combos: readonly Combo[]): void {
     if (!run.folder.expected.has(name)) continue;
     const combo = combos.find(({ config }) => config.beta_schedule !== undefined)!;
     const config = { ...combo.config, rescale_betas_zero_snr: rescaled };
-    run.compare(name, alphasCumprod(readConfig(combo.class, config), COMMON_BETAS), run.limits.scheduler);
+    run.compare(name, alphasCumprod(readConfig(combo.class, config), COMMON_BETAS), run.tolerances.scheduler);
   }
 }
 
@@ -92,7 +92,7 @@ function namedSigmas(words: string, steps: number): number[] {
 }
 
 async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Promise<void> {
-  const { limits } = run;
+  const { tolerances } = run;
   const schedule = scheduleOf(combo);
   const name = (field: string) => `${combo.id}.${field}`;
   const given = (field: string) => run.optional(name(field));
@@ -100,36 +100,36 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
 
   const timesteps = run.input(name("timesteps"));
   const whole = timesteps.values.every(Number.isInteger);
-  run.compare(name("timesteps"), schedule.timesteps, whole ? limits.exact : limits.scheduler, options());
+  run.compare(name("timesteps"), schedule.timesteps, whole ? tolerances.exact : tolerances.scheduler, options());
   const levels = given("sigmas");
   // DPM2 of the reference ends with the last level several times.
   const extra = levels && schedule.sigmas ? levels.values.length - schedule.sigmas.length : 0;
   const sigmas = [...(schedule.sigmas ?? []), ...new Array(Math.max(extra, 0)).fill(0)];
-  if (levels) run.compare(name("sigmas"), sigmas, limits.scheduler, options());
+  if (levels) run.compare(name("sigmas"), sigmas, tolerances.scheduler, options());
   given("sigmas_interpol"); // the timesteps of the second calls follow from them
-  run.equal(combo.id, "init_noise_sigma", [schedule.initNoiseSigma], [combo.init_noise_sigma], limits.scheduler);
+  run.equal(combo.id, "init_noise_sigma", [schedule.initNoiseSigma], [combo.init_noise_sigma], tolerances.scheduler);
   addNoise(run, combo, schedule);
 
   const samples = run.input(name("samples"));
   const start = slice(samples, 0);
   const noises = noiseOf(run, combo, schedule, start.values);
   const drawn = noises.filter((noise) => noise !== undefined);
-  if (combo.draws !== undefined) run.equal(combo.id, "count of draws", [drawn.length], [combo.draws], limits.exact);
+  if (combo.draws !== undefined) run.equal(combo.id, "count of draws", [drawn.length], [combo.draws], tolerances.exact);
   if (given("noises"))
     run.compare(
       name("noises"),
       drawn.flatMap((noise) => [...noise]),
-      limits.noise,
+      tolerances.noise,
       options(),
     );
 
   const models = run.input(name("model_outputs"));
   const device = deviceStepper(run, await planOf(run, start.shape, plans));
   // The model's output is f16 where the plan stores f16; latents and coefficients are f32 always.
-  const deviceLimit = run.bench.activations === "f16" ? limits.network : limits.scheduler;
-  for (const [by, step, limit] of [
-    ["CPU", hostStepper(schedule), limits.scheduler],
-    ["GPU", device, deviceLimit],
+  const deviceTolerance = run.bench.activations === "f16" ? tolerances.network : tolerances.scheduler;
+  for (const [by, step, tolerance] of [
+    ["CPU", hostStepper(schedule), tolerances.scheduler],
+    ["GPU", device, deviceTolerance],
   ] as const) {
     for (const chained of [false, true]) {
       const results = { samples: [...start.values], scaled: [] as number[], denoised: [] as number[] };
@@ -148,11 +148,11 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
         sample = stepped.next;
       }
       const path = options(`${by}, ${chained ? "chained" : "per step"}`);
-      run.compare(name("samples"), results.samples, limit, path);
-      // Of a chain only its latents: what is derived from the last ones is small beside the first ones' rounding.
+      run.compare(name("samples"), results.samples, tolerance, path);
+      // Only the latents of a chain: values derived from the last ones are small beside the first ones' rounding.
       if (chained) continue;
-      if (given("scaled_inputs")) run.compare(name("scaled_inputs"), results.scaled, limit, path);
-      if (given("pred_x0")) run.compare(name("pred_x0"), results.denoised, limit, path);
+      if (given("scaled_inputs")) run.compare(name("scaled_inputs"), results.scaled, tolerance, path);
+      if (given("pred_x0")) run.compare(name("pred_x0"), results.denoised, tolerance, path);
     }
   }
 }
@@ -168,7 +168,7 @@ function addNoise(run: CaseRun, { id }: Combo, schedule: Schedule): void {
     const level = schedule.addNoise(row + same);
     return Array.from(original.values, (value, i) => value * level.original + noise[i]! * level.noise);
   });
-  run.compare(`${id}.add_noise.noisy`, noisy, run.limits.scheduler, { group: id });
+  run.compare(`${id}.add_noise.noisy`, noisy, run.tolerances.scheduler, { group: id });
 }
 
 /** The noise of each row: drawn from the seed, whose start latents are compared as well, or as given. */
@@ -182,7 +182,7 @@ function noiseOf(
   if (seed !== undefined) {
     const generator = cpuGenerator(BigInt(seed));
     const first = generator.randn(size).map((value) => value * schedule.initNoiseSigma);
-    run.equal(id, "start latents", first, start, run.limits.scheduler);
+    run.equal(id, "start latents", first, start, run.tolerances.scheduler);
     return schedule.rows.map((row) => (row.drawsNoise ? generator.randn(size) : undefined));
   }
   const given = run.optional(`${id}.noise`);

@@ -37,10 +37,10 @@ function encode(
 ): void {
   const { ids, tokenCount, truncated } = tokenizer.encode(text);
   if (run.folder.expected.has(`${id}.${suffix}`)) {
-    run.compare(`${id}.${suffix}`, ids, run.limits.exact, { group: folder });
+    run.compare(`${id}.${suffix}`, ids, run.tolerances.exact, { group: folder });
   }
   // They are the first tokenizer's; the second has a special token more, its padding, which a text may spell.
   if (!unpadded || suffix !== "ids") return;
-  run.equal(folder, `${id}: count of tokens`, [tokenCount], [unpadded.length], run.limits.exact);
-  if (!truncated) run.equal(folder, `${id}: unpadded`, ids.subarray(0, tokenCount), unpadded, run.limits.exact);
+  run.equal(folder, `${id}: count of tokens`, [tokenCount], [unpadded.length], run.tolerances.exact);
+  if (!truncated) run.equal(folder, `${id}: unpadded`, ids.subarray(0, tokenCount), unpadded, run.tolerances.exact);
 }

@@ -1,4 +1,4 @@
-/** The variants of attention. Of those that cost the same, the rule takes the one that stands first. */
+/** The variants of attention. Among equal costs the rule takes the one that stands first. */
 
 import type { KernelVariant } from "../variant.ts";
 import { matrix } from "./matrix.ts";

@@ -29,7 +29,7 @@ export interface DirectShape {
   readonly rows: number;
   readonly outQuads: number;
   /** Where the weights lie. */
-  readonly held: "texture" | "buffer";
+  readonly weightResource: "texture" | "buffer";
   readonly gated: boolean;
   readonly phased: boolean;
 }
@@ -43,11 +43,11 @@ export function lowerDirect(
 ): Dispatch[] {
   const { picture, weight, gated = false } = operation;
   const { storage, lanes } = target;
-  const weights = phase ? "f32" : target.weights;
+  const weightStorage = phase ? "f32" : target.weightStorage;
   const outQuads = quads(channelsOf(operation.output)) * (gated ? 2 : 1);
   const rows = picture.images * picture.outHeight * picture.outWidth;
-  const held = phase || target.textured?.(weight) ? "texture" : "buffer";
-  const direct = kernelOf({ rows, outQuads, held, gated, phased: phase !== undefined });
+  const weightResource = phase || target.textured?.(weight) ? "texture" : "buffer";
+  const direct = kernelOf({ rows, outQuads, weightResource, gated, phased: phase !== undefined });
   const { width, height } = fold(Math.ceil(rows / direct.rows));
   const parts = partsOf(operation.input);
   let firstInQuad = (phase?.firstTap ?? 0) * weight.inputQuads;
@@ -60,15 +60,15 @@ export function lowerDirect(
     return {
       kernel: kernel(direct.name, direct.source, storage, {
         ...direct,
-        weights,
-        preludes: [convolution, ending.prelude, TILES[held][weights], ...(direct.preludes ?? [])],
+        weightStorage,
+        preludes: [convolution, ending.prelude, TILES[weightResource][weightStorage], ...(direct.preludes ?? [])],
         constants: { ...ending.constants, ...direct.constants },
       }),
       label: operation.name,
       params: block,
       bindings: [
         { tensor: input },
-        phase ? { transformed: weight, form: "subpixel" } : { parameter: weight },
+        phase ? { transformed: weight, transform: "subpixel" } : { parameter: weight },
         ...epilogueBindings(operation, isLast),
         { tensor: operation.output },
       ],

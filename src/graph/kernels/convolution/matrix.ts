@@ -1,6 +1,6 @@
 /**
- * Convolutions on a matrix unit: `shaders/conv2d_matrix.wgsl`, in forms that differ in how much of a convolution a subgroup
- * and a workgroup own.
+ * Convolutions on a matrix unit: `shaders/conv2d_matrix.wgsl`, in tilings, which differ in how much of a convolution a
+ * subgroup and a workgroup own.
  */
 
 import source from "../../../../shaders/conv2d_matrix.wgsl" with { type: "text" };
@@ -14,7 +14,7 @@ import type { KernelVariant } from "../variant.ts";
 import { type DirectKernel, lowerDirect } from "./direct.ts";
 import type { Convolution } from "./operation.ts";
 
-export interface MatrixForm {
+export interface MatrixTiling {
   /** The part that a subgroup owns: pixels × output channels. */
   readonly rows: number;
   readonly channels: number;
@@ -25,18 +25,18 @@ export interface MatrixForm {
   readonly step: number;
   /** Buffers in workgroup memory: 2, so that a step needs one barrier; 1, so that more workgroups fit. */
   readonly buffers: 1 | 2;
-  /** Time of an element of the output where workgroups are many and full, beside the first form's. */
+  /** Time of an element of the output where workgroups are many and full, beside the first tiling's. */
   readonly cost: number;
 }
 
 // The fastest somewhere on an H200, of eleven (docs/performance.md); `cost` is from its figures.
 /** By name: output pixels × channels of a workgroup, 64 × 64 if the name has none. */
-export const MATRIX_FORMS = {
+export const MATRIX_TILINGS = {
   matrix: { rows: 32, channels: 32, down: 2, across: 2, step: 64, buffers: 1, cost: 1 },
   "matrix-32x64": { rows: 16, channels: 32, down: 2, across: 2, step: 32, buffers: 2, cost: 1.5 },
   "matrix-64x128": { rows: 32, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.7 },
   "matrix-128x128": { rows: 64, channels: 64, down: 2, across: 2, step: 32, buffers: 2, cost: 0.46 },
-} as const satisfies Record<string, MatrixForm>;
+} as const satisfies Record<string, MatrixTiling>;
 
 /** Bytes of sums that a workgroup hands to the epilogue at a time. */
 const BATCH_BYTES = 8192;
@@ -45,52 +45,52 @@ const BATCH_BYTES = 8192;
 // one after the other: 133 workgroups take twice as long as 132.
 const CORES = 132;
 
-/** Time of a form for so many output pixels and channels, to compare forms by. */
-function costOf({ rows, channels, down, across, cost }: MatrixForm, pixels: number, outputs: number): number {
+/** Time of a tiling for so many output pixels and channels, to compare tilings by. */
+function costOf({ rows, channels, down, across, cost }: MatrixTiling, pixels: number, outputs: number): number {
   const [tileRows, tileChannels] = [down * rows, across * channels];
   const workgroups = Math.ceil(pixels / tileRows) * Math.ceil(outputs / tileChannels);
   return Math.ceil(workgroups / CORES) * tileRows * tileChannels * cost;
 }
 
-function countsOf(form: MatrixForm, unit: MatrixUnit, lanes: number) {
-  const invocations = form.down * form.across * lanes;
-  const [tileRows, tileChannels] = [form.down * form.rows, form.across * form.channels];
-  const across = form.channels / unit.columns;
+function countsOf(tiling: MatrixTiling, unit: MatrixUnit, lanes: number) {
+  const invocations = tiling.down * tiling.across * lanes;
+  const [tileRows, tileChannels] = [tiling.down * tiling.rows, tiling.across * tiling.channels];
+  const across = tiling.channels / unit.columns;
   return {
-    ...{ GROUP_DOWN: form.down, GROUP_ACROSS: form.across, STEP: form.step, BUFFERS: form.buffers },
+    ...{ GROUP_DOWN: tiling.down, GROUP_ACROSS: tiling.across, STEP: tiling.step, BUFFERS: tiling.buffers },
     ...{ MATRIX_ROWS: unit.rows, MATRIX_COLUMNS: unit.columns, MATRIX_INNER: unit.inner },
-    ...{ DOWN: form.rows / unit.rows, ACROSS: across, INNERS: form.step / unit.inner },
-    BATCH: Math.min(across, Math.max(1, BATCH_BYTES / (form.down * form.across * unit.rows * unit.columns * 4))),
-    INPUT_LOADS: Math.ceil((tileRows * form.step) / 8 / invocations),
-    WEIGHT_LOADS: Math.ceil(((form.step / 2) * tileChannels) / 8 / invocations),
+    ...{ DOWN: tiling.rows / unit.rows, ACROSS: across, INNERS: tiling.step / unit.inner },
+    BATCH: Math.min(across, Math.max(1, BATCH_BYTES / (tiling.down * tiling.across * unit.rows * unit.columns * 4))),
+    INPUT_LOADS: Math.ceil((tileRows * tiling.step) / 8 / invocations),
+    WEIGHT_LOADS: Math.ceil(((tiling.step / 2) * tileChannels) / 8 / invocations),
   };
 }
 
-/** True if whole matrices of this unit fill the form, and its workgroups fit the adapter's limits. */
-function fits(form: MatrixForm, unit: MatrixUnit, lanes: number, target: Target): boolean {
-  const { rows, channels, step, down, across } = form;
+/** True if whole matrices of this unit fill the tiling, and its workgroups fit the adapter's limits. */
+function fits(tiling: MatrixTiling, unit: MatrixUnit, lanes: number, target: Target): boolean {
+  const { rows, channels, step, down, across } = tiling;
   const areWhole = rows % unit.rows === 0 && channels % unit.columns === 0 && step % unit.inner === 0;
-  const bytes = workgroupBytes(form, countsOf(form, unit, lanes));
+  const bytes = workgroupBytes(tiling, countsOf(tiling, unit, lanes));
   return areWhole && bytes <= maxWorkgroupBytes(target) && down * across * lanes <= MAX_WORKGROUP_SIZE;
 }
 
 /** Bytes of the three arrays of the kernel. */
-function workgroupBytes(form: MatrixForm, { MATRIX_ROWS, MATRIX_COLUMNS, BATCH }: ReturnType<typeof countsOf>) {
-  const { rows, channels, down, across, step, buffers } = form;
+function workgroupBytes(tiling: MatrixTiling, { MATRIX_ROWS, MATRIX_COLUMNS, BATCH }: ReturnType<typeof countsOf>) {
+  const { rows, channels, down, across, step, buffers } = tiling;
   const [stepOctets, tileOctets] = [step / 8, (across * channels) / 8];
   const input = buffers * down * rows * (stepOctets + 1) + stepOctets;
-  const weights = buffers * step * (tileOctets + 1) + tileOctets;
+  const weightBytes = buffers * step * (tileOctets + 1) + tileOctets;
   const sums = (down * across * MATRIX_ROWS * BATCH * MATRIX_COLUMNS) / 4;
-  return 16 * (input + weights + sums);
+  return 16 * (input + weightBytes + sums);
 }
 
-export function matrixKernel(form: MatrixForm, unit: MatrixUnit, lanes: number): DirectKernel {
-  const constants = countsOf(form, unit, lanes);
+export function matrixKernel(tiling: MatrixTiling, unit: MatrixUnit, lanes: number): DirectKernel {
+  const constants = countsOf(tiling, unit, lanes);
   return {
     name: "conv2d_matrix",
     source: unrolled(source, constants),
-    rows: form.down * form.rows,
-    quads: (form.across * form.channels) / 4,
+    rows: tiling.down * tiling.rows,
+    quads: (tiling.across * tiling.channels) / 4,
     subgroups: lanes,
     extensions: ["f16", "chromium_experimental_subgroup_matrix"],
     preludes: [tileRows, matrixUnit],
@@ -98,27 +98,27 @@ export function matrixKernel(form: MatrixForm, unit: MatrixUnit, lanes: number):
   };
 }
 
-function variantOf<Name extends string>(name: Name, form: MatrixForm): KernelVariant<Convolution, Name> {
+function variantOf<Name extends string>(name: Name, tiling: MatrixTiling): KernelVariant<Convolution, Name> {
   return {
     name,
     onMatrixUnit: true,
     /** Operands are halves: activations and weights that are stored as such lose nothing. */
     can({ weight, gated }, target) {
-      const { lanes, matrixUnit: unit, storage, weights, textured } = target;
-      if (gated || !unit || !lanes || storage !== "f16" || weights !== "f16" || textured?.(weight)) return false;
-      return fits(form, unit, lanes, target);
+      const { lanes, matrixUnit: unit, storage, weightStorage, textured } = target;
+      if (gated || !unit || !lanes || storage !== "f16" || weightStorage !== "f16" || textured?.(weight)) return false;
+      return fits(tiling, unit, lanes, target);
     },
     cost({ picture, output }) {
-      return costOf(form, picture.images * picture.outHeight * picture.outWidth, channelsOf(output));
+      return costOf(tiling, picture.images * picture.outHeight * picture.outWidth, channelsOf(output));
     },
     lower: (operation, target) =>
-      lowerDirect(() => matrixKernel(form, target.matrixUnit!, target.lanes!), operation, target),
+      lowerDirect(() => matrixKernel(tiling, target.matrixUnit!, target.lanes!), operation, target),
   };
 }
 
 export const matrices = [
-  variantOf("matrix", MATRIX_FORMS.matrix),
-  variantOf("matrix-32x64", MATRIX_FORMS["matrix-32x64"]),
-  variantOf("matrix-64x128", MATRIX_FORMS["matrix-64x128"]),
-  variantOf("matrix-128x128", MATRIX_FORMS["matrix-128x128"]),
+  variantOf("matrix", MATRIX_TILINGS.matrix),
+  variantOf("matrix-32x64", MATRIX_TILINGS["matrix-32x64"]),
+  variantOf("matrix-64x128", MATRIX_TILINGS["matrix-64x128"]),
+  variantOf("matrix-128x128", MATRIX_TILINGS["matrix-128x128"]),
 ] as const;

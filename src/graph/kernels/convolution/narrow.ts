@@ -34,7 +34,7 @@ export const narrow = {
   lower: lowerNarrow,
 } as const satisfies KernelVariant<Convolution>;
 
-function lowerNarrow(operation: Convolution, { storage, weights, lanes }: Target): Dispatch[] {
+function lowerNarrow(operation: Convolution, { storage, weightStorage, lanes }: Target): Dispatch[] {
   const { picture, weight } = operation;
   const outQuads = quads(channelsOf(operation.output));
   const high = picture.outHeight;
@@ -57,7 +57,7 @@ function lowerNarrow(operation: Convolution, { storage, weights, lanes }: Target
     firstInQuad += quads(channelsOf(input));
     return {
       kernel: kernel("conv2d_narrow", source, storage, {
-        weights,
+        weightStorage,
         subgroups: lanes,
         preludes: [convolution, ending.prelude, tilesBuffer],
         constants: ending.constants,

@@ -39,17 +39,20 @@ const QUAD_TILES = [
 // 10240 channels, 1.06× at 5120.
 const MAX_GATED_QUADS = 1536;
 
-/** Whether a kernel should multiply the halves of a layer: if an invocation has, or is given, both. */
+/** True if a kernel should multiply the halves of a layer: if an invocation has, or is given, both. */
 function canGate({ weight }: Convolution, target: Target): boolean {
   const hasBoth = target.lanes === QUAD_LANES || target.textured?.(weight) === true;
   return hasBoth && weight.outputQuads <= MAX_GATED_QUADS;
 }
 
 /** The kernel whose tile costs least for a convolution of this shape, on subgroups of so many lanes. */
-export function subgroupKernel({ rows, outQuads, held, gated, phased }: DirectShape, lanes: number): DirectKernel {
+export function subgroupKernel(
+  { rows, outQuads, weightResource, gated, phased }: DirectShape,
+  lanes: number,
+): DirectKernel {
   const inFours = lanes === QUAD_LANES;
   // A lane has both factors of a gate.
-  const tiles = (inFours ? QUAD_TILES : TILES[held]).filter(({ quads }) => !gated || quads > 1);
+  const tiles = (inFours ? QUAD_TILES : TILES[weightResource]).filter(({ quads }) => !gated || quads > 1);
   const tile = cheapestTile(tiles, rows, outQuads, lanes);
   return {
     ...(inFours ? { name: "conv2d_subgroup_quad", source: quadSource } : { name: "conv2d_subgroup", source }),

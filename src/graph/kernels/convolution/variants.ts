@@ -1,5 +1,5 @@
 /**
- * The variants of convolutions, and of linear layers, which are convolutions too. Of those that cost the same, the rule
+ * The variants of convolutions, and of linear layers, which are convolutions too. Among equal costs the rule
  * takes the one that stands first.
  */
 

@@ -180,7 +180,7 @@ function multiply(operation: Convolution, target: Target, layout: Layout, { coun
   const lanes = target.lanes!;
   return {
     kernel: kernel("winograd_product", winogradProduct, "f32", {
-      weights: "f32",
+      weightStorage: "f32",
       subgroups: lanes,
       preludes: [tilesTexture, subgroupProduct],
       constants: { ROWS: tile.rows, QUADS: tile.quads, FREQUENCY_ROWS: frequencyRows },
@@ -193,7 +193,7 @@ function multiply(operation: Convolution, target: Target, layout: Layout, { coun
       tile_stride: stride,
       product_quads: tile.productQuads,
     },
-    bindings: [{ scratch: transformed }, { transformed: weight, form: "winograd" }, { scratch: products }],
+    bindings: [{ scratch: transformed }, { transformed: weight, transform: "winograd" }, { scratch: products }],
     workgroups: [Math.ceil(count / tile.rows), tile.productQuads / (tile.quads * lanes), POINTS ** 2],
   };
 }

@@ -1,4 +1,4 @@
-/** The variants of group normalisation. Of those that cost the same, the rule takes the one that stands first. */
+/** The variants of group normalisation. Among equal costs the rule takes the one that stands first. */
 
 import type { KernelVariant } from "../variant.ts";
 import { apart } from "./apart.ts";

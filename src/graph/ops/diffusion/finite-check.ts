@@ -14,7 +14,7 @@ export interface FiniteCheck extends OperationBase {
 }
 
 /**
- * Whether the network's prediction and the latents as they are now hold NaN or infinity.
+ * True if the network's prediction and the latents as they are now hold NaN or infinity.
  * @param prediction `[branches · n, h, w, channels]`
  * @param latents f32 `[n, h, w, channels]`
  * @returns u32 `[n]`: 1 for an image that does, else 0

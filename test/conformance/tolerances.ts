@@ -5,10 +5,10 @@
 
 import type { Storage } from "../../src/graph/tensor.ts";
 
-export interface Limit {
+export interface Tolerance {
   readonly bound: number;
   /**
-   * What is bounded:
+   * The figure that is bounded:
    * - `relative`: the largest absolute error over the reference's largest magnitude
    * - `absolute`: the largest absolute error
    * - `exact`: nothing may differ
@@ -18,27 +18,30 @@ export interface Limit {
   readonly measure: "relative" | "absolute" | "exact" | "pixels" | "mean";
 }
 
-const relative = (bound: number): Limit => ({ measure: "relative", bound });
+const relative = (bound: number): Tolerance => ({ measure: "relative", bound });
 
-export const EXACT: Limit = { measure: "exact", bound: 0 };
+export const EXACT: Tolerance = { measure: "exact", bound: 0 };
 
 /** One pass of a network. f16: eleven bits of every activation and weight. */
-const NETWORK: Record<Storage, Limit> = { f32: relative(1e-4), f16: relative(2e-2) };
+const NETWORK: Record<Storage, Tolerance> = { f32: relative(1e-4), f16: relative(2e-2) };
 
 /** Schedules, and steps along them in float64 or f32. */
-const SCHEDULER: Limit = relative(1e-5);
+const SCHEDULER: Tolerance = relative(1e-5);
 
 /** Draws of PyTorch's generators: its vectorised logarithm, sine and cosine are its own. */
-const NOISE: Limit = { measure: "absolute", bound: 5e-6 };
+const NOISE: Tolerance = { measure: "absolute", bound: 5e-6 };
 
 /** Latents and pictures after several guided steps, which amplify what a single pass leaves. f16: for information, as a network's. */
-const PIPELINE: Record<Storage, Limit> = { f32: relative(1e-3), f16: relative(2e-2) };
+const PIPELINE: Record<Storage, Tolerance> = { f32: relative(1e-3), f16: relative(2e-2) };
 
 /** uint8 pictures. f32: ±1 on 99.9 % of the values; f16: 2 of 255 on average. */
-const PICTURE: Record<Storage, Limit> = { f32: { measure: "pixels", bound: 1e-3 }, f16: { measure: "mean", bound: 2 } };
+const PICTURE: Record<Storage, Tolerance> = {
+  f32: { measure: "pixels", bound: 1e-3 },
+  f16: { measure: "mean", bound: 2 },
+};
 
-/** The limits that hold for a run in this storage. */
-export function limitsOf(storage: Storage) {
+/** The tolerances of a run in this storage. */
+export function tolerancesOf(storage: Storage) {
   return {
     exact: EXACT,
     network: NETWORK[storage],
@@ -49,7 +52,7 @@ export function limitsOf(storage: Storage) {
   };
 }
 
-export type Limits = ReturnType<typeof limitsOf>;
+export type Tolerances = ReturnType<typeof tolerancesOf>;
 
 /**
  * A float32 network over its limit passes where rounding every intermediate once, in exact arithmetic, moves the result by

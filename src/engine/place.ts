@@ -1,25 +1,27 @@
-/** A run's turn on the device: one at a time, first come first served. Those that wait are told their position. */
+/** A run's place in a runtime, which has so many; first come first served. Those that wait are told their position. */
 import { Line, type Waiting } from "../line/line.ts";
 
-export class Turn implements Waiting {
+export class Place implements Waiting {
   readonly client = undefined;
   readonly inputBytes = 0;
-  readonly #line: Line<Turn>;
+  readonly isAlone: boolean;
+  readonly #line: Line<Place>;
   #listener = () => {};
 
-  /** Takes its place in the line. */
-  constructor(line: Line<Turn>) {
+  /** Joins the line. @param isAlone nothing else is to go on meanwhile */
+  constructor(line: Line<Place>, isAlone = false) {
+    this.isAlone = isAlone;
     this.#line = line;
     line.join(this);
   }
 
-  /** The line of one device. */
-  static line(): Line<Turn> {
-    const moved = (turn: Turn) => turn.#listener();
-    return new Line<Turn>({ concurrency: 1, begin: moved, moved });
+  /** The line of a runtime with so many places. */
+  static line(concurrency: number): Line<Place> {
+    const moved = (place: Place) => place.#listener();
+    return new Line<Place>({ concurrency, begin: moved, moved });
   }
 
-  /** Waiting runs ahead of this one (0: next), as in a `queued` event; undefined once it is this one's turn. */
+  /** Waiting runs ahead of this one (0: next), as in a `queued` event; undefined once it has its place. */
   get position(): number | undefined {
     return this.#line.position(this);
   }
@@ -38,7 +40,7 @@ export class Turn implements Waiting {
     });
   }
 
-  /** Leaves the line, or ends the turn. */
+  /** Leaves the line, or gives the place back. */
   leave(): void {
     if (!this.#line.withdraw(this)) this.#line.end(this);
   }
