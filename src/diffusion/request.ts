@@ -49,7 +49,7 @@ export interface PipelineRequest {
   readonly clipSkip?: number;
   /** Those of textual inversion that the prompts name. */
   readonly embeddings?: readonly TextEmbedding[];
-  /** Whether zeros stand for an empty negative prompt; left out: as the model was trained. */
+  /** True if zeros stand for an empty negative prompt; left out: as the model was trained. */
   readonly zeroNegativePrompt?: boolean;
   /** Pixels. */
   readonly width: number;

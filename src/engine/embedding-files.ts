@@ -96,7 +96,7 @@ export class EmbeddingFolder {
       this.#known.set(file, { version, token });
       return token;
     } catch {
-      return undefined; // who names the file itself is told
+      return undefined; // a prompt that names the file itself gets the error
     }
   }
 

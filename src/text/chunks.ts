@@ -18,7 +18,7 @@ export interface ReadPrompt {
   readonly chunks: readonly Chunk[];
   /** Tokens of the whole prompt, begin and end of the first chunk included. */
   readonly tokenCount: number;
-  /** Whether its end was left out. */
+  /** True if its end was left out. */
   readonly truncated: boolean;
 }
 

@@ -1,13 +1,13 @@
 /**
  * Prompt syntax of other programs: weights, LoRAs, switches. Unless a request asks for the weighted syntax, a prompt is
- * plain text, so whoever writes them is told that they are read as words.
+ * plain text, and a warning says that they are read as words.
  */
 
 import type { PromptSyntax } from "./prompt-syntax.ts";
 
 interface Syntax {
   readonly pattern: RegExp;
-  /** Whether the weighted syntax reads it. */
+  /** True if the weighted syntax reads it. */
   readonly isWeighted?: boolean;
   /** Its meaning elsewhere, and the advice to do something else. */
   readonly advice: string;

@@ -21,9 +21,9 @@ import { unipc } from "./unipc.ts";
 
 interface Kind {
   readonly table: Scheduler;
-  /** Whether it spaces its timesteps in the ways of `timestep_spacing`. */
+  /** True if it spaces its timesteps in the ways of `timestep_spacing`. */
   readonly spaces: boolean;
-  /** Whether its noise levels may be spaced anew: by fields of its configuration, as a list, or not at all. */
+  /** The way to space its noise levels anew: by fields of its configuration, as a list, or none. */
   readonly levels: "fields" | "list" | "fixed";
 }
 
@@ -60,7 +60,7 @@ export function spacesTimesteps(className: string): boolean {
   return isSchedulerClass(className) && SCHEDULERS[className].spaces;
 }
 
-/** How the noise levels of a class may be spaced anew. */
+/** The way to space the noise levels of a class anew. */
 export function levelsOf(className: SchedulerClass): Kind["levels"] {
   return SCHEDULERS[className].levels;
 }

@@ -1,4 +1,4 @@
-// The noise levels of a run and the timesteps that the model is told, in the two forms that the classes of the reference
+// The noise levels of a run and the timesteps that go with them, in the two forms that the classes of the reference
 // have. The Euler kind (Euler, Heun, DPM2, DPM++ SDE) reads levels off at fractional timesteps; the solver kind (DPM++
 // multistep and single-step, UniPC, DEIS) spaces one step more than is asked for, over integers. Both may be given levels
 // by the caller, or be respaced over the same range: Karras, evenly in the logarithm, or by quantiles of a beta distribution.
@@ -36,11 +36,11 @@ const MOST_SIGMA = 100_000;
 /** Logarithms of signal to noise, which lie between −16 and 16 where floats are. */
 const LAMBDA: Bounds = [-1000, 1000];
 
-/** Of flow matching's levels; public models have 1 to 12. */
+/** The shift of flow matching's levels; public models have 1 to 12. */
 const FLOW_SHIFT: Bounds = [0.001, 1000];
 
 export interface Levels {
-  /** What the model is told at each level but the last. */
+  /** The model's input at each level but the last. */
   readonly timesteps: Float64Array;
   /** One more than timesteps: the last is where the run ends. Log-linear ones of Euler are two more. */
   readonly sigmas: Float64Array;
@@ -169,9 +169,9 @@ function eulerTimesteps(config: ConfigReader, options: ScheduleOptions, spacing:
 export interface SolverLevelOptions {
   /** Where the run ends. */
   readonly end: "zero" | "sigma_min";
-  /** Whether the class reads `lambda_min_clipped`. */
+  /** True if the class reads `lambda_min_clipped`. */
   readonly clips: boolean;
-  /** Whether the class reads `timestep_spacing`; else its timesteps are those of linspace. */
+  /** True if the class reads `timestep_spacing`; else its timesteps are those of linspace. */
   readonly spaces: boolean;
   readonly rounding: Rounding;
 }
@@ -214,7 +214,7 @@ export function solverLevels(
   return { timesteps, sigmas: float32(...levels, end === "zero" ? 0 : (training[0] as number)) };
 }
 
-/** Whether levels are those of flow matching, 0 to 1. */
+/** True if levels are those of flow matching, 0 to 1. */
 export function usesFlow(config: ConfigReader): boolean {
   return config.boolean("use_flow_sigmas", false);
 }

@@ -30,7 +30,7 @@ export type ScheduleRequest = Pick<
 export interface RunScheduleOptions {
   /** Image-to-image with LCM's scheduler spaces all of its steps within the strength; else the first steps are left out. */
   readonly spacesStepsWithinStrength?: boolean;
-  /** Whose levels "align_your_steps" takes; left out: Stable Diffusion's. */
+  /** The model whose levels "align_your_steps" takes; left out: Stable Diffusion. */
   readonly aligned?: AlignedModel;
 }
 

@@ -1,4 +1,4 @@
-// What the solvers of the DPM family share: levels, and at each of them the scales of signal and noise and the model's
+// Shared by the solvers of the DPM family: levels, and at each of them the scales of signal and noise and the model's
 // predictions as mixes; in the variance-preserving convention, or in rectified flow's.
 
 import type { ConfigReader } from "./config-reader.ts";

@@ -24,7 +24,7 @@ interface Move {
 interface Calls {
   /** Level of the second call. */
   readonly middle: number;
-  /** Whether the second call is the one of the next step's level: it reads that one's timestep, which may be rounded. */
+  /** True if the second call is the one of the next step's level: it reads that one's timestep, which may be rounded. */
   readonly isNext?: boolean;
   readonly first: Move;
   readonly second: Move;
@@ -38,7 +38,7 @@ function along(sigma: number, length: number): Move {
   return { sample: 1 + length / sigma, x0: -length / sigma };
 }
 
-/** From `sigma` to `to` with x0 held fixed: the exact solution, as DPM-Solver++ has it. */
+/** From `sigma` to `to` with a constant x0: the exact solution, as DPM-Solver++ has it. */
 function towards(sigma: number, to: number): Move {
   return { sample: to / sigma, x0: 1 - to / sigma };
 }

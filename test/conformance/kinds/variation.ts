@@ -16,7 +16,7 @@ export const variationKind: Kind = {
   async run(run) {
     const floats = ({ values }: Tensor) => Float32Array.from(values);
     for (const name of run.folder.expected.keys()) {
-      const [group, share] = name.split(".mix");
+      const [, group, share] = /^(.*)\.mix([\d.]+)$/.exec(name) ?? [];
       if (share !== undefined) {
         const noise = run.optional(`${group}.noise`) ?? run.input("sd.noise");
         const mixed = mixNoise(floats(noise), floats(run.input(`${group}.subnoise`)), Number(share), sizeOf(noise));
