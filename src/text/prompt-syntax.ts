@@ -53,7 +53,7 @@ export function weightedParts(prompt: string): PromptPart[] {
   const breaks = new Set<object>();
   const open: Record<"round" | "square", number[]> = { round: [], square: [] };
   const multiply = (from: number, factor: number) => {
-    for (const part of parts.slice(from)) part.weight *= factor;
+    for (let i = from; i < parts.length; i++) (parts[i] as { weight: number }).weight *= factor;
   };
   for (const [token] of withoutLoras(prompt).matchAll(TOKEN)) {
     const number = WEIGHT.exec(token)?.[1];
@@ -74,9 +74,18 @@ export function weightedParts(prompt: string): PromptPart[] {
       }
     }
   }
-  for (const from of open.round) multiply(from, ROUND);
-  for (const from of open.square) multiply(from, SQUARE);
+  closeAll(parts, open.round, ROUND);
+  closeAll(parts, open.square, SQUARE);
   return merged(parts, breaks);
+}
+
+/** Closes brackets at the end of a prompt; there may be thousands. `places`, ascending: the parts that they stand before. */
+function closeAll(parts: readonly { weight: number }[], places: readonly number[], factor: number): void {
+  let next = 0;
+  for (const [index, part] of parts.entries()) {
+    while (next < places.length && (places[next] as number) <= index) next++;
+    part.weight *= factor ** next;
+  }
 }
 
 /** Neighbours of one weight as one segment. */
