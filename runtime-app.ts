@@ -1,7 +1,7 @@
 /** The server's routes over a runtime: the adapter that every program with a runtime of its own would write. */
 
 import type { Runtime } from "./src/engine/contract.ts";
-import { costOf } from "./src/engine/cost.ts";
+import { costOf, workingBytesOf } from "./src/engine/cost.ts";
 import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
@@ -23,7 +23,12 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
   pictureCodec().catch(() => {}); // thrown where it is needed
   return createApp({
     ...options,
-    jobs: { ...placesOf(runtime.runsAtOnce), costOf: (request) => costOf(request, model), ...options.jobs },
+    jobs: {
+      ...placesOf(runtime.runsAtOnce),
+      costOf: (request) => costOf(request, model),
+      workingBytesOf: (request) => workingBytesOf(request, model),
+      ...options.jobs,
+    },
     run: ({ image, ...input }, context) =>
       image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),

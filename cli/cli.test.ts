@@ -47,7 +47,12 @@ function gradientRuntime(record?: RunRecord) {
       fewStep: { steps: 4, guidanceScale: 1 },
     },
     runsAtOnce: 1,
-    device: { lost: false, memoryBytes: 1_000, peakMemoryBytes: 2_000 },
+    device: {
+      lost: false,
+      memoryBytes: 1_000,
+      peakMemoryBytes: 2_000,
+      work: { batches: new Map(), turns: 0, waitMilliseconds: 0, merges: 0, evictions: 0 },
+    },
     warmUp: async () => {},
     loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,

@@ -32,6 +32,7 @@ interface RuntimeFlags {
   adapter?: AdapterChoice;
   precision?: Precision;
   maxGpuMemory?: number;
+  runsAtOnce?: number;
   tune?: Tune;
   loraDir?: string;
   embeddingDir?: string;
@@ -76,11 +77,11 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, variant, adapter, precision, maxGpuMemory, tune, ...folders }: RuntimeFlags,
+  { model, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...folders }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const device = { adapter, precision, maxGpuMemory, tune } satisfies RuntimeOptions;
+  const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
   return createRuntime({ model, variant, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
 }
@@ -116,6 +117,7 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
         adapter: flags.adapter(config.adapter),
         precision: config.precision,
         maxGpuMemory: config.max_gpu_memory,
+        runsAtOnce: config.limits.running,
         tune: config.tune,
         loraDir: config.lora_dir,
         embeddingDir: config.embedding_dir,

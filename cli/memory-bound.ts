@@ -7,11 +7,10 @@ import type { Config } from "./config-schema.ts";
  * request, its headers, and the objects of its socket.
  */
 const CONNECTION_BYTES = 208 * 1024;
-/**
- * Bytes of work under way, whoever sent it: a picture that is decoded (160 MiB in the codec, and as it comes out of it), the
- * pictures of a result that are encoded, and messages that are taken apart.
- */
-const WORKING_BYTES = 256 * 2 ** 20;
+/** Bytes of a picture that is decoded, in the codec and as it comes out of it. */
+const DECODING_BYTES = 160 * 2 ** 20;
+/** Bytes of requests that are drawn at once: their pictures, and those of their results, which are encoded. */
+export const DRAWING_BYTES = 320 * 2 ** 20;
 
 /** The bound of each kind; see `account.ts`. */
 export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
@@ -19,10 +18,10 @@ export function memoryBounds({ limits }: Pick<Config, "limits">): MemoryBounds {
     bodies: limits.bodies_bytes,
     answers: limits.answers_bytes,
     sessions: limits.sessions_bytes,
-    // One more runs, whose input counts as well.
-    waiting: limits.waiting_bytes + limits.body_bytes,
-    // One job runs; the others have ended, or have said no more than that they wait.
-    logs: limits.retained_bytes + limits.log_bytes,
+    // Those that run count as well; a single one may be larger than all may be together.
+    waiting: limits.waiting_bytes + Math.max(limits.body_bytes, DRAWING_BYTES),
+    // Some jobs run; the others have ended, or have said no more than that they wait.
+    logs: limits.retained_bytes + limits.running * limits.log_bytes,
     encoded: MEMORY_BOUNDS.encoded,
   };
 }
@@ -45,13 +44,13 @@ const AT_THE_BOUND: Readonly<Record<HoldKind, readonly [what: string, setting: s
     "503; a client may have as much as is left free",
   ],
   waiting: [
-    "inputs of jobs that wait or run",
-    "`limits.waiting_bytes`, and `limits.body_bytes` for the one that runs",
+    "inputs of jobs that wait; of those that run, their pictures too (320 MiB together; a larger job runs alone)",
+    "`limits.waiting_bytes`",
     "503; a client may have as much as is left free",
   ],
   logs: [
-    "events and inputs of jobs that have ended, and events of the one that runs",
-    "`limits.retained_bytes`, `limits.log_bytes`",
+    "events and inputs of jobs that have ended, and events of those that run",
+    "`limits.retained_bytes`; `limits.log_bytes` for each of `limits.running`",
     "the oldest of the client that has the most are forgotten",
   ],
   encoded: [
@@ -76,7 +75,7 @@ export function memoryTable(config: Pick<Config, "limits">): string {
     "| --- | --- | --- | --- | --- |",
     ...rows,
     `| | 208 KiB of each connection: 64 of a body, 64 of an answer, the rest headers and sockets | \`limits.connections\` | ${mib(connections)} | more connections are closed at once |`,
-    `| | work under way: a picture that is decoded (160 MiB), results that are encoded | | ${mib(WORKING_BYTES)} | one at a time |`,
+    `| | a picture that is decoded | | ${mib(DECODING_BYTES)} | one at a time |`,
     `| **sum** | | | **${mib(memoryBound(config))}** | |`,
   ].join("\n");
 }
@@ -85,5 +84,5 @@ export function memoryTable(config: Pick<Config, "limits">): string {
 export function memoryBound(config: Pick<Config, "limits">): number {
   const bounds = memoryBounds(config);
   const holdBytes = HOLD_KINDS.reduce((sum, kind) => sum + bounds[kind], 0);
-  return holdBytes + config.limits.connections * CONNECTION_BYTES + WORKING_BYTES;
+  return holdBytes + config.limits.connections * CONNECTION_BYTES + DECODING_BYTES;
 }

@@ -13,7 +13,7 @@ import { ConfigError } from "./config.ts";
 import type { Config } from "./config-schema.ts";
 import { openLog, REQUEST } from "./log.ts";
 import { gpuVendors } from "./machine.ts";
-import { memoryBound, memoryBounds } from "./memory-bound.ts";
+import { DRAWING_BYTES, memoryBound, memoryBounds } from "./memory-bound.ts";
 import { version } from "./version.ts";
 
 /** A server, and what it says of itself when something was thrown that nobody caught. */
@@ -111,6 +111,7 @@ function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions 
     jobs: {
       maxQueued: limits.waiting,
       maxQueuedBytes: limits.waiting_bytes,
+      maxWorkingBytes: DRAWING_BYTES,
       deadlineMs: limits.deadline_seconds * 1000,
       retentionMs: config.retention_seconds * 1000,
       retainedJobs: limits.retained_jobs,

@@ -35,7 +35,7 @@ export interface PreparingEvent {
   readonly total: number;
 }
 export type RunEvent =
-  | EventFields<"queued", "position">
+  | EventFields<"queued", "position" | "seconds">
   | PreparingEvent
   | EventFields<"progress", "step" | "steps" | "progress">
   | (EventFields<"preview", "step" | "steps"> & { readonly image: Shown })

@@ -59,8 +59,9 @@ export class Display implements RunView {
     if (run.deliberate) say("Generating");
   }
 
-  queued(position: number): void {
-    this.step.textContent = position === 0 ? "next" : `${position} ahead`;
+  queued(position: number, seconds: number | undefined): void {
+    const place = position === 0 ? "next" : `${position} ahead`;
+    this.step.textContent = seconds === undefined ? place : `${place}, ${seconds} s`;
   }
 
   preparing(event: PreparingEvent): void {

@@ -24,7 +24,8 @@ class Log implements RunView {
   readonly lines: string[] = [];
   running = false;
   begin = ({ prompt }: Run) => void this.lines.push(`begin ${prompt}`);
-  queued = (position: number) => void this.lines.push(`queued ${position}`);
+  queued = (position: number, seconds?: number) =>
+    void this.lines.push(`queued ${position} ${seconds ?? ""}`.trimEnd());
   preparing = ({ what, done, total }: PreparingEvent) => void this.lines.push(`preparing ${what} ${done}/${total}`);
   progress = (step: number, steps: number, fraction: number) => void this.lines.push(`${step}/${steps} ${fraction}`);
   preview = ({ prompt }: Run, { url }: Shown) => void this.lines.push(`preview ${prompt} ${url}`);
@@ -67,13 +68,13 @@ describe("Runs", () => {
     byHand("a");
     expect(log.running).toBe(true);
     const [listener] = wire.listeners;
-    listener!.event({ type: "queued", position: 2 });
+    listener!.event({ type: "queued", position: 2, seconds: 7 });
     listener!.event({ type: "progress", step: 1, steps: 4, progress: 0.25 });
     clock = 30;
     listener!.event(preview("p1"));
     clock = 90;
     listener!.event(result("r1"));
-    expect(log.take()).toEqual(["begin a", "queued 2", "1/4 0.25", "preview a p1", "result a r1 90 ms"]);
+    expect(log.take()).toEqual(["begin a", "queued 2 7", "1/4 0.25", "preview a p1", "result a r1 90 ms"]);
     expect(log.running).toBe(false);
     expect(runs.picture?.url).toBe("r1");
   });

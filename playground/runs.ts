@@ -46,8 +46,8 @@ export interface Run {
 export interface RunView {
   /** From here on the figures are this run's; the plate is from its first picture on. */
   begin(run: Run): void;
-  /** @param position how many are ahead of the shown run */
-  queued(position: number): void;
+  /** @param position how many are ahead of the shown run @param seconds until its turn, if that is known */
+  queued(position: number, seconds: number | undefined): void;
   /** The newest run waits for the server to get ready for it. */
   preparing(event: PreparingEvent): void;
   /** @param fraction of the run that is done, 0 to 1 */
@@ -148,7 +148,7 @@ export class Runs {
   private hear(run: Run, event: RunEvent): void {
     if (run.over) return;
     if (event.type === "queued") {
-      if (this.current === run) this.view.queued(event.position);
+      if (this.current === run) this.view.queued(event.position, event.seconds);
       return;
     }
     run.hasBegun = true;

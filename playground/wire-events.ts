@@ -31,7 +31,11 @@ export function runEvent(wire: Fields): RunEvent | undefined {
   const steps = Number(wire.steps);
   switch (wire.type) {
     case "queued":
-      return { type: "queued", position: Number(wire.position) || 0 };
+      return {
+        type: "queued",
+        position: Number(wire.position) || 0,
+        seconds: wire.seconds === undefined ? undefined : Number(wire.seconds) || 0,
+      };
     case "preparing": {
       const [done, total] = [Number(wire.done) || 0, Number(wire.total) || 0];
       return { type: "preparing", what: String(wire.what ?? ""), done, total };

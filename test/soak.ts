@@ -26,4 +26,26 @@ program
     process.exitCode = breaches.length === 0 ? 0 : 1;
   });
 
+program
+  .command("jobs")
+  .description("random jobs at once on one runtime, against what each draws alone in a fresh process")
+  .option("--jobs <number>", "how many", positive, 1_000)
+  .option("--requests <number>", "different requests among them", positive, 60)
+  .option("--seed <number>", "of what is random", positive)
+  .action(async ({ jobs, requests, seed = Math.floor(Math.random() * 2 ** 31) + 1 }) => {
+    const { aloneElsewhere, manyJobs } = await import("./many/jobs.ts");
+    const { createRuntime } = await import("../src/engine/runtime.ts");
+    process.stdout.write(`seed ${seed}, ${jobs} jobs, ${requests} requests\n`);
+    const alone = await aloneElsewhere(Array.from({ length: requests }, (_, request) => request));
+    const runtime = await createRuntime();
+    const { outcomes, faults, slotsPerReplay, deviceBytes } = await manyJobs(runtime, { jobs, requests, seed }, alone);
+    await runtime.close();
+    const [early, late] = deviceBytes.map((bytes) => Math.round(bytes / 2 ** 20));
+    process.stdout.write(
+      `${JSON.stringify(outcomes)}, ${slotsPerReplay.toFixed(2)} pictures a replay, ${early} MiB on the device after a third, ${late} at the end\n`,
+    );
+    for (const fault of faults) process.stdout.write(`FAULT ${fault}\n`);
+    process.exitCode = faults.length === 0 ? 0 : 1;
+  });
+
 await program.parseAsync();

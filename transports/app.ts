@@ -5,7 +5,7 @@ import { type Context, Hono } from "hono";
 import type { RunEvent } from "../src/engine/events.ts";
 import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
-import { parseDefaults, parseRemoteGeneration, parseUpdate } from "../src/engine/request-parsing.ts";
+import { parseDefaults, parseRemoteGeneration, parseUpdate, withDefaults } from "../src/engine/request-parsing.ts";
 import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
@@ -26,7 +26,7 @@ import { jobRoutes } from "./job-routes.ts";
 import { json, jsonRoutes } from "./json.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { observedRun } from "./observe/observed-run.ts";
-import { type RequestEntry, requestLog } from "./observe/request-log.ts";
+import { type MessageLog, messageLog, type RequestEntry, requestLog } from "./observe/request-log.ts";
 import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
 import type { ServedModel } from "./openai/images-request.ts";
@@ -120,6 +120,7 @@ export function createApp(options: AppOptions): App {
     tracing,
     onError,
     clientOf: (c: Context) => clientOf(c, proxies),
+    messageLog: onRequest && messageLog(onRequest, { proxies }),
   };
 
   const table: RouteTable = new RouteTable([
@@ -191,7 +192,10 @@ interface Around {
 }
 
 type TransportInput = ReturnType<typeof inputOptions> &
-  Pick<JobRequestOptions<GenerationRequest>, "account" | "tracing" | "onError"> & { clientOf: (c: Context) => string };
+  Pick<JobRequestOptions<GenerationRequest>, "account" | "tracing" | "onError"> & {
+    clientOf: (c: Context) => string;
+    messageLog: MessageLog | undefined;
+  };
 
 /** The transports: each adds its routes here. */
 function jobGroups(
@@ -210,6 +214,7 @@ function jobGroups(
     },
     parseUpdate: parseChange,
     parseDefaults,
+    withDefaults,
     admit: async (c: Context) => (await rate?.(input.clientOf(c)))?.failure,
     expiresAt: (c: Context) => principalOf(c).expiresAt,
     sessions,

@@ -6,6 +6,7 @@ import { decode, encode } from "@msgpack/msgpack";
 import { afterEach, describe, expect, it } from "vitest";
 import WebSocket from "ws";
 import type { GenerationRequest } from "../src/engine/request.ts";
+import { encodePicture } from "../src/image/encode.ts";
 import { gradient, until } from "../test/gradient-run.ts";
 import { createApp } from "./app.ts";
 import { type Listening, listen } from "./http/listen.ts";
@@ -165,4 +166,30 @@ describe("an id that is a number", () => {
       expect.objectContaining({ request_id: "43" }),
     ]);
   });
+});
+
+it("a request's own words for a size or a picture take the place of a session's defaults in other words", async () => {
+  const { url, ran } = await serving();
+  const { outputs, send } = await session(url);
+  const { bytes } = await encodePicture(gradient(8, 1), { format: "png" });
+  send({ type: "defaults", width: 128, height: 64, image: bytes });
+  send({ prompt: "1" });
+  send({ prompt: "2", image_size: { width: 512, height: 256 } });
+  const other = await encodePicture(gradient(16, 1), { format: "png" });
+  send({ prompt: "3", width: 256, image_url: `data:image/png;base64,${Buffer.from(other.bytes).toString("base64")}` });
+  send({
+    type: "defaults",
+    image_size: "square",
+    image_url: `data:image/png;base64,${Buffer.from(bytes).toString("base64")}`,
+  });
+  send({ prompt: "4", image: other.bytes });
+  send({ prompt: "5", width: 64, image_bytes: other.bytes });
+  await until(() => outputs.length === 5);
+  expect(ran.map(({ prompt, width, height, image }) => [prompt, width, height, image?.length])).toEqual([
+    ["1", 128, 64, bytes.length],
+    ["2", 512, 256, bytes.length],
+    ["3", 256, 64, other.bytes.length],
+    ["4", 512, 512, other.bytes.length],
+    ["5", 64, 512, other.bytes.length],
+  ]);
 });

@@ -3,6 +3,7 @@ import type { Context, Handler } from "hono";
 import { z } from "zod";
 import { listSchedulers } from "../src/engine/schedulers.ts";
 import { baseAddress } from "./http/address.ts";
+import { FixedFile } from "./http/fixed-file.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import { COMMON, CREDENTIAL, type NamedSchema } from "./openapi/describe.ts";
 import { openapiDocument } from "./openapi/document.ts";
@@ -158,8 +159,8 @@ function documentRoutes({ health, secured, descriptions, addressOf }: ServerRout
     const version = String(health().version ?? "0.0.0");
     return openapiDocument({ version, secured, routes: descriptions() });
   };
-  // Clients mostly ask under one address, and to write it down takes milliseconds.
-  let written = { at: "", text: "" };
+  // Clients mostly ask under one address, and to write and compress it takes milliseconds.
+  let written: { readonly at: string; readonly file: Promise<FixedFile> } | undefined;
   const page = docsPage(document);
   return [
     {
@@ -168,10 +169,14 @@ function documentRoutes({ health, secured, descriptions, addressOf }: ServerRout
       scope: "open",
       about: { tag: "server", summary: "This document", answers: { 200: { description: "OpenAPI 3.1" } } },
       handlers: [
-        (c) => {
+        async (c) => {
           const at = baseAddress(addressOf(c), "/openapi.json");
-          if (written.at !== at) written = { at, text: JSON.stringify({ ...document(), servers: [{ url: at }] }) };
-          return c.body(written.text, 200, { "Content-Type": "application/json" });
+          if (written?.at !== at) {
+            const text = JSON.stringify({ ...document(), servers: [{ url: at }] });
+            const file = FixedFile.of(new TextEncoder().encode(text), { "Content-Type": "application/json" });
+            written = { at, file };
+          }
+          return (await written.file).answer(c);
         },
       ],
     },

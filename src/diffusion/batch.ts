@@ -73,7 +73,8 @@ export class Batch {
   readonly #memory: ModelMemory;
   readonly #leases: Leases[] = [];
   readonly #buckets = new Map<number, Bucket>();
-  readonly #making = new Map<number, { readonly promise: Promise<void>; readonly signal?: AbortSignal }>();
+  /** Sizes of plans that are being made, and that nobody waits for. */
+  readonly #ahead = new Set<number>();
   /** Slots of the largest plan that fits. */
   #largest: number;
   #isOver = false;
@@ -90,12 +91,9 @@ export class Batch {
   async prepare(slots: number, watch: PreparationWatch = {}): Promise<void> {
     for (;;) {
       const size = this.#sizeFor(slots);
-      const making = this.#make(size, watch);
       try {
-        return await making.promise;
+        return await this.#make(size, watch);
       } catch (error) {
-        // It was made for another run, which has ended.
-        if (making.signal?.aborted && !watch.signal?.aborted) continue;
         if (size === 1 || !isTooMuch(error)) throw error;
         this.#largest = size / 2;
       }
@@ -105,7 +103,7 @@ export class Batch {
   /** The most slots that may take their next step together now; a plan for more of those that wait is begun. */
   capacity(waiting: number): number {
     const wanted = this.#sizeFor(waiting);
-    if (!this.#buckets.has(wanted)) this.prepare(waiting).catch(() => {}); // the smaller ones do meanwhile
+    if (!this.#buckets.has(wanted)) void this.#makeAhead(wanted); // the smaller ones do meanwhile
     return (
       Math.max(...[...this.#buckets.keys()].filter((size) => size <= wanted), 0) || Math.min(...this.#buckets.keys())
     );
@@ -190,22 +188,24 @@ export class Batch {
     return batchSize(this.#memory, slots, this.#largest);
   }
 
-  #make(slots: number, watch: PreparationWatch) {
-    const known = this.#making.get(slots);
-    if (known) return known;
-    const making = { promise: this.#compile(slots, watch), signal: watch.signal };
-    this.#making.set(slots, making);
-    making.promise.catch(() => this.#making.delete(slots));
-    return making;
+  async #makeAhead(slots: number): Promise<void> {
+    if (this.#ahead.has(slots)) return;
+    this.#ahead.add(slots);
+    await this.prepare(slots).catch(() => {}); // those who need it are told
+    this.#ahead.delete(slots);
   }
 
-  async #compile(slots: number, watch: PreparationWatch): Promise<void> {
+  async #make(slots: number, watch: PreparationWatch): Promise<void> {
+    if (this.#buckets.has(slots)) return;
     const shape = { ...this.shape, slots };
     const lease = new Leases(this.#memory, this.set, watch);
-    this.#leases.push(lease);
     const plan = await lease.plan(stepSpec(this.#model, shape));
-    if (this.#isOver) lease.giveBack();
-    else this.#buckets.set(slots, { plan, shape, rows: new Array(slots).fill(undefined) });
+    if (this.#isOver || this.#buckets.has(slots)) {
+      lease.giveBack();
+      return;
+    }
+    this.#leases.push(lease);
+    this.#buckets.set(slots, { plan, shape, rows: new Array(slots).fill(undefined) });
   }
 }
 

@@ -52,11 +52,15 @@ export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 interface Waiting {
   readonly candidate: Candidate;
   readonly begin: (turn: Turn) => void;
+  readonly since: number;
 }
 
 export class DeviceTurns {
   readonly #accounts = new Map<string, Account>();
   readonly #waiting = new Set<Waiting>();
+  /** Turns that were taken, and the milliseconds for which they were waited for. */
+  count = 0;
+  waitMilliseconds = 0;
   #isTaken = false;
   /** The time that the last customer to have a turn had used, and the last candidate: nobody begins with less. */
   #now = 0;
@@ -76,7 +80,7 @@ export class DeviceTurns {
   wait(candidate: Candidate): Promise<Turn> {
     candidate.used = Math.max(candidate.used, this.#candidateNow);
     return new Promise((begin) => {
-      this.#waiting.add({ candidate, begin });
+      this.#waiting.add({ candidate, begin, since: performance.now() });
       this.#advance();
     });
   }
@@ -104,7 +108,7 @@ export class DeviceTurns {
       }
     }
     if (next === undefined) return;
-    const { candidate, begin } = next.waiting;
+    const { candidate, begin, since } = next.waiting;
     this.#waiting.delete(next.waiting);
     this.#isTaken = true;
     let least = Number.POSITIVE_INFINITY;
@@ -112,6 +116,8 @@ export class DeviceTurns {
     for (const { account } of candidate.customers) least = Math.min(least, account.used);
     if (Number.isFinite(least)) this.#now = Math.max(this.#now, least);
     const begun = performance.now();
+    this.count++;
+    this.waitMilliseconds += begun - since;
     let isOver = false;
     begin({
       end: (served) => {

@@ -27,21 +27,41 @@ export function limitOf({ limitBytes: limit }: MemoryLimitError): string {
   return `the ${Math.floor(limit / 2 ** 20)} MiB of device memory that may be used`;
 }
 
-/** The error for a picture that does not fit; it names the largest of its proportions that does. */
+/**
+ * The error for pictures that do not fit. If one of their size does, it names how many do, else the largest size of their
+ * proportions that does.
+ */
 export async function tooLarge(
   model: LoadedModel,
   set: WeightSet,
   request: RunShape,
   error: OutOfRoom,
 ): Promise<PipelineError> {
-  const { width, height } = request;
-  const several = (request.images ?? 1) > 1 ? `${request.images} pictures` : "a picture";
+  const { width, height, images = 1 } = request;
   const limited = error instanceof MemoryLimitError;
-  const fits = await largestThatFits(model, set, request, limited ? error.limitBytes : Number.MAX_VALUE);
-  const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
+  const limit = limited ? error.limitBytes : Number.MAX_VALUE;
   const where = limited ? limitOf(error) : "what this device binds at once";
-  const reason = `${several} of ${width}x${height} does not fit into ${where}${hope}`;
+  const most = images > 1 ? await mostThatFit(model, set, request, limit) : 0;
+  if (most > 0) {
+    const reason = `${images} pictures of ${width}x${height} do not fit into ${where}; ${most === 1 ? "1 does" : `${most} do`}`;
+    return new PipelineError("num_images", reason, { cause: error });
+  }
+  const fits = await largestThatFits(model, set, { ...request, images: 1 }, limit);
+  const hope = fits ? `; ${fits.width}x${fits.height} fits` : "; none does";
+  const reason = `a picture of ${width}x${height} does not fit into ${where}${hope}`;
   return new PipelineError("width", reason, { cause: error });
+}
+
+/** How many pictures of this size fit, fewer than are asked for; 0 if not even one does. */
+async function mostThatFit(model: LoadedModel, set: WeightSet, request: RunShape, limit: number): Promise<number> {
+  const bytesOf = await runBytes(model, set, stepShape(model.family, request));
+  let [fitting, tooMany] = [0, request.images ?? 1];
+  while (tooMany - fitting > 1) {
+    const count = Math.floor((fitting + tooMany) / 2);
+    if (bytesOf(count) <= limit) fitting = count;
+    else tooMany = count;
+  }
+  return fitting;
 }
 
 /** By halves of what is left in question: a larger picture never takes less. */
@@ -58,20 +78,25 @@ async function largestThatFits(model: LoadedModel, set: WeightSet, request: RunS
   while (tooMany - fitting > 1) {
     const units = Math.floor((fitting + tooMany) / 2);
     const shape = stepShape(model.family, { ...request, ...ofLonger(units * unit) });
-    if ((await runBytes(model, set, shape)) <= limit) fitting = units;
+    const bytesOf = await runBytes(model, set, shape);
+    if (bytesOf(shape.slots) <= limit) fitting = units;
     else tooMany = units;
   }
   return fitting > 0 ? ofLonger(fitting * unit) : undefined;
 }
 
-/** The least device memory that text-to-image of this shape takes in any of its phases, in bytes. */
-async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: StepShape): Promise<number> {
+/** The least device memory that so many pictures of this shape, from text, take in any of their phases, in bytes. */
+async function runBytes(
+  { family, memory }: LoadedModel,
+  set: WeightSet,
+  shape: StepShape,
+): Promise<(slots: number) => number> {
   const { gpu, components } = memory;
   const { full } = family.picture;
   /** Bytes of weights in a phase that needs these: the others have given way. */
   const resident = (needed: readonly ComponentId[]) =>
     set.bytes + needed.reduce((sum, id) => sum + components.get(id)!.bytes, 0);
-  const slots = Slot.bytes(shape, MAX_HISTORY_SLOTS) * shape.slots;
+  const slotBytes = Slot.bytes(shape, MAX_HISTORY_SLOTS);
 
   // Each of these is a plan's whole layout.
   await ownTurn();
@@ -90,12 +115,14 @@ async function runBytes({ family, memory }: LoadedModel, set: WeightSet, shape: 
   const inBands = bytesOrNever(() => decodeBandsBytes(gpu, full.autoencoder, shape, options));
   const picture = Math.min(inOnePiece, inBands);
   const encoders = [...new Set(family.encoders.flatMap((spec) => spec.components))];
-  return Math.max(
+  const before = Math.max(
     ...[...components.values()].map(({ loadingBytes }) => resident([]) + loadingBytes),
     resident(encoders) + text.reduce((sum, bytes) => sum + bytes, 0),
-    resident(family.step.needs(shape)) + step + slots,
-    resident([full.component]) + picture + slots + latentBytes(shape) * shape.slots, // as kept, and as read
   );
+  const stepping = resident(family.step.needs(shape)) + step;
+  const decoding = resident([full.component]) + picture;
+  const latents = latentBytes(shape); // as kept, and as read
+  return (slots) => Math.max(before, stepping + slotBytes * slots, decoding + (slotBytes + latents) * slots);
 }
 
 /** Infinite if a tensor is more than the adapter binds. */

@@ -59,6 +59,8 @@ export class Stepper {
   readonly #model: StepModel;
   readonly #memory: ModelMemory;
   readonly #turns: DeviceTurns;
+  /** Replays by the number of slots that shared them. */
+  readonly batches = new Map<number, number>();
   readonly #lines = new Set<Line>();
 
   constructor(model: StepModel, memory: ModelMemory, turns: DeviceTurns) {
@@ -127,6 +129,7 @@ export class Stepper {
   async #take(line: Line, next: readonly Waiting[]): Promise<void> {
     if (next.length === 0) return;
     line.isTaking = true;
+    this.batches.set(next.length, (this.batches.get(next.length) ?? 0) + 1);
     try {
       const outcomes = await line.batch.take(next.map(({ step }) => step));
       for (const [index, { resolve, reject }] of next.entries()) {

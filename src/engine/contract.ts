@@ -26,6 +26,11 @@ export interface RuntimeOptions {
    */
   readonly maxGpuMemory?: number;
   /**
+   * Runs that go on at the same time; others wait. Default: 12, of which eight may share a step. Under `maxGpuMemory` it is
+   * one, since the parts of two would not fit beside each other.
+   */
+  readonly runsAtOnce?: number;
+  /**
    * True if the first `warmUp` on an adapter times the kernels that could do each operation, and has this and later
    * runtimes use the fastest; it takes from seconds to minutes, once. `auto` (also where left out): on hardware
    * adapters with all of their memory; on software adapters the rules were measured. The choices of `daguerre tune` are
@@ -101,6 +106,20 @@ export interface DeviceState {
   /** Bytes that the model and its plans hold on the device. */
   readonly memoryBytes: number;
   readonly peakMemoryBytes: number;
+  /** The work that it has done so far. */
+  readonly work: DeviceWork;
+}
+
+export interface DeviceWork {
+  /** Replays of a step, by the number of pictures that shared them. */
+  readonly batches: ReadonlyMap<number, number>;
+  /** Turns on the device (a step, a prompt, a picture), and the milliseconds for which they were waited for. */
+  readonly turns: number;
+  readonly waitMilliseconds: number;
+  /** Weight sets that were merged from LoRAs. */
+  readonly merges: number;
+  /** Plans and merged weight sets that gave way to others. */
+  readonly evictions: number;
 }
 
 export interface Runtime {

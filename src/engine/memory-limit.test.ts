@@ -3,6 +3,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "../diffusion/request.ts";
+import { tooLarge } from "../diffusion/room.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
@@ -122,6 +123,24 @@ it("a picture that does not fit is refused with the largest that does", async ()
   expect(result.pictures[0]).toMatchObject({ width, height });
   expect(gpu!.memory.peakBytes).toBeLessThanOrEqual(limit);
   expect(await refused(width + 64, Math.round((width + 64) / 128) * 64)).toBeInstanceOf(PipelineError);
+});
+
+it("pictures that are too many are refused with the number that fits", async () => {
+  const limit = unetBytes + 5 * MIB;
+  const model = await load(limit);
+  // The error as a run meets it; a run of so many pictures would take minutes before.
+  const refusal = (changes: { images: number; width: number; height: number }) => {
+    const error = new MemoryLimitError("slots", limit + 1, limit);
+    return tooLarge(model, model.memory.weightSets.base, { ...request, ...changes }, error);
+  };
+  const { field, reason } = await refusal({ images: 100_000, width: 64, height: 64 });
+  expect(field).toBe("num_images");
+  expect(reason).toMatch(
+    /^100000 pictures of 64x64 do not fit into the \d+ MiB of device memory that may be used; \d+ do$/,
+  );
+  expect(Number(/; (\d+) do$/.exec(reason)![1])).toBeGreaterThan(1);
+  const large = await refusal({ images: 2, width: 1024, height: 512 });
+  expect(large.message).toMatch(/^width: a picture of 1024x512 does not fit .*; \d+x\d+ fits$/);
 });
 
 it("does without transformed weights before any component leaves", async () => {

@@ -1,6 +1,7 @@
 /** From a client's request to the pipeline's: what was left out is the model's to decide, names become files. */
 
 import { randomInt } from "node:crypto";
+import pLimit from "p-limit";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
 import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
@@ -117,8 +118,11 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
 /** Steps of which at least one is run at any strength worth asking for: LCM's schedules have no more. */
 const MOST_STEPS_FOR_ONE = 50;
 
+const decoding = pLimit(1);
+
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
 async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  return decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) });
+  // One at a time: a large one takes 160 MiB.
+  return decoding(() => decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) }));
 }

@@ -111,6 +111,23 @@ export function parseDefaults(input: unknown): Readonly<Record<string, unknown>>
   return Object.fromEntries(Object.keys(known).map((name) => [name, parsed.data?.[name as keyof typeof parsed.data]]));
 }
 
+/** Fields that say the same in other words: a request's own take the place of such defaults. */
+const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
+  image_size: ["width", "height"],
+  image_url: ["image"],
+  image: ["image_url"],
+  image_bytes: ["image", "image_url"],
+};
+
+/** A request over the fields of `parseDefaults` that lie under it. */
+export function withDefaults(
+  defaults: Readonly<Record<string, unknown>>,
+  own: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const replaced = new Set(Object.keys(own).flatMap((name) => (own[name] == null ? [] : (SYNONYMS[name] ?? []))));
+  return { ...Object.fromEntries(Object.entries(defaults).filter(([name]) => !replaced.has(name))), ...own };
+}
+
 /**
  * Checks a change to a running request. Fields that cannot change any more are refused, unknown ones ignored.
  *

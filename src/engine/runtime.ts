@@ -106,9 +106,9 @@ class ModelRuntime implements Runtime {
     this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
     this.adapter = gpu.facts;
     this.model = factsOf(model);
-    this.device = stateOf(gpu);
+    this.device = stateOf(gpu, model);
     // Under a limit of memory the parts of a run take turns on the device, and those of two would not fit beside each other.
-    this.runsAtOnce = gpu.maxBytes === undefined ? RUNS_AT_ONCE : 1;
+    this.runsAtOnce = gpu.maxBytes === undefined ? (options.runsAtOnce ?? RUNS_AT_ONCE) : 1;
     this.#line = Place.line(this.runsAtOnce);
   }
 
@@ -250,7 +250,7 @@ function factsOf({ family }: LoadedModel): ModelFacts {
   };
 }
 
-function stateOf(gpu: Gpu): DeviceState {
+function stateOf(gpu: Gpu, { memory, stepper, turns }: LoadedModel): DeviceState {
   return {
     get lost() {
       return gpu.lost;
@@ -260,6 +260,15 @@ function stateOf(gpu: Gpu): DeviceState {
     },
     get peakMemoryBytes() {
       return gpu.memory.peakBytes;
+    },
+    get work() {
+      return {
+        batches: new Map(stepper.batches),
+        turns: turns.count,
+        waitMilliseconds: turns.waitMilliseconds,
+        merges: memory.weightSets.merges,
+        evictions: memory.budget.evictions,
+      };
     },
   };
 }

@@ -65,6 +65,30 @@ it("draws what each would have drawn alone", async () => {
   expect(await Promise.all(twice.map((asked) => drawn(asked)))).toEqual([...tail, head, ...expected]);
 });
 
+it("makes a plan that several want at once a single time", async () => {
+  const compile = vi.spyOn(model.memory, "compile");
+  const hashes = await Promise.all([1, 2, 3].map(() => drawn({ ...REQUESTS[0]!, width: 80, steps: 2 })));
+  expect(new Set(hashes).size).toBe(1);
+  const labels = compile.mock.calls.map(([{ label }]) => label);
+  expect(labels).not.toHaveLength(0);
+  expect(new Set(labels).size).toBe(labels.length);
+});
+
+it("goes on with a plan if the run that began it is cancelled", async () => {
+  const asked: PipelineRequest = { ...REQUESTS[0]!, height: 80, steps: 2 };
+  const compile = vi.spyOn(model.memory, "compile");
+  const cancel = new AbortController();
+  const cancelled = drawn(asked, { signal: cancel.signal });
+  cancelled.catch(() => {});
+  const others = [drawn(asked), drawn(asked)];
+  await vi.waitFor(() => expect(compile).toHaveBeenCalled());
+  cancel.abort(new Error("enough"));
+  await expect(cancelled).rejects.toThrow("enough");
+  const [first, second] = await Promise.all(others);
+  expect(second).toBe(first);
+  expect(await drawn(asked)).toBe(first);
+});
+
 describe("eight runs of one shape", () => {
   const eight = Array.from({ length: 8 }, (_, seed): PipelineRequest => ({ ...REQUESTS[0]!, steps: 8, seed }));
   const expected: string[] = [];

@@ -17,20 +17,20 @@ const moduleImport = import(workerData.module);
 // A module that cannot be loaded is an error of each run.
 moduleImport.catch(() => {});
 
-/** The run under way: `{ iterator, stop, wanted, readers }`; `readers` are waiting for a change. */
+/** The run under way: `{ iterator, stop, wants, readers }`; `readers` are waiting for a change. */
 let run;
 
 const say = (reply) => parentPort.postMessage(reply);
 
-async function start({ input, requestId, wanted }) {
+async function start({ input, requestId, wants }) {
   endUpdates();
-  run = { iterator: undefined, stop: new AbortController(), wanted, readers: [] };
+  run = { iterator: undefined, stop: new AbortController(), wants, readers: [] };
   const own = run;
   const context = {
     requestId,
     signal: own.stop.signal,
     updates: { [Symbol.asyncIterator]: () => readUpdates(own) },
-    wants: (slot) => own.wanted[slot] ?? true,
+    wants: (slot) => own.wants[slot] ?? true,
   };
   const exported = (await moduleImport)[workerData.name];
   if (typeof exported !== "function") throw new TypeError(`${workerData.name} is not a function of the module`);
@@ -70,7 +70,7 @@ async function answer(message) {
       await start(message);
       return sayNext();
     case "pull":
-      run.wanted = message.wanted;
+      run.wants = message.wants;
       return sayNext();
     case "stop":
       await run?.iterator?.return?.();

@@ -84,6 +84,10 @@ export interface JobsOptions<Event, Input = never>
   readonly reserved?: number;
   /** The work that an input is, where 1 is the usual: a client's turns come the less often the more it is. Default: 1. */
   readonly costOf?: (input: Input) => number;
+  /** Bytes that an input takes while it runs, its own and its result's among them. Default: its own. */
+  readonly workingBytesOf?: (input: Input) => number;
+  /** Bytes that jobs which run take together; one alone may take more. Default: any number. */
+  readonly maxWorkingBytes?: number;
   /** The slot of a droppable event; see `job-log.ts`. Default: by `type`, `queued`, `preparing`, `progress` and `preview`. */
   readonly slotOf?: (event: Event) => string | undefined;
   /** The account of jobs that wait and of logs that are in memory. */
@@ -100,6 +104,7 @@ export interface JobsOptions<Event, Input = never>
 export const JOB_DEFAULTS = {
   concurrency: Number.POSITIVE_INFINITY,
   reserved: 0,
+  maxWorkingBytes: Number.POSITIVE_INFINITY,
   maxQueued: 128,
   maxQueuedBytes: 256 * 2 ** 20,
   deadlineMs: Number.POSITIVE_INFINITY,
@@ -188,7 +193,8 @@ class JobStore<Input, Event> implements Jobs<Input, Event>, JobHost<Input, Event
     const cost = this.#options.costOf?.(input) ?? 1;
     this.#checkDeadline({ client, inputBytes: 0, cost, priority: priorityOf(options) }, options.deadlineMs);
     if (namesake !== undefined) this.#forget(namesake);
-    const job = new StoredJob(this, input, cost, options, this.#limits);
+    const workingBytes = this.#options.workingBytesOf?.(input) ?? bytesOf(input);
+    const job = new StoredJob(this, input, { cost, workingBytes }, options, this.#limits);
     this.#jobs.add(job);
     this.#directory.add(job);
     this.tell(job, "submitted");

@@ -95,6 +95,12 @@ export type JobListener<Input, Event> = (
   dropped?: { readonly slot: string; readonly count: number },
 ) => void;
 
+/** The work that a job is: where 1 is the usual, and in bytes while it runs. */
+export interface JobWork {
+  readonly cost: number;
+  readonly workingBytes: number;
+}
+
 /** A job's store, as its jobs see it. */
 export interface JobHost<Input, Event> {
   /** Jobs ahead of it in the line; undefined if it does not wait. */
@@ -128,6 +134,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   readonly priority: Priority;
   /** Its work, where 1 is the usual. */
   readonly cost: number;
+  readonly workingBytes: number;
   readonly submittedAt = Date.now();
   readonly log: JobLog<Event>;
   readonly ended: Promise<void>;
@@ -154,7 +161,7 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
   #lastWants: (slot: string) => boolean = () => true;
   #settle = () => {};
 
-  constructor(host: JobHost<Input, Event>, input: Input, cost: number, options: SubmitOptions, settings: JobSettings) {
+  constructor(host: JobHost<Input, Event>, input: Input, work: JobWork, options: SubmitOptions, settings: JobSettings) {
     this.#host = host;
     this.originalInput = input;
     this.input = input;
@@ -165,7 +172,8 @@ export class StoredJob<Input, Event> implements Job<Input, Event> {
     this.idempotencyKey = options.idempotencyKey;
     this.detached = options.detached ?? false;
     this.priority = priorityOf(options);
-    this.cost = cost;
+    this.cost = work.cost;
+    this.workingBytes = work.workingBytes;
     this.#graceMs = options.graceMs ?? settings.graceMs;
     this.log = new JobLog(settings.log);
     if (this.detached) this.log.runFree();

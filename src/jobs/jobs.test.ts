@@ -19,6 +19,12 @@ async function* count({ n = 3, ms = 5 }: Input, { signal }: RunContext): AsyncGe
   yield { type: "result" };
 }
 
+/** A run that takes so long. */
+async function* lasting({ ms = 0 }: Input, { signal }: RunContext): AsyncGenerator<Event> {
+  await sleep(ms, undefined, { signal });
+  yield { type: "result" };
+}
+
 const queuedEvent = (position: number): Event => ({ type: "queued", position });
 
 /** Everything a reader is given, to its end, as text. */
@@ -48,6 +54,74 @@ describe("admission", () => {
     expect(places).toEqual([1, 0]);
     expect(jobs.counts()).toMatchObject({ completed: 3, running: 0, queued: 0 });
     expect(b!.startedAt).toBeGreaterThanOrEqual(a!.endedAt!);
+  });
+
+  it("tells those that wait how long it will be, once it knows its pace", async () => {
+    const seconds: (number | undefined)[] = [];
+    const jobs = createJobs(lasting, {
+      concurrency: 1,
+      costOf: ({ ms = 0 }) => ms / 100,
+      queuedEvent: (position, wait) => {
+        seconds.push(wait);
+        return queuedEvent(position);
+      },
+    });
+    const [first, second] = [
+      jobs.submit({ ms: 100 }, { detached: true }),
+      jobs.submit({ ms: 100 }, { detached: true }),
+    ];
+    expect(seconds).toEqual([undefined]);
+    await Promise.all([first.ended, second.ended]);
+    await sleep(1);
+    const more = [3000, 100, 100].map((ms) => jobs.submit({ ms }, { detached: true }));
+    // Half of the long one, and for the last the short one too.
+    const [next, last] = seconds.slice(1);
+    expect(next).toBeGreaterThanOrEqual(2);
+    expect(next).toBeLessThan(10);
+    expect(last).toBeGreaterThanOrEqual(next!);
+    for (const job of more) job.cancel();
+  });
+
+  it("refuses at once a job whose turn would come after its deadline", async () => {
+    const jobs = createJobs(lasting, { concurrency: 1, costOf: ({ ms = 0 }) => ms / 100 });
+    await jobs.submit({ ms: 100 }, { detached: true }).ended;
+    await sleep(1);
+    const running = jobs.submit({ ms: 20_000 }, { detached: true });
+    const waiting = jobs.submit({ ms: 20_000 }, { detached: true, deadlineMs: 60_000 });
+    const message = expect.stringMatching(/after its deadline of 5 s/);
+    expect(() => jobs.submit({ ms: 100 }, { deadlineMs: 5_000 })).toThrow(
+      expect.objectContaining({ code: "queue-full", status: 503, message, retryAfter: expect.any(Number) }),
+    );
+    expect(jobs.submit({ ms: 100 }, { deadlineMs: 60_000 }).state).toBe("queued");
+    for (const job of [running, waiting]) job.cancel();
+  });
+
+  it("tells a run for whom it is and how urgent; some places are for realtime jobs alone", async () => {
+    const contexts: [string | undefined, string | undefined][] = [];
+    const jobs = createJobs(
+      async function* (_: Input, { client, priority, signal }: RunContext): AsyncGenerator<Event> {
+        contexts.push([client, priority]);
+        yield { type: "item" };
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      },
+      { concurrency: 1, reserved: 1 },
+    );
+    const all = [
+      jobs.submit({}, { client: "a" }),
+      jobs.submit({}, { client: "b", detached: true }),
+      jobs.submit({}, { client: "c", priority: "realtime" }),
+      jobs.submit({}, { client: "d", priority: "realtime" }),
+    ];
+    expect(all.map(({ state }) => state)).toEqual(["running", "queued", "running", "queued"]);
+    all[0]!.cancel();
+    await all[0]!.ended;
+    await sleep(10);
+    expect(contexts).toEqual([
+      ["a", "stream"],
+      ["c", "realtime"],
+      ["d", "realtime"],
+    ]);
+    for (const job of all) job.cancel();
   });
 
   it("refuses inputs that are too large together, however few they are", async () => {

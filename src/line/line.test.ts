@@ -131,6 +131,20 @@ describe("a line", () => {
     expect(said()).toBe("c!");
   });
 
+  it("lets those run together that have room together, and one that needs all of it alone", () => {
+    const { line, join, said } = lineOf(3, { maxWorkingBytes: 100 });
+    const [a, b] = ["a", "b"].map((name) => join(name, undefined, 0, { workingBytes: 40 }));
+    const large = join("large", undefined, 0, { workingBytes: 500 });
+    join("c", undefined, 0, { workingBytes: 10 });
+    expect(said()).toBe("a! b! large:0 c:1");
+    line.end(a!);
+    expect(said()).toBe("");
+    line.end(b!);
+    expect(said()).toBe("large! c:0");
+    line.end(large);
+    expect(said()).toBe("c!");
+  });
+
   it("refuses more than a client's share, and nobody while a place is free", () => {
     const { line, join } = lineOf(1, { maxQueued: 4, maxQueuedBytes: 100 });
     expect(line.refusal("a", 1_000)).toBeUndefined();

@@ -17,6 +17,8 @@ export interface Waiting {
   readonly inputBytes: number;
   /** Its work, where 1 is the usual; a client pays for it with rounds. Default: 1. */
   readonly cost?: number;
+  /** Bytes that it takes while it has its turn. Default: none. */
+  readonly workingBytes?: number;
   /** Default: `stream`. */
   readonly priority?: Priority;
   /** Its turn comes when no other's is, and no other's comes as long as it has its own. Default: false. */
@@ -35,6 +37,8 @@ export interface LineOptions<T> extends Partial<LineBounds> {
   readonly concurrency: number;
   /** Entries of realtime sessions that have their turn besides, so that none of them waits for long ones. Default: 0. */
   readonly reserved?: number;
+  /** Bytes that those who have their turn take together; one alone may take more. Default: any number. */
+  readonly maxWorkingBytes?: number;
   /** Called at each entry's turn; `end` ends it. */
   readonly begin: (entry: T) => void;
   /** Called for an entry that has to wait, and whenever it moves up: so many are ahead of it (0: next). */
@@ -148,15 +152,17 @@ export class Line<T extends Waiting> {
 
   /** The first whose turn can come, and its place among those that run. */
   #next(): { readonly place: Place<T>; readonly isReserved: boolean } | undefined {
-    const { concurrency, reserved = 0 } = this.#options;
+    const { concurrency, reserved = 0, maxWorkingBytes = UNBOUNDED } = this.#options;
     const running = [...this.#running];
     if (running.some(([entry]) => entry.isAlone)) return undefined;
     const taken = running.filter(([, { isReserved }]) => isReserved).length;
     const hasFree = running.length - taken < concurrency;
+    const room = maxWorkingBytes - running.reduce((sum, [{ workingBytes = 0 }]) => sum + workingBytes, 0);
     for (const place of this.#places) {
-      // Those behind it wait, or it would never be alone.
-      if (place.entry.isAlone) return running.length === 0 ? { place, isReserved: false } : undefined;
-      const isReserved = place.entry.priority === "realtime" && taken < reserved;
+      const { isAlone, workingBytes = 0, priority } = place.entry;
+      const isReserved = priority === "realtime" && taken < reserved;
+      // Those behind it wait, or it would never be alone, or never have room.
+      if (running.length > 0 && (isAlone || ((isReserved || hasFree) && workingBytes > room))) return undefined;
       if (isReserved || hasFree) return { place, isReserved };
       if (taken >= reserved) return undefined;
     }

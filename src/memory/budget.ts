@@ -12,6 +12,8 @@ export interface Evictable {
 
 export class Budget {
   readonly maxBytes: number;
+  /** Things that gave way to others so far. */
+  evictions = 0;
   /** The least recently used first. */
   readonly #kept = new Set<Evictable>();
 
@@ -42,6 +44,7 @@ export class Budget {
       if (this.bytes <= this.maxBytes) return;
       // Dropping a weight set drops its plans, which come after it here.
       if (thing.isUsed || !this.#kept.delete(thing)) continue;
+      this.evictions++;
       thing.drop();
     }
   }

@@ -73,6 +73,7 @@ export class ModelMemory {
   readonly activations: Storage;
   readonly plans: PlanCache;
   readonly weightSets: WeightSets;
+  readonly budget: Budget;
   /** Buffers that runs keep their latents in. */
   readonly buffers: BufferPool;
   readonly #components = new Map<ComponentId, StreamedWeights>();
@@ -85,6 +86,7 @@ export class ModelMemory {
     this.activations = activations ?? activationStorage(gpu, precision);
     this.buffers = new BufferPool(gpu);
     const budget = new Budget(maxKeptBytes);
+    this.budget = budget;
     const plans = new PlanCache(budget);
     this.plans = plans;
     const base = new WeightSet(this.#components);
@@ -259,8 +261,10 @@ export class Leases {
   #withRoom(needed: readonly ComponentId[], spec: PlanSpec): Promise<Plan> {
     const { part, shape, components } = spec;
     const owner = this.set.ownerOf(components);
-    const compile = (options: PlanOptions) => this.memory.compile(spec, owner, options, this.#kernels);
-    const get = (options: PlanOptions) => this.#loan.get({ owner, part, shape, components }, () => compile(options));
+    const get = (options: PlanOptions) => {
+      const make = (watch: CompileWatch) => this.memory.compile(spec, owner, options, watch);
+      return this.#loan.get({ owner, part, shape, components }, make, this.#kernels);
+    };
     return this.memory.withRoom(needed, get, this.#watch);
   }
 }

@@ -3,9 +3,10 @@
  * borrows plans, and gives all of them back at the end of the run; a plan that is borrowed stays.
  */
 
-import type { Plan } from "../graph/plan.ts";
+import type { CompileWatch, Plan } from "../graph/plan.ts";
 import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId } from "./component.ts";
+import { SharedWork } from "./shared-work.ts";
 
 /** The shape that a plan is made for, as plain data: equal if all of its fields are. */
 export type PlanShape = Readonly<Record<string, string | number | boolean>>;
@@ -22,9 +23,41 @@ export interface PlanKey {
 
 /** The plans of one run. */
 export interface PlanLoan {
-  /** The plan of `key`, made by `make` if there is none; it stays until `giveBack`. */
-  get(key: PlanKey, make: () => Promise<Plan>): Promise<Plan>;
+  /** The plan of `key`, made by `make` if there is none and nobody is making it; it stays until `giveBack`. */
+  get(key: PlanKey, make: (watch: CompileWatch) => Promise<Plan>, watch?: CompileWatch): Promise<Plan>;
   giveBack(): void;
+}
+
+interface Making {
+  readonly work: SharedWork<Entry>;
+  readonly watches: Watches;
+}
+
+/** All who follow the making of one plan. */
+class Watches {
+  readonly #all = new Set<CompileWatch>();
+  #total = 0;
+  #done = 0;
+
+  add(watch: CompileWatch): void {
+    this.#all.add(watch);
+    if (this.#total > 0) watch.onKernels?.(this.#total);
+    for (let kernel = 0; kernel < this.#done; kernel++) watch.onKernel?.();
+  }
+
+  of(signal: AbortSignal): CompileWatch {
+    return {
+      signal,
+      onKernels: (more) => {
+        this.#total += more;
+        for (const { onKernels } of this.#all) onKernels?.(more);
+      },
+      onKernel: () => {
+        this.#done++;
+        for (const { onKernel } of this.#all) onKernel?.();
+      },
+    };
+  }
 }
 
 interface Entry extends Evictable {
@@ -36,6 +69,8 @@ interface Entry extends Evictable {
 export class PlanCache {
   readonly #budget: Budget;
   readonly #entries = new Map<object, Map<string, Entry>>();
+  /** Plans that are being made. */
+  readonly #making = new WeakMap<object, Map<string, Making>>();
 
   constructor(budget: Budget) {
     this.#budget = budget;
@@ -44,8 +79,8 @@ export class PlanCache {
   borrow(): PlanLoan {
     const borrowed = new Set<Entry>();
     return {
-      get: async (key, make) => {
-        const entry = this.#find(key) ?? this.#add(key, await make());
+      get: async (key, make, watch = {}) => {
+        const entry = this.#find(key) ?? (await this.#make(key, make, watch));
         if (!borrowed.has(entry)) entry.borrowers++;
         borrowed.add(entry);
         this.#budget.use(entry);
@@ -93,12 +128,24 @@ export class PlanCache {
     return this.#entries.get(owner)?.get(nameOf(value));
   }
 
-  #add(key: PlanKey, plan: Plan): Entry {
-    const known = this.#find(key);
-    if (known) {
-      plan.destroy(); // made twice at once
-      return known;
+  #make(key: PlanKey, make: (watch: CompileWatch) => Promise<Plan>, watch: CompileWatch): Promise<Entry> {
+    const name = nameOf(key);
+    const making = this.#making.get(key.owner) ?? new Map<string, Making>();
+    this.#making.set(key.owner, making);
+    let one = making.get(name);
+    if (one === undefined || one.work.isStopped) {
+      const watches = new Watches();
+      const work = new SharedWork(async (signal) => this.#add(key, await make(watches.of(signal))));
+      const made = { work, watches };
+      making.set(name, made);
+      void work.ended.then(() => making.get(name) === made && making.delete(name));
+      one = made;
     }
+    one.watches.add(watch);
+    return one.work.join(watch.signal);
+  }
+
+  #add(key: PlanKey, plan: Plan): Entry {
     const entry: Entry = {
       key,
       plan,

@@ -25,7 +25,8 @@ import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
 import { mergeLoras } from "./merge-loras.ts";
 import type { PlanCache } from "./plan-cache.ts";
-import type { PreparationWatch } from "./preparation.ts";
+import type { Preparation, PreparationWatch } from "./preparation.ts";
+import { SharedWork } from "./shared-work.ts";
 
 /** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
 export interface LoraRequest {
@@ -80,6 +81,12 @@ export interface WeightSetLease {
   release(): void;
 }
 
+/** A set that is being merged, or was, and those who follow it. */
+interface Merging {
+  readonly work: SharedWork<MergedSet>;
+  readonly followers: Set<(progress: Preparation) => void>;
+}
+
 /** A merged set, and how many use it. */
 interface MergedSet extends Evictable {
   readonly set: WeightSet;
@@ -104,7 +111,9 @@ export interface WeightSetsOptions {
 export class WeightSets {
   readonly #options: WeightSetsOptions;
   /** Merged sets, some still being merged, by files and scales. */
-  readonly #merged = new Map<string, Promise<MergedSet>>();
+  readonly #merged = new Map<string, Merging>();
+  /** Sets that were merged so far. */
+  merges = 0;
   readonly #ready = new Set<MergedSet>();
 
   constructor(options: WeightSetsOptions) {
@@ -130,12 +139,9 @@ export class WeightSets {
     if (loras.length === 0) return { set: this.base, warnings: [], release() {} };
     const key = await keyOf(loras);
     let merging = this.#merged.get(key);
-    if (merging === undefined) {
-      merging = this.#merge(key, loras, watch);
-      this.#merged.set(key, merging);
-      merging.catch(() => this.#merged.delete(key));
-    }
-    const merged = await merging;
+    if (merging === undefined || merging.work.isStopped) merging = this.#begin(key, loras);
+    if (watch.onProgress) merging.followers.add(watch.onProgress);
+    const merged = await merging.work.join(watch.signal);
     if (!this.#ready.has(merged)) return this.lease(loras, watch); // it had to give way at once
     merged.leases++;
     this.#options.budget.use(merged);
@@ -163,12 +169,26 @@ export class WeightSets {
   }
 
   destroy(): void {
-    for (const merging of this.#merged.values()) {
-      merging.then(
+    for (const { work } of this.#merged.values()) {
+      work.join().then(
         (merged) => merged.drop(),
         () => {},
       );
     }
+  }
+
+  #begin(key: string, loras: readonly LoraRequest[]): Merging {
+    const followers: Merging["followers"] = new Set();
+    const onProgress = (progress: Preparation) => {
+      for (const follow of followers) follow(progress);
+    };
+    const work = new SharedWork((signal) => this.#merge(key, loras, { signal, onProgress }));
+    const merging = { work, followers };
+    this.#merged.set(key, merging);
+    void work.ended.then((isMerged) => {
+      if (!isMerged && this.#merged.get(key) === merging) this.#merged.delete(key);
+    });
+    return merging;
   }
 
   async #merge(key: string, loras: readonly LoraRequest[], watch: PreparationWatch): Promise<MergedSet> {
@@ -191,6 +211,7 @@ export class WeightSets {
       },
     };
     this.#ready.add(merged);
+    this.merges++;
     return merged;
   }
 }

@@ -245,7 +245,7 @@ describe("comparison", () => {
     const actual = new Float64Array(1000).fill(101);
     actual[0] = 90;
     const measure = { bound: 1e-3, measure: "pixels" } as const;
-    expect(compare("", "", actual, pixels, measure)).toMatchObject({ passed: true, measured: 1e-3 });
+    expect(compare("", "", actual, pixels, measure)).toMatchObject({ passed: true, figure: 1e-3 });
     actual[1] = 98;
     expect(compare("", "", actual, pixels, measure)).toMatchObject({ passed: false });
   });

@@ -15,8 +15,9 @@ import { upgradeWebSocket } from "@hono/node-server";
 import { type Context, type Handler, Hono } from "hono";
 import type { WebSocket } from "ws";
 import { type Hold, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
-import { type Failure, failureResponse } from "../failure.ts";
+import { CANCELLED, type Failure, failureResponse } from "../failure.ts";
 import { clientOf } from "../http/client.ts";
+import type { EndMessage, MessageLog } from "../observe/request-log.ts";
 import { Connection } from "../realtime/connection.ts";
 import { keepOpenFor } from "../realtime/websocket.ts";
 import type { JobRequestOptions } from "../source.ts";
@@ -25,6 +26,8 @@ export interface SocketOptions
   extends Pick<JobRequestOptions<unknown>, "account" | "clientOf" | "ownerOf" | "onError"> {
   /** Asked before each request: why it may not be made now, if it may not. */
   readonly admit?: (c: Context) => Promise<Failure | undefined>;
+  /** The log of the requests of a connection. */
+  readonly messageLog?: MessageLog;
   /** When the credential of the connection expires: milliseconds since the epoch, or never. */
   readonly expiresAt?: (c: Context) => number | undefined;
   /** Milliseconds between pings; a client that has not answered one by the next is gone. */
@@ -68,6 +71,8 @@ class RequestSocket {
   readonly #app: Hono;
   readonly #options: SocketOptions;
   readonly #caller: Caller;
+  /** Begins a request's line in the log. */
+  readonly #logRequest: (() => EndMessage) | undefined;
   /** Bytes of the requests that wait. */
   readonly #hold: Hold;
   readonly #waiting: Buffer[] = [];
@@ -86,6 +91,7 @@ class RequestSocket {
     this.#options = options;
     this.#caller = { owner: ownerOf?.(c), client: whose(c) };
     this.#hold = account.open("sessions", this.#caller.client);
+    this.#logRequest = options.messageLog?.(c);
   }
 
   onOpen(socket: WebSocket): void {
@@ -140,6 +146,7 @@ class RequestSocket {
   async #answer(body: Buffer): Promise<void> {
     const connection = this.#connection!;
     const began = performance.now();
+    const end = this.#logRequest?.();
     const response = await this.#responseTo(body);
     const { status, headers } = response;
     const request_id = headers.get("x-request-id") ?? randomUUID();
@@ -154,11 +161,15 @@ class RequestSocket {
       }
     } catch (error) {
       // A run that failed: its stream has said so, and breaks off. A part of a JSON text is worse than nothing.
-      if (json || this.#gone.signal.aborted) throw error;
+      const isGone = this.#gone.signal.aborted;
+      if (isGone) end?.(request_id, CANCELLED, "client left");
+      else if (json) end?.(request_id, 500);
+      if (json || isGone) throw error;
       ended = 500;
     }
     if (json) await connection.send(new Uint8Array(), { binary: false, fin: true });
     const seconds = ((firstByte ?? performance.now()) - began) / 1000;
+    end?.(request_id, ended);
     connection.control({ type: "end", request_id, status: ended, time_to_first_byte_seconds: seconds });
   }
 

@@ -14,7 +14,21 @@ import type { Observe } from "./observed-run.ts";
 
 /** Figures that are read at the moment when somebody asks. */
 export interface MetricSources {
-  readonly device?: { readonly lost: boolean; readonly memoryBytes: number; readonly peakMemoryBytes: number };
+  readonly device?: DeviceSource;
+}
+
+export interface DeviceSource {
+  readonly lost: boolean;
+  readonly memoryBytes: number;
+  readonly peakMemoryBytes: number;
+  /** As `DeviceWork`; left out: it is not counted. */
+  readonly work?: {
+    readonly batches: ReadonlyMap<number, number>;
+    readonly turns: number;
+    readonly waitMilliseconds: number;
+    readonly merges: number;
+    readonly evictions: number;
+  };
 }
 
 export interface Metrics {
@@ -69,6 +83,7 @@ class ServerMetrics implements Metrics {
       () => device.peakMemoryBytes,
     );
     gauge(registers, "daguerre_gpu_lost", "1 when the device is lost", () => Number(device.lost));
+    if (device.work !== undefined) countWork(registers, () => device.work!);
   }
 
   readonly observe: Observe<unknown, unknown> = () => ({
@@ -105,6 +120,34 @@ class ServerMetrics implements Metrics {
 
   readonly route = async (): Promise<Response> =>
     new Response(await this.#registry.metrics(), { headers: { "Content-Type": this.#registry.contentType } });
+}
+
+function countWork(registers: Registers, work: () => NonNullable<DeviceSource["work"]>): void {
+  new Counter({
+    name: "daguerre_batches_total",
+    help: "Replays of a denoising step, by the pictures that shared them",
+    labelNames: ["slots"],
+    ...registers,
+    collect() {
+      this.reset();
+      for (const [slots, count] of work().batches) this.inc({ slots }, count);
+    },
+  });
+  const counter = (name: string, help: string, value: () => number) =>
+    new Counter({
+      name,
+      help,
+      ...registers,
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  counter("daguerre_turns_total", "Turns on the device: steps, prompts, pictures", () => work().turns);
+  const waited = "Seconds that turns on the device were waited for";
+  counter("daguerre_turn_wait_seconds_total", waited, () => work().waitMilliseconds / 1000);
+  counter("daguerre_lora_merges_total", "Weight sets merged from LoRAs", () => work().merges);
+  counter("daguerre_evictions_total", "Plans and merged weight sets that gave way", () => work().evictions);
 }
 
 function gauge(registers: Registers, name: string, help: string, value: () => number): void {

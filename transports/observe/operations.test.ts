@@ -37,7 +37,17 @@ async function scrape(url: string): Promise<Record<string, number>> {
 
 describe("GET /metrics", () => {
   it("counts jobs by state and end, their times, requests and bytes", async () => {
-    const device = { lost: false, memoryBytes: 1234, peakMemoryBytes: 5678 };
+    const work = {
+      batches: new Map([
+        [1, 7],
+        [8, 3],
+      ]),
+      turns: 20,
+      waitMilliseconds: 1500,
+      merges: 2,
+      evictions: 4,
+    };
+    const device = { lost: false, memoryBytes: 1234, peakMemoryBytes: 5678, work };
     const run: Run<GenerationRequest, RunEvent> = (input, context) => {
       if (input.prompt === "broken") throw new Error("no");
       return gradientRun()({ ...input, step_ms: input.prompt === "slow" ? 30 : 2 }, context);
@@ -73,6 +83,12 @@ describe("GET /metrics", () => {
       'daguerre_http_requests_total{method="POST",route="/",status="500"}': 1,
       daguerre_gpu_memory_bytes: 1234,
       daguerre_gpu_memory_peak_bytes: 5678,
+      'daguerre_batches_total{slots="1"}': 7,
+      'daguerre_batches_total{slots="8"}': 3,
+      daguerre_turns_total: 20,
+      daguerre_turn_wait_seconds_total: 1.5,
+      daguerre_lora_merges_total: 2,
+      daguerre_evictions_total: 4,
       daguerre_gpu_lost: 0,
     });
     // Twelve steps of two runs, and what the third made before its client left; two previews of the first alone.
@@ -224,6 +240,74 @@ describe("the log of requests", () => {
     await fetch(`${url}/nowhere`);
     await until(() => entries.at(-1)?.status === 404);
     expect(entries.at(-1)).toMatchObject({ path: "/nowhere", ended: "refused" });
+  });
+});
+
+describe("the log of requests within a WebSocket", () => {
+  const run: Run<GenerationRequest, RunEvent> = async function* (input, context) {
+    if (input.prompt === "broken") throw new Error("no");
+    yield* gradientRun()({ ...input, step_ms: input.prompt === "slow" ? 100 : 1 }, context);
+  };
+
+  async function opened(path: string) {
+    const entries: RequestEntry[] = [];
+    const url = await serving({ onRequest: (entry) => entries.push(entry), onError: () => {} }, run);
+    const socket = new WebSocket(url.replace("http", "ws") + path);
+    await new Promise((resolve) => socket.once("open", resolve));
+    const send = (message: object) => socket.send(JSON.stringify({ num_inference_steps: 20, ...message }));
+    const entry = async (id: string) => {
+      await until(() => entries.some(({ request_id }) => request_id === id), 10_000);
+      return entries.find(({ request_id }) => request_id === id);
+    };
+    return { entries, socket, send, entry };
+  }
+
+  it("says how each request of a session ended", async () => {
+    const { entries, socket, send, entry } = await opened("/realtime?fal_jwt_token=secret");
+    send({ prompt: "x", request_id: "good" });
+    expect(await entry("good")).toEqual({
+      ...{ request_id: "good", method: "MESSAGE", path: "/realtime", status: 200, ended: "completed" },
+      ...{ ms: expect.any(Number), client: expect.any(String), subject: undefined, address: "127.0.0.1" },
+    });
+    send({ prompt: "broken", request_id: "broken" });
+    expect(await entry("broken")).toMatchObject({ status: 500, ended: "failed" });
+    send({ request_id: "refused" });
+    expect(await entry("refused")).toMatchObject({ status: 422, ended: "refused" });
+    send({ prompt: "slow", request_id: "stopped" });
+    send({ prompt: "x", request_id: "superseded" });
+    send({ prompt: "x", request_id: "withdrawn" });
+    expect(await entry("superseded")).toMatchObject({ status: 499, ended: "cancelled" });
+    send({ type: "cancel", request_id: "withdrawn" });
+    expect(await entry("withdrawn")).toMatchObject({ ended: "cancelled" });
+    send({ type: "cancel", request_id: "stopped" });
+    expect(await entry("stopped")).toMatchObject({ status: 499, ended: "cancelled" });
+    send({ prompt: "slow", request_id: "left" });
+    send({ prompt: "x", request_id: "left-waiting" });
+    await sleep(200);
+    socket.close();
+    expect(await entry("left")).toMatchObject({ ended: "client left" });
+    expect((await entry("left"))!.ms).toBeGreaterThanOrEqual(150);
+    expect(await entry("left-waiting")).toMatchObject({ ended: "client left" });
+    const ids = entries.flatMap(({ method, request_id }) => (method === "MESSAGE" ? [request_id] : []));
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(JSON.stringify(entries)).not.toContain("secret");
+  });
+
+  it("says how each request of fal's socket ended", async () => {
+    const { entries, socket, send, entry } = await opened("/fal-ai/any/stream");
+    send({ prompt: "x", request_id: "good" });
+    expect(await entry("good")).toMatchObject({ method: "MESSAGE", status: 200, ended: "completed" });
+    send({ prompt: "broken", request_id: "broken" });
+    expect(await entry("broken")).toMatchObject({ status: 500, ended: "failed" });
+    send({ prompt: 7, request_id: "refused" });
+    // A refused request has the id that its answer has.
+    await until(() =>
+      entries.some(({ method, status, ended }) => `${method} ${status} ${ended}` === "MESSAGE 422 refused"),
+    );
+    send({ prompt: "slow", request_id: "left" });
+    await sleep(200);
+    socket.close();
+    expect(await entry("left")).toMatchObject({ ended: "client left" });
   });
 });
 

@@ -1,10 +1,12 @@
 /**
  * One line for each request, when its answer has ended: who, what, how it was answered, how it ended, and how long that
- * took. Addresses are logged without their query, which may hold a token, and no header is logged at all.
+ * took; also for each request within a WebSocket. Addresses are logged without their query, which may hold a token, and
+ * no header is logged at all.
  */
 import type { ServerResponse } from "node:http";
-import type { MiddlewareHandler } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import type { Job } from "../../src/jobs/jobs.ts";
+import { CANCELLED } from "../failure.ts";
 import { principalOf } from "../gate/auth.ts";
 import { addressOf } from "../http/client.ts";
 
@@ -19,14 +21,16 @@ export type RequestEnd = "completed" | "refused" | "failed" | "cancelled" | "cli
 
 export interface RequestEntry {
   readonly request_id: string | undefined;
+  /** `MESSAGE` for a request within a WebSocket. */
   readonly method: string;
   readonly path: string;
+  /** For a request within a WebSocket: the status that its end would have over HTTP. */
   readonly status: number;
   readonly ended: RequestEnd;
   /** Milliseconds until the end of the answer; of a WebSocket, until it was opened. */
   readonly ms: number;
-  /** Milliseconds until the answer's headers were ready. */
-  readonly headers_ms: number;
+  /** Milliseconds until the answer's headers were ready; a request within a WebSocket has none. */
+  readonly headers_ms?: number;
   readonly client: string;
   /** Whom the token was for, if it was a token. */
   readonly subject?: string;
@@ -41,7 +45,6 @@ export interface RequestLogOptions {
 
 /** Characters of a path that are logged. */
 const PATH_CHARACTERS = 200;
-const CANCELLED_STATUS = 499;
 
 export function requestLog(
   write: (entry: RequestEntry) => void,
@@ -73,12 +76,35 @@ export function requestLog(
   };
 }
 
+/** Ends a request within a WebSocket: its line is written. Left out, `ended` follows from the status. */
+export type EndMessage = (request_id: string, status: number, ended?: RequestEnd) => void;
+
+/** Begins a request within the WebSocket of `c`. */
+export type MessageLog = (c: Context) => () => EndMessage;
+
+export function messageLog(
+  write: (entry: RequestEntry) => void,
+  { proxies }: Pick<RequestLogOptions, "proxies">,
+): MessageLog {
+  return (c) => {
+    const { name: client, subject } = principalOf(c);
+    const [path, address] = [c.req.path.slice(0, PATH_CHARACTERS), addressOf(c, proxies)];
+    return () => {
+      const began = performance.now();
+      return (request_id, status, ended = endOf(status)) => {
+        const ms = Math.round(performance.now() - began);
+        write({ request_id, method: "MESSAGE", path, status, ended, ms, client, subject, address });
+      };
+    };
+  };
+}
+
 function endOf(status: number, outgoing?: ServerResponse, job?: string): RequestEnd {
   if (outgoing !== undefined && !outgoing.writableFinished) {
     // A stream whose run has failed is destroyed, so that it never looks like a finished one. A client that has left is
     // noticed before its job has ended.
     return job === "failed" || job === "cancelled" ? job : "client left";
   }
-  if (status === CANCELLED_STATUS) return "cancelled";
+  if (status === CANCELLED) return "cancelled";
   return status >= 500 ? "failed" : status >= 400 ? "refused" : "completed";
 }

@@ -181,3 +181,21 @@ describe("GET /docs", () => {
     expect(policy).toContain(hash);
   });
 });
+
+it.each(["/openapi.json", "/docs"])("%s goes out compressed, and with a tag", async (path) => {
+  const url = await serving();
+  const get = (headers: Record<string, string>) => fetch(url + path, { headers });
+  const plain = await get({ "accept-encoding": "identity" });
+  const text = await plain.text();
+  expect([plain.headers.get("content-encoding"), plain.headers.get("vary")]).toEqual([null, "Accept-Encoding"]);
+  for (const encoding of ["br", "gzip"]) {
+    const packed = await get({ "accept-encoding": encoding });
+    expect(packed.headers.get("content-encoding")).toBe(encoding);
+    expect(Number(packed.headers.get("content-length"))).toBeLessThan(text.length / 4);
+    expect(packed.headers.get("content-type")).toBe(plain.headers.get("content-type"));
+    expect(packed.headers.get("content-security-policy")).toBe(plain.headers.get("content-security-policy"));
+    expect(await packed.text()).toBe(text);
+    const etag = packed.headers.get("etag")!;
+    expect((await get({ "accept-encoding": encoding, "if-none-match": etag })).status).toBe(304);
+  }
+});

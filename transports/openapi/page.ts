@@ -3,7 +3,9 @@
  * policy, printed, and searched with the browser's own search.
  */
 import { createHash } from "node:crypto";
+import type { Handler } from "hono";
 import { html, raw } from "hono/html";
+import { FixedFile } from "../http/fixed-file.ts";
 
 type Json = Record<string, unknown>;
 
@@ -28,15 +30,15 @@ const HEADERS = {
 };
 
 /** Answers with the page for the document that `openapiDocument` makes. It is made once: it takes some milliseconds. */
-export function docsPage(document: () => Json): () => Promise<Response> {
-  let made: Promise<ArrayBuffer> | undefined;
-  return async () => {
-    made ??= page(document()).then((response) => response.arrayBuffer());
-    return new Response(await made, { headers: HEADERS });
+export function docsPage(document: () => Json): Handler {
+  let file: Promise<FixedFile> | undefined;
+  return async (c) => {
+    file ??= page(document()).then((text) => FixedFile.of(new TextEncoder().encode(text), HEADERS));
+    return (await file).answer(c);
   };
 }
 
-async function page(document: Json): Promise<Response> {
+async function page(document: Json): Promise<string> {
   const { info, paths, components } = document as {
     info: { title: string; version: string; description: string };
     paths: Record<string, Record<string, Operation>>;
@@ -69,7 +71,7 @@ ${Object.entries(components.schemas).map(
 </body>
 </html>
 `;
-  return new Response(String(await page), { headers: HEADERS });
+  return String(await page);
 }
 
 interface Operation {

@@ -17,7 +17,8 @@ import { RequestError } from "../../src/engine/errors.ts";
 import { type Account, PROCESS_ACCOUNT } from "../../src/jobs/account.ts";
 import { bytesOf } from "../../src/jobs/bytes-of.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
-import { type Failure, failureOf } from "../failure.ts";
+import { CANCELLED, type Failure, failureOf } from "../failure.ts";
+import type { EndMessage } from "../observe/request-log.ts";
 import { pack } from "../wire/msgpack.ts";
 import { type EncodeTracing, envelopeOf, errorEvent, idOf } from "../wire/wire.ts";
 import { Delivery, type DeliveryOptions } from "./delivery.ts";
@@ -31,6 +32,8 @@ export interface SessionOptions<Input> {
   readonly parseUpdate?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
   /** Checks fields that are to lie under later requests, and keeps those alone that mean something. */
   readonly parseDefaults?: (raw: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
+  /** A request's own fields over the defaults. Left out: they are laid over them one by one. */
+  readonly withDefaults?: (defaults: Fields, own: Fields) => Fields;
   /** Asked before each request: why it may not be made now, if it may not. */
   readonly admit?: () => Promise<Failure | undefined>;
   /** Requests that may wait behind the one that runs; in queue mode, that may be under way in all. */
@@ -45,6 +48,8 @@ export interface SessionOptions<Input> {
   /** Where the encoding of pictures is traced. */
   readonly tracing?: EncodeTracing;
   readonly onError?: (error: unknown, requestId: string) => void;
+  /** Begins a request's line in the log. */
+  readonly logRequest?: () => EndMessage;
 }
 
 /** fal's bounds of `max_buffering`. */
@@ -168,8 +173,12 @@ export class Session<Input, Event> {
   }
 
   async #request({ mode, interrupt, ...own }: Fields): Promise<void> {
-    const fields: Fields = { ...this.#defaults, ...own };
+    const { withDefaults } = this.#options;
+    const fields: Fields = withDefaults?.(this.#defaults, own) ?? { ...this.#defaults, ...own };
     const requestId = idOf(fields.request_id) ?? randomUUID();
+    const endLine = this.#options.logRequest?.();
+    const end: WaitingRequest<Input>["end"] = (status, ended) =>
+      endLine?.(requestId.slice(0, ID_CHARACTERS), status, ended);
     let input: Input;
     try {
       const refusal = await this.#options.admit?.();
@@ -177,10 +186,11 @@ export class Session<Input, Event> {
       input = this.#parse(fields, requestId);
       const namesake = this.#active.get(requestId);
       if (namesake?.running) throw asError({ status: 409, detail: "this request_id is under way; choose another" });
-      const request = { requestId, input, bytes: bytesOf(input) };
+      const request = { requestId, input, bytes: bytesOf(input), end };
       if (mode === "queue" || (this.#options.queue && mode !== "latest")) this.#append(request);
       else this.#replace(request, interrupt === true);
     } catch (error) {
+      end(failureOf(error).status);
       this.#refuse(error, requestId.slice(0, ID_CHARACTERS), fields.input_id);
     }
   }
@@ -214,22 +224,30 @@ export class Session<Input, Event> {
     }
     this.#next();
     while (this.#waiting.size > 1 && (interrupt || this.#waiting.isCrowded(this.#buffering))) {
-      this.#control("superseded", { request_id: this.#waiting.shift()!.requestId });
+      const { requestId, end } = this.#waiting.shift()!;
+      end(CANCELLED);
+      this.#control("superseded", { request_id: requestId });
     }
   }
 
-  #submit({ requestId, input }: WaitingRequest<Input>): void {
+  #submit({ requestId, input, end }: WaitingRequest<Input>): void {
     const { owner, client, graceMs, onError } = this.#options;
     let job: Job<Input, Event>;
     try {
       job = this.#jobs.submit(input, { owner, client, graceMs, priority: "realtime" });
     } catch (error) {
+      end(failureOf(error).status);
       this.#refuse(error, requestId, (input as Fields).input_id);
       return;
     }
     const delivery = new Delivery(requestId, job, this.#delivery);
     this.#active.set(requestId, delivery);
-    void job.ended.then(() => this.#next()).catch((error: unknown) => onError?.(error, requestId));
+    const ended = () => {
+      const status = job.state === "completed" ? 200 : failureOf(job.error).status;
+      end(status, status === CANCELLED && this.#line === undefined ? "client left" : undefined);
+      this.#next();
+    };
+    void job.ended.then(ended).catch((error: unknown) => onError?.(error, requestId));
     if (this.#line === undefined) delivery.wait();
     else void delivery.follow(this.#line);
   }
@@ -261,10 +279,12 @@ export class Session<Input, Event> {
   /** Without an id: all requests. */
   #cancel(fields: Fields): void {
     const id = idOf(fields.request_id);
-    if (id !== undefined && this.#waiting.remove(id)) {
-      this.#refuse(new DOMException("Cancelled", "AbortError"), id);
+    const waiting = this.#waiting.remove(id);
+    if (waiting !== undefined) {
+      waiting.end(CANCELLED);
+      this.#refuse(new DOMException("Cancelled", "AbortError"), waiting.requestId);
     } else if (fields.request_id === undefined || fields.request_id === null) {
-      this.#waiting.clear();
+      for (const { end } of this.#waiting.clear()) end(CANCELLED);
       for (const { job } of this.#active.values()) job.cancel();
     } else if (!this.#target(id)?.job.cancel()) this.#control("not-found", requestIdOf(fields));
   }

@@ -2,11 +2,15 @@
 import type { Account, Hold } from "../../src/jobs/account.ts";
 import { bytesOf } from "../../src/jobs/bytes-of.ts";
 import { changedInput } from "../../src/jobs/updates.ts";
+import { CANCELLED } from "../failure.ts";
+import type { RequestEnd } from "../observe/request-log.ts";
 
 export interface WaitingRequest<Input> {
   readonly requestId: string;
   readonly input: Input;
   readonly bytes: number;
+  /** Writes it into the log of requests: it was answered so. */
+  readonly end: (status: number, ended?: RequestEnd) => void;
 }
 
 /** Bytes of a session besides its requests. */
@@ -47,13 +51,13 @@ export class WaitingRequests<Input> {
     return first;
   }
 
-  /** True if it was there. */
-  remove(requestId: string | undefined): boolean {
+  /** Takes one out, if it is there. */
+  remove(requestId: string | undefined): WaitingRequest<Input> | undefined {
     const at = this.#requests.findIndex((request) => request.requestId === requestId);
-    if (at < 0) return false;
-    this.#requests.splice(at, 1);
+    if (at < 0) return undefined;
+    const [request] = this.#requests.splice(at, 1);
     this.#recount();
-    return true;
+    return request;
   }
 
   /**
@@ -76,9 +80,11 @@ export class WaitingRequests<Input> {
     return "no-room";
   }
 
-  clear(): void {
-    this.#requests.length = 0;
+  /** Takes all of them out. */
+  clear(): readonly WaitingRequest<Input>[] {
+    const requests = this.#requests.splice(0);
     this.#recount();
+    return requests;
   }
 
   /** True if there are more than `buffering`, or more bytes than may wait. */
@@ -97,7 +103,7 @@ export class WaitingRequests<Input> {
 
   /** The session has ended. */
   release(): void {
-    this.#requests.length = 0;
+    for (const { end } of this.#requests.splice(0)) end(CANCELLED, "client left");
     this.#hold.release();
   }
 

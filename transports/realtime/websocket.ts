@@ -27,6 +27,7 @@ import type { Failure } from "../failure.ts";
 import { clientOf } from "../http/client.ts";
 import { JsonReader } from "../http/json-reader.ts";
 import { type MessageBounds, MessageError } from "../http/message.ts";
+import type { MessageLog } from "../observe/request-log.ts";
 import { jobsOf, type OwnerOf, RESUME, type Source } from "../source.ts";
 import { unpack } from "../wire/msgpack.ts";
 import { Connection } from "./connection.ts";
@@ -35,7 +36,10 @@ import { type OpenSession, Sessions } from "./sessions.ts";
 import { TokenExpiry } from "./token-expiry.ts";
 
 export interface RealtimeOptions<Input>
-  extends Pick<SessionOptions<Input>, "parse" | "parseUpdate" | "parseDefaults" | "onError" | "account" | "tracing"> {
+  extends Pick<
+    SessionOptions<Input>,
+    "parse" | "parseUpdate" | "parseDefaults" | "withDefaults" | "onError" | "account" | "tracing"
+  > {
   ownerOf?: OwnerOf;
   /** Whom a session counts against. Default: the credential's name, or the address of the connection. */
   clientOf?: (c: Context) => string;
@@ -43,6 +47,8 @@ export interface RealtimeOptions<Input>
   sessions?: number;
   /** Asked before each request of a session: why it may not be made now, if it may not. */
   admit?: (c: Context) => Promise<Failure | undefined>;
+  /** The log of the requests of a session. */
+  messageLog?: MessageLog;
   /** When the credential of a session expires: milliseconds since the epoch, or never. */
   expiresAt?: (c: Context) => number | undefined;
   /** Milliseconds from then in which the session still takes requests. */
@@ -186,6 +192,7 @@ class Attachment<Input, Event> {
         client,
         owner,
         admit,
+        logRequest: this.#options.messageLog?.(c),
         queue: c.req.query("mode") === "queue",
         maxBuffering: Number.isInteger(buffering)
           ? Math.min(Math.max(buffering, BUFFERING.min), BUFFERING.max)
