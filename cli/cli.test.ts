@@ -56,6 +56,7 @@ function gradientRuntime(record?: RunRecord) {
     warmUp: async () => {},
     loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
+    embeddings: async () => [],
     promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,

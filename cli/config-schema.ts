@@ -6,6 +6,7 @@ import { LIMITS } from "../src/engine/request.ts";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_BOUNDS } from "../src/jobs/job-log.ts";
 import { JOB_DEFAULTS } from "../src/jobs/jobs.ts";
+import { PROMPT_SYNTAXES } from "../src/text/prompt-syntax.ts";
 import { allowedHost } from "../transports/fal/webhook.ts";
 import { webhookSecret } from "../transports/fal/webhook-signature.ts";
 import { SCOPES } from "../transports/gate/auth.ts";
@@ -109,6 +110,15 @@ export const configSchema = z.strictObject({
     text.refine(isFolder, { error: ({ input }) => `there is no folder ${JSON.stringify(input)}` }).optional(),
     "the folder of LoRA files that requests may name",
     { isPath: true },
+  ),
+  embedding_dir: setting(
+    text.refine(isFolder, { error: ({ input }) => `there is no folder ${JSON.stringify(input)}` }).optional(),
+    "the folder of textual inversion files that prompts may name",
+    { isPath: true },
+  ),
+  prompt_syntax: setting(
+    z.enum(PROMPT_SYNTAXES).default("plain"),
+    "how prompts are read unless a request says so: plain, or weighted as in AUTOMATIC1111",
   ),
   cors_origins: setting(
     z

@@ -42,7 +42,7 @@ export async function generate(
   await makeFolder("--output", path.dirname(output.file));
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 
-  const early = await runtime.promptWarnings(input.prompt);
+  const early = await runtime.promptWarnings(input.prompt, input.prompt_syntax);
   for (const warning of early) screen.write(`warning: ${warning}\n`);
   const events =
     image === undefined

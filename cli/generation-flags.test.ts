@@ -9,6 +9,16 @@ import { fieldsInFlags, flagOf, withGenerationFlags } from "./generation-flags.t
 
 const PROMPT = { prompt: "a lake" };
 
+/** Fields that are lists, as a flag has them. */
+const LISTS: Readonly<Record<string, { readonly text: string; readonly value: readonly number[] }>> = {
+  sigmas: { text: "14.6,2,0", value: [14.6, 2, 0] },
+  timesteps: { text: "999,500", value: [999, 500] },
+  original_size: { text: "1024x768", value: [1024, 768] },
+  crops_coords_top_left: { text: "0,64", value: [0, 64] },
+  target_size: { text: "512, 512", value: [512, 512] },
+  seed_resize_from: { text: "512,768", value: [512, 768] },
+};
+
 /** The fields that a command line sets. */
 function fieldsFrom(args: readonly string[], schema?: z.ZodObject) {
   const command = withGenerationFlags(new Command(), schema)
@@ -44,21 +54,22 @@ describe("flags of a request's fields", () => {
   it("each takes the field's own values to the field", () => {
     const values = [...fieldsOf(generationFields)].flatMap(([name, { kind, choices, range }]): [string, unknown][] => {
       if (kind === "number") return [[name, Number(/ to (.*)/.exec(range)![1])]];
-      return [[name, kind === "boolean" ? true : (choices?.at(-1) ?? "7")]];
+      return [[name, kind === "boolean" ? true : (choices?.at(-1) ?? LISTS[name]?.text ?? "7")]];
     });
     const known = withGenerationFlags(new Command()).options.map(({ long }) => long);
     const said = values.filter(([name]) => known.includes(flagOf(name)));
     const args = said.flatMap(([name, value]) => (value === true ? [flagOf(name)!] : [flagOf(name)!, String(value)]));
     const fields = fieldsFrom(args);
     expect(fields).toEqual(Object.fromEntries(said));
-    expect(parseGeneration({ ...PROMPT, ...fields })).toMatchObject({ ...fields, seed: 7 });
+    const lists = Object.fromEntries(Object.entries(LISTS).map(([name, { value }]) => [name, value]));
+    expect(parseGeneration({ ...PROMPT, ...fields })).toMatchObject({ ...fields, ...lists, seed: 7, subseed: 7 });
   });
 
   it("a new field is a flag with its meaning, its range and its type", () => {
     const schema = generationFields.extend({
       tile_size: z.int().min(8).max(512).multipleOf(8).default(64).describe("pixels of a `tile`"),
       spacing: z.enum(["wide", "narrow"]).optional().describe("distance of tiles; default: the model's"),
-      eta: z.number().gt(0).max(1).optional().describe("noise of a step"),
+      grain: z.number().gt(0).max(1).optional().describe("noise of a step"),
       mirrored: z.boolean().default(false).describe("mirror the picture"),
       smooth: z.boolean().default(true).describe("without seams"),
       label: z.string().optional().describe("a text in the corner"),
@@ -67,13 +78,13 @@ describe("flags of a request's fields", () => {
     expect(help.map(({ flags, description }) => `${flags}: ${description}`)).toEqual([
       "--tile-size <number>: pixels of a tile; 8 to 512, multiples of 8; default: 64",
       "--spacing <wide|narrow>: distance of tiles; default: the model's",
-      "--eta <number>: noise of a step; above 0 to 1",
+      "--grain <number>: noise of a step; above 0 to 1",
       "--mirrored: mirror the picture",
       "--no-smooth: without seams",
       "--label <text>: a text in the corner",
     ]);
-    const args = "--tile-size 16 --spacing wide --eta 0.5 --mirrored --no-smooth --label x --steps 3".split(" ");
-    const fields = { tile_size: 16, spacing: "wide", eta: 0.5, mirrored: true, smooth: false, label: "x" };
+    const args = "--tile-size 16 --spacing wide --grain 0.5 --mirrored --no-smooth --label x --steps 3".split(" ");
+    const fields = { tile_size: 16, spacing: "wide", grain: 0.5, mirrored: true, smooth: false, label: "x" };
     expect(fieldsFrom(args, schema)).toEqual({ ...fields, num_inference_steps: 3 });
     expect(() => fieldsFrom(["--tile-size", "large"], schema)).toThrow(/must be a number/);
   });

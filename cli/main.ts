@@ -6,6 +6,7 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
+import type { PromptSyntax } from "../src/text/prompt-syntax.ts";
 import type { BenchOptions } from "./bench.ts";
 import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
@@ -34,6 +35,8 @@ interface RuntimeFlags {
   runsAtOnce?: number;
   tune?: Tune;
   loraDir?: string;
+  embeddingDir?: string;
+  promptSyntax?: PromptSyntax;
   variant?: string;
   vae?: string;
   tinyVae?: string;
@@ -81,13 +84,14 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, loraDir }: RuntimeFlags,
+  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...folders }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
-  const files = { model, vae, tinyAutoencoder: tinyVae, variant, loraFolder: loraDir } satisfies RuntimeOptions;
-  return createRuntime({ ...files, ...device, onProgress });
+  const files = { model, vae, tinyAutoencoder: tinyVae, variant } satisfies RuntimeOptions;
+  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
+  return createRuntime({ ...files, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
 }
 
 /** The last line of a command's help. */
@@ -126,6 +130,8 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
         runsAtOnce: config.limits.running,
         tune: config.tune,
         loraDir: config.lora_dir,
+        embeddingDir: config.embedding_dir,
+        promptSyntax: config.prompt_syntax,
       },
       loading.show,
     );

@@ -5,9 +5,10 @@
 //   next     = n · (sample, model, x0) + Σ_k h_k · history_k + s · noise
 //   denoised = d · (sample, model, x0)
 //   history[slot] ← p · (sample, model, x0)
+//   history[keep] ← sample
 //
 // The latents are advanced in place. A coefficient of 0 skips its tensor, which may hold anything. All f32 but the model's output.
-// Row of an image, in vec4: (input_scale, guidance, a, b) (n, s) (d, slot or −1) (p, c) (h0…h3) (h4, –, –, –).
+// Row of an image, in vec4: (input_scale, guidance, a, b) (n, s) (d, slot or −1) (p, c) (h0…h3) (h4, keep or −1, rescale, –).
 struct Params { images: u32, image_quads: u32, branches: u32, row_quads: u32, slots: u32, grid_width: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> latents: array<vec4f>;
@@ -41,5 +42,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (n.w != 0.0) { next += n.w * noise[index]; }
   latents[index] = next;
   denoised[index] = d.x * sample + d.y * model + d.z * x0;
+  let keep = rows[row + 5u].y;
+  if (keep >= 0.0) { history[u32(keep) * count + index] = sample; }
   if (d.w >= 0.0) { history[u32(d.w) * count + index] = p.x * sample + p.y * model + p.z * x0; }
 }

@@ -42,6 +42,19 @@ describe("scopes", () => {
   });
 });
 
+describe("GET /schedulers", () => {
+  it("lists samplers by the names of guides, and the ways to space their levels", async () => {
+    const { url } = await serving();
+    const { schedulers, sigma_schedules } = await fields(await fetch(`${url}/schedulers`));
+    expect(schedulers).toContainEqual({
+      name: "DPM++ 2M SDE",
+      aliases: expect.arrayContaining(["dpmpp_2m_sde"]),
+      class_name: "DPMSolverMultistepScheduler",
+    });
+    expect(sigma_schedules).toContain("karras");
+  });
+});
+
 describe("POST /", () => {
   it("answers with the result alone", async () => {
     const { url } = await serving();

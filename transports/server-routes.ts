@@ -1,6 +1,7 @@
 /** A server's account of itself: its page, its health, its figures, its routes. */
 import type { Context, Handler } from "hono";
 import { z } from "zod";
+import { listSchedulers } from "../src/engine/schedulers.ts";
 import { baseAddress } from "./http/address.ts";
 import { FixedFile } from "./http/fixed-file.ts";
 import type { Metrics } from "./observe/metrics.ts";
@@ -34,8 +35,22 @@ const READY: NamedSchema = {
 
 const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
 
+const SCHEDULERS: NamedSchema = {
+  name: "Schedulers",
+  schema: z.object({
+    schedulers: z.array(z.object({ name: z.string(), aliases: z.array(z.string()), class_name: z.string() })),
+    sigma_schedules: z.array(z.string()),
+  }),
+};
+
 export function serverRoutes(options: ServerRoutesOptions): Route[] {
-  return [...pageRoutes(options), ...stateRoutes(options), loraRoute(options), ...documentRoutes(options)];
+  return [
+    ...pageRoutes(options),
+    ...stateRoutes(options),
+    loraRoute(options),
+    SCHEDULER_ROUTE,
+    ...documentRoutes(options),
+  ];
 }
 
 /** Browsers get the page, where it is built; curl gets words. */
@@ -126,6 +141,18 @@ function loraRoute({ loras }: ServerRoutesOptions): Route {
     ],
   };
 }
+
+const SCHEDULER_ROUTE: Route = {
+  method: "GET",
+  path: "/schedulers",
+  scope: "run",
+  about: {
+    tag: "server",
+    summary: "The schedulers that a request may name, and the ways to space their levels",
+    answers: { 200: { description: "names, other names, diffusers' classes", schema: SCHEDULERS }, ...COMMON },
+  },
+  handlers: [(c) => c.json(listSchedulers())],
+};
 
 function documentRoutes({ health, secured, descriptions, addressOf }: ServerRoutesOptions): Route[] {
   const document = () => {

@@ -14,7 +14,7 @@ import { latentBytes } from "./latents.ts";
 import type { StepModel, StepPlace, StepShape } from "./model.ts";
 import type { StepRow } from "./schedulers/schedule.ts";
 import type { Slot } from "./slots.ts";
-import { stepSpec, writeStep } from "./step.ts";
+import { type Guidance, stepSpec, writeStep } from "./step.ts";
 
 /** A slot in a batch, and the conditioning of its picture. Another object means other words. */
 export interface Seat {
@@ -23,10 +23,9 @@ export interface Seat {
 }
 
 /** One step of one slot. */
-export interface SeatStep {
+export interface SeatStep extends Guidance {
   readonly seat: Seat;
   readonly place: Omit<StepPlace, "joins">;
-  readonly guidanceScale: number;
   /** Noise to add, `[h, w, channels]`; left out: none. */
   readonly noise?: Float32Array;
   readonly signal?: AbortSignal;
@@ -153,14 +152,19 @@ export class Batch {
   async #write(
     { plan, shape, rows }: Bucket,
     row: number,
-    { seat, place, guidanceScale, noise }: SeatStep,
+    { seat, place, guidanceScale, guidanceRescale, noise }: SeatStep,
   ): Promise<void> {
     const { conditioning } = seat;
     const before = rows[row];
     if (before?.seat !== seat || before.conditioning !== conditioning) {
       await this.#model.writeConditioning(plan, shape, row, conditioning);
     }
-    writeStep(plan, this.#model, shape, row, { ...place, guidanceScale, joins: before?.seat !== seat });
+    writeStep(plan, this.#model, shape, row, {
+      ...place,
+      guidanceScale,
+      guidanceRescale,
+      joins: before?.seat !== seat,
+    });
     if (noise) await plan.writeInTurns("noise", noise, row);
     rows[row] = { seat, conditioning };
   }

@@ -9,6 +9,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
@@ -97,8 +98,8 @@ export interface Large {
 
 /** The tools of `encode`. */
 export interface Encoders {
-  /** Plans of the text encoders, in the order of `FamilyModel.encoders`. */
-  plans(): Promise<readonly Plan[]>;
+  /** Plans of the text encoders, in their order; left out: those of `FamilyModel.encoders`. */
+  plans(specs?: readonly PlanSpec[]): Promise<readonly Plan[]>;
   /** The result of `make`, kept for the next time. `key` is all that it depends on beside the weights. */
   remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
 }
@@ -122,10 +123,13 @@ export interface FamilyModel<Conditioning = unknown> {
   /** Words, sizes, guidance: all that conditions the steps of a request. */
   encode(request: PipelineRequest, shape: StepShape, encoders: Encoders): Promise<Conditioning>;
   /** Tokens of a prompt, begin and end marks included. */
-  countTokens(prompt: string): number;
+  countTokens(prompt: string, syntax?: PromptSyntax): number;
   /** Warnings about a prompt, such as a prompt that is too long. */
-  promptWarnings(prompt: string, kind: PromptKind): Promise<string[]>;
+  promptWarnings(prompt: string, kind: PromptKind, reading?: PromptReading): Promise<string[]>;
 }
+
+/** The part of a request that says how its prompts are read. */
+export type PromptReading = Pick<PipelineRequest, "promptSyntax" | "embeddings">;
 
 /** Which of a request's two texts; so warnings name it. */
 export type PromptKind = "prompt" | "negative prompt";

@@ -2,8 +2,11 @@
 
 import type { Priority } from "../line/priority.ts";
 import type { LoraRequest } from "../memory/weight-sets.ts";
+import type { TextEmbedding } from "../text/embeddings.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { Pixels } from "./latents.ts";
 import type { PreparingEvent } from "./preparing.ts";
+import type { SigmaSchedule } from "./schedulers/sigma-schedules.ts";
 import type { TimestepSpacing } from "./schedulers/timesteps.ts";
 
 /** The request cannot be run on this model. `field` is the request's field at fault. Safe to show to a client. */
@@ -27,6 +30,8 @@ export type Decoder = "linear" | "tiny" | "full";
 export interface SchedulerChoice {
   readonly className: string;
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Fields laid over the configuration. */
+  readonly changes?: Readonly<Record<string, unknown>>;
 }
 
 export interface PipelineRequest {
@@ -35,6 +40,17 @@ export interface PipelineRequest {
   readonly warnings?: readonly string[];
   /** Empty: no negative prompt. */
   readonly negativePrompt?: string;
+  /** For the second text encoder, if there is one; left out: the same. */
+  readonly prompt2?: string;
+  readonly negativePrompt2?: string;
+  /** How prompts are read; left out: plain. */
+  readonly promptSyntax?: PromptSyntax;
+  /** Layers of the text encoders to leave out, beyond those that the family leaves out. */
+  readonly clipSkip?: number;
+  /** Those of textual inversion that the prompts name. */
+  readonly embeddings?: readonly TextEmbedding[];
+  /** True if zeros stand for an empty negative prompt; left out: as the model was trained. */
+  readonly zeroNegativePrompt?: boolean;
   /** Pixels. */
   readonly width: number;
   readonly height: number;
@@ -44,6 +60,13 @@ export interface PipelineRequest {
   /** The generator of a seed's noise: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
   readonly generator?: "cpu" | "cuda";
   readonly images?: number;
+  /** The noise to start from, `[n, c, h, w]`, instead of the seed's first draw. */
+  readonly startNoise?: Float32Array;
+  /** Another seed whose noise is mixed into the start's, and its share, 0..1. */
+  readonly subseed?: number | bigint;
+  readonly subseedStrength?: number;
+  /** Pixels `[height, width]` of the picture whose start noise is pasted into the middle of this one's. */
+  readonly seedResizeFrom?: readonly [number, number];
   readonly loras?: readonly LoraRequest[];
   /** With the model's few-step variant, and `loras` besides. */
   readonly fewStep?: boolean;
@@ -51,8 +74,15 @@ export interface PipelineRequest {
   readonly scheduler?: SchedulerChoice;
   /** Instead of that of the scheduler's configuration. */
   readonly timestepSpacing?: TimestepSpacing;
-  /** DDIM's η. */
+  /** How noise levels are spaced, instead of as the scheduler's configuration says. */
+  readonly sigmaSchedule?: SigmaSchedule;
+  /** Noise levels, or timesteps, one a step, instead of a spacing; levels with the one that the run ends at, mostly 0. */
+  readonly sigmas?: readonly number[];
+  readonly timesteps?: readonly number[];
+  /** η of DDIM and TCD. */
   readonly eta?: number;
+  /** How much of the guided prediction has the deviation of the unguided one given back, 0..1 (Lin et al. 2023, section 3.4). */
+  readonly guidanceRescale?: number;
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
   readonly image?: Pixels;
   readonly strength?: number;
@@ -65,6 +95,9 @@ export interface PipelineRequest {
     readonly crop?: readonly [number, number];
     readonly target?: readonly [number, number];
   };
+  /** Aesthetic scores, in place of the target size, of SDXL's refiner. */
+  readonly aestheticScore?: number;
+  readonly negativeAestheticScore?: number;
 }
 
 export type PipelineEvent =

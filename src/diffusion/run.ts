@@ -19,22 +19,21 @@ import type { Customer, InTurn } from "./device-turns.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import type { Encoders, FamilyModel, StepShape } from "./model.ts";
-import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
+import type { NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
-import { cudaGenerator } from "./philox.ts";
 import { Pictures } from "./pictures.ts";
 import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
 import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
 import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
-import { toRequestFault } from "./schedulers/run-schedule.ts";
+import { scheduleOf } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
-import { SchedulerError } from "./schedulers/scheduler-error.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
 import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import { generatorOf, startNoise } from "./variation.ts";
 
 /**
  * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
@@ -122,7 +121,7 @@ class Run {
     };
     this.#pictures = new Pictures(model.family.picture, this.#leases, this.#inTurn);
     this.#previews = begun.previews(this.#pictures);
-    this.#noise = request.generator === "cuda" ? cudaGenerator(request.seed) : cpuGenerator(request.seed);
+    this.#noise = generatorOf(request, request.seed);
   }
 
   /** Checks the request, and brings its weights. */
@@ -193,23 +192,36 @@ class Run {
   }
 
   async *#steps(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const steps = this.#schedule.rows.length;
-    for (let index = 0; index < steps; index++) {
+    const { rows, evaluations } = this.#schedule;
+    const steps = this.#stepOf(rows.length - 1);
+    for (const index of rows.keys()) {
+      const step = this.#stepOf(index);
+      const isFirst = index % evaluations === 0;
       this.#checkSignal();
-      yield* this.#takeUpdate();
+      if (isFirst) yield* this.#takeUpdate();
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
       const preview = await this.#previews.take(this.#warnings);
       if (preview) {
         // Read, and packed by whoever asked, while the device is at the next step.
         this.#lap("preview");
-        yield { type: "preview", step: index, steps, ...preview };
+        yield { type: "preview", step: isFirst ? step - 1 : step, steps, ...preview };
         this.#checkSignal();
       }
-      if (await this.#stepping) throw this.#notFinite(index + 1, steps);
+      if (await this.#stepping) throw this.#notFinite(step, steps);
       this.#lap("denoise");
-      yield { type: "step", step: index + 1, steps, latents: () => this.#latents() };
+      if (!this.#endsStep(index)) continue;
+      yield { type: "step", step, steps, latents: () => this.#latents() };
     }
+  }
+
+  /** The step, counted from 1, that a row belongs to. */
+  #stepOf(row: number): number {
+    return Math.floor(row / this.#schedule.evaluations) + 1;
+  }
+
+  #endsStep(row: number): boolean {
+    return row === this.#schedule.rows.length - 1 || (row + 1) % this.#schedule.evaluations === 0;
   }
 
   /** Asks for the next step of all slots. */
@@ -218,9 +230,9 @@ class Run {
     const noise = await this.#drawNoise(rows[index]!);
     const { signal } = this.#options;
     const steps = this.#seats.map((seat, at): SeatStep => {
-      const use = at === 0 ? (denoised: Range) => this.#beginPreview(index + 1, denoised) : undefined;
-      const { guidanceScale } = this.#request;
-      return { seat, place: { rows, index }, guidanceScale, noise: noise?.[at], signal, use };
+      const use = at === 0 ? (denoised: Range) => this.#beginPreview(index, denoised) : undefined;
+      const { guidanceScale, guidanceRescale } = this.#request;
+      return { seat, place: { rows, index }, guidanceScale, guidanceRescale, noise: noise?.[at], signal, use };
     });
     return this.#membership!.step(steps);
   }
@@ -236,8 +248,9 @@ class Run {
     return this.#seats.map((_, at) => pixels.subarray(at * each, (at + 1) * each));
   }
 
-  async #beginPreview(step: number, denoised: Range): Promise<void> {
-    if (this.#options.signal?.aborted || !this.#previews.isDue(step, this.#schedule.rows.length)) return;
+  async #beginPreview(row: number, denoised: Range): Promise<void> {
+    if (this.#options.signal?.aborted || !this.#endsStep(row)) return;
+    if (!this.#previews.isDue(this.#stepOf(row), this.#stepOf(this.#schedule.rows.length - 1))) return;
     await this.#previews.begin(denoised);
   }
 
@@ -251,10 +264,11 @@ class Run {
     this.#checkSignal();
     const { slots: images } = this.#shape;
     const { image } = this.#request;
+    const { downscale } = this.#family.latent;
     const parts = { model: this.#family.picture, pictures: this.#pictures };
     const start = image
       ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
-      : await fromNoise(this.#noise, this.#schedule, this.#shape, images);
+      : await fromNoise(await startNoise(this.#request, this.#noise, this.#shape, downscale), this.#schedule);
     const each = latentCount(this.#shape);
     for (let index = 0; index < images; index++) {
       const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);
@@ -290,7 +304,7 @@ class Run {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
     const tools: Encoders = {
-      plans: () => this.#leases.plans(encoders),
+      plans: (specs = encoders) => this.#leases.plans(specs),
       remember: async <T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> => {
         const name = JSON.stringify(key);
         const known = owner.prompts.get(name) as T | undefined;
@@ -335,21 +349,12 @@ class Run {
 /** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
 async function wordWarnings(
   family: FamilyModel,
-  { prompt, negativePrompt = "" }: PipelineRequest,
+  { prompt, negativePrompt = "", ...reading }: PipelineRequest,
   { branches }: StepShape,
 ): Promise<string[]> {
-  const ofPrompt = await family.promptWarnings(prompt, "prompt");
+  const ofPrompt = await family.promptWarnings(prompt, "prompt", reading);
   if (negativePrompt === "" || branches === 1) return ofPrompt;
-  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt"))];
-}
-
-/** @throws PipelineError naming the field that leaves a request without a schedule */
-function scheduleOf(family: FamilyModel, request: PipelineRequest): Schedule {
-  try {
-    return family.schedule(request);
-  } catch (error) {
-    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
-  }
+  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt", reading))];
 }
 
 /**

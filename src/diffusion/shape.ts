@@ -18,7 +18,10 @@ export function latentSize({ latent }: FamilyModel, request: Pick<RunShape, "wid
 
 /** The shape of a request's steps. @throws PipelineError as `latentSize` */
 export function stepShape(family: FamilyModel, request: RunShape): StepShape {
-  return { slots: request.images ?? 1, ...family.step.shape(request), ...latentSize(family, request) };
+  const part = family.step.shape(request);
+  // Steps without are recorded without, and stay as they were.
+  const rescales = part.branches === 2 && (request.guidanceRescale ?? 0) > 0;
+  return { slots: request.images ?? 1, ...part, ...(rescales && { rescales }), ...latentSize(family, request) };
 }
 
 /** True if two shapes are made with the same plan. */

@@ -90,9 +90,11 @@ export class Slot {
     const size = latentBytes(this.#size);
     const latents = plan.range("latents");
     encoder.copyBufferToBuffer(latents.buffer, latents.offset + index * size, this.#latents, 0, size);
-    if (step.push === null) return;
-    const place = historyPlace(plan, shape, index, step.push.slot);
-    encoder.copyBufferToBuffer(place.buffer, place.offset, this.#history!, step.push.slot * size, size);
+    for (const slot of [step.push?.slot, step.keep]) {
+      if (slot === undefined || slot === null) continue;
+      const place = historyPlace(plan, shape, index, slot);
+      encoder.copyBufferToBuffer(place.buffer, place.offset, this.#history!, slot * size, size);
+    }
   }
 
   release(): void {

@@ -12,14 +12,9 @@ export function draw(noise: NoiseGenerator, size: LatentSize, images: number): P
   return inTurns(noise.randnInPieces(images * latentCount(size)));
 }
 
-/** Text-to-image: pure noise at the level of the first step, `[n, c, h, w]`. */
-export async function fromNoise(
-  noise: NoiseGenerator,
-  schedule: Schedule,
-  size: LatentSize,
-  images: number,
-): Promise<Float32Array> {
-  return inTurns(mapped(await draw(noise, size, images), (value) => value * schedule.initNoiseSigma));
+/** Text-to-image: noise `[n, c, h, w]` at the level of the first step. It is changed in place. */
+export function fromNoise(noise: Float32Array, schedule: Schedule): Promise<Float32Array> {
+  return inTurns(mapped(noise, (value) => value * schedule.initNoiseSigma));
 }
 
 /** Image-to-image: the picture's latents, noised to the level of the first step, `[n, c, h, w]`. */

@@ -5,6 +5,7 @@
  */
 
 import { finiteCheck } from "../graph/ops/diffusion/finite-check.ts";
+import { guidanceRescale } from "../graph/ops/diffusion/guidance-rescale.ts";
 import { modelInput } from "../graph/ops/diffusion/model-input.ts";
 import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import { schedulerStep } from "../graph/ops/diffusion/scheduler-step.ts";
@@ -42,9 +43,17 @@ export function recordStep(model: StepModel, shape: StepShape): Recorder {
   const rows = g.input("rows", [slots * ROW_QUADS, 4], { element: "f32" });
   const prediction = model.predict(g, shape, modelInput(g, latents, rows, branches as 1 | 2, "model_input"));
   g.output("model", prediction);
-  g.output("denoised", schedulerStep(g, { latents, model: prediction, noise, history, rows }, "scheduler"));
+  const guided = shape.rescales ? guidanceRescale(g, prediction, rows, "guidance") : prediction;
+  g.output("denoised", schedulerStep(g, { latents, model: guided, noise, history, rows }, "scheduler"));
   g.output("broken", finiteCheck(g, prediction, latents, "finite"));
   return g;
+}
+
+/** Numbers of classifier-free guidance. */
+export interface Guidance {
+  readonly guidanceScale: number;
+  /** 0 to 1; read where the shape `rescales`. Left out: 0. */
+  readonly guidanceRescale?: number;
 }
 
 /** Writes what a slot's step needs. */
@@ -53,9 +62,9 @@ export function writeStep(
   model: StepModel,
   shape: StepShape,
   slot: number,
-  step: StepPlace & { readonly guidanceScale: number },
+  step: StepPlace & Guidance,
 ): void {
-  plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale), slot * ROW_QUADS);
+  plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale, step.guidanceRescale), slot * ROW_QUADS);
   model.writeTimestep(plan, shape, slot, step);
 }
 
@@ -63,7 +72,7 @@ export function writeStep(
 const UNCLAMPED = 1e30;
 
 /** A scheduler's row as `shaders/scheduler_step.wgsl` reads it. */
-export function packRow(row: StepRow, guidanceScale: number): Float32Array {
+export function packRow(row: StepRow, guidanceScale: number, guidanceRescale = 0): Float32Array {
   const { x0, next, denoised, push } = row;
   const packed = new Float32Array(ROW_QUADS * 4);
   packed.set([row.inputScale, guidanceScale, x0.sample, x0.model], 0);
@@ -71,5 +80,6 @@ export function packRow(row: StepRow, guidanceScale: number): Float32Array {
   packed.set([denoised.sample, denoised.model, denoised.x0, push ? push.slot : -1], 8);
   packed.set([push?.sample ?? 0, push?.model ?? 0, push?.x0 ?? 0, Math.min(x0.clamp, UNCLAMPED)], 12);
   packed.set(next.history, 16);
+  packed.set([row.keep ?? -1, guidanceRescale], 21);
   return packed;
 }

@@ -7,6 +7,7 @@ import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
 import type { Priority } from "../line/priority.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
@@ -49,6 +50,10 @@ export interface RuntimeOptions {
   readonly families?: readonly Family[];
   /** The folder whose LoRA files, at any depth, a request may name. */
   readonly loraFolder?: string;
+  /** The folder whose files of textual inversion, at any depth, a prompt may name. */
+  readonly embeddingFolder?: string;
+  /** How prompts are read unless a request says so; left out: plain. */
+  readonly promptSyntax?: PromptSyntax;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */
   readonly onProgress?: (progress: LoadProgress) => void;
 }
@@ -142,7 +147,9 @@ export interface Runtime {
   /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */
   loras(): Promise<{ readonly names: readonly string[]; readonly notes: readonly string[] }>;
   /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
-  promptWarnings(prompt: string): Promise<readonly string[]>;
+  promptWarnings(prompt: string, syntax?: PromptSyntax): Promise<readonly string[]>;
+  /** The names of the embeddings in `embeddingFolder`, as it is now. */
+  embeddings(): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

@@ -9,20 +9,20 @@ import type { RequestIssue } from "./errors.ts";
 const DRAWING_FIELDS: ReadonlySet<string> = new Set(
   [
     // words
-    ...["prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3", "prompt_embeds", "negative_prompt_embeds"],
-    ...["clip_skip", "styles", "style", "style_preset", "embeddings", "textual_inversion", "prompt_strength"],
+    ...["prompt_3", "negative_prompt_3", "prompt_embeds", "negative_prompt_embeds"],
+    ...["styles", "style", "style_preset", "embeddings", "textual_inversion", "prompt_strength"],
     // guidance and noise
-    ...["guidance_rescale", "cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
-    ...["eta", "sigmas", "timesteps", "denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
-    ...["subseed", "subseed_strength", "variation_amount", "variation_strength", "noise_multiplier"],
+    ...["cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
+    ...["denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
+    ...["variation_amount", "variation_strength", "noise_multiplier"],
     ...["s_churn", "s_noise", "karras", "use_karras_sigmas", "shift", "latents"],
     // size and shape
-    ...["aspect_ratio", "original_size", "target_size", "crops_coords_top_left", "tiling", "seamless", "resize_mode"],
+    ...["aspect_ratio", "tiling", "seamless", "resize_mode"],
     // further passes and networks
     ...["enable_hr", "hr_scale", "hires_fix", "upscale", "refiner", "refiner_checkpoint", "refine", "restore_faces"],
     ...["controlnet", "controlnets", "control_image", "control_images", "controlnet_conditioning_scale"],
     ...["ip_adapter", "ip_adapters", "ip_adapter_image", "ip_adapter_image_embeds", "image_prompts"],
-    ...["cross_attention_kwargs", "aesthetic_score", "lora_scale", "freeu", "free_u", "model", "model_name", "vae"],
+    ...["cross_attention_kwargs", "lora_scale", "freeu", "free_u", "model", "model_name", "vae"],
     ...["override_settings", "script_name", "alwayson_scripts"],
   ].map(plain),
 );

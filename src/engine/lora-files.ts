@@ -5,7 +5,6 @@
  */
 
 import { basename, join } from "node:path";
-import { distance } from "fastest-levenshtein";
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import { existingPath, type FileTree, fileTree } from "../platform/folder-tree.ts";
 import { pathKind } from "../platform/path-kind.ts";
@@ -13,6 +12,7 @@ import { listed, quoted } from "../platform/quoted.ts";
 import { WeightsError } from "../weights/errors.ts";
 import { hasRegularFile } from "../weights/regular-file.ts";
 import { RequestError } from "./errors.ts";
+import { nearest } from "./near-names.ts";
 import { type GenerationRequest, LIMITS } from "./request.ts";
 
 /** As many as anybody has collected. */
@@ -20,8 +20,6 @@ const BOUNDS = { depth: 8, entries: 10_000 };
 const ENDING = /\.safetensors$/i;
 /** Names that an error shows. */
 const MOST_SHOWN = 5;
-/** Characters of a name by which its nearness counts. */
-const COMPARED = 64;
 
 /** The LoRAs of a folder. */
 export interface LoraListing {
@@ -135,20 +133,6 @@ function unknown(loraName: string, names: readonly string[]): string {
       ? "its folder has none"
       : `it offers ${listed(nearest(loraName, names).map(quoted), MOST_SHOWN)}`;
   return `${quoted(loraName)} is not a LoRA of this server; ${offered}`;
-}
-
-/** The names, those that are most like it first. */
-function nearest(loraName: string, names: readonly string[]): string[] {
-  const plain = (name: string) => name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().slice(0, COMPARED);
-  const target = plain(loraName);
-  const far = (name: string) => {
-    const other = plain(name);
-    return other.includes(target) || target.includes(other) ? 0 : distance(target, other);
-  };
-  return names
-    .map((name) => ({ name, far: far(name) }))
-    .sort((a, b) => a.far - b.far)
-    .map(({ name }) => name);
 }
 
 /** A file may have gone since the folder was read. */

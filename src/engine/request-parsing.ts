@@ -45,7 +45,10 @@ function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown 
   if (!isPlainObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([name, field]) => field !== null && field !== undefined && !(name === "seed" && isAnySeed(field)))
+      .filter(
+        ([name, field]) =>
+          field !== null && field !== undefined && !((name === "seed" || name === "subseed") && isAnySeed(field)),
+      )
       .map(([name, field]) => [
         name,
         withoutLeftOut(PICTURE_FIELDS.has(name) ? field : withoutPicture(field), depth - 1),

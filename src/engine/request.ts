@@ -10,8 +10,10 @@
  * ours in another spelling (`guidanceScale`, `steps`) is refused, because ignoring it would silently give another picture.
  */
 import { z } from "zod";
+import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
+import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
 import { Base64Text } from "./base64-text.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
 
@@ -28,8 +30,18 @@ export const LIMITS = {
   sideMultiple: 8,
   steps: 200,
   guidanceScale: 100,
+  /** Noise levels end at 15 for most models, at 4096 with zero terminal SNR. */
+  sigma: 100_000,
+  /** The most training steps that a scheduler may have. */
+  timestep: 10_000,
   /** OpenAI's bound of `n`. */
   images: 10,
+  /** Layers of the deepest text encoder, OpenCLIP bigG. */
+  clipSkip: 31,
+  /** Pixels of a side in SDXL's size conditions; training pictures had up to some thousands. */
+  conditionSide: 16_384,
+  /** The scale of the scores that SDXL's refiner was trained with. */
+  aestheticScore: 10,
   loras: 8,
   /** Characters of a LoRA's name, folders included. */
   loraNameCharacters: 1024,
@@ -104,6 +116,30 @@ const picture = z
     const bytes = fromBase64(value.slice(head.length));
     return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
   });
+/** Up to `count` numbers from 0 to `most`; in a query or a flag with commas between them. */
+function numbers(most: number, count: number) {
+  const list = z.array(z.number().min(0).max(most)).min(1).max(count);
+  const text = z
+    .string()
+    .max(count * 24)
+    .regex(/^[\d.,eE+\s-]*$/, "must be numbers with commas between them")
+    .transform((value) => value.split(",").map(Number))
+    .pipe(list);
+  return z.union([list, text], { error: `must be up to ${count} numbers from 0 to ${most}` });
+}
+
+/** Two whole numbers, as `1024,768` in a query or a flag. */
+function sizes(most: number) {
+  const pair = z.tuple([z.int().min(0).max(most), z.int().min(0).max(most)]);
+  const text = z
+    .string()
+    .max(32)
+    .regex(/^\s*\d+\s*[,x]\s*\d+\s*$/, "must be two numbers with a comma between them")
+    .transform((value) => value.split(/[,x]/).map(Number))
+    .pipe(pair);
+  return z.union([pair, text], { error: `must be two whole numbers from 0 to ${most}` });
+}
+
 const lora = z
   .object({
     /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
@@ -122,6 +158,28 @@ const lora = z
 export const generationFields = z.object({
   prompt: z.string().max(LIMITS.promptCharacters).describe("what the picture should show"),
   negative_prompt: z.string().max(LIMITS.promptCharacters).default("").describe("what the picture should not show"),
+  prompt_2: z
+    .string()
+    .max(LIMITS.promptCharacters)
+    .optional()
+    .describe("the prompt of a second text encoder (SDXL); default: `prompt`"),
+  negative_prompt_2: z
+    .string()
+    .max(LIMITS.promptCharacters)
+    .optional()
+    .describe("the negative prompt of a second text encoder (SDXL); default: `negative_prompt`"),
+  prompt_syntax: z
+    .enum(PROMPT_SYNTAXES)
+    .optional()
+    .describe(
+      "`plain`: parentheses are text, and a prompt that is too long loses its end; `weighted`: `(word:1.3)`, `[word]`, `BREAK`, `<lora:name:0.8>`, and as many chunks as a long prompt needs; default: the server's, mostly `plain`",
+    ),
+  clip_skip: z
+    .int()
+    .min(0)
+    .max(LIMITS.clipSkip)
+    .optional()
+    .describe("layers of the text encoders to leave out, as diffusers counts them: one less than in A1111; default: 0"),
   width: side.optional().describe("pixels across; default: the model's, or with `image` by its proportions"),
   height: side.optional().describe("pixels down; default: the model's, or with `image` by its proportions"),
   image_size: imageSizeSchema(side, LIMITS)
@@ -141,15 +199,59 @@ export const generationFields = z.object({
     .min(1)
     .max(64)
     .optional()
-    .describe("a diffusers scheduler's name, such as EulerDiscreteScheduler or euler; default: the model's"),
+    .describe(
+      "a sampler by any of its names: `DPM++ 2M Karras`, `euler_a`, `dpmpp_2m_sde`, `EulerDiscreteScheduler`; `GET /schedulers` lists them; default: the model's",
+    ),
   timestep_spacing: z
     .enum(TIMESTEP_SPACINGS)
     .optional()
     .describe("which timesteps the scheduler visits; few-step models want trailing; default: the model's"),
+  sigma_schedule: z
+    .enum(SIGMA_SCHEDULES)
+    .optional()
+    .describe(
+      "how the noise levels are spaced; a name such as `DPM++ 2M Karras` says it too; default: the scheduler's",
+    ),
+  sigmas: numbers(LIMITS.sigma, LIMITS.steps + 1)
+    .optional()
+    .describe("noise levels, one a step and the one to end at, mostly 0, instead of a number of steps and a spacing"),
+  timesteps: numbers(LIMITS.timestep, LIMITS.steps)
+    .optional()
+    .describe("timesteps, one a step, instead of a number of steps and a spacing"),
+  eta: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe(
+      "noise added in each step of DDIM and TCD, as a share of the most; other schedulers ignore it; default: 0",
+    ),
+  guidance_rescale: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe(
+      "how much of the contrast that guidance adds is taken back; models with zero terminal SNR want 0.7; default: 0",
+    ),
   seed: seed
     .optional()
     .describe(
       "a whole number to 2^53 - 1, or a decimal string to 2^64 - 1; -1: random; the same seed gives the same picture; default: random; the result has it",
+    ),
+  subseed: seed
+    .optional()
+    .describe("another seed whose noise is mixed into the start; default: random, if `subseed_strength` is above 0"),
+  subseed_strength: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe("how much of the noise is the other seed's: small values give variations of a picture; default: 0"),
+  seed_resize_from: sizes(LIMITS.maxSide)
+    .optional()
+    .describe(
+      "height and width of a picture that the seed is known from: its noise stands in the middle of this one's",
     ),
   generator: z
     .enum(["cpu", "cuda"])
@@ -174,6 +276,31 @@ export const generationFields = z.object({
     .describe(
       "use the model's few-step variant, if it has one: a picture in a quarter of the time, a little less varied",
     ),
+  zero_negative_prompt: z
+    .boolean()
+    .optional()
+    .describe("whether zeros stand for an empty negative prompt; default: as the model was trained"),
+  original_size: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: height and width that the picture is said to come from; default: its own"),
+  crops_coords_top_left: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: pixels that are said to be cut off above and on the left; default: 0, 0"),
+  target_size: sizes(LIMITS.conditionSide)
+    .optional()
+    .describe("SDXL: height and width that the picture is said to have; default: its own"),
+  aesthetic_score: z
+    .number()
+    .min(0)
+    .max(LIMITS.aestheticScore)
+    .optional()
+    .describe("SDXL's refiner: how beautiful the picture is said to be; default: 6"),
+  negative_aesthetic_score: z
+    .number()
+    .min(0)
+    .max(LIMITS.aestheticScore)
+    .optional()
+    .describe("SDXL's refiner: the same for the negative prompt; default: 2.5"),
   preview_every: z
     .int()
     .min(0)

@@ -17,8 +17,10 @@ import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Refinements } from "../graph/compile/refinement.ts";
 import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
+import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { loadModel } from "./load-model.ts";
@@ -56,6 +58,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   // A file that is no checkpoint is refused before a GPU is opened.
   if ("path" in files) await openCheckpoint(files, { hasVae: options.vae !== undefined });
   await checkLoraFolder(options.loraFolder);
+  await checkEmbeddingFolder(options.embeddingFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, files, {
@@ -94,6 +97,7 @@ class ModelRuntime implements Runtime {
   readonly #gpu: Gpu;
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
+  readonly #embeddings: EmbeddingFolder | undefined;
   readonly #line: ReturnType<typeof Place.line>;
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
@@ -104,6 +108,7 @@ class ModelRuntime implements Runtime {
     this.#gpu = gpu;
     this.#model = model;
     this.#options = options;
+    this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
     this.adapter = gpu.facts;
     this.model = factsOf(model);
     this.device = stateOf(gpu, model);
@@ -121,11 +126,19 @@ class ModelRuntime implements Runtime {
   }
 
   countTokens(text: string): number {
-    return this.#model.family.countTokens(text);
+    return this.#model.family.countTokens(text, this.#options.promptSyntax);
   }
 
-  promptWarnings(prompt: string): Promise<readonly string[]> {
-    return this.#model.family.promptWarnings(prompt, "prompt");
+  async promptWarnings(
+    prompt: string,
+    syntax: PromptSyntax = this.#options.promptSyntax ?? "plain",
+  ): Promise<readonly string[]> {
+    const embeddings = await this.#embeddings?.in([prompt], syntax);
+    return this.#model.family.promptWarnings(prompt, "prompt", { promptSyntax: syntax, embeddings });
+  }
+
+  async embeddings(): Promise<readonly string[]> {
+    return (await this.#embeddings?.names()) ?? [];
   }
 
   loras(): ReturnType<Runtime["loras"]> {
@@ -199,7 +212,10 @@ class ModelRuntime implements Runtime {
     let place: Place | undefined;
     try {
       request = parseGeneration(input);
-      const asked = await toPipelineRequest(this.#model, request, this.#options);
+      const asked = await toPipelineRequest(this.#model, request, {
+        ...this.#options,
+        embeddings: this.#embeddings,
+      });
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();

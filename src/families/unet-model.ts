@@ -2,6 +2,7 @@
 
 import type { PictureCoder } from "../diffusion/latents.ts";
 import type { FamilyModel } from "../diffusion/model.ts";
+import type { PipelineRequest } from "../diffusion/request.ts";
 import { isSchedulerClass } from "../diffusion/schedulers/create-schedule.ts";
 import { createRunSchedule } from "../diffusion/schedulers/run-schedule.ts";
 import { Recorder } from "../graph/recorder.ts";
@@ -11,7 +12,15 @@ import { ModelConfigError } from "../models/config.ts";
 import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
 import type { Component, ModelDirectory } from "../weights/model-directory.ts";
 import { openAutoencoder } from "./checkpoint/open-autoencoder.ts";
-import { ClipText, type HiddenState, required, type TextConditioning, zeroConditioning } from "./clip-text.ts";
+import {
+  ClipText,
+  type HiddenState,
+  type PromptText,
+  type Reading,
+  required,
+  type TextConditioning,
+  zeroConditioning,
+} from "./clip-text.ts";
 import { distilledRun, type UsualRun } from "./distilled.ts";
 import type { OpenOptions } from "./family.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
@@ -58,11 +67,16 @@ export async function openUnetModel(
   const described = await readModelFolder(directory.files, traits.family, usual, scheduler.config);
   const text = await ClipText.open(directory, traits.textEncoders, { hidden: traits.hidden, words: described.words });
   checkWidths(config, text);
-  const step = new UnetStep(config, text.tokens, text.pooledWidth);
+  const step = new UnetStep(config, text.tokens, text.pooledWidth, (request) => {
+    const texts = request.guidanceScale > 1 ? [promptOf(request), negativeOf(request)] : [promptOf(request)];
+    return text.chunkCount(texts, readingOf(request));
+  });
   const linear = await latentRgbOf(directory.files, latentChannels, traits.latentRgb);
   // A configuration that cannot make the model's own schedule is refused here, not at the first request. A scheduler that
   // we do not have is no reason to refuse the model: a request may name another.
-  const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength: traits.spacesStepsWithinStrength });
+  const { spacesStepsWithinStrength, family } = traits;
+  const aligned = family === "stable-diffusion-xl" ? "sdxl" : "sd";
+  const schedule = createRunSchedule(scheduler, { spacesStepsWithinStrength, aligned });
   if (isSchedulerClass(scheduler.className)) schedule(described.facts.defaults, downscale);
   return {
     facts: { ...described.facts, ...(directory.description && { description: directory.description }) },
@@ -80,19 +94,58 @@ export async function openUnetModel(
     encoders: text.plans,
     resolve: { layersPerBlock: config.layers_per_block },
     schedule: (request) => schedule(request, downscale),
-    async encode(request, { branches }, encoders) {
-      const read = (prompt: string): Promise<TextConditioning> =>
-        encoders.remember([prompt], async () => text.encode(prompt, await encoders.plans()));
-      const positive = await read(request.prompt);
+    async encode(request, { branches, tokens }, encoders) {
+      const chunks = (tokens as number) / text.tokens;
+      const read = (words: PromptText, reading: Reading): Promise<TextConditioning> => {
+        const make = async () => text.encode(words, reading, await encoders.plans(text.plansFor(reading)), chunks);
+        return encoders.remember(conditioningKey(words, reading, chunks), make);
+      };
+      const positive = await read(promptOf(request), readingOf(request));
       if (branches === 1) return { branches: [positive], request };
-      const { negativePrompt = "" } = request;
-      const isZero = negativePrompt === "" && traits.zerosForNoPrompt;
-      const negative = isZero ? zeroConditioning(positive) : await read(negativePrompt);
+      const words = negativeOf(request);
+      const isEmpty = words.prompt === "" && (words.second ?? "") === "";
+      const isZero = isEmpty && (request.zeroNegativePrompt ?? traits.zerosForNoPrompt);
+      const negative = isZero ? zeroConditioning(positive) : await read(words, negativeReadingOf(request));
       return { branches: [negative, positive], request };
     },
-    countTokens: (prompt) => text.countTokens(prompt),
-    promptWarnings: (prompt, kind) => text.warnings(prompt, kind),
+    countTokens: (prompt, syntax) => text.countTokens(prompt, syntax),
+    promptWarnings: (prompt, kind, reading = {}) => text.warnings(prompt, kind, readingOf(reading)),
   };
+}
+
+type Words = Partial<PipelineRequest>;
+
+function promptOf({ prompt = "", prompt2 }: Words): PromptText {
+  return { prompt, second: prompt2 };
+}
+
+function negativeOf({ negativePrompt = "", negativePrompt2 }: Words): PromptText {
+  return { prompt: negativePrompt, second: negativePrompt2 };
+}
+
+function readingOf({ promptSyntax = "plain", clipSkip = 0, embeddings = [] }: Words): Reading {
+  return { syntax: promptSyntax, clipSkip, embeddings };
+}
+
+/** diffusers leaves the negative prompt's layers alone; the web UI, whose syntax the weighted one is, does not. */
+function negativeReadingOf(request: Words): Reading {
+  const reading = readingOf(request);
+  return reading.syntax === "plain" ? { ...reading, clipSkip: 0 } : reading;
+}
+
+/** All that a prompt's conditioning depends on beside the weights. */
+function conditioningKey({ prompt, second }: PromptText, reading: Reading, chunks: number): (string | number)[] {
+  const { syntax, clipSkip, embeddings } = reading;
+  const isUsual = second === undefined && syntax === "plain" && clipSkip === 0 && embeddings.length === 0;
+  if (isUsual) return [prompt];
+  return [
+    prompt,
+    second ?? prompt,
+    syntax,
+    clipSkip,
+    chunks,
+    ...embeddings.map(({ name, digest }) => `${name} ${digest}`),
+  ];
 }
 
 /** The usual run of a checkpoint of few steps, if it is one. */

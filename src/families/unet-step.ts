@@ -26,7 +26,10 @@ import type { TextConditioning } from "./clip-text.ts";
 export interface UnetConditioning {
   /** By branch of guidance: the negative prompt and the prompt, or the prompt alone. */
   readonly branches: readonly TextConditioning[];
-  readonly request: Pick<PipelineRequest, "width" | "height" | "guidanceScale" | "sizes">;
+  readonly request: Pick<
+    PipelineRequest,
+    "width" | "height" | "guidanceScale" | "sizes" | "aestheticScore" | "negativeAestheticScore"
+  >;
 }
 
 /** Steps whose timesteps are projected at once; a longer schedule does so again after as many. */
@@ -41,17 +44,25 @@ export class UnetStep implements StepModel<UnetConditioning> {
   readonly part = "unet";
   readonly #config: UnetConfig;
   readonly #tokens: number;
+  readonly #chunks: (request: RunShape) => number;
   /** Its size conditions end with an aesthetic score. */
   readonly #readsScore: boolean;
 
   /**
-   * @param tokens of a prompt's embedding
+   * @param tokens of a chunk of a prompt's embedding
    * @param pooledWidth numbers of a prompt's pooled vector, 0 without one; left out: added conditions are not checked
+   * @param chunks counts those of a request's prompts
    * @throws ModelConfigError if its added conditions are not such a vector and sizes
    */
-  constructor(config: UnetConfig, tokens: number, pooledWidth?: number) {
+  constructor(
+    config: UnetConfig,
+    tokens: number,
+    pooledWidth?: number,
+    chunks: (request: RunShape) => number = () => 1,
+  ) {
     this.#config = config;
     this.#tokens = tokens;
+    this.#chunks = chunks;
     const isChecked = hasAddedConditions(config) && pooledWidth !== undefined;
     this.#readsScore = isChecked && sizesOf(config, pooledWidth) === SIZES.withScore;
   }
@@ -60,9 +71,9 @@ export class UnetStep implements StepModel<UnetConditioning> {
     return ["unet"];
   }
 
-  shape({ guidanceScale }: RunShape) {
-    const isGuided = guidanceScale > 1 && !this.#config.time_cond_proj_dim;
-    return { branches: isGuided ? 2 : 1, tokens: this.#tokens } as const;
+  shape(request: RunShape) {
+    const isGuided = request.guidanceScale > 1 && !this.#config.time_cond_proj_dim;
+    return { branches: isGuided ? 2 : 1, tokens: this.#tokens * this.#chunks(request) } as const;
   }
 
   /** The UNet's parameters. They do not depend on the picture's size, so any small one names them. */
@@ -106,7 +117,9 @@ export class UnetStep implements StepModel<UnetConditioning> {
       await plan.writeInTurns("text", text.embedding, row);
       if (!hasAddedConditions(config)) continue;
       const isNegative = branches.length > 1 && branch === 0;
-      const score = isNegative ? AESTHETIC_SCORES.negative : AESTHETIC_SCORES.positive;
+      const score = isNegative
+        ? (request.negativeAestheticScore ?? AESTHETIC_SCORES.negative)
+        : (request.aestheticScore ?? AESTHETIC_SCORES.positive);
       const last = this.#readsScore ? [score] : undefined;
       plan.write("added", addedConditions(config.addition_time_embed_dim!, text, request, last), row);
     }

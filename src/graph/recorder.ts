@@ -83,8 +83,8 @@ export class Recorder extends Graph {
   }
 
   /** Token plus position embedding: ids u32 `[n · tokens]` → `[n, tokens, channels]`. */
-  embedding(ids: Tensor, names: { table: string; positions: string }, sizes: EmbeddingSizes): Tensor {
-    return embedding(this, ids, names, sizes);
+  embedding(ids: Tensor, names: { table: string; positions: string }, sizes: EmbeddingSizes, added?: Tensor): Tensor {
+    return embedding(this, ids, names, sizes, added);
   }
 
   /** `[n, tokens, c]` (or `[1, tokens, c]`, for all images), rows u32 `[n]` → `[n, c]`. */

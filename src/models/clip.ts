@@ -48,8 +48,14 @@ export interface ClipTextOutputs {
   pooled(rows: Tensor): Tensor;
 }
 
-/** ids u32 `[n · tokens]` → the encoder's outputs; unused ones are not computed. */
-export function clipText(g: Recorder, config: ClipTextConfig, ids: Tensor, images: number): ClipTextOutputs {
+/** ids u32 `[n · tokens]` → the encoder's outputs; unused ones are not computed. `added`: rows of ids behind the vocabulary. */
+export function clipText(
+  g: Recorder,
+  config: ClipTextConfig,
+  ids: Tensor,
+  images: number,
+  added?: Tensor,
+): ClipTextOutputs {
   const tokens = ids.shape[0]! / images;
   const norm = { eps: config.layer_norm_eps };
   return g.scope("text_model", () => {
@@ -64,6 +70,7 @@ export function clipText(g: Recorder, config: ClipTextConfig, ids: Tensor, image
           positions: config.max_position_embeddings,
           channels: config.hidden_size,
         },
+        added,
       ),
     );
     const hiddenStates = [embedded];

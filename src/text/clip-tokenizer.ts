@@ -2,7 +2,7 @@
 // The text is cleaned up (`prompt-words.ts`) as the reference's `CLIPTokenizer` does it, which diffusers pipelines use,
 // whichever kind of folder the tokenizer came in; the pieces of its words are `byte-pairs.ts`.
 //
-// Not here: prompt weighting, textual inversion, prompts longer than the context (they are cut, and that is reported).
+// Not here: weights, textual inversion, prompts longer than the context (`prompt-syntax.ts`, `embeddings.ts`, `chunks.ts`).
 
 import type { ModelFiles } from "../platform/model-files.ts";
 import { BytePairs } from "./byte-pairs.ts";
@@ -20,6 +20,8 @@ export interface ClipTokenizer extends Tokenizer {
   readonly bos: number;
   readonly eos: number;
   readonly pad: number;
+  /** Ids of a text, without begin, end and padding. */
+  tokens(text: string): number[];
   /** One more than the largest id that a prompt can have. */
   readonly size: number;
   /** Tokens that its files list and no prompt can have: without an id, or beyond the text encoder's table. */
@@ -90,6 +92,7 @@ export function createClipTokenizer(files: ClipTokenizerFiles): ClipTokenizer {
     size: ids.reduce((most, id) => Math.max(most, id + 1), 0),
     unusable: files.unusable,
     words,
+    tokens: tokensOf,
     encode(text) {
       const tokens = tokensOf(text);
       const kept = tokens.slice(0, modelMaxLength - 2);

@@ -8,13 +8,16 @@ import { autoencoderFileKind } from "./kinds/autoencoder-file.ts";
 import { clipKind } from "./kinds/clip.ts";
 import { clipVocabularyKind } from "./kinds/clip-vocabulary.ts";
 import { ggufBlocksKind } from "./kinds/gguf-blocks.ts";
+import { guidanceKind } from "./kinds/guidance.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
+import { promptsKind, textualInversionKind } from "./kinds/prompts.ts";
 import { schedulersKind } from "./kinds/schedulers.ts";
 import { singleFileKind } from "./kinds/single-file.ts";
 import { tokenizerKind } from "./kinds/tokenizer.ts";
 import { unetKind } from "./kinds/unet.ts";
+import { variationKind } from "./kinds/variation.ts";
 
 const KINDS: readonly Kind[] = [
   unetKind,
@@ -22,6 +25,10 @@ const KINDS: readonly Kind[] = [
   clipKind,
   loraKind,
   pipelineKind,
+  guidanceKind,
+  promptsKind,
+  textualInversionKind,
+  variationKind,
   schedulersKind,
   tokenizerKind,
   noiseKind,

@@ -10,6 +10,9 @@ export type SchedulerConfig = Readonly<Record<string, unknown>>;
 /** The least and the most that a field may be. Far beyond any real value, each with its reason where it is given. */
 export type Bounds = readonly [least: number, most: number];
 
+/** Entries of a list that names steps. */
+const MOST_INTEGERS = 1000;
+
 export interface ConfigReader {
   readonly className: string;
   /** A number within `bounds`; `fallback` where the field is absent or null. */
@@ -21,6 +24,8 @@ export interface ConfigReader {
   /** An integer within `bounds`. */
   integer(field: string, fallback: number, bounds: Bounds): number;
   boolean(field: string, fallback: boolean): boolean;
+  /** A short list of integers within `bounds`; empty where the field is absent or null. */
+  integers(field: string, bounds: Bounds): readonly number[];
   /** One of `choices`; anything else is refused with the list of what is supported. */
   oneOf<T extends string>(field: string, fallback: T, choices: readonly T[]): T;
   /** An array of `length` numbers within `bounds`, or null where the field is absent or null. */
@@ -65,6 +70,14 @@ export function readConfig(className: string, config: SchedulerConfig): ConfigRe
     boolean(field, fallback) {
       const found = value(field) ?? fallback;
       return typeof found === "boolean" ? found : fail(field, "must be true or false");
+    },
+    integers(field, bounds) {
+      const found = value(field) ?? [];
+      const good =
+        Array.isArray(found) &&
+        found.length <= MOST_INTEGERS &&
+        found.every((entry) => Number.isInteger(entry) && within(entry, bounds));
+      return good ? found : fail(field, `must be a list of integers from ${bounds[0]} to ${bounds[1]}`);
     },
     oneOf(field, fallback, choices) {
       const found = value(field) ?? fallback;

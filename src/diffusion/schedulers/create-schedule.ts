@@ -4,7 +4,10 @@
 
 import { readConfig, type SchedulerConfig } from "./config-reader.ts";
 import { ddim } from "./ddim.ts";
+import { deis } from "./deis.ts";
 import { dpmMultistep } from "./dpm-multistep.ts";
+import { dpmSinglestep } from "./dpm-singlestep.ts";
+import { edmDpmMultistep, edmEuler } from "./edm.ts";
 import { euler, eulerAncestral } from "./euler.ts";
 import { flowMatchEuler } from "./flow-match-euler.ts";
 import { lcm } from "./lcm.ts";
@@ -12,23 +15,39 @@ import { pndm } from "./pndm.ts";
 import type { Schedule } from "./schedule.ts";
 import { type ScheduleOptions, type Scheduler, startAt } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
+import { tcd } from "./tcd.ts";
+import { dpm2, dpm2Ancestral, dpm2sAncestral, dpmSde, heun } from "./two-evaluations.ts";
+import { unipc } from "./unipc.ts";
 
-/**
- * Each class of diffusers that Daguerre has: its table, the short names by which the field knows it, and whether it spaces its
- * timesteps in the ways of `timestep_spacing`.
- */
+interface Kind {
+  readonly table: Scheduler;
+  /** True if it spaces its timesteps in the ways of `timestep_spacing`. */
+  readonly spaces: boolean;
+  /** The way to space its noise levels anew: by fields of its configuration, as a list, or none. */
+  readonly levels: "fields" | "list" | "fixed";
+}
+
+/** Each class of diffusers that Daguerre has, and DPM++ 2S a, which diffusers has not. */
 const SCHEDULERS = {
-  DDIMScheduler: { table: ddim, names: ["ddim"], spaces: true },
-  DPMSolverMultistepScheduler: { table: dpmMultistep, names: ["dpm++_2m", "dpmpp_2m"], spaces: true },
-  EulerAncestralDiscreteScheduler: { table: eulerAncestral, names: ["euler_a", "euler_ancestral"], spaces: true },
-  EulerDiscreteScheduler: { table: euler, names: ["euler"], spaces: true },
-  FlowMatchEulerDiscreteScheduler: { table: flowMatchEuler, names: ["flow_match_euler"], spaces: false },
-  LCMScheduler: { table: lcm, names: ["lcm"], spaces: false },
-  PNDMScheduler: { table: pndm, names: ["pndm", "plms"], spaces: true },
-} satisfies Record<
-  string,
-  { readonly table: Scheduler; readonly names: readonly [string, ...string[]]; readonly spaces: boolean }
->;
+  DDIMScheduler: { table: ddim, spaces: true, levels: "fixed" },
+  DEISMultistepScheduler: { table: deis, spaces: true, levels: "fields" },
+  DPMSolver2SAncestralScheduler: { table: dpm2sAncestral, spaces: true, levels: "fields" },
+  DPMSolverMultistepScheduler: { table: dpmMultistep, spaces: true, levels: "fields" },
+  DPMSolverSDEScheduler: { table: dpmSde, spaces: true, levels: "fields" },
+  DPMSolverSinglestepScheduler: { table: dpmSinglestep, spaces: false, levels: "fields" },
+  EDMDPMSolverMultistepScheduler: { table: edmDpmMultistep, spaces: false, levels: "fixed" },
+  EDMEulerScheduler: { table: edmEuler, spaces: false, levels: "fixed" },
+  EulerAncestralDiscreteScheduler: { table: eulerAncestral, spaces: true, levels: "list" },
+  EulerDiscreteScheduler: { table: euler, spaces: true, levels: "fields" },
+  FlowMatchEulerDiscreteScheduler: { table: flowMatchEuler, spaces: false, levels: "fields" },
+  HeunDiscreteScheduler: { table: heun, spaces: true, levels: "fields" },
+  KDPM2AncestralDiscreteScheduler: { table: dpm2Ancestral, spaces: true, levels: "fields" },
+  KDPM2DiscreteScheduler: { table: dpm2, spaces: true, levels: "fields" },
+  LCMScheduler: { table: lcm, spaces: false, levels: "fixed" },
+  PNDMScheduler: { table: pndm, spaces: true, levels: "fixed" },
+  TCDScheduler: { table: tcd, spaces: false, levels: "fixed" },
+  UniPCMultistepScheduler: { table: unipc, spaces: true, levels: "fields" },
+} satisfies Record<string, Kind>;
 
 /** A scheduler class of diffusers that Daguerre has. */
 export type SchedulerClass = keyof typeof SCHEDULERS;
@@ -36,24 +55,19 @@ export type SchedulerClass = keyof typeof SCHEDULERS;
 /** All of them, for messages and schemas. */
 export const SCHEDULER_CLASSES = Object.keys(SCHEDULERS) as readonly SchedulerClass[];
 
-/** All of them with their short names, for a person: `DDIMScheduler (ddim), …`. */
-export const SCHEDULER_LIST = SCHEDULER_CLASSES.map((name) => `${name} (${SCHEDULERS[name].names[0]})`).join(", ");
-
 /** True if the timesteps of a class follow its `timestep_spacing`. */
 export function spacesTimesteps(className: string): boolean {
   return isSchedulerClass(className) && SCHEDULERS[className].spaces;
 }
 
+/** The way to space the noise levels of a class anew. */
+export function levelsOf(className: SchedulerClass): Kind["levels"] {
+  return SCHEDULERS[className].levels;
+}
+
 /** True if `className` is one of `SCHEDULER_CLASSES`. */
 export function isSchedulerClass(className: string): className is SchedulerClass {
   return Object.hasOwn(SCHEDULERS, className);
-}
-
-/** The class of a name as requests have it, diffusers' or a short one; undefined if there is none. */
-export function schedulerNamed(name: string): SchedulerClass | undefined {
-  if (isSchedulerClass(name)) return name;
-  const short = name.toLowerCase().replaceAll(" ", "_").replaceAll("-", "_");
-  return SCHEDULER_CLASSES.find((className) => (SCHEDULERS[className].names as readonly string[]).includes(short));
 }
 
 /**
@@ -71,7 +85,7 @@ export function createSchedule(className: string, config: SchedulerConfig, optio
 
 /**
  * The first row of an image-to-image run: of n steps, the last int(n · strength) are run, from latents noised to that
- * row's level (`StableDiffusionImg2ImgPipeline.get_timesteps`; every class here is of order 1).
+ * row's level (`StableDiffusionImg2ImgPipeline.get_timesteps`; the rows of two evaluations go together).
  * Use as `const run = schedule.from(img2imgStart(schedule, strength))`.
  * @param strength how much of the start picture may change, above 0 to 1
  * @throws SchedulerError where `strength` is out of range or leaves no step to run.
@@ -88,5 +102,5 @@ export function img2imgStart(schedule: Schedule, strength: number): number {
       `${strength} of ${schedule.steps} steps leaves none to run; raise strength or num_inference_steps`,
     );
   }
-  return schedule.steps - kept;
+  return (schedule.steps - kept) * schedule.evaluations;
 }

@@ -3,24 +3,13 @@
 // Taylor-expanded from past predictions D0, D1, D2: the solver integrates the linear part exactly. DPM++ expands x0,
 // DPM the noise. "DPM++ 2M" is algorithm_type dpmsolver++, order 2; "Karras" is use_karras_sigmas.
 
-import type { Bounds, ConfigReader } from "./config-reader.ts";
+import type { ConfigReader } from "./config-reader.ts";
 import { plus, SAMPLE, scaled, stepRow, X0 } from "./mix.ts";
-import { alphasCumprod, COMMON_BETAS, trainTimesteps } from "./noise-schedule.ts";
-import { PREDICTION_TYPES, predictions, scalesOfSigma } from "./prediction.ts";
+import { lambdaOf } from "./prediction.ts";
 import type { StepRow } from "./schedule.ts";
-import { refuseOptions, refuseThresholding, type ScheduleOptions, type Scheduler } from "./schedule-table.ts";
-import { exponentialSigmas, interpolate, karrasSigmas, logSigmas, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
-import {
-  checkSteps,
-  leadingTimesteps,
-  linspace,
-  roundHalfEven,
-  timestepSpacing,
-  trailingTimesteps,
-} from "./timesteps.ts";
-
-/** Logarithms of signal to noise, which lie between −16 and 16 where floats are. */
-const LAMBDA: Bounds = [-1000, 1000];
+import { refuseOptions, refuseThresholding, type Scheduler, type ScheduleTable } from "./schedule-table.ts";
+import { type SolverFrame, solverFrame } from "./solver-frame.ts";
+import { roundHalfEven } from "./timesteps.ts";
 
 /** Fewer steps than this are ended with lower orders where `lower_order_final` is set. */
 const FEW_STEPS = 15;
@@ -34,39 +23,67 @@ const RELATED_SOLVER_TYPES = ["logrho", "bh1", "bh2"] as const;
 
 /** DPMSolverMultistepScheduler. */
 export const dpmMultistep: Scheduler = (config, options) => {
-  refuseOptions(config, options, ["sigmas", "mu"]);
+  refuseOptions(config, options, ["mu"]);
   refuseThresholding(config);
   config.refuseUnless("variance_type", [], "is not supported: models that predict their variance are not");
-  config.refuseUnless("use_beta_sigmas", [false], "is not supported");
-  config.refuseUnless("use_flow_sigmas", [false], "is not supported");
-  const prediction = config.oneOf("prediction_type", "epsilon", PREDICTION_TYPES);
+  const settings = dpmSettings(config);
+  const frame = solverFrame(config, options, {
+    end: settings.end,
+    clips: true,
+    spaces: true,
+    rounding: (timestep, respacing) =>
+      respacing === "use_exponential_sigmas" || respacing === "use_beta_sigmas"
+        ? Math.trunc(timestep)
+        : roundHalfEven(timestep),
+  });
+  return dpmTable(config, settings, frame);
+};
+
+/** The choice among these solvers. */
+export interface DpmSettings {
+  readonly algorithm: Algorithm;
+  readonly midpoint: boolean;
+  readonly order: number;
+  readonly end: "zero" | "sigma_min";
+}
+
+/** @throws SchedulerError */
+export function dpmSettings(config: ConfigReader): DpmSettings {
   const choice = config.oneOf("algorithm_type", "dpmsolver++", [...ALGORITHMS, RELATED_ALGORITHM]);
   const algorithm: Algorithm = choice === RELATED_ALGORITHM ? "dpmsolver++" : choice;
+  const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun", ...RELATED_SOLVER_TYPES]) !== "heun";
+  const order = config.integer("solver_order", 2, [1, algorithm === "sde-dpmsolver" ? 2 : 3]);
+  const end = config.oneOf("final_sigmas_type", "zero", ["zero", "sigma_min"]);
+  if (!algorithm.endsWith("++") && end === "zero")
+    config.fail("final_sigmas_type", `must be sigma_min with ${algorithm}`);
+  return { algorithm, midpoint, order, end };
+}
+
+/** The table of these solvers over the levels of `frame`. */
+export function dpmTable(config: ConfigReader, settings: DpmSettings, frame: SolverFrame): ScheduleTable {
+  const { algorithm, midpoint, order } = settings;
+  const { timesteps, sigmas } = frame;
   const stochastic = algorithm.startsWith("sde-");
   const expandsX0 = algorithm.endsWith("++");
-  const midpoint = config.oneOf("solver_type", "midpoint", ["midpoint", "heun", ...RELATED_SOLVER_TYPES]) !== "heun";
-  const order = config.integer("solver_order", 2, [1, stochastic ? 2 : 3]);
-  const finalSigma = config.oneOf("final_sigmas_type", "zero", ["zero", "sigma_min"]);
-  if (!expandsX0 && finalSigma === "zero") config.fail("final_sigmas_type", `must be sigma_min with ${algorithm}`);
   const lowerOrderFinal = config.boolean("lower_order_final", true);
   const eulerAtFinal = config.boolean("euler_at_final", false);
-  const { timesteps, sigmas } = dpmLevels(config, options, finalSigma === "zero");
   const count = timesteps.length;
+  const endsAtZero = sigmas[count] === 0;
+  if (endsAtZero && !expandsX0) config.fail("sigmas", `must not end at 0 with ${algorithm}`);
 
   const orderOf = (row: number, start: number): number => {
     const few = lowerOrderFinal && count < FEW_STEPS;
-    if (row === count - 1 && (eulerAtFinal || few || finalSigma === "zero")) return 1;
+    if (row === count - 1 && (eulerAtFinal || few || endsAtZero)) return 1;
     const most = row === count - 2 && few ? 2 : order;
     return Math.min(most, order, row - start + 1);
   };
 
-  /** Log signal-to-noise ratio of the level at `row`; infinite at level 0. */
-  const lambda = (row: number): number => -Math.log(sigmas[row] as number);
+  const lambda = (row: number): number => lambdaOf(frame.scales(row));
 
   const stepOf = (row: number, start: number): StepRow => {
-    const here = scalesOfSigma(sigmas[row] as number);
-    const there = scalesOfSigma(sigmas[row + 1] as number);
-    const predicted = predictions(prediction, here);
+    const here = frame.scales(row);
+    const there = frame.scales(row + 1);
+    const predicted = frame.predictions(row);
     const h = lambda(row + 1) - lambda(row);
     const usedOrder = orderOf(row, start);
     // D1 and D2 as coefficients of the predictions m0 (this row's), m1, m2 (one and two rows back).
@@ -95,6 +112,7 @@ export const dpmMultistep: Scheduler = (config, options) => {
     for (let back = 1; back < usedOrder; back++) history[slotOf(back)] = model[back] as number;
     return stepRow(config.className, {
       timestep: timesteps[row] as number,
+      inputScale: frame.inputScale?.(row),
       x0: predicted.x0,
       next: plus(scaled(coefficients.sample, SAMPLE), scaled(model[0] as number, m0)),
       history,
@@ -108,15 +126,12 @@ export const dpmMultistep: Scheduler = (config, options) => {
     steps: count,
     timesteps,
     sigmas,
-    initNoiseSigma: 1,
+    initNoiseSigma: frame.initNoiseSigma,
     historySlots: order - 1,
     rows: (start) => Array.from(timesteps.subarray(start), (_, index) => stepOf(start + index, start)),
-    addNoise: (row) => {
-      const { alpha, sigma } = scalesOfSigma(sigmas[row] as number);
-      return { original: alpha, noise: sigma };
-    },
+    addNoise: frame.addNoise,
   };
-};
+}
 
 /**
  * Coefficients of the sample, the expansion's terms and the noise over a step of `h` in lambda.
@@ -158,7 +173,8 @@ function solverCoefficients(
         sample: sigmaRatio * Math.exp(-h),
         d0: -there.alpha * shrink2,
         d1: whereFinite(midpoint ? -0.5 * there.alpha * shrink2 : there.alpha * (shrink2 / (2 * h) + 1)),
-        d2: 0,
+        // By Taylor's formula the last term has the other sign; so it is in the reference, whose pictures are meant.
+        d2: whereFinite(-there.alpha * ((shrink2 + 2 * h) / (2 * h) ** 2 + 0.5)),
         noise: there.sigma * Math.sqrt(-shrink2),
       };
     case "sde-dpmsolver":
@@ -171,81 +187,5 @@ function solverCoefficients(
       };
     default:
       return algorithm satisfies never;
-  }
-}
-
-function dpmLevels(
-  config: ConfigReader,
-  options: ScheduleOptions,
-  endAtZero: boolean,
-): { timesteps: Float64Array; sigmas: Float64Array } {
-  const trainSteps = trainTimesteps(config);
-  const alphaBars = alphasCumprod(config, COMMON_BETAS, 2 ** -24);
-  const training = trainingSigmas(alphaBars);
-  const logs = logSigmas(training);
-  const respacings = ["use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas"] as const;
-  const [respacing, another] = respacings.filter((field) => config.boolean(field, false));
-  if (another !== undefined) config.fail(another, `cannot be combined with ${respacing}`);
-
-  let timesteps: Float64Array;
-  if (options.timesteps !== undefined) {
-    if (respacing !== undefined) config.fail("timesteps", `cannot be chosen together with ${respacing}`);
-    const valid = options.timesteps.every((t) => Number.isInteger(t) && t >= 0 && t < trainSteps);
-    if (options.timesteps.length === 0 || !valid) {
-      config.fail("timesteps", `must be integers from 0 to below num_train_timesteps (${trainSteps})`);
-    }
-    timesteps = Float64Array.from(options.timesteps);
-  } else {
-    checkSteps(config, options.steps, trainSteps);
-    timesteps = dpmTimesteps(config, options.steps, lastTimestep(config, alphaBars));
-  }
-
-  let levels: Float64Array;
-  if (respacing === undefined) {
-    levels = interpolate(timesteps, training);
-  } else {
-    const respace = respacing === "use_karras_sigmas" ? karrasSigmas : exponentialSigmas;
-    levels = respace(training[0] as number, training.at(-1) as number, options.steps);
-    timesteps = levels.map((sigma) => roundHalfEven(sigmaToTimestep(sigma, logs)));
-  }
-  return { timesteps, sigmas: Float64Array.of(...levels, endAtZero ? 0 : (training[0] as number)).map(Math.fround) };
-}
-
-/** One past the noisiest timestep whose lambda is not below `lambda_min_clipped`. */
-function lastTimestep(config: ConfigReader, alphaBars: Float32Array): number {
-  const least = lambdaMinClipped(config);
-  const f32 = Math.fround;
-  const log = (square: number): number => f32(Math.log(f32(Math.sqrt(square))));
-  const lambdas = alphaBars.map((alphaBar) => log(alphaBar) - log(f32(1 - alphaBar)));
-  const clipped = lambdas.reduce((count, lambda) => count + (lambda < least ? 1 : 0), 0);
-  if (clipped === alphaBars.length) config.fail("lambda_min_clipped", "leaves no timestep; -5.1 is usual");
-  return alphaBars.length - clipped;
-}
-
-/** The field is written as a number, or as the string "-Infinity" or "-inf" where the writer had no JSON for its default. */
-function lambdaMinClipped(config: ConfigReader): number {
-  const text = config.text("lambda_min_clipped");
-  if (text === "-Infinity" || text === "-inf") return Number.NEGATIVE_INFINITY;
-  return config.optionalNumber("lambda_min_clipped", LAMBDA) ?? Number.NEGATIVE_INFINITY;
-}
-
-function dpmTimesteps(config: ConfigReader, steps: number, last: number): Float64Array {
-  const spacing = timestepSpacing(config, "linspace");
-  switch (spacing) {
-    case "linspace": // one more than asked for, and the cleanest left out
-      return linspace(0, last - 1, steps + 1)
-        .map(roundHalfEven)
-        .subarray(1)
-        .toReversed();
-    case "leading":
-      return leadingTimesteps(
-        Math.floor(last / (steps + 1)),
-        steps + 1,
-        config.integer("steps_offset", 0, [0, trainTimesteps(config)]),
-      ).subarray(0, steps);
-    case "trailing":
-      return trailingTimesteps(last, trainTimesteps(config), steps);
-    default:
-      return spacing satisfies never;
   }
 }

@@ -3,6 +3,7 @@
 // pictures, by a constant or, with `use_dynamic_shifting`, by exp(mu), mu growing with the number of image tokens.
 
 import { type Bounds, readConfig, type SchedulerConfig } from "./config-reader.ts";
+import { EULER_RESPACINGS, RESPACINGS, respacingOf } from "./levels.ts";
 import { MODEL, plus, SAMPLE, scaled, stepRow } from "./mix.ts";
 import { trainTimesteps } from "./noise-schedule.ts";
 import { refuseOptions, type Scheduler } from "./schedule-table.ts";
@@ -17,13 +18,7 @@ const LOG_SHIFT: Bounds = [-7, 7];
 /** 256 and 4096, of pictures up to 1024 × 1024. */
 const TOKENS: Bounds = [1, 1_000_000];
 
-const UNSUPPORTED = [
-  "use_karras_sigmas",
-  "use_exponential_sigmas",
-  "use_beta_sigmas",
-  "invert_sigmas",
-  "stochastic_sampling",
-];
+const UNSUPPORTED = ["invert_sigmas", "stochastic_sampling"];
 
 /** FlowMatchEulerDiscreteScheduler. */
 export const flowMatchEuler: Scheduler = (config, options) => {
@@ -52,7 +47,12 @@ export const flowMatchEuler: Scheduler = (config, options) => {
   const shifted = levels.map((sigma) =>
     dynamic ? shiftByExponential(options.mu as number, sigma, round) : shiftBy(shift, sigma, round),
   );
-  const sigmas = Float64Array.of(...shifted.map(f32), 0);
+  const respacing = respacingOf(config, EULER_RESPACINGS);
+  const spaced =
+    respacing === undefined
+      ? shifted
+      : RESPACINGS[respacing](shifted.at(-1) as number, shifted[0] as number, shifted.length);
+  const sigmas = Float64Array.of(...spaced.map(f32), 0);
   const timesteps = sigmas.subarray(0, -1).map((sigma) => f32(sigma * trainSteps));
 
   return {

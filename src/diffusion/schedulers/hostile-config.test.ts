@@ -1,29 +1,39 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { startTurnMeter } from "../../../test/turn-meter.ts";
-import { createSchedule, img2imgStart, SCHEDULER_CLASSES } from "./create-schedule.ts";
+import { createSchedule, img2imgStart, SCHEDULER_CLASSES, spacesTimesteps } from "./create-schedule.ts";
 import { flowShift } from "./flow-match-euler.ts";
 import { SchedulerError } from "./scheduler-error.ts";
 
+/** Their levels come from betas. */
+const WITH_BETAS = SCHEDULER_CLASSES.filter((name) => !name.startsWith("FlowMatch") && !name.startsWith("EDM"));
+const OF_EDM = SCHEDULER_CLASSES.filter((name) => name.startsWith("EDM"));
+const WITH_ORDER = SCHEDULER_CLASSES.filter((name) => /(Multi|Single)step/.test(name));
+
 /** Every field that holds numbers, and the classes that read it. */
 const NUMBERS: Record<string, readonly string[]> = {
-  num_train_timesteps: SCHEDULER_CLASSES,
-  beta_start: SCHEDULER_CLASSES.filter((name) => !name.startsWith("FlowMatch")),
-  beta_end: SCHEDULER_CLASSES.filter((name) => !name.startsWith("FlowMatch")),
-  trained_betas: SCHEDULER_CLASSES.filter((name) => !name.startsWith("FlowMatch")),
-  steps_offset: ["DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"],
-  clip_sample_range: ["DDIMScheduler", "LCMScheduler"],
+  num_train_timesteps: SCHEDULER_CLASSES.filter((name) => !name.startsWith("EDM")),
+  beta_start: WITH_BETAS,
+  beta_end: WITH_BETAS,
+  trained_betas: WITH_BETAS,
+  steps_offset: WITH_BETAS.filter(spacesTimesteps),
+  clip_sample_range: ["DDIMScheduler", "LCMScheduler", "TCDScheduler"],
   timestep_scaling: ["LCMScheduler"],
-  original_inference_steps: ["LCMScheduler"],
-  sigma_min: ["EulerDiscreteScheduler"],
-  sigma_max: ["EulerDiscreteScheduler"],
-  solver_order: ["DPMSolverMultistepScheduler"],
-  lambda_min_clipped: ["DPMSolverMultistepScheduler"],
+  original_inference_steps: ["LCMScheduler", "TCDScheduler"],
+  sigma_min: ["EulerDiscreteScheduler", ...OF_EDM],
+  sigma_max: ["EulerDiscreteScheduler", ...OF_EDM],
+  sigma_data: OF_EDM,
+  rho: OF_EDM,
+  flow_shift: ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"],
+  disable_corrector: ["UniPCMultistepScheduler"],
+  solver_order: WITH_ORDER,
+  lambda_min_clipped: ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"],
   shift: ["FlowMatchEulerDiscreteScheduler"],
 };
 /** With these set, a class reads the field. */
 const SETTINGS = { timestep_spacing: "leading", use_karras_sigmas: true, clip_sample: true };
 const SETTINGS_OF: Record<string, object> = {
+  TCDScheduler: { clip_sample: true },
   LCMScheduler: { clip_sample: true },
   FlowMatchEulerDiscreteScheduler: {},
 };
@@ -31,7 +41,8 @@ const SETTINGS_OF: Record<string, object> = {
 describe.each(Object.entries(NUMBERS))("%s", (field, classes) => {
   test.each(classes)("of %s is refused beyond its bounds", (className) => {
     for (const value of [2e8, 9e15, 1e308, -1e308, Number.NaN, Number.POSITIVE_INFINITY, "1000", [[1]], { a: 1 }]) {
-      const config = { ...(SETTINGS_OF[className] ?? SETTINGS), [field]: value };
+      const settings = field === "flow_shift" ? { use_flow_sigmas: true } : (SETTINGS_OF[className] ?? SETTINGS);
+      const config = { ...settings, [field]: value };
       expect(() => createSchedule(className, config, { steps: 4 }), String(value)).toThrow(SchedulerError);
       expect(() => createSchedule(className, config, { steps: 4 })).toThrow(`${className}: ${field} must be`);
     }
@@ -55,10 +66,9 @@ test("the longest schedule that is allowed is made within a turn", { timeout: 60
     const config = {
       num_train_timesteps: 10_000,
       beta_end: 0.002,
-      use_karras_sigmas: className.startsWith("Euler") || className.startsWith("DPM"),
-      original_inference_steps: className === "LCMScheduler" ? 10_000 : undefined,
+      use_karras_sigmas: !className.startsWith("FlowMatch"),
+      original_inference_steps: /^(LCM|TCD)/.test(className) ? 10_000 : undefined,
     };
-    if (className.startsWith("FlowMatch")) config.use_karras_sigmas = false;
     createSchedule(className, config, { steps: 200 });
     const meter = startTurnMeter();
     createSchedule(className, config, { steps: 200 });
@@ -93,6 +103,11 @@ test("any configuration gives a table of finite numbers, or an error that names 
           prediction_type: fc.constantFrom("epsilon", "v_prediction", "sample"),
           use_karras_sigmas: fc.boolean(),
           use_exponential_sigmas: fc.boolean(),
+          use_beta_sigmas: fc.boolean(),
+          use_flow_sigmas: fc.boolean(),
+          predict_x0: fc.boolean(),
+          lower_order_final: fc.boolean(),
+          solver_type: fc.constantFrom("midpoint", "heun", "bh1", "bh2", "logrho"),
           rescale_betas_zero_snr: fc.boolean(),
           set_alpha_to_one: fc.boolean(),
           clip_sample: fc.boolean(),

@@ -31,7 +31,7 @@ export const lcm: Scheduler = (config, options) => {
   const alphaBars = alphasCumprod(config, { start: 0.00085, end: 0.012, schedule: "scaled_linear" });
   const clamp = clampRange(config, false);
   const timestepScaling = config.number("timestep_scaling", 10, TIMESTEP_SCALING);
-  const timesteps = lcmTimesteps(config, options);
+  const timesteps = distilledTimesteps(config, options);
   // The row that adds no noise is found by this count, which custom timesteps cut short by a strength do not reach.
   const steps = options.timesteps?.length ?? options.steps;
 
@@ -66,7 +66,8 @@ export const lcm: Scheduler = (config, options) => {
   };
 };
 
-function lcmTimesteps(config: ConfigReader, options: ScheduleOptions): Float64Array {
+/** Timesteps among those of the schedule that a model was distilled with. */
+export function distilledTimesteps(config: ConfigReader, options: ScheduleOptions): Float64Array {
   const trainSteps = trainTimesteps(config);
   const originalSteps =
     options.originalInferenceSteps ?? config.integer("original_inference_steps", 50, [1, trainSteps]);

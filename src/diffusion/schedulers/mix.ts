@@ -37,6 +37,7 @@ export interface RowTerms {
   readonly drawsNoise?: boolean;
   readonly denoised?: Mix;
   readonly push?: { readonly slot: number; readonly mix: Mix };
+  readonly keep?: number;
 }
 
 /**
@@ -54,6 +55,7 @@ export function stepRow(className: string, terms: RowTerms): StepRow {
     next: { ...folded(terms.next), history: terms.history ?? [], noise: terms.noise ?? 0 },
     denoised: folded(terms.denoised ?? X0),
     push: terms.push ? { ...folded(terms.push.mix), slot: terms.push.slot } : null,
+    keep: terms.keep ?? null,
     drawsNoise: terms.drawsNoise ?? false,
   };
   const numbers = [

@@ -49,6 +49,21 @@ export function predictions(type: PredictionType, { alpha, sigma }: Scales): Pre
   }
 }
 
+/** Scales of rectified flow at level `sigma`: x = (1 − sigma)·x0 + sigma·noise. */
+export function scalesOfFlow(sigma: number): Scales {
+  return { alpha: 1 - sigma, sigma };
+}
+
+/** Predictions of a model that gives the velocity noise − x0 of rectified flow. */
+export function flowPredictions({ sigma }: Scales): Predictions {
+  return { x0: plus(SAMPLE, scaled(-sigma, MODEL)), epsilon: plus(SAMPLE, scaled(1 - sigma, MODEL)) };
+}
+
+/** Log signal-to-noise ratio; infinite without noise. */
+export function lambdaOf({ alpha, sigma }: Scales): number {
+  return Math.log(alpha) - Math.log(sigma);
+}
+
 /** x0 in the variance-exploding convention, at noise level `sigma`. */
 export function explodingX0(type: PredictionType, sigma: number): Mix {
   switch (type) {

@@ -1,21 +1,41 @@
 // The schedule of a run: the model's scheduler, or another that the request names, from pure noise or from a picture.
 
+import type { FamilyModel } from "../model.ts";
 import { PipelineError, type PipelineRequest, type SchedulerChoice } from "../request.ts";
-import { createSchedule, img2imgStart, isSchedulerClass, SCHEDULER_LIST, spacesTimesteps } from "./create-schedule.ts";
+import type { SchedulerConfig } from "./config-reader.ts";
+import { createSchedule, img2imgStart, isSchedulerClass, levelsOf, spacesTimesteps } from "./create-schedule.ts";
 import { flowShift } from "./flow-match-euler.ts";
+import { SAMPLERS } from "./samplers.ts";
 import type { Schedule } from "./schedule.ts";
+import type { ScheduleOptions } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
+import { type AlignedModel, NO_RESPACING, sigmaScheduleFields, sigmaScheduleLevels } from "./sigma-schedules.ts";
 
 /** The part of a request that its schedule follows from. */
 export type ScheduleRequest = Pick<
   PipelineRequest,
-  "steps" | "width" | "height" | "scheduler" | "timestepSpacing" | "eta" | "image" | "strength"
+  | "steps"
+  | "width"
+  | "height"
+  | "scheduler"
+  | "timestepSpacing"
+  | "sigmaSchedule"
+  | "sigmas"
+  | "timesteps"
+  | "eta"
+  | "image"
+  | "strength"
 >;
 
 export interface RunScheduleOptions {
   /** Image-to-image with LCM's scheduler spaces all of its steps within the strength; else the first steps are left out. */
   readonly spacesStepsWithinStrength?: boolean;
+  /** The model whose levels "align_your_steps" takes; left out: Stable Diffusion. */
+  readonly aligned?: AlignedModel;
 }
+
+/** The model's own scheduler. */
+type OwnScheduler = Required<Pick<SchedulerChoice, "className" | "config">>;
 
 /** Latents along each side of what a transformer takes for one token, in the published models of flow matching. */
 const PATCH = 2;
@@ -25,17 +45,20 @@ const PATCH = 2;
  * @returns a function from a request, and pixels of a side for one latent, to its schedule; it throws `SchedulerError` for
  * options without a schedule
  */
-export function createRunSchedule(own: Required<SchedulerChoice>, options: RunScheduleOptions = {}) {
+export function createRunSchedule(own: OwnScheduler, options: RunScheduleOptions = {}) {
   return (request: ScheduleRequest, downscale: number): Schedule => {
-    const { className, config: chosen = own.config } = request.scheduler ?? own;
+    const choice: SchedulerChoice = request.scheduler ?? own;
+    const { className, config: base = own.config, changes } = choice;
+    const chosen = { ...base, ...changes };
     const { steps, timestepSpacing, eta = 0, strength = 1 } = request;
     if (timestepSpacing !== undefined && isSchedulerClass(className) && !spacesTimesteps(className)) {
       throw new SchedulerError(className, "timestep_spacing", "cannot be chosen for this scheduler; leave it out");
     }
-    const config = timestepSpacing === undefined ? chosen : { ...chosen, timestep_spacing: timestepSpacing };
+    const spaced = timestepSpacing === undefined ? chosen : { ...chosen, timestep_spacing: timestepSpacing };
+    const { config, ...levels } = withLevels(className, spaced, request, options.aligned ?? "sd");
     const tokens = Math.ceil(request.width / downscale / PATCH) * Math.ceil(request.height / downscale / PATCH);
     const shifts = className === "FlowMatchEulerDiscreteScheduler" && config.use_dynamic_shifting === true;
-    const asked = { steps, eta, ...(shifts && { mu: flowShift(config, tokens) }) };
+    const asked = { steps, eta, ...levels, ...(shifts && { mu: flowShift(config, tokens) }) };
     if (!request.image) return createSchedule(className, config, asked);
     if (options.spacesStepsWithinStrength && className === "LCMScheduler") {
       return createSchedule(className, config, { ...asked, lcmStrength: strength });
@@ -45,12 +68,50 @@ export function createRunSchedule(own: Required<SchedulerChoice>, options: RunSc
   };
 }
 
+/** The configuration and options of the noise levels or timesteps that a request asks for. */
+function withLevels(
+  className: string,
+  config: SchedulerConfig,
+  { steps, sigmaSchedule, sigmas, timesteps }: ScheduleRequest,
+  aligned: AlignedModel,
+): Pick<ScheduleOptions, "sigmas" | "timesteps"> & { readonly config: SchedulerConfig } {
+  const refuse = (field: string, reason: string) => {
+    throw new SchedulerError(className, field, reason);
+  };
+  const asked = Object.entries({ sigma_schedule: sigmaSchedule, sigmas, timesteps }).filter(([, value]) => value);
+  const [first, second] = asked.map(([field]) => field);
+  if (second !== undefined) refuse(second, `cannot be combined with ${first}`);
+  if (sigmas || timesteps) return { config: { ...config, ...NO_RESPACING }, sigmas, timesteps };
+  if (sigmaSchedule === undefined || !isSchedulerClass(className)) return { config };
+  const how = levelsOf(className);
+  const fields = sigmaScheduleFields(sigmaSchedule);
+  const isFlow = className === "FlowMatchEulerDiscreteScheduler" || config.use_flow_sigmas === true;
+  if (how === "fixed" || (isFlow && (!fields || config.use_flow_sigmas === true))) {
+    refuse("sigma_schedule", `cannot be ${sigmaSchedule} for this scheduler; leave it out`);
+  }
+  if (fields && how === "fields") return { config: { ...config, ...fields } };
+  const levels = sigmaScheduleLevels(sigmaSchedule, className, config, { steps, aligned });
+  return { config: { ...config, ...NO_RESPACING }, sigmas: levels };
+}
+
 /** The fields of a request that options of a schedule come from. */
 const REQUEST_FIELDS: Readonly<Record<string, string>> = {
   steps: "num_inference_steps",
   strength: "strength",
   eta: "eta",
+  sigma_schedule: "sigma_schedule",
+  sigmas: "sigmas",
+  timesteps: "timesteps",
 };
+
+/** The schedule of a request. @throws PipelineError naming the field that leaves it without one */
+export function scheduleOf(family: Pick<FamilyModel, "schedule">, request: PipelineRequest): Schedule {
+  try {
+    return family.schedule(request);
+  } catch (error) {
+    throw error instanceof SchedulerError ? toRequestFault(error, request) : error;
+  }
+}
 
 /** The error of a request that has no schedule, naming its field at fault. */
 export function toRequestFault(
@@ -63,7 +124,7 @@ export function toRequestFault(
     return new PipelineError(field, `${reason} (${className})`);
   }
   if (field === "_class_name") {
-    const reason = `the model's own, ${className}, is not a scheduler of this server; ask for one of ${SCHEDULER_LIST}`;
+    const reason = `the model's own, ${className}, is not a scheduler of this server; ask for one of ${SAMPLERS.map(({ name }) => name).join(", ")}`;
     return new PipelineError("scheduler", reason);
   }
   const whose = scheduler ? `${className} does not run with this model` : `the model's ${className} does not run`;

@@ -136,7 +136,12 @@ describe("chosen levels", () => {
 
 describe("refusals name class and field", () => {
   test.each<[string, string, SchedulerConfig, Partial<ScheduleOptions>]>([
-    ["UniPCMultistepScheduler", "_class_name", {}, {}],
+    ["ScoreSdeVeScheduler", "_class_name", {}, {}],
+    ["UniPCMultistepScheduler", "solver_p", { solver_p: {} }, {}],
+    ["UniPCMultistepScheduler", "final_sigmas_type", { lower_order_final: false }, {}],
+    ["DPMSolverSinglestepScheduler", "steps", { solver_order: 3 }, {}],
+    ["HeunDiscreteScheduler", "sigmas", {}, { sigmas: [2, 3, 0] }],
+    ["EDMEulerScheduler", "sigma_max", { sigma_max: 0.001 }, {}],
     ["toString", "_class_name", {}, {}],
     ["DDIMScheduler", "thresholding", { thresholding: true }, {}],
     ["LCMScheduler", "thresholding", { thresholding: true }, {}],
@@ -155,7 +160,7 @@ describe("refusals name class and field", () => {
     ["DDIMScheduler", "steps", { steps_offset: 1 }, { steps: 1000 }],
     ["DDIMScheduler", "eta", {}, { eta: 2 }],
     ["DDIMScheduler", "timesteps", {}, { timesteps: [1] }],
-    ["EulerDiscreteScheduler", "use_beta_sigmas", { use_beta_sigmas: true }, {}],
+    ["EulerDiscreteScheduler", "use_beta_sigmas", { use_beta_sigmas: true, use_karras_sigmas: true }, {}],
     ["EulerDiscreteScheduler", "use_exponential_sigmas", { use_exponential_sigmas: true, use_karras_sigmas: true }, {}],
     ["EulerDiscreteScheduler", "timesteps", { use_karras_sigmas: true }, { timesteps: [1] }],
     ["EulerDiscreteScheduler", "sigmas", {}, { sigmas: [0] }],
@@ -165,7 +170,12 @@ describe("refusals name class and field", () => {
     ["LCMScheduler", "original_inference_steps", { original_inference_steps: 2000 }, {}],
     ["LCMScheduler", "timesteps", {}, { timesteps: [10, 20] }],
     ["DPMSolverMultistepScheduler", "solver_order", { solver_order: 4 }, {}],
-    ["DPMSolverMultistepScheduler", "solver_order", { solver_order: 3, algorithm_type: "sde-dpmsolver++" }, {}],
+    [
+      "DPMSolverMultistepScheduler",
+      "solver_order",
+      { solver_order: 3, algorithm_type: "sde-dpmsolver", final_sigmas_type: "sigma_min" },
+      {},
+    ],
     ["DPMSolverMultistepScheduler", "final_sigmas_type", { algorithm_type: "dpmsolver" }, {}],
     ["DPMSolverMultistepScheduler", "variance_type", { variance_type: "learned" }, {}],
     ["DPMSolverMultistepScheduler", "algorithm_type", { algorithm_type: "unipc" }, {}],
@@ -193,7 +203,7 @@ describe("refusals name class and field", () => {
   });
 
   test("the classes there are", () => {
-    expect(SCHEDULER_CLASSES).toHaveLength(7);
+    expect(SCHEDULER_CLASSES).toHaveLength(18);
     expect(SCHEDULER_CLASSES.every(isSchedulerClass)).toBe(true);
     expect(isSchedulerClass("hasOwnProperty")).toBe(false);
   });

@@ -8,11 +8,14 @@ import type { Schedule, StepRow } from "./schedule.ts";
 export interface ScheduleOptions {
   /** Number of inference steps. Not used where `timesteps` or `sigmas` are given. */
   readonly steps: number;
-  /** Timesteps to visit, descending, instead of a spacing (Euler, LCM, DPM++ multistep). */
+  /** Timesteps to visit, descending, instead of a spacing. */
   readonly timesteps?: readonly number[];
-  /** Noise levels to visit, descending, instead of a spacing: Euler with the final 0, flow matching without. */
+  /** Noise levels to visit, descending, instead of a spacing: with the final 0, for flow matching without. */
   readonly sigmas?: readonly number[];
-  /** DDIM: how much of DDPM's noise is added each step, 0 to 1 (default 0). Other classes ignore it, as the reference does. */
+  /**
+   * DDIM: how much of DDPM's noise is added each step; TCD: how far each step jumps beyond its next level (gamma in the
+   * paper); 0 to 1 (default 0). Other classes ignore it, as the reference does.
+   */
   readonly eta?: number;
   /** Flow matching with `use_dynamic_shifting`: the shift's logarithm, which grows with the picture (see `flowShift`). */
   readonly mu?: number;
@@ -33,6 +36,8 @@ export interface ScheduleTable {
   readonly sigmas?: Float64Array;
   readonly initNoiseSigma: number;
   readonly historySlots: number;
+  /** Rows of one step; left out: 1. */
+  readonly evaluations?: 1 | 2;
   /** Rows `start` and on, of a run whose first row is `start`. */
   readonly rows: (start: number) => StepRow[];
   /** Row counted in the whole table. */
@@ -45,6 +50,8 @@ export type Scheduler = (config: ConfigReader, options: ScheduleOptions) => Sche
 /** The schedule of a run that begins at row `start` of `table`. */
 export function startAt(className: string, table: ScheduleTable, start: number): Schedule {
   const count = table.timesteps.length;
+  const { evaluations = 1 } = table;
+  if (start % evaluations !== 0) throw new RangeError(`row ${start} is not the first evaluation of a step`);
   const checked = (row: number, most: number): number => {
     if (!Number.isInteger(row) || row < 0 || row > most) throw new RangeError(`row ${row} is outside 0 to ${most}`);
     return row;
@@ -56,6 +63,7 @@ export function startAt(className: string, table: ScheduleTable, start: number):
     initNoiseSigma: table.initNoiseSigma,
     ...(table.sigmas && { sigmas: table.sigmas.slice(start) }),
     historySlots: table.historySlots,
+    evaluations,
     rows: table.rows(start),
     addNoise: (row) => table.addNoise(start + checked(row, count - start - 1)),
     from: (row) => startAt(className, table, start + checked(row, count - start - 1)),

@@ -14,6 +14,7 @@
 //   next      = n.sample·sample + n.model·model + n.x0·x0 + Σ_k n.history[k]·slot[k] + n.noise·noise     (n = row.next)
 //   denoised  = d.sample·sample + d.model·model + d.x0·x0                                        (d = row.denoised)
 //   slot[p.slot] ← p.sample·sample + p.model·model + p.x0·x0          where row.push is not null  (p = row.push)
+//   slot[row.keep] ← sample                                           where row.keep is not null
 //
 // A row reads its slots before it writes one, so a slot may be read and overwritten by the same row. Slots a row does not
 // read have coefficient 0 and may hold garbage: skip them, do not multiply. Where nothing is clamped (`clamp` is
@@ -40,6 +41,8 @@ export interface StepRow {
   readonly denoised: Mix;
   /** The mix that is put aside after the step, and its slot. */
   readonly push: (Mix & { readonly slot: number }) | null;
+  /** The slot in which the sample is put aside as it was before the step, beside what is pushed to another slot. */
+  readonly keep: number | null;
   /**
    * True if the reference draws one latents-shaped `randn` from the run's generator in this step. It is drawn, and must
    * be consumed, even where `next.noise` is 0 (Euler draws noise that it never uses), or later draws differ.
@@ -50,8 +53,10 @@ export interface StepRow {
 /** A run's table of rows. Plain data; nothing in it changes while it runs. */
 export interface Schedule {
   readonly className: string;
-  /** Number of inference steps asked for; the number of rows differs for PNDM and after `from`. */
+  /** Number of inference steps asked for; the number of rows differs for PNDM, two evaluations a step, and after `from`. */
   readonly steps: number;
+  /** Rows of one step. Of a step that needs one evaluation of the model alone, the last, there may be fewer. */
+  readonly evaluations: 1 | 2;
   /** One entry a row: what the model is told. */
   readonly timesteps: Float64Array;
   /** Start latents of text-to-image = randn · initNoiseSigma. Not used for image-to-image. */
@@ -103,6 +108,7 @@ export function applyStepRow(row: StepRow, tensors: StepTensors): { next: Float6
     next[i] = value;
     denoised[i] = mixed(row.denoised);
     if (row.push !== null) (history[row.push.slot] as Float64Array)[i] = mixed(row.push);
+    if (row.keep !== null) (history[row.keep] as Float64Array)[i] = s;
   }
   return { next, denoised };
 }

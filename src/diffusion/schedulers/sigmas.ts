@@ -1,7 +1,8 @@
 // Noise levels in the variance-exploding convention: sigma_t = sqrt((1 − ᾱ_t) / ᾱ_t), the standard deviation of the noise
 // relative to the signal, and the ways of choosing a run's levels from those of training: reading them off at (fractional)
-// timesteps, or Karras et al. 2022 (equation 5, rho = 7), or evenly in the logarithm.
+// timesteps, or Karras et al. 2022 (equation 5, rho = 7), or evenly in the logarithm, or at the quantiles of a beta distribution.
 
+import { betaQuantile } from "./beta-quantile.ts";
 import { linspace } from "./timesteps.ts";
 
 const f32 = Math.fround;
@@ -24,8 +25,7 @@ export function interpolate(timesteps: ArrayLike<number>, values: ArrayLike<numb
 }
 
 /** Karras et al.'s levels from `most` down to `least`, `[count]`. */
-export function karrasSigmas(least: number, most: number, count: number): Float64Array {
-  const rho = 7;
+export function karrasSigmas(least: number, most: number, count: number, rho = 7): Float64Array {
   const leastRoot = least ** (1 / rho);
   const mostRoot = most ** (1 / rho);
   return linspace(0, 1, count).map((ramp) => (mostRoot + ramp * (leastRoot - mostRoot)) ** rho);
@@ -34,6 +34,16 @@ export function karrasSigmas(least: number, most: number, count: number): Float6
 /** Levels evenly spaced in the logarithm, from `most` down to `least`, `[count]`. */
 export function exponentialSigmas(least: number, most: number, count: number): Float64Array {
   return linspace(Math.log(most), Math.log(least), count).map(Math.exp);
+}
+
+/** Both parameters of the beta distribution by whose quantiles levels may be spaced (Lee et al. 2024). */
+const BETA_PARAMETER = 0.6;
+
+/** Levels at the quantiles of a beta distribution, from `most` down to `least`, `[count]`. */
+export function betaSigmas(least: number, most: number, count: number): Float64Array {
+  return linspace(0, 1, count).map(
+    (share) => least + betaQuantile(1 - share, BETA_PARAMETER, BETA_PARAMETER) * (most - least),
+  );
 }
 
 /** Natural logarithms, in float32. */

@@ -1,5 +1,6 @@
 import source from "../../../shaders/embedding.wgsl" with { type: "text" };
-import { grid, kernel } from "../dispatch.ts";
+import addedSource from "../../../shaders/embedding_added.wgsl" with { type: "text" };
+import { type Dispatch, grid, kernel } from "../dispatch.ts";
 import type { Graph } from "../graph.ts";
 import type { OperationBase } from "../operation.ts";
 import { quads, type TableParameter, type Tensor } from "../tensor.ts";
@@ -13,6 +14,8 @@ export interface Embedding extends OperationBase {
   readonly ids: Tensor;
   readonly table: TableParameter;
   readonly positions: TableParameter;
+  /** f32 `[1, rows, channels]`: the rows of ids behind the table. */
+  readonly added?: Tensor;
 }
 
 export interface EmbeddingSizes {
@@ -23,12 +26,13 @@ export interface EmbeddingSizes {
   channels: number;
 }
 
-/** Token plus position embedding: ids u32 `[n · tokens]` → `[n, tokens, channels]`. */
+/** Token plus position embedding: ids u32 `[n · tokens]` → `[n, tokens, channels]`. `added`: rows behind the table. */
 export function embedding(
   g: Graph,
   ids: Tensor,
   names: { table: string; positions: string },
   sizes: EmbeddingSizes,
+  added?: Tensor,
 ): Tensor {
   const table = (name: string, rows: number): TableParameter =>
     g.register<TableParameter>({
@@ -47,18 +51,19 @@ export function embedding(
     ids,
     table: table(names.table, sizes.vocabulary),
     positions: table(names.positions, sizes.positions),
+    ...(added && { added }),
     output: g.tensor(g.path(names.table), [sizes.images, sizes.tokens, sizes.channels]),
   }).output;
 }
 
 export const embeddingKind: OperationKind<Embedding> = {
-  reads: ({ ids }) => [ids],
+  reads: ({ ids, added }) => (added ? [ids, added] : [ids]),
   parameters: ({ table, positions }) => [table, positions],
-  lower({ name, ids, table, positions, output }, target) {
+  lower({ name, ids, table, positions, added, output }, target) {
     const tokens = ids.shape[0]!;
     const quadCount = quads(table.channels);
     const { workgroups, width } = grid(tokens * quadCount);
-    return tablePieces(table, target).map(({ firstRow, endRow }, piece) => ({
+    const dispatches: Dispatch[] = tablePieces(table, target).map(({ firstRow, endRow }, piece) => ({
       kernel: kernel("embedding", source, target.storage, { weightStorage: target.weightStorage }),
       label: name,
       params: {
@@ -72,5 +77,21 @@ export const embeddingKind: OperationKind<Embedding> = {
       bindings: [{ tensor: ids }, { parameter: table, piece }, { parameter: positions }, { tensor: output }],
       workgroups,
     }));
+    if (added === undefined) return dispatches;
+    dispatches.push({
+      kernel: kernel("embedding_added", addedSource, target.storage, { weightStorage: target.weightStorage }),
+      label: `${name} added`,
+      params: {
+        tokens,
+        length: output.shape[1]!,
+        quads: quadCount,
+        first_id: table.rows,
+        rows: added.shape[1]!,
+        grid_width: width,
+      },
+      bindings: [{ tensor: ids }, { tensor: added }, { parameter: positions }, { tensor: output }],
+      workgroups,
+    });
+    return dispatches;
   },
 };

@@ -6,6 +6,7 @@ import { type Attention, attentionKind } from "./attention.ts";
 import { type Concatenate, concatenateKind } from "./concatenate.ts";
 import { type Convolution, convolutionKind } from "./convolution.ts";
 import { type FiniteCheck, finiteCheckKind } from "./diffusion/finite-check.ts";
+import { type GuidanceRescale, guidanceRescaleKind } from "./diffusion/guidance-rescale.ts";
 import { type LatentToRgb, latentToRgbKind } from "./diffusion/latent-to-rgb.ts";
 import { type ModelInput, modelInputKind } from "./diffusion/model-input.ts";
 import { type PackPicture, packPictureKind } from "./diffusion/pack-picture.ts";
@@ -38,6 +39,7 @@ export type Operation =
   | LatentToRgb
   | ModelInput
   | PhiloxNormals
+  | GuidanceRescale
   | SchedulerStep
   | FiniteCheck;
 
@@ -59,6 +61,7 @@ const KINDS = {
   "model-input": modelInputKind,
   "philox-normals": philoxNormalsKind,
   "scheduler-step": schedulerStepKind,
+  "guidance-rescale": guidanceRescaleKind,
   "finite-check": finiteCheckKind,
 } satisfies { [K in Operation["kind"]]: OperationKind<Extract<Operation, { kind: K }>> };
 

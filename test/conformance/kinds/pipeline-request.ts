@@ -14,10 +14,12 @@ export interface RunFacts {
   readonly height?: number;
   readonly num_inference_steps: number;
   readonly guidance_scale: number;
-  readonly seed: string | number;
+  /** Left out: the noise of the start is given. */
+  readonly seed?: string | number;
+  readonly guidance_rescale?: number;
   readonly eta?: number;
   readonly strength?: number;
-  /** The model's own, in words; or a configuration of another, whose class is told by its fields. */
+  /** The model's own, in words; a folder, read before; or a configuration of another, whose class is told by its fields. */
   readonly scheduler?: string | Readonly<Record<string, unknown>>;
   readonly num_images_per_prompt?: number;
   readonly original_size?: readonly [number, number];
@@ -36,6 +38,7 @@ const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
   "num_inference_steps",
   "guidance_scale",
   "seed",
+  "guidance_rescale",
   "eta",
   "strength",
   "scheduler",
@@ -52,10 +55,12 @@ export interface Described {
   readonly init?: Tensor;
   /** `[images, …]` */
   readonly noise?: Tensor;
+  /** The start noise, where there is no seed to draw it. */
+  readonly drawn?: Tensor;
 }
 
 /** Throws for a field whose meaning is not known, rather than running something else. */
-export function pipelineRequest(facts: RunFacts, { init, noise }: Described): PipelineRequest {
+export function pipelineRequest(facts: RunFacts, { init, noise, drawn }: Described): PipelineRequest {
   for (const field of Object.keys(facts))
     if (!KNOWN.has(field)) throw new Error(`do not know what ${field} of a run means`);
   const fromImage = facts.strength !== undefined && init !== undefined;
@@ -67,7 +72,9 @@ export function pipelineRequest(facts: RunFacts, { init, noise }: Described): Pi
     height: facts.height ?? height!,
     steps: facts.num_inference_steps,
     guidanceScale: facts.guidance_scale,
-    seed: BigInt(facts.seed),
+    seed: BigInt(facts.seed ?? 0),
+    startNoise: facts.seed === undefined && drawn ? Float32Array.from(drawn.values) : undefined,
+    guidanceRescale: facts.guidance_rescale,
     eta: facts.eta,
     images: facts.num_images_per_prompt ?? noise?.shape[0],
     strength: facts.strength,

@@ -29,7 +29,7 @@ export const pipelineKind: Kind = {
     try {
       for (const [name, facts] of Object.entries(runs)) {
         await run.group(name, async () => {
-          const folder = join(run.folder.path, facts.model ?? (run.folder.facts.model as string | undefined) ?? ".");
+          const folder = join(run.folder.path, facts.model ?? modelOf(run.folder.facts) ?? ".");
           const known = models.get(folder);
           const watched = known ?? (await openWatched(run, folder));
           models.set(folder, watched);
@@ -43,10 +43,15 @@ export const pipelineKind: Kind = {
   },
 };
 
+/** The model that a case's runs share, where it is another case's. */
+function modelOf({ model, base }: Readonly<Record<string, unknown>>): string | undefined {
+  return (model ?? base) as string | undefined;
+}
+
 /** A model, and what its folder says of its UNet and scheduler. */
 interface WatchedFolder extends Watched {
   readonly unet: UnetConfig;
-  readonly scheduler: Required<SchedulerChoice>;
+  readonly scheduler: Required<Pick<SchedulerChoice, "className" | "config">>;
 }
 
 async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
@@ -93,8 +98,12 @@ interface StepResult {
 async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, facts: RunFacts): Promise<void> {
   // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
   const prefix = name === "main" ? "" : `${name}.`;
-  const described: Described = { init: run.optional("init_image_u8"), noise: run.optional(`${prefix}init_noise`) };
-  const request = pipelineRequest(facts, described);
+  const described: Described = {
+    init: run.optional("init_image_u8"),
+    noise: run.optional(`${prefix}init_noise`),
+    drawn: run.optional(`${prefix}draw0`),
+  };
+  const request = pipelineRequest(await withScheduler(run, facts), described);
   const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
     images: request.images ?? 1,
@@ -131,6 +140,14 @@ async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, fa
   timesteps(finished);
   stepTensors(finished);
   await picture(finished);
+}
+
+/** A scheduler that is named by a folder of the case, read. */
+async function withScheduler({ folder }: CaseRun, facts: RunFacts): Promise<RunFacts> {
+  const { scheduler } = facts;
+  if (typeof scheduler !== "string" || !scheduler.endsWith("/")) return facts;
+  const text = await folder.readText(`${scheduler}scheduler_config.json`);
+  return { ...facts, scheduler: JSON.parse(text) as Record<string, unknown> };
 }
 
 async function readStep(watched: Watched, shape: LatentShape, latents: Float32Array): Promise<StepResult> {

@@ -27,19 +27,31 @@ interface Combo {
   readonly id: string;
   readonly class: string;
   readonly config: Record<string, unknown>;
-  readonly num_inference_steps: number;
-  readonly set_timesteps_args: { mu?: number; sigmas?: string | number[]; timesteps?: number[] };
-  readonly step_args: { eta?: number };
+  readonly num_inference_steps?: number;
+  readonly set_timesteps_args?: ScheduleArguments;
+  readonly step_args?: { eta?: number };
+  /** The same under other names. */
+  readonly set_timesteps?: ScheduleArguments & { num_inference_steps?: number };
+  readonly step_kwargs?: { eta?: number };
   readonly init_noise_sigma: number;
-  readonly seed: string;
+  /** Left out: start latents and noise are given as tensors. */
+  readonly seed?: string;
   readonly draws?: number;
+}
+
+interface ScheduleArguments {
+  mu?: number;
+  sigmas?: string | number[];
+  timesteps?: number[];
 }
 
 export const schedulersKind: Kind = {
   name: "schedulers",
   recognises: ({ files }) => files.includes("combos.json"),
   async run(run) {
-    const combos = JSON.parse(await run.folder.readText("combos.json")) as Combo[];
+    const text = await run.folder.readText("combos.json");
+    // Python writes -Infinity, which JSON has not.
+    const combos = JSON.parse(text.replace(/:\s*-Infinity\b/g, ': "-Infinity"')) as Combo[];
     await run.group("alphas_cumprod", async () => noiseSchedules(run, combos));
     const plans = new Map<string, Plan>();
     for (const combo of combos) await run.group(combo.id, () => replay(run, combo, plans));
@@ -61,10 +73,16 @@ function noiseSchedules(run: CaseRun, combos: readonly Combo[]): void {
 }
 
 function scheduleOf({ class: className, config, ...combo }: Combo): Schedule {
-  const steps = combo.num_inference_steps;
-  const { mu, sigmas, timesteps } = combo.set_timesteps_args;
+  const { mu, sigmas, timesteps } = combo.set_timesteps ?? combo.set_timesteps_args ?? {};
+  const steps = combo.num_inference_steps ?? combo.set_timesteps?.num_inference_steps ?? 1;
   const levels = typeof sigmas === "string" ? namedSigmas(sigmas, steps) : sigmas;
-  return createSchedule(className, config, { steps, mu, timesteps, sigmas: levels, eta: combo.step_args.eta });
+  return createSchedule(className, config, {
+    steps,
+    mu,
+    timesteps,
+    sigmas: levels,
+    eta: (combo.step_kwargs ?? combo.step_args)?.eta,
+  });
 }
 
 /** numpy's linspace, by the words that the file has for it. */
@@ -83,17 +101,18 @@ async function replay(run: CaseRun, combo: Combo, plans: Map<string, Plan>): Pro
   const timesteps = run.input(name("timesteps"));
   const whole = timesteps.values.every(Number.isInteger);
   run.compare(name("timesteps"), schedule.timesteps, whole ? tolerances.exact : tolerances.scheduler, options());
-  if (given("sigmas")) run.compare(name("sigmas"), schedule.sigmas ?? [], tolerances.scheduler, options());
+  const levels = given("sigmas");
+  // DPM2 of the reference ends with the last level several times.
+  const extra = levels && schedule.sigmas ? levels.values.length - schedule.sigmas.length : 0;
+  const sigmas = [...(schedule.sigmas ?? []), ...new Array(Math.max(extra, 0)).fill(0)];
+  if (levels) run.compare(name("sigmas"), sigmas, tolerances.scheduler, options());
+  given("sigmas_interpol"); // the timesteps of the second calls follow from them
   run.equal(combo.id, "init_noise_sigma", [schedule.initNoiseSigma], [combo.init_noise_sigma], tolerances.scheduler);
   addNoise(run, combo, schedule);
 
   const samples = run.input(name("samples"));
   const start = slice(samples, 0);
-  const size = start.values.length;
-  const generator = cpuGenerator(BigInt(combo.seed));
-  const first = generator.randn(size).map((value) => value * schedule.initNoiseSigma);
-  run.equal(combo.id, "start latents", first, start.values, tolerances.scheduler);
-  const noises = schedule.rows.map((row) => (row.drawsNoise ? generator.randn(size) : undefined));
+  const noises = noiseOf(run, combo, schedule, start.values);
   const drawn = noises.filter((noise) => noise !== undefined);
   if (combo.draws !== undefined) run.equal(combo.id, "count of draws", [drawn.length], [combo.draws], tolerances.exact);
   if (given("noises"))
@@ -150,6 +169,29 @@ function addNoise(run: CaseRun, { id }: Combo, schedule: Schedule): void {
     return Array.from(original.values, (value, i) => value * level.original + noise[i]! * level.noise);
   });
   run.compare(`${id}.add_noise.noisy`, noisy, run.tolerances.scheduler, { group: id });
+}
+
+/** The noise of each row: drawn from the seed, whose start latents are compared as well, or as given. */
+function noiseOf(
+  run: CaseRun,
+  { id, seed, draws }: Combo,
+  schedule: Schedule,
+  start: ArrayLike<number>,
+): (Float32Array | undefined)[] {
+  const size = start.length;
+  if (seed !== undefined) {
+    const generator = cpuGenerator(BigInt(seed));
+    const first = generator.randn(size).map((value) => value * schedule.initNoiseSigma);
+    run.equal(id, "start latents", first, start, run.tolerances.scheduler);
+    return schedule.rows.map((row) => (row.drawsNoise ? generator.randn(size) : undefined));
+  }
+  const given = run.optional(`${id}.noise`);
+  let next = 0;
+  return schedule.rows.map((row) => {
+    // Euler draws and adds none; the count of the case is of noise that is added.
+    if (!row.drawsNoise || (draws === 0 && row.next.noise === 0)) return undefined;
+    return Float32Array.from(slice(given as Tensor, next++).values);
+  });
 }
 
 interface Stepped {

@@ -1,0 +1,20 @@
+/** The schedulers that a request may name, for those who list them. */
+
+import { SAMPLERS } from "../diffusion/schedulers/samplers.ts";
+import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
+
+export interface SchedulerList {
+  /** Samplers by the names of guides, with other names that mean the same, and diffusers' class. */
+  readonly schedulers: readonly {
+    readonly name: string;
+    readonly aliases: readonly string[];
+    readonly class_name: string;
+  }[];
+  /** Values of `sigma_schedule`, which may also stand at the end of a name. */
+  readonly sigma_schedules: readonly string[];
+}
+
+export function listSchedulers(): SchedulerList {
+  const schedulers = SAMPLERS.map(({ name, aliases, className }) => ({ name, aliases, class_name: className }));
+  return { schedulers, sigma_schedules: SIGMA_SCHEDULES };
+}
