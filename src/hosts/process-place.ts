@@ -46,7 +46,7 @@ export class ProcessPlace extends Place {
   readonly #beats: Socket;
   /** Checks since the last beat. They are counted, not timed: a pause of this process is none of the child. */
   #silent = 0;
-  /** The child has begun to beat. */
+  /** The child has begun to beat, or should have. */
   #isBeating = false;
   readonly #watch: NodeJS.Timeout;
 
@@ -101,7 +101,11 @@ export class ProcessPlace extends Place {
     const reader = new FrameReader();
     this.#frames.on("data", (chunk) => {
       try {
-        for (const message of reader.push(chunk)) this.heard(message as PlaceReply);
+        for (const message of reader.push(chunk)) {
+          // It may stop before its first beat.
+          if ((message as PlaceReply).type === "ready") this.#isBeating = true;
+          this.heard(message as PlaceReply);
+        }
       } catch (error) {
         if (!(error instanceof FrameError)) throw error;
         this.giveUp(error);
