@@ -38,10 +38,11 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
   });
 }
 
-/** A third of the places is for realtime sessions. */
+/** A third of the places is for realtime sessions, and one of the others for a client that has none. */
 function placesOf(runsAtOnce: number) {
   const reserved = Math.floor(runsAtOnce / 3);
-  return { concurrency: runsAtOnce - reserved, reserved };
+  const concurrency = runsAtOnce - reserved;
+  return { concurrency, reserved, ofClient: Math.max(concurrency - 1, 1) };
 }
 
 function healthOf({ adapter, model }: Runtime): Record<string, unknown> {

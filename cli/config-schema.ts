@@ -195,8 +195,8 @@ export const configSchema = z.strictObject({
         "most bytes of all WebSocket sessions together: their defaults and waiting requests; above it more get 503",
       ),
       running: setting(
-        z.int().min(1).max(64).default(12),
-        "requests that are drawn at once, a third of them for WebSocket sessions alone; 1 under max_gpu_memory",
+        z.int().min(1).max(64).default(13),
+        "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory",
       ),
       prompt_characters: setting(
         positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),

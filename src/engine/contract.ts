@@ -29,7 +29,7 @@ export interface RuntimeOptions {
    */
   readonly maxGpuMemory?: number;
   /**
-   * Runs that go on at the same time; others wait. Default: 12, of which eight may share a step. Under `maxGpuMemory` it is
+   * Runs that go on at the same time; others wait. Default: 13, of which eight may share a step. Under `maxGpuMemory` it is
    * one, since the parts of two would not fit beside each other.
    */
   readonly runsAtOnce?: number;

@@ -36,10 +36,10 @@ import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
 
 /**
- * Runs that go on at once. Eight share a replay; the others are of other sizes, or wait for their encoder, for a picture, or
- * for a reader.
+ * Runs that go on at once. Eight share a replay; the others are of other sizes, of realtime sessions, or of a client that has
+ * none.
  */
-const RUNS_AT_ONCE = 12;
+const RUNS_AT_ONCE = 13;
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {

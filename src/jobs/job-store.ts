@@ -82,6 +82,8 @@ export interface JobsOptions<Event, Input = never>
   readonly concurrency?: number;
   /** Jobs of realtime sessions that run besides, so that none of them waits for long ones. Default: 0. */
   readonly reserved?: number;
+  /** Jobs of one client that run at once, besides those of its realtime sessions. Default: as many as there are places. */
+  readonly ofClient?: number;
   /** The work that an input is, where 1 is the usual: a client's turns come the less often the more it is. Default: 1. */
   readonly costOf?: (input: Input) => number;
   /** Bytes that an input takes while it runs, its own and its result's among them. Default: its own. */
@@ -104,6 +106,7 @@ export interface JobsOptions<Event, Input = never>
 export const JOB_DEFAULTS = {
   concurrency: Number.POSITIVE_INFINITY,
   reserved: 0,
+  ofClient: Number.POSITIVE_INFINITY,
   maxWorkingBytes: Number.POSITIVE_INFINITY,
   maxQueued: 128,
   maxQueuedBytes: 256 * 2 ** 20,

@@ -104,6 +104,16 @@ describe("a line", () => {
     expect(said()).toBe("stream!");
   });
 
+  it("keeps a place for those who have none", () => {
+    const { line, join, said } = lineOf(3, { ofClient: 2 });
+    const [first] = ["a1", "a2", "a3", "a4"].map((name) => join(name, "a"));
+    expect(said()).toBe("a1! a2! a3:0 a4:1");
+    join("b1", "b");
+    expect(said()).toBe("b1!");
+    line.end(first!);
+    expect(said()).toBe("a3! a4:0");
+  });
+
   it("counts a client's turns by their cost", () => {
     const { line, join, said } = lineOf(1);
     const first = join("first", "x");

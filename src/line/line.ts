@@ -37,6 +37,8 @@ export interface LineOptions<T> extends Partial<LineBounds> {
   readonly concurrency: number;
   /** Entries of realtime sessions that have their turn besides, so that none of them waits for long ones. Default: 0. */
   readonly reserved?: number;
+  /** Of those, entries of one client, so that another need not wait for one of them to end. Default: all. */
+  readonly ofClient?: number;
   /** Bytes that those who have their turn take together; one alone may take more. Default: any number. */
   readonly maxWorkingBytes?: number;
   /** Called at each entry's turn; `end` ends it. */
@@ -152,19 +154,24 @@ export class Line<T extends Waiting> {
 
   /** The first whose turn can come, and its place among those that run. */
   #next(): { readonly place: Place<T>; readonly isReserved: boolean } | undefined {
-    const { concurrency, reserved = 0, maxWorkingBytes = UNBOUNDED } = this.#options;
+    const { concurrency, reserved = 0, ofClient = UNBOUNDED, maxWorkingBytes = UNBOUNDED } = this.#options;
     const running = [...this.#running];
     if (running.some(([entry]) => entry.isAlone)) return undefined;
-    const taken = running.filter(([, { isReserved }]) => isReserved).length;
-    const hasFree = running.length - taken < concurrency;
+    const ordinary = running.filter(([, { isReserved }]) => !isReserved);
+    const taken = running.length - ordinary.length;
     const room = maxWorkingBytes - running.reduce((sum, [{ workingBytes = 0 }]) => sum + workingBytes, 0);
     for (const place of this.#places) {
-      const { isAlone, workingBytes = 0, priority } = place.entry;
+      const { client, isAlone, workingBytes = 0, priority } = place.entry;
+      // Those behind it wait, or it would never be alone.
+      if (isAlone && running.length > 0) return undefined;
       const isReserved = priority === "realtime" && taken < reserved;
-      // Those behind it wait, or it would never be alone, or never have room.
-      if (running.length > 0 && (isAlone || ((isReserved || hasFree) && workingBytes > room))) return undefined;
-      if (isReserved || hasFree) return { place, isReserved };
-      if (taken >= reserved) return undefined;
+      if (!isReserved && ordinary.length >= concurrency) {
+        if (taken >= reserved) return undefined;
+        continue;
+      }
+      if (running.length > 0 && workingBytes > room) return undefined; // or it would never have room
+      const own = ordinary.filter(([entry]) => client !== undefined && entry.client === client).length;
+      if (isReserved || own < ofClient) return { place, isReserved };
     }
     return undefined;
   }
