@@ -87,6 +87,16 @@ describe("turns on the device", () => {
     expect(log.indexOf("detached")).toBeLessThan(log.lastIndexOf("realtime") + 14);
   });
 
+  it("are shared equally beside one who never stops, after its lead", async () => {
+    const turns = new DeviceTurns();
+    const log: string[] = [];
+    const realtime = taking(turns, [turns.customer(undefined, "realtime")], "realtime", 50, log, 60);
+    const stream = taking(turns, [turns.customer(undefined)], "stream", 50, log, 20);
+    await Promise.all([realtime, stream]);
+    // At most ten turns of lead, and then each its own.
+    expect(log.lastIndexOf("stream")).toBeLessThan(10 + 2 * 20 + 2);
+  });
+
   it("are given back by work that fails", async () => {
     const turns = new DeviceTurns();
     const customer = turns.customer("a");

@@ -62,7 +62,7 @@ export class DeviceTurns {
   count = 0;
   waitMilliseconds = 0;
   #isTaken = false;
-  /** The time that the last customer to have a turn had used, and the last candidate: nobody begins with less. */
+  /** The time that the last customer to have a turn had used, and the last candidate: who is new begins with it. */
   #now = 0;
   #candidateNow = 0;
 
@@ -71,9 +71,12 @@ export class DeviceTurns {
     return new Customer(client === undefined ? { used: this.#now } : this.#accountOf(client), priority);
   }
 
-  /** To be called when a customer begins to wait. */
+  /**
+   * To be called when a customer begins to wait. One that was away comes back with no more credit than the longest lead: that
+   * much it may be behind one which has come before it by its priority.
+   */
   arrive({ account }: Customer): void {
-    account.used = Math.max(account.used, this.#now);
+    account.used = Math.max(account.used, this.#now - LEAD_MS.realtime);
   }
 
   /** Resolves once it is the candidate's turn. */

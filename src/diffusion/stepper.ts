@@ -115,11 +115,15 @@ export class Stepper {
     line.isRunning = true;
     while (line.waiting.length > 0) {
       const turn = await this.#turns.wait(line);
-      const stopped = drop(line.waiting, ({ step }) => step.signal?.aborted === true);
-      for (const { step, reject } of stopped) reject(step.signal!.reason);
-      const next = line.next();
-      await this.#take(line, next);
-      turn.end(next.map(({ member }) => member.customer));
+      let next: Waiting[] = [];
+      try {
+        const stopped = drop(line.waiting, ({ step }) => step.signal?.aborted === true);
+        for (const { step, reject } of stopped) reject(step.signal!.reason);
+        next = line.next();
+        await this.#take(line, next);
+      } finally {
+        turn.end(next.map(({ member }) => member.customer));
+      }
       // Those that have just taken a step ask for their next one in this turn, and share it with those that came meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
     }
