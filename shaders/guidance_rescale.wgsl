@@ -14,7 +14,7 @@ struct Params { images: u32, image_quads: u32, row_quads: u32, pixel_quads: u32,
 
 const LANES = 256u;
 
-// Of the positive prediction and of the guided one: sums, then sums of squared distances from the mean.
+// Sums of the positive prediction and of the guided one, then those of squared distances from the mean.
 var<workgroup> sums: array<vec2f, LANES>;
 
 // The values of a quad that are channels; those that fill it up are left out.

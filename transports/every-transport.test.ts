@@ -184,7 +184,7 @@ it("a request's own words for a size or a picture take the place of a session's 
   });
   send({ prompt: "4", image: other.bytes });
   send({ prompt: "5", width: 64, image_bytes: other.bytes });
-  await until(() => outputs.length === 5);
+  await until(() => outputs.filter(({ type }) => type === "result").length === 5);
   expect(ran.map(({ prompt, width, height, image }) => [prompt, width, height, image?.length])).toEqual([
     ["1", 128, 64, bytes.length],
     ["2", 512, 256, bytes.length],

@@ -79,9 +79,9 @@ describe("the built-in model", () => {
     ],
     [
       "a scheduler there is not",
-      { scheduler: "DPM++ 2M Karras" },
+      { scheduler: "DPM++ 2N Karas" },
       "scheduler",
-      /^'DPM\+\+ 2M Karras' is no scheduler of this server; it has DDIMScheduler \(ddim\), .*PNDMScheduler \(pndm\)$/,
+      /^'DPM\+\+ 2N Karas' is no scheduler of this server; near it: .*DPM\+\+ 2M.*; GET \/schedulers lists all$/,
     ],
     ["steps beyond all", { num_inference_steps: 201 }, "num_inference_steps", /less than or equal to 200/],
     ["an odd width", { width: 100 }, "width", /multiple of 8/],
@@ -127,18 +127,18 @@ describe("the built-in model", () => {
   });
 
   it.each<[string, object, RegExp[]]>([
-    ["clip_skip", { clip_skip: 2 }, [/^The field clip_skip was ignored: this server does not have it\.$/]],
+    ["freeu", { freeu: true }, [/^The field freeu was ignored: this server does not have it\.$/]],
     [
       "several, in other spellings",
-      { guidanceRescale: 0.7, sigmas: [1, 0.5] },
-      [/^The fields guidanceRescale, sigmas were ignored/],
+      { hiresFix: true, denoisingEnd: 0.8 },
+      [/^The fields hiresFix, denoisingEnd were ignored/],
     ],
     ["fields that ask for nothing", { clip_skip: 0, guidance_rescale: null, mask: "", controlnets: [] }, []],
     ["harmless fields", { sync_mode: true, enable_safety_checker: true }, []],
     [
       "a LoRA in the prompt",
       { prompt: "a lake <lora:ink:0.8>" },
-      [/^"<lora:ink:0\.8>" in the prompt is read as plain words: ask for LoRAs with the field loras\.$/],
+      [/^"<lora:ink:0\.8>" in the prompt is read as plain words: ask for LoRAs with the field loras, or for /],
     ],
     ["a weight in the prompt", { prompt: "a lake, (snow:1.5)" }, [/^"\(snow:1\.5\)" in the prompt/]],
     [
@@ -227,13 +227,13 @@ describe("a model's folder", () => {
     const index = JSON.parse(new TextDecoder().decode(builtInFile("model_index.json")));
     const config = JSON.parse(new TextDecoder().decode(builtInFile("scheduler/scheduler_config.json")));
     const contents = {
-      "model_index.json": JSON.stringify({ ...index, scheduler: ["diffusers", "DEISMultistepScheduler"] }),
-      "scheduler/scheduler_config.json": JSON.stringify({ ...config, _class_name: "DEISMultistepScheduler" }),
+      "model_index.json": JSON.stringify({ ...index, scheduler: ["diffusers", "SASolverScheduler"] }),
+      "scheduler/scheduler_config.json": JSON.stringify({ ...config, _class_name: "SASolverScheduler" }),
     };
     await withModel(contents, async (runtime) => {
       const fault = await faultIn(runtime, {});
       expect(fault).toMatchObject({ status: 422, field: "scheduler" });
-      expect(fault.message).toContain("the model's own, DEISMultistepScheduler, is not a scheduler of this server");
+      expect(fault.message).toContain("the model's own, SASolverScheduler, is not a scheduler of this server");
       expect((await last(runtime.textToImage({ ...small, scheduler: "euler" }))).type).toBe("result");
     });
   });

@@ -277,7 +277,7 @@ describe("a model with a scheduler that we do not have", () => {
       await expect(collect(other.textToImage(request))).rejects.toMatchObject({
         field: "scheduler",
         message: expect.stringMatching(
-          /SomeNewerScheduler, is not a scheduler of this server; ask for one of DDIMScheduler /,
+          /SomeNewerScheduler, is not a scheduler of this server; ask for one of Euler, Euler a, DPM\+\+ 2M/,
         ),
       });
       const asked = { ...request, scheduler: "ddim" };

@@ -37,7 +37,7 @@ export interface LineOptions<T> extends Partial<LineBounds> {
   readonly concurrency: number;
   /** Entries of realtime sessions that have their turn besides, so that none of them waits for long ones. Default: 0. */
   readonly reserved?: number;
-  /** Of those, entries of one client, so that another need not wait for one of them to end. Default: all. */
+  /** Entries of one client among them, so that another need not wait for one of them to end. Default: all. */
   readonly ofClient?: number;
   /** Bytes that those who have their turn take together; one alone may take more. Default: any number. */
   readonly maxWorkingBytes?: number;

@@ -26,7 +26,7 @@ const TOKEN = /\\[()[\]\\]|\\|\(|\[|:[+-]?(?:\d+\.?\d*|\.\d+)\)|\)|\]|[^\\()[\]:
 const WEIGHT = /^:([+-]?[.\d]+)\)$/;
 const BREAK_WORD = /\s*\bBREAK\b\s*/;
 
-/** A LoRA in a prompt: `<lora:name>`, `<lora:name:0.8>`. What stands behind a second number (per block) is not read. */
+/** A LoRA in a prompt: `<lora:name>`, `<lora:name:0.8>`. A second number, for blocks, is not read. */
 const LORA = /<(?:lora|lyco|lycoris):([^<>:]{1,1024})(?::\s*([+-]?(?:\d+\.?\d*|\.\d+)))?(?::[^<>]{0,200})?>/gi;
 
 export interface PromptLora {

@@ -55,7 +55,7 @@ export interface Schedule {
   readonly className: string;
   /** Number of inference steps asked for; the number of rows differs for PNDM, two evaluations a step, and after `from`. */
   readonly steps: number;
-  /** Rows of one step. Of a step that needs one evaluation of the model alone, the last, there may be fewer. */
+  /** Rows of one step. The last step may have fewer: it needs one evaluation of the model alone. */
   readonly evaluations: 1 | 2;
   /** One entry a row: what the model is told. */
   readonly timesteps: Float64Array;
