@@ -11,7 +11,7 @@ import { type ProbedAdapter, probeDriver } from "../src/gpu/drivers/driver-probe
 import type { LoaderSource } from "../src/gpu/drivers/software-driver.ts";
 import { advise } from "./advise.ts";
 import { type DriverFindings, describeDrivers, describeLoader, loaderOption } from "./examine.ts";
-import { examineModel, type ModelReport } from "./examine-model.ts";
+import type { ModelReport } from "./examine-model.ts";
 import { describeMachine, forbiddenDevice, gpusOnBus, gpuVendors, whyDawnFails } from "./machine.ts";
 import { tryOut } from "./trial.ts";
 
@@ -58,13 +58,19 @@ export interface AskedModel {
   readonly tinyVae?: string;
 }
 
+/** Loads what examines a model only if there is one: the engine comes with it. */
+async function examined(path: string, asked: AskedModel, write: Write): Promise<ModelReport> {
+  const { examineModel } = await import("./examine-model.ts");
+  return examineModel(path, asked, write);
+}
+
 /**
  * Examines this machine and says in one line what to do, the last that is written.
  * @param write is given one line at a time, without its end.
  * @throws WeightsError, ModelConfigError if there is to be a model at a path, and it is none
  */
 export async function doctor(write: Write, asked: AskedModel = {}): Promise<DoctorReport> {
-  const model = asked.model === undefined ? null : await examineModel(asked.model, asked, write);
+  const model = asked.model === undefined ? null : await examined(asked.model, asked, write);
   write("Machine");
   const distribution = describeMachine(write);
   const gpus = gpusOnBus();

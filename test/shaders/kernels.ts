@@ -8,6 +8,7 @@ import { layOut } from "../../src/graph/compile/layout.ts";
 import type { PlanTarget } from "../../src/graph/compile/target.ts";
 import type { Kernel, Params } from "../../src/graph/dispatch.ts";
 import { finiteCheck } from "../../src/graph/ops/diffusion/finite-check.ts";
+import { guidanceRescale } from "../../src/graph/ops/diffusion/guidance-rescale.ts";
 import { latentToRgb } from "../../src/graph/ops/diffusion/latent-to-rgb.ts";
 import { modelInput } from "../../src/graph/ops/diffusion/model-input.ts";
 import { packPicture } from "../../src/graph/ops/diffusion/pack-picture.ts";
@@ -76,7 +77,8 @@ export function recordAll(): Recorder {
   }
   const ids = g.input("ids", [77], { element: "u32" });
   const sizes = { images: 1, tokens: 77, vocabulary: 1000, positions: 77, channels: 64 };
-  const embedded = g.embedding(ids, { table: "table", positions: "positions" }, sizes);
+  const added = g.input("added", [1, 3, 64], { element: "f32" });
+  const embedded = g.embedding(ids, { table: "table", positions: "positions" }, sizes, added);
   g.output("gathered", g.gatherRows(embedded, g.input("row", [1], { element: "u32" }), "gather"));
   recordStep(g);
   return g;
@@ -88,6 +90,7 @@ function recordStep(g: Recorder): void {
   const rows = g.input("rows", [ROW_QUADS, 4], { element: "f32" });
   const noise = philoxNormals(g, g.input("draws", [6], { element: "u32" }), [1, 8, 8, 4], "noise");
   const model = modelInput(g, latents, rows, 2, "model input");
+  g.output("guided", guidanceRescale(g, model, rows, "rescale"));
   g.output("denoised", schedulerStep(g, { latents, model, noise, history, rows }, "step"));
   g.output("broken", finiteCheck(g, model, latents, "finite"));
   const matrix = g.input("rgb matrix", [5, 4], { element: "f32" });

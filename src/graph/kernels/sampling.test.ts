@@ -1,6 +1,7 @@
 /** Noise, the model's input and the scheduler's step against their definitions, on every adapter. */
 
 import { afterAll, describe, expect, test } from "vitest";
+import { guidanceRescale } from "../ops/diffusion/guidance-rescale.ts";
 import { modelInput } from "../ops/diffusion/model-input.ts";
 import { philoxNormals } from "../ops/diffusion/philox-normals.ts";
 import { ROW_QUADS } from "../ops/diffusion/rows.ts";
@@ -9,7 +10,7 @@ import { Recorder } from "../recorder.ts";
 import type { Storage } from "../tensor.ts";
 import { expectClose } from "../testing/closeness.ts";
 import { closeAll, openAdapters } from "../testing/devices.ts";
-import { elementwise, type SchedulerRow, schedulerStep } from "../testing/reference.ts";
+import { elementwise, rescaledGuidance, type SchedulerRow, schedulerStep } from "../testing/reference.ts";
 import { run } from "../testing/run.ts";
 import { normals, type Random, random, stored } from "../testing/values.ts";
 
@@ -20,19 +21,19 @@ const SLOTS = 5;
 
 /** A row as `shaders/scheduler_step.wgsl` lays it out. */
 function words(row: SchedulerRow): number[] {
-  const history = Array.from({ length: 8 }, (_, k) => row.history[k] ?? 0);
+  const history = Array.from({ length: SLOTS }, (_, k) => row.history[k] ?? 0);
   return [
     ...[row.inputScale, row.guidance, row.x0.sample, row.x0.model],
     ...[...row.next, row.noise],
     ...[...row.denoised, row.slot],
     ...[...row.keep, row.x0.clamp],
-    ...history,
+    ...[...history, row.sampleSlot, 0, 0],
   ];
 }
 
 function generatedRow(
   source: Random,
-  of: { slot: number; clamp?: number; noise?: boolean; history?: number[] },
+  of: { slot: number; sampleSlot?: number; clamp?: number; noise?: boolean; history?: number[] },
 ): SchedulerRow {
   const number = () => Math.fround(source.normal());
   const { clamp = 3.4e38, noise = true, history = [0, 1, 2, 3, 4] } = of;
@@ -46,6 +47,7 @@ function generatedRow(
     denoised: [number(), number(), number()],
     keep: [number(), number(), number()],
     slot: of.slot,
+    sampleSlot: of.sampleSlot ?? -1,
   };
 }
 
@@ -63,9 +65,10 @@ describe.each(devices)("$name", ({ gpu }) => {
         const [images, h, w, c] = shape as [number, number, number, number];
         const size = h * w * c;
         const rows = [
-          generatedRow(source, { slot: 3 }),
+          generatedRow(source, { slot: 3, sampleSlot: 1 }),
           generatedRow(source, { slot: -1, noise: false, history: [2] }),
-          generatedRow(source, { slot: 0, clamp: 1, history: [] }),
+          // What goes to the slot of both is not the sample.
+          generatedRow(source, { slot: 0, sampleSlot: 0, clamp: 1, history: [] }),
         ].slice(0, images);
         const latents = normals(source, images * size);
         const model = stored(normals(source, branches * images * size), storage);
@@ -120,8 +123,40 @@ describe.each(devices)("$name", ({ gpu }) => {
           for (let slot = 0; slot < SLOTS; slot++) {
             const held = of(outputs.history!, slot * images + image);
             if (slot === row.slot) expectClose(held, kept, "f32");
+            else if (slot === row.sampleSlot) expect(held).toEqual(of(latents, image));
             else if (row.history[slot] !== 0) expect(held).toEqual(of(history, slot * images + image));
           }
+        }
+      },
+    );
+
+    test.each([[[1, 3, 5, 4]], [[2, 7, 9, 6]], [[3, 20, 16, 8]], [[1, 1, 2, 1]]])(
+      "guidance on %j gets back part of the deviation that it has changed",
+      async (shape) => {
+        const source = random(43);
+        const [images, h, w, c] = shape as [number, number, number, number];
+        const size = h * w * c;
+        const prediction = stored(normals(source, 2 * images * size), storage);
+        const guidance = Array.from({ length: images }, () => Math.fround(1 + 9 * source.uniform()));
+        const rescale = [0.7, 1, 0.25].slice(0, images);
+        const rows = new Float32Array(images * ROW_QUADS * 4);
+        for (let image = 0; image < images; image++) {
+          rows[image * ROW_QUADS * 4 + 1] = guidance[image]!;
+          rows[image * ROW_QUADS * 4 + 22] = rescale[image]!;
+        }
+        const recorder = new Recorder();
+        const input = recorder.input("prediction", [2 * images, h, w, c]);
+        const table = recorder.input("rows", [images * ROW_QUADS, 4], { element: "f32" });
+        recorder.output("guided", guidanceRescale(recorder, input, table, "rescale"));
+        const { outputs } = await run(gpu, { recorder, storage, inputs: { prediction, rows } });
+        for (let image = 0; image < images; image++) {
+          const { values, bound } = rescaledGuidance(
+            prediction.subarray(image * size, (image + 1) * size),
+            prediction.subarray((images + image) * size, (images + image + 1) * size),
+            guidance[image]!,
+            rescale[image]!,
+          );
+          expectClose(outputs.guided!.subarray(image * size, (image + 1) * size), { values, bound }, storage);
         }
       },
     );

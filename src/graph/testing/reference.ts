@@ -387,6 +387,26 @@ export function embedding(
 }
 
 /** One row of a scheduler's table, by the names of `shaders/scheduler_step.wgsl`. */
+/** Classifier-free guidance with part of the positive prediction's deviation (Lin et al. 2023, section 3.4), of one image. */
+export function rescaledGuidance(negative: Numbers, positive: Numbers, guidance: number, rescale: number): Reference {
+  const count = negative.length;
+  const guided = Array.from({ length: count }, (_, i) => negative[i]! + guidance * (positive[i]! - negative[i]!));
+  const deviation = (values: ArrayLike<number>) => {
+    const list = Array.from(values);
+    const mean = list.reduce((sum, value) => sum + value, 0) / count;
+    return Math.sqrt(list.reduce((sum, value) => sum + (value - mean) ** 2, 0));
+  };
+  const factor = (rescale * deviation(positive)) / deviation(guided) + 1 - rescale;
+  const result = blank(count);
+  for (let i = 0; i < count; i++) {
+    const size = Math.abs(negative[i]!) + Math.abs(guidance) * (Math.abs(positive[i]!) + Math.abs(negative[i]!));
+    result.values[i] = guided[i]! * factor;
+    // Three roundings of the guidance, and those of two sums of squares.
+    result.bound[i] = gamma(3) * size * factor + gamma(2 * Math.ceil(Math.log2(count + 1)) + 16) * Math.abs(guided[i]!);
+  }
+  return result;
+}
+
 export interface SchedulerRow {
   readonly inputScale: number;
   readonly guidance: number;
@@ -398,6 +418,8 @@ export interface SchedulerRow {
   readonly keep: readonly [sample: number, model: number, x0: number];
   /** History slot that `keep` goes to; −1 for none. */
   readonly slot: number;
+  /** History slot that the sample goes to, as it was before the step; −1 for none. */
+  readonly sampleSlot: number;
 }
 
 /** One image's scheduler step: the next latents, the denoised prediction, and what the history is told. */
