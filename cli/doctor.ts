@@ -58,7 +58,7 @@ export interface AskedModel {
   readonly tinyVae?: string;
 }
 
-/** Loads what examines a model only if there is one: the engine comes with it. */
+/** Examines a model. The code for it is loaded if there is one: the engine comes with it. */
 async function examined(path: string, asked: AskedModel, write: Write): Promise<ModelReport> {
   const { examineModel } = await import("./examine-model.ts");
   return examineModel(path, asked, write);
