@@ -67,7 +67,7 @@ describe.each(devices)("$name", ({ gpu }) => {
         const rows = [
           generatedRow(source, { slot: 3, sampleSlot: 1 }),
           generatedRow(source, { slot: -1, noise: false, history: [2] }),
-          // What goes to the slot of both is not the sample.
+          // A slot that both go to does not have the sample.
           generatedRow(source, { slot: 0, sampleSlot: 0, clamp: 1, history: [] }),
         ].slice(0, images);
         const latents = normals(source, images * size);
