@@ -13,6 +13,8 @@ const TIMING = [
   "test/turn-meter.test.ts",
   "test/security/**/*.test.ts",
   "src/platform/turns.test.ts",
+  "src/engine/turns.test.ts",
+  "src/gpu/waiting.test.ts",
 ];
 /** Tests that drive Chromium. */
 const BROWSER = [
@@ -33,8 +35,9 @@ const PACKAGES = ["**/node_modules/**"];
 const UNIT = [
   "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
-  "src/diffusion/{noise,philox}.test.ts",
-  "src/engine/{request-parsing,request-fields,model-location,lora-files,turn}.test.ts",
+  "src/diffusion/{noise,philox,device-turns}.test.ts",
+  "src/memory/shared-work.test.ts",
+  "src/engine/{request-parsing,request-fields,model-location,lora-files,place}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/families/{distilled,checkpoint/open-checkpoint}.test.ts",
@@ -57,11 +60,14 @@ function parallel(name: string, groupOrder: number, isolate: boolean, include: s
   } satisfies TestProjectInlineConfiguration;
 }
 
-/** A project whose files take turns: one software GPU already uses every core. */
-function serial(name: string, groupOrder: number, include: string[], exclude: string[]) {
+/**
+ * A project with a device. Two files at a time: a software GPU uses every core, but half of a test's time goes to starting,
+ * compiling and comparing. One at a time where a clock is read, or a browser draws.
+ */
+function onDevice(name: string, groupOrder: number, maxWorkers: 1 | 2, include: string[], exclude: string[]) {
   return {
     extends: true,
-    test: { name, include, exclude: [...PACKAGES, ...exclude], fileParallelism: false, sequence: { groupOrder } },
+    test: { name, include, exclude: [...PACKAGES, ...exclude], maxWorkers, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -95,14 +101,15 @@ export default defineConfig({
     projects: [
       parallel("unit", 1, false, UNIT, [...TIMING, ...SERVER]),
       parallel("server", 2, true, SERVER, [...TIMING, ...BROWSER]),
-      serial(
+      onDevice(
         "device",
         3,
+        2,
         ["{src,transports,cli,shaders,playground,test,examples}/**/*.test.ts"],
         [...UNIT, ...SERVER, ...BROWSER, ...TIMING],
       ),
-      serial("browser", 4, BROWSER, []),
-      serial("timing", 5, TIMING, []),
+      onDevice("browser", 4, 1, BROWSER, []),
+      onDevice("timing", 5, 1, TIMING, []),
     ],
   },
 });

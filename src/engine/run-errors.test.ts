@@ -81,7 +81,7 @@ describe("the built-in model", () => {
       "a scheduler there is not",
       { scheduler: "DPM++ 2N Karas" },
       "scheduler",
-      /^'DPM\+\+ 2N Karas' is no scheduler of this server; near it: .*DPM\+\+ 2M.*; GET \/schedulers lists all$/,
+      /^"DPM\+\+ 2N Karas" is no scheduler of this server; near it: .*DPM\+\+ 2M.*; GET \/schedulers lists all$/,
     ],
     ["steps beyond all", { num_inference_steps: 201 }, "num_inference_steps", /less than or equal to 200/],
     ["an odd width", { width: 100 }, "width", /multiple of 8/],
