@@ -22,7 +22,7 @@ const PROMPTS = [
   "a cabin in snow",
   "an island",
 ];
-const SCHEDULERS = [undefined, undefined, "euler_a", "dpmpp_2m", "ddim", "pndm"];
+const SCHEDULERS = [undefined, undefined, "euler_a", "dpmpp_2m", "ddim", "heun", "unipc"];
 const SIDES = [64, 64, 64, 96];
 
 /** The request of this number. */
