@@ -2,6 +2,7 @@
 
 import { statSync } from "node:fs";
 import { z } from "zod";
+import { RUNS_AT_ONCE } from "../src/engine/place.ts";
 import { LIMITS } from "../src/engine/request.ts";
 import { MEMORY_BOUNDS } from "../src/jobs/account.ts";
 import { LOG_BOUNDS } from "../src/jobs/job-log.ts";
@@ -195,7 +196,7 @@ export const configSchema = z.strictObject({
         "most bytes of all WebSocket sessions together: their defaults and waiting requests; above it more get 503",
       ),
       running: setting(
-        z.int().min(1).max(64).default(13),
+        z.int().min(1).max(64).default(RUNS_AT_ONCE),
         "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory",
       ),
       prompt_characters: setting(

@@ -1,6 +1,12 @@
 /** A run's place in a runtime, which has so many; first come first served. Those that wait are told their position. */
 import { Line, type Waiting } from "../line/line.ts";
 
+/**
+ * Runs that go on at once. Eight share a replay; the others are of other sizes, of realtime sessions, or of a client that has
+ * none.
+ */
+export const RUNS_AT_ONCE = 13;
+
 export class Place implements Waiting {
   readonly client = undefined;
   readonly inputBytes = 0;

@@ -28,18 +28,12 @@ import { checkLoraFolder, listLoras } from "./lora-files.ts";
 import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
-import { Place } from "./place.ts";
+import { Place, RUNS_AT_ONCE } from "./place.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
-
-/**
- * Runs that go on at once. Eight share a replay; the others are of other sizes, of realtime sessions, or of a client that has
- * none.
- */
-const RUNS_AT_ONCE = 13;
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {

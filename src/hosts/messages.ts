@@ -50,21 +50,22 @@ export interface Collective {
   readonly value?: unknown;
 }
 
+/** The beginning of a run. */
+export interface RunStart {
+  readonly input: unknown;
+  readonly caller: Caller;
+  readonly calling: Calling;
+  readonly wants: Wants;
+  readonly credit: number;
+  /** The checkpoint that it goes on from. */
+  readonly from?: unknown;
+}
+
 /** To the place. */
 export type PlaceMessage =
   | ({ readonly type: "open" } & Opening)
   /** Begins a run, and asks for so many events. */
-  | {
-      readonly type: "run";
-      readonly job: number;
-      readonly input: unknown;
-      readonly caller: Caller;
-      readonly calling: Calling;
-      readonly wants: Wants;
-      readonly credit: number;
-      /** The checkpoint that it goes on from. */
-      readonly from?: unknown;
-    }
+  | ({ readonly type: "run"; readonly job: number } & RunStart)
   /** Asks for so many more events. */
   | { readonly type: "pull"; readonly job: number; readonly credit: number; readonly wants: Wants }
   /** Ends the run where it stands. */

@@ -3,7 +3,7 @@
  * way in it; each hears its own messages. A place that has ended never comes back; its host opens another.
  */
 import { errorOf, hostFault } from "./errors.ts";
-import type { Caller, Calling, Opening, PlaceMessage, PlaceReply, RunReply, RunRequest, Wants } from "./messages.ts";
+import type { Opening, PlaceMessage, PlaceReply, RunReply, RunRequest, RunStart } from "./messages.ts";
 
 /** A run that hears its messages. */
 export interface PlaceListener {
@@ -12,15 +12,6 @@ export interface PlaceListener {
   onRequest(request: RunRequest): void;
   /** Nothing more will come: the place has ended, or nobody waits for it any more. */
   onLost(error: Error): void;
-}
-
-export interface RunStart {
-  readonly input: unknown;
-  readonly caller: Caller;
-  readonly calling: Calling;
-  readonly wants: Wants;
-  readonly credit: number;
-  readonly from?: unknown;
 }
 
 export interface PlaceOptions extends Opening {
