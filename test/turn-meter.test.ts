@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startTurnMeter, type TurnReport } from "./turn-meter.ts";
+import { cpuMs, startTurnMeter, type TurnReport } from "./turn-meter.ts";
 
-/** Until the process has had so many ms of CPU, however busy the machine is. */
+/** Until this thread has had so many ms of CPU, however busy the machine and the process's other threads are. */
 function compute(ms: number): void {
-  for (const begun = process.cpuUsage(); process.cpuUsage(begun).user + process.cpuUsage(begun).system < ms * 1000; );
+  for (const begun = cpuMs(); cpuMs() - begun < ms; );
 }
 
 describe("the longest turn", () => {
@@ -21,7 +21,7 @@ describe("the longest turn", () => {
     }
     await setTimeout(300);
     const { longestMs } = meter.stop();
-    expect(longestMs).toBeGreaterThan(60); // the process has other threads
+    expect(longestMs).toBeGreaterThanOrEqual(120);
     expect(longestMs).toBeLessThan(150);
   });
 
@@ -38,7 +38,7 @@ describe("the longest turn", () => {
     const meter = startTurnMeter();
     await setTimeout(5);
     compute(80);
-    expect(meter.take().longestMs).toBeGreaterThan(40);
+    expect(meter.take().longestMs).toBeGreaterThanOrEqual(80);
     await setTimeout(30);
     expect(meter.stop().longestMs).toBeLessThan(40);
   });
@@ -53,17 +53,19 @@ describe("as a preload", () => {
 
   test("it writes at SIGUSR2 and at exit", async () => {
     const file = join(folder, "turns.json");
+    const meter = new URL("turn-meter.ts", import.meta.url);
     const program = `
-      process.stdin.on("data", (ms) => {
-        for (const begun = process.cpuUsage(); process.cpuUsage(begun).user + process.cpuUsage(begun).system < ms * 1000; );
-        console.log("done");
-      });
-      console.log("ready", process.env.TURN_METER_FILE);`;
-    const child = spawn(
-      process.execPath,
-      ["--import", "tsx", "--import", new URL("turn-meter.ts", import.meta.url).pathname, "-e", program],
-      { env: { ...process.env, TURN_METER_FILE: file }, stdio: ["pipe", "pipe", "inherit"] },
-    );
+      import("${meter}").then(({ cpuMs }) => {
+        process.stdin.on("data", (ms) => {
+          for (const begun = cpuMs(); cpuMs() - begun < ms; );
+          console.log("done");
+        });
+        console.log("ready", process.env.TURN_METER_FILE);
+      });`;
+    const child = spawn(process.execPath, ["--import", "tsx", "--import", meter.pathname, "-e", program], {
+      env: { ...process.env, TURN_METER_FILE: file },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
     const exited = once(child, "exit");
     const report = async (number: number): Promise<TurnReport> => {
       for (;;) {
@@ -81,12 +83,12 @@ describe("as a preload", () => {
     await once(child.stdout, "data");
     child.kill("SIGUSR2");
     const busy = await report(2);
-    expect(busy.latestMs).toBeGreaterThan(75);
+    expect(busy.latestMs).toBeGreaterThanOrEqual(150);
     expect(busy.latestMs).toBeLessThan(200);
     child.stdin.end();
     await exited;
     const last = await report(3);
-    expect(last.latestMs).toBeLessThan(75);
+    expect(last.latestMs).toBeLessThan(100);
     expect(last.longestMs).toBeGreaterThanOrEqual(busy.latestMs);
   });
 });
