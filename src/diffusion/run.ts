@@ -6,14 +6,11 @@
  * img2img pipelines draw for draw, so that a seed means the same picture here as there.
  */
 
-import { FaultError } from "../faults/fault.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import type { Range } from "../graph/plan.ts";
 import { Leases } from "../memory/model-memory.ts";
-import type { PreparationWatch } from "../memory/preparation.ts";
-import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
+import type { WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
-import { WeightsError } from "../weights/errors.ts";
 import type { Seat, SeatStep } from "./batch.ts";
 import type { Customer, InTurn } from "./device-turns.ts";
 import { latentCount, toNhwc } from "./latents.ts";
@@ -24,16 +21,24 @@ import { NotFiniteError } from "./not-finite.ts";
 import { Pictures } from "./pictures.ts";
 import { Preparing } from "./preparing.ts";
 import { Previews } from "./previews.ts";
-import { PipelineError, type PipelineEvent, type PipelineOptions, type PipelineRequest } from "./request.ts";
-import { isOutOfRoom, limitOf, tooLarge } from "./room.ts";
+import {
+  PipelineError,
+  type PipelineEvent,
+  type PipelineOptions,
+  type PipelineRequest,
+  type PipelineUpdate,
+} from "./request.ts";
+import { isOutOfRoom, tooLarge } from "./room.ts";
+import { leaseWeights } from "./run-weights.ts";
 import { scheduleOf } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
-import { isSameShape, stepShape } from "./shape.ts";
+import { isSameShape, latentSize, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
 import { draw, fromNoise, fromPicture } from "./start.ts";
 import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { generatorOf, startNoise } from "./variation.ts";
+import { Words, wordWarnings } from "./words.ts";
 
 /**
  * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
@@ -79,7 +84,11 @@ class Run {
   /** On whose account the device is used. */
   readonly #customer: Customer;
   readonly #inTurn: InTurn;
+  #words: Words;
+  /** The request with the words of this step. */
   #request: PipelineRequest;
+  /** What the words of each step make of a step; words may come back. */
+  readonly #conditionings = new WeakMap<PipelineRequest, Promise<unknown>>();
   /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;
   #membership: Membership | undefined;
@@ -89,7 +98,7 @@ class Run {
 
   private constructor(
     model: LoadedModel,
-    request: PipelineRequest,
+    words: Words,
     options: PipelineOptions,
     begun: {
       readonly shape: StepShape;
@@ -103,7 +112,8 @@ class Run {
   ) {
     this.#model = model;
     this.#family = model.family;
-    this.#request = request;
+    this.#words = words;
+    this.#request = words.at(0);
     this.#options = options;
     this.#shape = begun.shape;
     this.#schedule = begun.schedule;
@@ -121,7 +131,7 @@ class Run {
     };
     this.#pictures = new Pictures(model.family.picture, this.#leases, this.#inTurn);
     this.#previews = begun.previews(this.#pictures);
-    this.#noise = generatorOf(request, request.seed);
+    this.#noise = generatorOf(words.request, words.request.seed);
   }
 
   /** Checks the request, and brings its weights. */
@@ -133,14 +143,16 @@ class Run {
   ): Promise<Run> {
     const clock = new Stopwatch();
     const { family } = model;
-    const shape = stepShape(family, request);
+    latentSize(family, request); // a wrong size is said before anything else
     const schedule = scheduleOf(family, request);
+    const words = new Words(request, request.steps * schedule.evaluations);
+    const shape = stepShape(family, words.at(0));
     const decoder = Previews.decoder(family.picture, request);
-    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, request, shape))];
+    const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, words.at(0), shape))];
     const lease = await leaseWeights(model, request, warnings, preparing.watch);
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
-    return new Run(model, request, options, { shape, schedule, preparing, previews, lease, warnings, clock });
+    return new Run(model, words, options, { shape, schedule, preparing, previews, lease, warnings, clock });
   }
 
   get weights(): WeightSet {
@@ -162,6 +174,8 @@ class Run {
   async *events(): AsyncGenerator<PipelineEvent, void, undefined> {
     const preparing = this.#preparing;
     const conditioning = yield* preparing.during(this.#encode(this.#request));
+    // While the text encoders are there: with little memory they give way to the denoiser.
+    for (const later of this.#words.all(this.#schedule.rows.length)) yield* preparing.during(this.#encode(later));
     this.#lap("prompt");
     yield* preparing.during(this.#start());
     this.#leases.giveBack(); // plans that were used so far may give way to the denoiser
@@ -198,7 +212,7 @@ class Run {
       const step = this.#stepOf(index);
       const isFirst = index % evaluations === 0;
       this.#checkSignal();
-      if (isFirst) yield* this.#takeUpdate();
+      yield* this.#takeWords(index, isFirst ? this.#options.takeUpdate?.() : undefined);
       this.#stepping = this.#step(index);
       this.#stepping.catch(() => {}); // thrown where it is waited for, unless nobody asks for more
       const preview = await this.#previews.take(this.#warnings);
@@ -278,16 +292,17 @@ class Run {
   }
 
   /** Words that have changed are read anew, and the latents stay; with other guidance the steps may take another plan. */
-  async *#takeUpdate(): AsyncGenerator<PipelineEvent, void, undefined> {
-    const update = this.#options.takeUpdate?.();
-    if (update === undefined) return;
-    const changed: PipelineRequest = { ...this.#request, ...update };
+  async *#takeWords(row: number, update?: PipelineUpdate): AsyncGenerator<PipelineEvent, void, undefined> {
+    const words = update ? this.#words.with(update) : this.#words;
+    const changed = words.at(row);
+    if (changed === this.#request) return;
     try {
       const shape = stepShape(this.#family, changed);
       const conditioning = yield* this.#preparing.during(this.#encode(changed));
       yield* this.#preparing.during(this.#prepare(shape, conditioning));
+      this.#words = words;
       this.#request = changed;
-      if (update.prompt !== undefined || update.negativePrompt !== undefined) {
+      if (update?.prompt !== undefined || update?.negativePrompt !== undefined) {
         const warnings = await wordWarnings(this.#family, changed, shape);
         this.#warnings.push(...warnings.filter((warning) => !this.#warnings.includes(warning)));
       }
@@ -300,7 +315,13 @@ class Run {
     this.#lap("prompt");
   }
 
-  async #encode(request: PipelineRequest): Promise<unknown> {
+  #encode(request: PipelineRequest): Promise<unknown> {
+    const known = this.#conditionings.get(request) ?? this.#read(request);
+    this.#conditionings.set(request, known);
+    return known;
+  }
+
+  async #read(request: PipelineRequest): Promise<unknown> {
     const { encoders } = this.#family;
     const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
     const tools: Encoders = {
@@ -344,61 +365,4 @@ class Run {
   #lap(phase: Parameters<Stopwatch["lap"]>[0]): void {
     this.#clock.lap(phase);
   }
-}
-
-/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
-async function wordWarnings(
-  family: FamilyModel,
-  { prompt, negativePrompt = "", ...reading }: PipelineRequest,
-  { branches }: StepShape,
-): Promise<string[]> {
-  const ofPrompt = await family.promptWarnings(prompt, "prompt", reading);
-  if (negativePrompt === "" || branches === 1) return ofPrompt;
-  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt", reading))];
-}
-
-/**
- * The weights of a run. The variant for large pictures gives way if it does not find room beside the model.
- * @throws PipelineError if what was asked for does not, or is no LoRA of this model
- * @throws FaultError if the variant for large pictures is broken
- */
-export async function leaseWeights(
-  { family, memory }: LoadedModel,
-  { loras = [], fewStep, width, height }: Pick<PipelineRequest, "loras" | "fewStep" | "width" | "height">,
-  warnings: string[],
-  watch: PreparationWatch,
-): Promise<WeightSetLease> {
-  const files: LoraRequest[] = [...loras];
-  if (fewStep) {
-    if (family.fewStep === undefined) throw new PipelineError("few_step", "this model has no few-step variant");
-    files.unshift({ path: family.fewStep.path, modelFiles: family.fewStep.files, scale: 1 });
-  }
-  if (family.large && width * height >= family.large.fromPixels) {
-    // Merged, it holds a second UNet: where memory is limited there is seldom room for that.
-    if (memory.gpu.maxBytes === undefined)
-      files.unshift({ path: family.large.path, modelFiles: family.large.files, scale: 1 });
-    else warnings.push("Drawn without the model's variant for large pictures: device memory is limited.");
-  }
-  try {
-    const lease = await memory.weightSets.lease(files, watch);
-    warnings.push(...lease.warnings);
-    return lease;
-  } catch (error) {
-    if (error instanceof WeightsError) throw variantFault(error, family, loras);
-    if (!(error instanceof MemoryLimitError)) throw error;
-    throw new PipelineError(fewStep ? "few_step" : "loras", `do not fit beside this model into ${limitOf(error)}`);
-  }
-}
-
-/** A file that cannot be merged: the model's own are named by their place in its folder, others by their base name. */
-function variantFault(error: WeightsError, { fewStep, large }: FamilyModel, loras: readonly LoraRequest[]): Error {
-  if (error.file === large?.path) {
-    const message = `The model's variant for large pictures cannot be used: ${error.message}`;
-    return new FaultError({ code: error.code, status: 500, message }, { cause: error });
-  }
-  if (error.file === fewStep?.path) {
-    return new PipelineError("few_step", `the model's few-step variant cannot be used: ${error.message}`);
-  }
-  const index = loras.findIndex(({ path }) => path.endsWith(`/${error.file}`));
-  return new PipelineError(index < 0 ? "loras" : `loras.${index}`, error.message, { cause: error });
 }

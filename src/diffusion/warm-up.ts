@@ -10,7 +10,7 @@ import type { LoadedModel } from "./loaded-model.ts";
 import type { StepShape } from "./model.ts";
 import type { RunShape } from "./request.ts";
 import { isOutOfRoom, tooLarge } from "./room.ts";
-import { leaseWeights } from "./run.ts";
+import { leaseWeights } from "./run-weights.ts";
 import { stepShape } from "./shape.ts";
 import { stepSpec } from "./step.ts";
 

@@ -135,6 +135,47 @@ describe("previews that nobody would look at", () => {
   });
 });
 
+describe("a prompt that changes on the way", () => {
+  const last = async (changes: Partial<PipelineRequest>, wordsOf?: (step: number) => string) => {
+    let step = 0;
+    const takeUpdate = wordsOf && (() => ({ prompt: wordsOf(step) }));
+    let latents: Float32Array | undefined;
+    for await (const event of generate(model, { ...request, ...changes }, { takeUpdate })) {
+      if (event.type === "step") [step, latents] = [event.step, await event.latents()];
+    }
+    return latents;
+  };
+  const weighted = { promptSyntax: "weighted" } as const;
+
+  it.each<[string, Partial<PipelineRequest>, (step: number) => string]>([
+    ["once", { prompt: "a [lake:city:3]" }, (step) => (step <= 3 ? "a lake" : "a city")],
+    ["with each step", { prompt: "a [lake|city]" }, (step) => (step < 2 || step % 2 === 1 ? "a lake" : "a city")],
+    [
+      "into one of more chunks",
+      { prompt: `a lake[${", snow".repeat(60)}:0.5]` },
+      (step) => (step <= 3 ? "a lake" : `a lake${", snow".repeat(60)}`),
+    ],
+  ])("does so %s, as if somebody changed it then", async (_, changes, wordsOf) => {
+    const drawn = await last({ ...weighted, ...changes });
+    expect(drawn).toEqual(await last({ ...weighted, prompt: wordsOf(0) }, wordsOf));
+    expect(drawn).not.toEqual(await last({ ...weighted, prompt: wordsOf(0) }));
+  });
+
+  it("is plain text in the plain syntax, and its steps are those of the sampler's calls", async () => {
+    expect(await last({ prompt: "a [lake:city:3]" })).not.toEqual(
+      await last({ prompt: "a [lake:city:3]", ...weighted }),
+    );
+    const heun = { ...weighted, steps: 3, scheduler: { className: "HeunDiscreteScheduler" } };
+    const [early, late] = [
+      await last({ ...heun, prompt: "a [lake:city:1]" }),
+      await last({ ...heun, prompt: "a lake" }),
+    ];
+    expect(early).not.toEqual(late);
+    // Five calls: the fourth is the last that three steps of the schedule are for.
+    expect(await last({ ...heun, prompt: "a [lake:city:4]" })).toEqual(late);
+  });
+});
+
 describe("classifier-free guidance", () => {
   it("is turned on and off on the way, with another plan", async () => {
     const latentsOf = async (guidanceScales: readonly number[]) => {

@@ -29,8 +29,12 @@ const SYNTAXES: readonly Syntax[] = [
     pattern: /[\w)](?:\+{2,5}|-{2,5})(?=[\s,.)]|$)/,
     advice: "weights of words are (word:1.2), with prompt_syntax weighted",
   },
-  { pattern: /\[[^[\]]{0,200}:\s?\d{1,3}(?:\.\d{1,4})?\s?\]/, advice: "words stay the same for all steps" },
-  { pattern: /\[[^[\]|]{1,200}\|[^[\]]{1,200}\]/, advice: "words stay the same for all steps" },
+  {
+    pattern: /\[[^[\]]{0,200}:\s?\d{1,3}(?:\.\d{1,4})?\s?\]/,
+    isWeighted: true,
+    advice: "ask for prompt_syntax weighted",
+  },
+  { pattern: /\[[^[\]|]{1,200}\|[^[\]]{1,200}\]/, isWeighted: true, advice: "ask for prompt_syntax weighted" },
   { pattern: /(?:^|\s)BREAK(?=\s|$)/, isWeighted: true, advice: "ask for prompt_syntax weighted" },
   { pattern: /(?:^|\s)AND(?=\s|$)/, advice: "a prompt is one text" },
 ];

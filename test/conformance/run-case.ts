@@ -12,6 +12,7 @@ import { guidanceKind } from "./kinds/guidance.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
+import { promptScheduleKind } from "./kinds/prompt-schedule.ts";
 import { promptsKind, textualInversionKind } from "./kinds/prompts.ts";
 import { schedulersKind } from "./kinds/schedulers.ts";
 import { singleFileKind } from "./kinds/single-file.ts";
@@ -27,6 +28,7 @@ const KINDS: readonly Kind[] = [
   pipelineKind,
   guidanceKind,
   promptsKind,
+  promptScheduleKind,
   textualInversionKind,
   variationKind,
   schedulersKind,

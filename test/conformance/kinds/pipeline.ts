@@ -18,11 +18,14 @@ import type { CaseRun, Kind } from "../kind.ts";
 import { channelsFirst, channelsLast } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
 import { type Described, pipelineRequest, type RunFacts } from "./pipeline-request.ts";
+import { isPromptSchedule } from "./prompt-schedule.ts";
 
 export const pipelineKind: Kind = {
   name: "pipeline",
-  recognises: ({ facts, expected }) =>
-    typeof facts.runs === "object" && [...expected.keys()].some((name) => name.endsWith("latents_after_step")),
+  recognises: (folder) =>
+    typeof folder.facts.runs === "object" &&
+    !isPromptSchedule(folder) &&
+    [...folder.expected.keys()].some((name) => name.endsWith("latents_after_step")),
   async run(run) {
     const runs = run.folder.facts.runs as Record<string, RunFacts>;
     const models = new Map<string, WatchedFolder>();
@@ -44,17 +47,17 @@ export const pipelineKind: Kind = {
 };
 
 /** The model that a case's runs share, where it is another case's. */
-function modelOf({ model, base }: Readonly<Record<string, unknown>>): string | undefined {
+export function modelOf({ model, base }: Readonly<Record<string, unknown>>): string | undefined {
   return (model ?? base) as string | undefined;
 }
 
 /** A model, and what its folder says of its UNet and scheduler. */
-interface WatchedFolder extends Watched {
+export interface WatchedFolder extends Watched {
   readonly unet: UnetConfig;
   readonly scheduler: Required<Pick<SchedulerChoice, "className" | "config">>;
 }
 
-async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
+export async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
   const { storage, activations } = bench;
   const directory = await openModelDirectory(folder);
   const { className, config } = directory.component("scheduler")!;
@@ -64,7 +67,7 @@ async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedF
 }
 
 /** Latents of one picture or more. */
-interface LatentShape {
+export interface LatentShape {
   readonly images: number;
   readonly channels: number;
   readonly height: number;
@@ -88,7 +91,7 @@ interface Finished {
   input(field: string): Float64Array;
 }
 
-interface StepResult {
+export interface StepResult {
   /** `[n, c, h, w]` each; the model's output has a part for each branch of guidance. */
   readonly latents: Float64Array;
   readonly model: Float64Array;
@@ -150,7 +153,7 @@ async function withScheduler({ folder }: CaseRun, facts: RunFacts): Promise<RunF
   return { ...facts, scheduler: JSON.parse(text) as Record<string, unknown> };
 }
 
-async function readStep(watched: Watched, shape: LatentShape, latents: Float32Array): Promise<StepResult> {
+export async function readStep(watched: Watched, shape: LatentShape, latents: Float32Array): Promise<StepResult> {
   const plan = watched.plan("unet");
   const read = async (name: string) => {
     const values = await plan.read(name);
