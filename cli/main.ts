@@ -326,6 +326,8 @@ withExample(program.command("doctor"), "daguerre doctor --json")
   .option("--tiny-vae <path>", "with this tiny autoencoder")
   .option("--json", REPORT_AS_JSON)
   .action(async (options: { json?: boolean } & Pick<RuntimeFlags, "model" | "vae" | "tinyVae">) => {
+    const { offerModel } = await import("./offer.ts");
+    await offerModel(options.model);
     const { doctor } = await import("./doctor.ts");
     if (!(await report(options, (write) => doctor(write, options))).usable) process.exitCode = 1;
   });

@@ -7,7 +7,7 @@ export function bytesText(bytes: number): string {
     [10, "KiB"],
   ] as const) {
     const value = bytes / 2 ** power;
-    if (value >= 1) return `${value < 10 && power > 20 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+    if (value >= 1) return `${value < 10 && power > 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
   }
   return `${bytes} bytes`;
 }

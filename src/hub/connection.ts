@@ -137,8 +137,8 @@ export class Connection {
     if (url.host === this.base.host && url.protocol === this.base.protocol) return this.#toBase;
     if (await this.#isBasePrivate()) return this.#toBase;
     if (url.protocol !== "https:") throw refused(url, "is plain http");
-    const host = bareHost(url);
-    if (isIP(host) !== 0) checkPublic(host);
+    // A proxy looks names up by itself, so they are looked up here too; a name that only the proxy knows passes.
+    for (const address of await addressesOf(url)) checkPublic(address);
     return this.#toOthers;
   }
 
@@ -155,11 +155,16 @@ function bareHost(url: URL): string {
 
 /** True if the host of a URL is an address that is not public, or a name for one. */
 export async function isPrivateHost(url: URL): Promise<boolean> {
+  const addresses = await addressesOf(url);
+  return addresses.length > 0 && addresses.every((address) => addressRange(address) !== "unicast");
+}
+
+/** The addresses of a URL's host; none for a name that is not known here. */
+async function addressesOf(url: URL): Promise<string[]> {
   const host = bareHost(url);
-  if (isIP(host) !== 0) return addressRange(host) !== "unicast";
-  // A name that is not known here may be known to a proxy.
+  if (isIP(host) !== 0) return [host];
   const addresses = await dns.lookup(host, { all: true }).catch(() => []);
-  return addresses.length > 0 && addresses.every(({ address }) => addressRange(address) !== "unicast");
+  return addresses.map(({ address }) => address);
 }
 
 function refused(url: URL, reason: string): HubError {
@@ -213,7 +218,8 @@ function isHopeless(error: unknown): boolean {
 }
 
 function unreachable(url: URL, error: unknown): HubError {
-  const reason = codeOf(error) ?? (error instanceof Error ? error.message : "no answer");
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const reason = codeOf(error) ?? (cause instanceof Error ? cause.message : "no answer");
   return new HubError(
     "unreachable",
     `${url.host} cannot be reached (${reason}): check the network, or name a mirror or a proxy (HF_ENDPOINT, HTTPS_PROXY)`,

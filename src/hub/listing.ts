@@ -129,7 +129,9 @@ export async function removeCached(caches: Caches, text: string): Promise<number
 }
 
 async function removeAll(folder: RepositoryFolder): Promise<number> {
-  const bytes = await bytesIn(folder.root);
+  const places = await Promise.all(["blobs", "snapshots"].map((name) => blobsOf(join(folder.root, name))));
+  const blobs = new Map(places.flatMap((place) => [...place]));
+  const bytes = [...blobs.values()].reduce((sum, size) => sum + size, 0);
   await rm(folder.root, { recursive: true, force: true });
   return bytes;
 }

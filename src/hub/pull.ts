@@ -187,7 +187,7 @@ class Pull {
     const wanted = files.map((path) => this.#listed(path));
     // Two tokenizers may have the same vocabulary.
     const blobs = [...new Map(wanted.map((one) => [one.digest.hex, one])).values()];
-    await this.#checkRoom(blobs);
+    await this.#checkRoom(blobs, wanted.length);
     await this.#fetchAll(blobs);
     for (const one of wanted) await this.#link(one);
     await this.#writeRef();
@@ -244,9 +244,9 @@ class Pull {
   }
 
   /** Sums up what is to come, and looks whether there is room. */
-  async #checkRoom(wanted: readonly ListedFile[]): Promise<void> {
+  async #checkRoom(blobs: readonly ListedFile[], files: number): Promise<void> {
     let missing = 0;
-    for (const { bytes, digest } of wanted) {
+    for (const { bytes, digest } of blobs) {
       const blob = this.#task.folder.blob(digest.hex);
       const isThere = (await sizeOf(blob)) === bytes;
       const there = isThere ? bytes : Math.min(await sizeOf(`${blob}.incomplete`), bytes);
@@ -255,7 +255,7 @@ class Pull {
       missing += bytes - there;
     }
     const { report } = this.#task.options;
-    const facts = { name: this.#task.name.repository, revision: this.#task.commit, files: wanted.length };
+    const facts = { name: this.#task.name.repository, revision: this.#task.commit, files };
     report?.begins?.({ ...facts, bytes: this.#total, present: this.#total - missing });
     await checkRoom(this.#task.folder.root, this.#task.name.repository, missing);
   }
