@@ -28,7 +28,7 @@ const SERVER = [
   "cli/{command-lines,pull,supervisor}.test.ts",
   "src/hub/pull*.test.ts",
   "src/image/camera-pictures.test.ts",
-  "test/generators.test.ts",
+  "test/{generators,models-page}.test.ts",
 ];
 /** Packages bring tests of their own. */
 const PACKAGES = ["**/node_modules/**"];

@@ -1,6 +1,6 @@
 /** `daguerre models`: the models that were downloaded, what each is, what it takes; and their removal. */
 import { locateModel } from "../src/engine/model-location.ts";
-import { openFamily } from "../src/families/registry.ts";
+import { kindOfModel } from "../src/families/registry.ts";
 import { bytesText } from "../src/hub/bytes-text.ts";
 import { type CachedModel, cachedModels, removeCached } from "../src/hub/listing.ts";
 import { addressCache, hubCache } from "../src/hub/settings.ts";
@@ -53,12 +53,11 @@ export async function listModels(write: (line: string) => void): Promise<ModelsR
   return { folders: [caches.cache, caches.files], models };
 }
 
-/** The kind of a model by its own files, as a run would open it. */
+/** The kind of a model by its own files. */
 async function kindOf({ name, path, isComplete }: CachedModel): Promise<{ kind: string; runs: boolean }> {
   if (!isComplete) return { kind: `unfinished: daguerre pull ${name} goes on`, runs: false };
   try {
-    const { facts } = await openFamily(await locateModel(path));
-    return { kind: facts.description ?? `${facts.family}, a folder`, runs: true };
+    return { kind: await kindOfModel(await locateModel(path)), runs: true };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     return { kind: `not run as a model: ${reason.replace(`model ${JSON.stringify(path)}: `, "")}`, runs: false };

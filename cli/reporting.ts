@@ -1,4 +1,4 @@
-/** What commands have in common that print a report. */
+/** The common part of commands that print a report. */
 import process from "node:process";
 import type { Command } from "commander";
 

@@ -1,4 +1,4 @@
-/** What the caches hold: every snapshot of the hub's cache, and the files of other addresses; and their removal. */
+/** The content of the caches: every snapshot of the hub's cache, and the files of other addresses; and their removal. */
 import { lstat, readdir, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { addressFolder, INCOMPLETE, readSource, SOURCE_FILE } from "./address-files.ts";
@@ -102,7 +102,7 @@ async function fileIn(folder: string): Promise<CachedModel[]> {
 }
 
 /**
- * Removes what a name stands for: `owner/name` with all its snapshots, one snapshot by `owner/name@revision`, a file by
+ * Removes models by a name: `owner/name` with all its snapshots, one snapshot by `owner/name@revision`, a file by
  * its name or its address.
  * @returns bytes that became free
  * @throws HubError "not-found" if there is no such model, "choice" if there are several files of that name

@@ -226,7 +226,7 @@ describe("a file", () => {
     await expect(pullOne({ signal: stop.signal, report: { progress } })).rejects.toThrow();
     expect((await stat(`${oneBlob()}.incomplete`)).size).toBe(10_000);
     expect(await cachedModels(settings)).toMatchObject([{ name: "studio/one", isComplete: false, bytes: 10_000 }]);
-    // What other tools see of it is a repository without a snapshot, and no fault.
+    // Other tools see a repository without a snapshot, and no fault.
     expect(await scanCacheDir(settings.cache)).toMatchObject({ warnings: [], repos: [{ revisions: [] }] });
     hub.faults.clear();
     hub.downloads();

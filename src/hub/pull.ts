@@ -64,7 +64,7 @@ const entrySchema = z.object({
 });
 
 /**
- * Downloads a model, or one file of a repository. What is there already is not downloaded again.
+ * Downloads a model, or one file of a repository. Files that are there are not downloaded again.
  * @throws HubError; the signal's reason
  */
 export async function pull(settings: HubSettings, name: HubName, options: PullOptions = {}): Promise<Pulled> {
