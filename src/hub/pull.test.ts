@@ -64,7 +64,7 @@ describe("the cache", () => {
       report: { begins: (facts) => begun.push(facts) },
     });
     expect(revision).toBe(hub.commit(NAME));
-    expect(variants.sort()).toEqual(["", "fp16"]);
+    expect([...variants].sort()).toEqual(["", "fp16"]);
     expect(begun).toEqual([expect.objectContaining({ name: NAME, revision, files: 11 })]);
     const files = (await readdir(path, { recursive: true, withFileTypes: true })).filter(
       (entry) => !entry.isDirectory(),
