@@ -46,7 +46,7 @@ it("a model is pulled, listed, found by its name, and removed", async () => {
   expect(pulled).toEqual({
     stdout: `${folder}\n`,
     stderr: expect.stringMatching(
-      /^studio\/painter at [0-9a-f]{7}: 11 files, 1[0-9] KiB.*\ntook the fp16 weights; --variant plain takes those in full precision\n$/,
+      /^studio\/painter at [0-9a-f]{7}: 11 files, 1[0-9] KiB.*\n(?:.*%\)\n)*took the fp16 weights; --variant plain takes those in full precision\n$/,
     ),
     code: 0,
   });
@@ -105,7 +105,7 @@ it("Ctrl-C leaves what has come, and the same command goes on from there", async
   child.kill("SIGINT");
   expect(await ended).toBe(130);
   expect(output.stdout).toBe("");
-  expect(output.stderr).toMatch(/^studio\/large at .*\nstopped: the same command goes on from here\n$/);
+  expect(output.stderr).toMatch(/^studio\/large at .*\n(?:.*%\)\n)*stopped: the same command goes on from here\n$/);
   expect((await stat(partial)).size).toBe(100_000);
 
   hub.faults.clear();

@@ -128,8 +128,10 @@ export class LoopbackHub {
       const facts = { _id: "1", id: name, sha, private: false, gated: false, lastModified: "2024-01-01T00:00:00.000Z" };
       return json(response, { ...facts, likes: 0, downloads: 0 });
     }
-    if (kind === "tree")
-      return this.#list(url, response, [...listed(revisions[known]!), ...(repository.entries ?? [])]);
+    if (kind === "tree") {
+      this.#list(url, response, [...listed(revisions[known]!), ...(repository.entries ?? [])]);
+      return;
+    }
     if (repository.gate !== undefined && repository.gate !== token) {
       const words = `Access to model ${name} is restricted.`;
       return fail(response, token === undefined ? 401 : 403, "GatedRepo", words);
@@ -140,7 +142,7 @@ export class LoopbackHub {
   }
 
   /** Page by page, as the real hub does from 1000 entries on. */
-  #list(url: URL, response: ServerResponse, entries: readonly object[]): unknown {
+  #list(url: URL, response: ServerResponse, entries: readonly object[]): void {
     const from = Number(url.searchParams.get("cursor") ?? 0);
     if (from + PAGE < entries.length) {
       url.searchParams.set("cursor", String(from + PAGE));
