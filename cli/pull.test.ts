@@ -51,14 +51,14 @@ it("a model is pulled, listed, found by its name, and removed", async () => {
     code: 0,
   });
 
-  // It is a model's folder by its files, and its weights are not those of a model: that is read from the snapshot.
   const listed = await run("models", "--json");
   const { models, folders } = JSON.parse(listed.stdout) as ModelsReport;
   expect(folders).toEqual([path.join(home, "hub"), path.join(home, "daguerre/models")]);
   expect(models).toMatchObject([
     {
       name: "studio/painter",
-      runs: false,
+      kind: "StableDiffusionPipeline, a folder",
+      runs: true,
       complete: true,
       revision: commit,
       refs: ["main"],
