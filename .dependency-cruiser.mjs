@@ -3,7 +3,8 @@
  *
  *     cli → transports → hosts → jobs | engine → families → diffusion → memory → models → graph → gpu → platform
  *
- * `weights`, `text` and `image` know `platform` (and `faults`) alone, and everything from `models` up may use them.
+ * `weights`, `text` and `image` know `platform` (and `faults`) alone, and everything from `models` up may use them. `hub`
+ * knows `weights` besides, and only `engine` and `cli` know it.
  * `faults` is data that any folder may know; `line` is the waiting line of jobs and of runs. Tests may look wherever they
  * like.
  */
@@ -21,12 +22,14 @@ const ALLOWED = {
   weights: LEAVES,
   text: LEAVES,
   image: LEAVES,
+  hub: [...LEAVES, "weights"],
   gpu: LEAVES,
   graph: [...LEAVES, "gpu"],
   // From here on a folder sees everything below it.
   ...Object.fromEntries(
     COLUMN.slice(2).map((folder, index) => [folder, [...LEAVES, ...FILES, ...COLUMN.slice(0, index + 2)]]),
   ),
+  engine: [...LEAVES, ...FILES, ...COLUMN, "hub"],
   jobs: LEAVES,
   hosts: [...LEAVES, ...FILES, ...COLUMN, "jobs"],
 };

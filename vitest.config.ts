@@ -25,15 +25,16 @@ const BROWSER = [
 /** Transports, jobs, and commands that end early. They speak to sockets or start processes, and open no device. */
 const SERVER = [
   "{transports,src/jobs,src/hosts,test/{proxies,clients}}/**/!(cancels).test.ts",
-  "cli/{command-lines,supervisor}.test.ts",
+  "cli/{command-lines,pull,supervisor}.test.ts",
+  "src/hub/pull*.test.ts",
   "src/image/camera-pictures.test.ts",
-  "test/generators.test.ts",
+  "test/{generators,models-page}.test.ts",
 ];
 /** Packages bring tests of their own. */
 const PACKAGES = ["**/node_modules/**"];
 /** Pure computation and files. They open no device. */
 const UNIT = [
-  "src/{faults,image,line,platform,text,weights}/**/*.test.ts",
+  "src/{faults,hub,image,line,platform,text,weights}/**/*.test.ts",
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox,device-turns}.test.ts",
   "src/memory/shared-work.test.ts",

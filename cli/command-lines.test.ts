@@ -46,7 +46,7 @@ describe("the command", () => {
     expect([stderr, code]).toEqual(["", 0]);
   });
 
-  it.each(["serve", "generate", "profile", "bench", "tune", "doctor"])(
+  it.each(["serve", "generate", "profile", "bench", "tune", "doctor", "pull", "models"])(
     "has help for %s, in groups, with an example",
     async (name) => {
       const { stdout, stderr, code } = await run(name, "--help");

@@ -72,7 +72,7 @@ export const configSchema = z.strictObject({
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
   model: setting(
     text.optional(),
-    "a folder in diffusers layout, or a checkpoint in one file (.safetensors, .ckpt, .gguf); default: the built-in landscapes",
+    "a folder in diffusers layout, a checkpoint in one file (.safetensors, .ckpt, .gguf), or owner/name of a hub that was pulled; default: the built-in landscapes",
     { isPath: true },
   ),
   vae: setting(

@@ -11,7 +11,7 @@ const options = args.slice(0, args.includes("--") ? args.indexOf("--") : undefin
 
 const opensNoGpu =
   args.length === 0 ||
-  args[0] === "help" ||
+  ["help", "pull", "models"].includes(args[0]!) ||
   options.some((option) => ["-h", "--help", "-v", "--version"].includes(option));
 
 /** A debugger is attached to this process, and its port is taken. */

@@ -15,6 +15,8 @@ import type { GenerateJob } from "./generate.ts";
 import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
 import { onInterrupt } from "./interrupts.ts";
 import type { ModelOptions } from "./model.ts";
+import { withModelCommands } from "./model-commands.ts";
+import { REPORT_AS_JSON, report, withExample } from "./reporting.ts";
 import { flagName, SETTINGS } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -48,7 +50,7 @@ function withRuntimeFlags(command: Command): Command {
     .optionsGroup("GPU and model:")
     .option(
       "--model <path>",
-      "a folder in diffusers layout, or a checkpoint in one file (default: the built-in landscapes)",
+      "a folder in diffusers layout, a checkpoint in one file, or owner/name of a hub (default: the built-in landscapes)",
     )
     .option("--vae <path>", "a VAE in place of the model's own: a file, or a folder in diffusers layout")
     .option("--tiny-vae <path>", "a tiny autoencoder (TAESD) that decodes previews: a file, or a folder")
@@ -87,16 +89,13 @@ async function openRuntime(
   { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...folders }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
+  const { offerModel } = await import("./offer.ts");
+  await offerModel(model, variant);
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   const files = { model, vae, tinyAutoencoder: tinyVae, variant } satisfies RuntimeOptions;
   const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
   return createRuntime({ ...files, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
-}
-
-/** The last line of a command's help. */
-function withExample(command: Command, example: string): Command {
-  return command.addHelpText("after", `\nExample: ${example}`);
 }
 
 const program = new Command("daguerre")
@@ -263,23 +262,15 @@ interface ReportFlags extends RuntimeFlags {
   json?: boolean;
 }
 
-const REPORT_AS_JSON = "print one JSON document (docs/commands.md) instead of lines";
-
-/** Runs a command that reports: its lines on stdout as they come, or its report as JSON at the end. */
-async function report<Report>({ json }: { json?: boolean }, run: (write: (line: string) => void) => Promise<Report>) {
-  const print = (text: string) => process.stdout.write(`${text}\n`);
-  const result = await run(json ? () => {} : print);
-  if (json) print(JSON.stringify(result, undefined, 2));
-  return result;
-}
-
-/** The same of one that loads a model, which takes its time. */
+/** `report` for a command that loads a model, which takes its time. */
 async function reportOnModel<Report>(
   flags: ReportFlags & ReportNumbers,
   run: (options: ModelOptions, write: (line: string) => void) => Promise<Report>,
 ) {
   const { checkReport } = await import("./checks.ts");
   await checkReport(flags);
+  const { offerModel } = await import("./offer.ts");
+  await offerModel(flags.model, flags.variant);
   const { loadingScreen } = await import("./loading.ts");
   const loading = loadingScreen(process.stderr);
   const { model, vae, variant, adapter, size, precision = "auto" } = flags;
@@ -291,6 +282,8 @@ async function reportOnModel<Report>(
     }),
   ).finally(loading.end);
 }
+
+withModelCommands(program.commandsGroup("Models:"));
 
 program.commandsGroup("This machine:");
 
@@ -333,6 +326,8 @@ withExample(program.command("doctor"), "daguerre doctor --json")
   .option("--tiny-vae <path>", "with this tiny autoencoder")
   .option("--json", REPORT_AS_JSON)
   .action(async (options: { json?: boolean } & Pick<RuntimeFlags, "model" | "vae" | "tinyVae">) => {
+    const { offerModel } = await import("./offer.ts");
+    await offerModel(options.model);
     const { doctor } = await import("./doctor.ts");
     if (!(await report(options, (write) => doctor(write, options))).usable) process.exitCode = 1;
   });

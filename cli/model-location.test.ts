@@ -33,7 +33,7 @@ describe.each([
   [
     "a model's name on a hub",
     "stabilityai/sd-turbo",
-    /^model "[^"]*stabilityai\/sd-turbo": there is no such folder, and models are not downloaded by their names: run "hf download /,
+    /^model "[^"]*stabilityai\/sd-turbo": there is no such folder, nor a model of that name in the hub's cache: run "daguerre pull stabilityai\/sd-turbo" first$/,
   ],
   [
     "an empty folder",

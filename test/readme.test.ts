@@ -11,6 +11,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { EVERYTHING } from "./hub/hub-models.ts";
+import { LoopbackHub } from "./hub/loopback-hub.ts";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -90,6 +92,17 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
       } finally {
         child.kill("SIGKILL");
       }
+    },
+  ],
+  [
+    "daguerre pull",
+    async (command) => {
+      const hub = await LoopbackHub.start();
+      hub.repositories.set(command.split(" ")[2]!, { files: EVERYTHING });
+      const env = { ...process.env, HF_ENDPOINT: hub.url, HF_HOME: folder };
+      const { stdout } = await run("bash", ["-c", command.replace("daguerre", `node ${cli}`)], { env });
+      expect(existsSync(join(stdout.trim(), "model_index.json"))).toBe(true);
+      await hub.close();
     },
   ],
   ["daguerre", (command) => inShell(command.replace("daguerre", `node ${cli}`), folder)],

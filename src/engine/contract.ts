@@ -14,7 +14,8 @@ import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./re
 /** How a runtime is made. */
 export interface RuntimeOptions {
   /**
-   * A model: the path of a folder in diffusers layout or of a checkpoint in one file, or a folder's files wherever they lie;
+   * A model: the path of a folder in diffusers layout or of a checkpoint in one file, the name of one that was pulled
+   * from a hub (`owner/name`), or a folder's files wherever they lie;
    * left out: the built-in model.
    */
   readonly model?: ModelFiles | string;

@@ -122,10 +122,20 @@ describe("a path that leads to no model says what it is and what to do", () => {
     [
       "a name on a hub",
       "stabilityai/sd-turbo",
-      "there is no such folder, and models are not downloaded by their names: " +
-        'run "hf download stabilityai/sd-turbo --local-dir sd-turbo" first, and name that folder',
+      "there is no such folder, nor a model of that name in the hub's cache: " +
+        'run "daguerre pull stabilityai/sd-turbo" first',
     ],
-    ["an address", "https://models.example/stabilityai/sd-turbo", /is an address, and models are not downloaded/],
+    [
+      "a file of a model on a hub",
+      "stabilityai/sd-turbo/x.safetensors@v2",
+      "there is no such file, nor a model of that name in the hub's cache: " +
+        'run "daguerre pull stabilityai/sd-turbo@v2 x.safetensors" first',
+    ],
+    [
+      "an address",
+      "https://models.example/x.safetensors",
+      'nothing was downloaded from this address: run "daguerre pull https://models.example/x.safetensors" first',
+    ],
     ["a home folder", "~/models/sdxl", /only a shell knows ~/],
     ["a missing folder", "./models/none", `there is no such folder; ${LAYOUT}`],
     ["a missing file", "sd15.safetensors", "there is no such file"],
@@ -138,7 +148,7 @@ describe("a path that leads to no model says what it is and what to do", () => {
 
   it("a name on a hub in a configuration file", async () => {
     const folder = await folderWith({ "daguerre.config.json": "{}" });
-    expect(await refusal(join(folder, "stabilityai/sd-turbo"))).toContain('run "hf download stabilityai/sd-turbo ');
+    expect(await refusal(join(folder, "stabilityai/sd-turbo"))).toContain('run "daguerre pull stabilityai/sd-turbo"');
     expect(await refusal(join(folder, "models"))).toBe(`there is no such folder; ${LAYOUT}`);
   });
 

@@ -2,11 +2,15 @@
  * From the path that somebody gives for a model to the model.
  *
  * A model is a folder in diffusers layout, or a checkpoint in one file. People also give the folder's index file, the folder
- * of a hub's cache, a folder with one checkpoint in it. Every other path is an error that names the thing at the path, and
- * what to do.
+ * of a hub's cache, a folder with one checkpoint in it, a model's name on a hub, and the address of a file; the last two mean
+ * what was downloaded of them. Every other path is an error that names the thing at the path, and what to do.
  */
 
 import { basename, dirname, join } from "node:path";
+import { findAddressFile } from "../hub/address-files.ts";
+import { type HubName, hubNameText, parseHubName } from "../hub/hub-name.ts";
+import { addressCache, hubCache } from "../hub/settings.ts";
+import { findSnapshot } from "../hub/snapshots.ts";
 import { foreignKind, HEAD_BYTES } from "../platform/file-kind.ts";
 import { fileOf, folderFiles } from "../platform/folder-files.ts";
 import { type FileAt, fileAt, type ModelFiles, readFile, textOf } from "../platform/model-files.ts";
@@ -20,8 +24,7 @@ const LAYOUT = `a model is a folder in diffusers layout, with a ${INDEX_FILE}, o
 const SINGLE_FILE = /\.(?:safetensors|sft|ckpt|pth?|bin|gguf)$/i;
 /** Files too short to be told by their content. */
 const NO_TENSORS = /\.(?:json|txt|md|ya?ml)$/i;
-/** A name on a hub: an owner and a model. */
-const HUB_NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
+const ADDRESS = /^[a-z][a-z0-9+.-]*:\/\//i;
 /** A model in a hub's cache. */
 const CACHED = /^models--/;
 /** Folders that are looked into for models. */
@@ -33,7 +36,8 @@ const LONGEST_REF = 200;
 export type LocatedModel = ModelFiles | FileAt;
 
 /**
- * The model at `source`: its folder, its `model_index.json`, its one file, or a hub's cache that holds one model.
+ * The model at `source`: its folder, its `model_index.json`, its one file, a hub's cache that holds one model, or its name
+ * on a hub or its address if it was downloaded.
  * @throws WeightsError "model-location" that names the thing at `source`, and what to do
  */
 export async function locateModel(source: string): Promise<LocatedModel> {
@@ -48,9 +52,26 @@ export async function locateModel(source: string): Promise<LocatedModel> {
       throw located(source, `is neither a folder nor a file; ${LAYOUT}`);
     case "forbidden":
       throw located(source, "may not be read: permission denied");
-    case "absent":
-      throw located(source, await reasonOfAbsent(source));
+    case "absent": {
+      const path = await downloaded(source);
+      if (path === undefined) throw located(source, await reasonOfAbsent(source));
+      return (await pathKind(path)) === "folder" ? inFolder(source, path) : fileOf(path);
+    }
   }
+}
+
+/** The path of what was downloaded under a name or from an address. */
+async function downloaded(source: string): Promise<string | undefined> {
+  if (ADDRESS.test(source)) return findAddressFile(addressCache(), source);
+  const name = await hubNameIn(source);
+  return name && findSnapshot(hubCache(), name);
+}
+
+/** The model's name on a hub that `source` is, if the model is not on this machine. */
+export async function nameToPull(source: string): Promise<string | undefined> {
+  if ((await pathKind(source)) !== "absent" || (await downloaded(source)) !== undefined) return undefined;
+  const name = SINGLE_FILE.test(source) ? undefined : await hubNameIn(source);
+  return name && hubNameText(name);
 }
 
 function located(source: string, reason: string): WeightsError {
@@ -58,25 +79,27 @@ function located(source: string, reason: string): WeightsError {
 }
 
 async function reasonOfAbsent(source: string): Promise<string> {
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) {
-    return "is an address, and models are not downloaded: download its folder first, and name that";
-  }
+  if (ADDRESS.test(source)) return `nothing was downloaded from this address: run "daguerre pull ${source}" first`;
   if (source.startsWith("~")) return "there is no such folder; only a shell knows ~, so write the whole path";
-  if (SINGLE_FILE.test(source)) return "there is no such file";
-  const hubName = await hubNameIn(source);
-  if (hubName === undefined) return `there is no such folder; ${LAYOUT}`;
-  const folder = hubName.slice(hubName.indexOf("/") + 1);
-  return (
-    "there is no such folder, and models are not downloaded by their names: " +
-    `run "hf download ${hubName} --local-dir ${folder}" first, and name that folder`
-  );
+  const name = await hubNameIn(source);
+  if (SINGLE_FILE.test(source) && name?.file === undefined) return "there is no such file";
+  if (name === undefined) return `there is no such folder; ${LAYOUT}`;
+  const { file, ...model } = name;
+  const command = `daguerre pull ${hubNameText({ ...model, file: undefined })}${file === undefined ? "" : ` ${file}`}`;
+  const { repository } = model;
+  const isHere = (await findSnapshot(hubCache(), { repository, revision: undefined, file: undefined })) !== undefined;
+  const lacks = isHere
+    ? `the hub's cache has ${repository}, but not this of it`
+    : "nor a model of that name in the hub's cache";
+  return `there is no such ${file === undefined ? "folder" : "file"}, ${isHere ? "and " : ""}${lacks}: run "${command}" first`;
 }
 
 /** The model's name on a hub that `source` seems to be. In a configuration file a name became a path beside the file. */
-async function hubNameIn(source: string): Promise<string | undefined> {
-  const name = source.split(/[\\/]/).slice(-2).join("/");
-  if (!HUB_NAME.test(name)) return undefined;
-  if (name === source) return name;
+async function hubNameIn(source: string): Promise<HubName | undefined> {
+  const own = parseHubName(source);
+  if (own !== undefined && (own.file === undefined || SINGLE_FILE.test(own.file))) return own;
+  const name = parseHubName(source.split(/[\\/]/).slice(-2).join("/"));
+  if (name === undefined) return undefined;
   const beside = dirname(dirname(source));
   const isName = (await pathKind(beside)) === "folder" && (await pathKind(dirname(source))) === "absent";
   return isName && dirname(beside) !== beside ? name : undefined;

@@ -32,14 +32,27 @@ export async function openFamily(
   options: OpenModelOptions = {},
   families: readonly Family[] = FAMILIES,
 ): Promise<FamilyModel> {
-  const known = {
-    pipelines: Object.assign({}, ...families.map(({ classes }) => classes?.pipelines)),
-    components: Object.assign({}, ...families.map(({ classes }) => classes?.components)),
-  };
-  const directory = await withVae(await openDirectory(model, options, known), options.vae);
+  const directory = await withVae(await openDirectory(model, options, classesOf(families)), options.vae);
   const family = families.find((one) => one.recognises(directory));
   if (!family) throw new Error(`no family recognises a ${directory.pipelineClass}`);
   return family.open(directory, options);
+}
+
+/**
+ * The kind of a model in words, by its configurations and the names of its tensors; its weights and its tokenizer are not
+ * read.
+ * @throws WeightsError for one that no family opens
+ */
+export async function kindOfModel(model: ModelFiles | FileAt): Promise<string> {
+  const { description, pipelineClass } = await openDirectory(model, {}, classesOf(FAMILIES));
+  return description ?? `${pipelineClass}, a folder`;
+}
+
+function classesOf(families: readonly Family[]): KnownClasses {
+  return {
+    pipelines: Object.assign({}, ...families.map(({ classes }) => classes?.pipelines)),
+    components: Object.assign({}, ...families.map(({ classes }) => classes?.components)),
+  };
 }
 
 async function openDirectory(

@@ -76,7 +76,7 @@ async function listOf(files: ModelFiles, name: string): Promise<readonly string[
  * File names by variant. Single files come first, and in each kind the stems in order: the first found stands. Pickles count
  * if there is nothing else.
  */
-function filesByVariant(present: readonly string[]): Map<string, string> {
+export function filesByVariant(present: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
   for (const pattern of [SINGLE, INDEX])
     for (const stem of STEMS)

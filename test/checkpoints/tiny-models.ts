@@ -24,6 +24,8 @@ const BETAS = { num_train_timesteps: 1000, beta_start: 0.00085, beta_end: 0.012,
 /** Rows of CLIP's table: its vocabulary is the package's own. */
 const VOCABULARY = 49_408;
 const LAYERS = 1;
+/** Values that are drawn for a tensor; a table of words repeats them, and being prime, at another column each time. */
+const DRAWN = 65_521;
 
 const VAE = {
   _class_name: "AutoencoderKL",
@@ -151,10 +153,17 @@ function weightsOf(component: string, config: object, seed: number): Tensor[] {
   return parts.map(({ name, shape }, index) => {
     const count = shape.reduce((product, size) => product * size, 1);
     const inputs = shape.slice(1).reduce((product, size) => product * size, 1);
-    const values = normals(count, seed + index, shape.length > 1 ? 1 / Math.sqrt(inputs) : 0.1);
+    const values = normals(Math.min(count, DRAWN), seed + index, shape.length > 1 ? 1 / Math.sqrt(inputs) : 0.1);
     if (/norm.*\.weight$/.test(name)) for (let i = 0; i < count; i++) values[i]! += 1;
-    return halves(name, shape, values);
+    const tensor = halves(name, shape, values);
+    return { ...tensor, bytes: repeated(tensor.bytes, 2 * count) };
   });
+}
+
+function repeated(bytes: Uint8Array, length: number): Uint8Array {
+  const all = new Uint8Array(length);
+  for (let at = 0; at < length; at += bytes.length) all.set(bytes.subarray(0, length - at), at);
+  return all;
 }
 
 function parametersOf(component: string, config: object) {
