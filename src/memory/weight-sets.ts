@@ -8,22 +8,15 @@
 
 import { LRUCache } from "lru-cache";
 import type { Gpu } from "../gpu/device.ts";
-import type { Parameter } from "../graph/tensor.ts";
 import { fileVersion } from "../platform/file-version.ts";
 import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
-import {
-  type LoraComponent,
-  type LoraFile,
-  type ModuleShapes,
-  openLora,
-  type ResolveOptions,
-} from "../weights/lora.ts";
+import { type LoraComponent, type LoraFile, openLora, type ResolveOptions } from "../weights/lora.ts";
 import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
-import { mergeLoras } from "./merge-loras.ts";
+import { mergeLoras, modulesOf } from "./merge-loras.ts";
 import type { PlanCache } from "./plan-cache.ts";
 import type { Preparation, PreparationWatch } from "./preparation.ts";
 import { SharedWork } from "./shared-work.ts";
@@ -271,14 +264,4 @@ function leftOut(file: string, names: readonly string[]): string {
   const count = names.length === 1 ? "one thing" : `${names.length} things`;
   const shown = listed(names.map(quoted), MOST_LISTED);
   return `The LoRA ${quoted(file)} changes ${count} that this model does not have, which were left out: ${shown}.`;
-}
-
-/** Modules that a LoRA may change: everything with a matrix, by name, with the shape in the checkpoint. */
-function modulesOf(parameters: readonly Parameter[]): ModuleShapes {
-  const modules = new Map<string, readonly number[]>();
-  for (const parameter of parameters) {
-    if (parameter.kind !== "matrix") continue;
-    for (const { name, shape } of parameter.parts) modules.set(name.replace(/\.weight$/, ""), shape);
-  }
-  return modules;
 }
