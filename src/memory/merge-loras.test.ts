@@ -307,7 +307,7 @@ describe.each(["f32", "f16"] as const)("weights stored as %s", (storage) => {
       const merged = await mergeLoras(gpu, loaded, parameters, changes(), { label: "model with LoRA" });
       expect(gpu.memory.bytes - before.bytes).toBe(merged.bytes);
       for (const parameter of parameters) {
-        const touched = parameter.kind === "matrix" && parameter.key !== "untouched.weight";
+        const touched = parameter.kind === "matrix" && !["untouched.weight", "heads.weight"].includes(parameter.key);
         const held = (by: LoadedParameters) =>
           (parameter.kind === "matrix" && by.texture?.(parameter)) || by.get(parameter)[0];
         expect(held(merged) === held(loaded), parameter.key).toBe(!touched);
@@ -332,6 +332,7 @@ test("a sum stored as f16 is of the file's own weights, and rounded once", async
       ...changes(),
       { delta: change("to_q", [20, 20], { seed: 9, rank: 2, scale: 1 }), scale: 1 },
       { delta: change("untouched", [5, 6, 1, 1], { seed: 10, rank: 2, scale: 1 }), scale: 1 },
+      { delta: change("heads", [20, 20], { seed: 11, rank: 2, scale: 1 }), scale: 1 },
     ];
     const before = gpu.memory;
     const merged = await mergeLoras(gpu, { ...stored, finer }, parameters, deltas, { label: "model with LoRA" });

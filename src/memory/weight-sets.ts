@@ -13,6 +13,8 @@ import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
 import { type LoraComponent, type LoraFile, openLora, type ResolveOptions } from "../weights/lora.ts";
+import { countLayers } from "../weights/lora-names.ts";
+import { type LoraScales, scaleOf } from "../weights/lora-scales.ts";
 import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
@@ -21,11 +23,10 @@ import type { PlanCache } from "./plan-cache.ts";
 import type { Preparation, PreparationWatch } from "./preparation.ts";
 import { SharedWork } from "./shared-work.ts";
 
-/** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
-export interface LoraRequest {
+/** A LoRA file and how strongly it counts. */
+export interface LoraRequest extends LoraScales {
   /** A path on this machine, or among `modelFiles`. */
   readonly path: string;
-  readonly scale: number;
   /** The model's own files if it is one of them: it does not change while the model is loaded. */
   readonly modelFiles?: ModelFiles;
 }
@@ -211,12 +212,17 @@ export class WeightSets {
 
 /** A text that is equal for the same files, as they are now, at the same scales. */
 async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
-  const parts = loras.map(async ({ path, scale, modelFiles }) => {
+  const parts = loras.map(async ({ path, modelFiles, ...scales }) => {
     // A file that is not there is an error when it is opened.
     const version = modelFiles ? undefined : await fileVersion(path).catch(() => undefined);
-    return [modelFiles !== undefined, path, version?.bytes, version?.writtenAt, scale];
+    return [modelFiles !== undefined, path, version?.bytes, version?.writtenAt, keyOfScales(scales)];
   });
   return JSON.stringify(await Promise.all(parts));
+}
+
+function keyOfScales({ scale, unet, text_encoder, text_encoder_2, blocks }: LoraScales): unknown[] {
+  const named = blocks === undefined || Array.isArray(blocks) ? blocks : Object.entries(blocks).sort();
+  return [scale, unet, text_encoder, text_encoder_2, named];
 }
 
 async function mergeAll(
@@ -225,6 +231,7 @@ async function mergeAll(
   watch: PreparationWatch,
 ): Promise<{ readonly own: Map<ComponentId, LoadedParameters>; readonly warnings: readonly string[] }> {
   const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
+  const layers = resolve.layersPerBlock ?? countLayers(modules.get("unet")?.keys() ?? []);
   const files: LoraFile[] = [];
   const warnings: string[] = [];
   const merged = new Map<ComponentId, LoadedParameters>();
@@ -241,8 +248,10 @@ async function mergeAll(
       const component = id as LoraComponent; // a file has no other components than these
       const deltas = files.flatMap((file, index) => {
         if (!file.components.has(component)) return [];
-        const { scale } = loras[index]!;
-        return file.resolve(component, modules.get(id)!, resolve).map((delta) => ({ delta, scale }));
+        const scales = loras[index]!;
+        return file.resolve(component, modules.get(id)!, resolve).map((delta) => {
+          return { delta, scale: scaleOf(scales, component, delta.module, layers) };
+        });
       });
       if (deltas.length === 0) continue;
       const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA`, ...watch });

@@ -196,8 +196,19 @@ export function kohyaNames(
   return names;
 }
 
-function countLayers(modules: readonly string[]): number {
-  return new Set(modules.map((module) => /^down_blocks\.0\.resnets\.(\d+)\./.exec(module)?.[1]).filter(Boolean)).size;
+/** A UNet's block in Stability's numbering, as the web UI writes it: `IN04`, `M00`, `OUT11`; undefined outside blocks. */
+export function sgmBlock(module: string, layersPerBlock: number): string | undefined {
+  const match = /^(input|middle|output)_blocks?\.(\d+)\./.exec(sgmNames(module, layersPerBlock)[0] ?? "");
+  if (match === null) return undefined;
+  const [, side, number] = match as unknown as [string, "input" | "middle" | "output", string];
+  if (side === "middle") return "M00";
+  return `${side === "input" ? "IN" : "OUT"}${number.padStart(2, "0")}`;
+}
+
+/** Layers in a block of a UNet, counted in its first down block. */
+export function countLayers(modules: Iterable<string>): number {
+  return new Set([...modules].map((module) => /^down_blocks\.0\.resnets\.(\d+)\./.exec(module)?.[1]).filter(Boolean))
+    .size;
 }
 
 const SGM_WHOLE: Readonly<Record<string, string>> = {
