@@ -84,7 +84,7 @@ export function fewStepKind(names: readonly string[]): FewStepRun | undefined {
   return undefined;
 }
 
-/** What a trainer or a merging program writes of a file's name. */
+/** Fields in which trainers and merging programs keep a file's name. */
 const NAMES_WITHIN = ["modelspec.title", "ss_output_name"];
 /** Files whose names are kept: as many as a request has, for some requests. */
 const MOST_KNOWN = 64;

@@ -36,10 +36,10 @@ const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)$/;
 export interface PromptLora {
   readonly name: string;
   readonly scale: number;
-  /** Of the UNet, instead of `scale`. */
+  /** The scale of the UNet, instead of `scale`. */
   readonly unet?: number;
-  /** Of the UNet's blocks, and of the text encoders in front. */
-  readonly blocks?: readonly number[];
+  /** Factors of the UNet's blocks, behind one of the text encoders. */
+  readonly blocks?: number[];
 }
 
 /** The LoRAs that a prompt names, in order. */

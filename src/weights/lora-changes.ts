@@ -74,7 +74,7 @@ export interface MatrixDelta {
   readonly kind: "matrix";
   /** The model's own name, such as "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q". */
   readonly module: string;
-  /** Of D, at strength 1. */
+  /** The factor of D at strength 1. */
   readonly scale: number;
   /** D itself, or its two factors: element by element if both are as large as the weight, else by Kronecker's product. */
   readonly factors: readonly [Factor] | readonly [Factor, Factor];

@@ -19,7 +19,7 @@ export interface NamedBlockScales {
 export type BlockScales = NamedBlockScales | readonly number[];
 
 export interface LoraScales {
-  /** Of components that have none of their own. */
+  /** The scale of components that have none of their own. */
   readonly scale: number;
   readonly unet?: number | undefined;
   readonly text_encoder?: number | undefined;
