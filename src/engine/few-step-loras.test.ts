@@ -49,6 +49,7 @@ describe("fewStepOf", () => {
     expect((await fewStepOf([at("plain.safetensors"), at("renamed.safetensors")]))?.run.kind).toBe("LCM");
     const unnamed = { path: "/loras/lcm-lora-sdxl/pytorch_lora_weights.safetensors", scale: 1 };
     expect((await fewStepOf([unnamed]))?.run.kind).toBe("LCM");
+    expect(await fewStepOf([{ path: "/lcm-loras/ink.safetensors", scale: 1 }])).toBeUndefined();
   });
 
   it("does not count a LoRA that the UNet has not, nor a file that cannot be read", async () => {

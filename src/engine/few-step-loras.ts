@@ -86,6 +86,8 @@ export function fewStepKind(names: readonly string[]): FewStepRun | undefined {
 
 /** Fields in which trainers and merging programs keep a file's name. */
 const NAMES_WITHIN = ["modelspec.title", "ss_output_name"];
+/** Many files have one of these names, and the folder says whose: `lcm-lora-sdv1-5/pytorch_lora_weights.safetensors`. */
+const NAMELESS = /^(?:pytorch_lora_weights|adapter_model|diffusion_pytorch_model|lora|model)\b/i;
 /** Files whose names are kept: as many as a request has, for some requests. */
 const MOST_KNOWN = 64;
 
@@ -104,8 +106,8 @@ export async function fewStepOf(
 }
 
 async function runOf(path: string): Promise<FewStepRun | undefined> {
-  // Many files have one name, and their folder says whose they are: `lcm-lora-sdv1-5/pytorch_lora_weights.safetensors`.
-  const named = fewStepKind([basename(path), basename(dirname(path))]);
+  const name = basename(path);
+  const named = fewStepKind(NAMELESS.test(name) ? [name, basename(dirname(path))] : [name]);
   if (named !== undefined) return named;
   try {
     const { bytes, writtenAt } = await fileVersion(path);

@@ -135,7 +135,12 @@ function otherChanges(): WeightedDelta[] {
     // LoKr
     matrix("to_out.0", 1, [factor([4, 5, 1], { seed: 11 }), factor([5, 4, 1], { seed: 12, rank: 2 })]),
     matrix("conv", 0.5, [factor([3, 2, 1], { seed: 14, rank: 1 }), factor([3, 3, 9], { seed: 16 })]),
-    matrix("proj", 1, [factor([1, 4, 1], { seed: 18 }), factor([7, 5, 1], { seed: 19 })]),
+    matrix(
+      "proj",
+      1,
+      [factor([1, 4, 1], { seed: 18 }), factor([7, 5, 1], { seed: 19 })],
+      magnitude("outputs", "lycoris", 7),
+    ),
     // differences
     matrix("to_v", 1, [factor(square, { seed: 20 })]),
     vector("conv", "bias", 9, 21),
