@@ -119,7 +119,8 @@ const OTHER_ADAPTERS = /\.oft_|\.boft_/;
 /** The reason that a file is no LoRA, by what it has instead. */
 function reasonOfNone(names: Iterable<string>): string {
   const kind = kindOfTensors(names);
-  if (kind === "embedding") return "is a textual-inversion embedding, not a LoRA: put it into the folder of embeddings (embedding_dir)";
+  if (kind === "embedding")
+    return "is a textual-inversion embedding, not a LoRA: put it into the folder of embeddings (embedding_dir)";
   return `holds no LoRA tensors${kind === undefined || kind === "LoRA" ? "" : `: it is ${kind}`}`;
 }
 
