@@ -69,6 +69,7 @@ describe("flags", () => {
   it("read sizes, LoRA files and adapters", () => {
     expect(flags.size("512x768")).toEqual({ width: 512, height: 768 });
     expect(flags.lora("ink.safetensors:0.8")).toEqual([{ path: "ink.safetensors", scale: 0.8 }]);
+    expect(flags.lora("ink.safetensors:.8:-0.5")).toEqual([{ path: "ink.safetensors", scale: 0.8, unet: -0.5 }]);
     expect(flags.lora("C:\\ink.safetensors", [{ path: "oil", scale: 2 }])).toEqual([
       { path: "oil", scale: 2 },
       { path: "C:\\ink.safetensors", scale: 1 },

@@ -33,13 +33,17 @@ export function parseBytes(text: string): number | undefined {
   return Math.floor(Number(match[1]) * unit);
 }
 
-/** `FILE` or `FILE:0.8`, added to those given before. */
-export function lora(
-  text: string,
-  before: readonly { path: string; scale: number }[] = [],
-): { path: string; scale: number }[] {
-  const match = /^(.+):(-?\d*\.?\d+)$/.exec(text);
-  return [...before, match === null ? { path: text, scale: 1 } : { path: match[1]!, scale: Number(match[2]) }];
+/** A LoRA of a command line. */
+export interface LoraFlag {
+  readonly path: string;
+  readonly scale: number;
+  readonly unet?: number;
+}
+
+/** `FILE`, `FILE:0.8`, or `FILE:0.8:0.5` with another scale for the UNet, added to those given before. */
+export function lora(text: string, before: readonly LoraFlag[] = []): LoraFlag[] {
+  const [, path = text, scale = "1", unet] = /^(.+?)(?::(-?\d*\.?\d+))?(?::(-?\d*\.?\d+))?$/.exec(text) ?? [];
+  return [...before, { path, scale: Number(scale), ...(unet !== undefined && { unet: Number(unet) }) }];
 }
 
 /** `auto`, `hardware`, `software`, or part of an adapter's name. */

@@ -174,7 +174,7 @@ interface GenerateFlags extends RuntimeFlags {
   size?: { width: number; height: number };
   image?: string;
   previewDir?: string;
-  lora?: { path: string; scale: number }[];
+  lora?: flags.LoraFlag[];
 }
 
 withGenerationFlags(
@@ -201,7 +201,11 @@ withGenerationFlags(
   .optionsGroup("More files:")
   .option("--image <file>", "a picture to start from")
   .option("--preview-dir <dir>", "save the previews in this folder")
-  .option("--lora <file[:scale]>", "a LoRA file; may be repeated", flags.lora)
+  .option(
+    "--lora <file[:scale[:unet]]>",
+    "a LoRA file, its scale, and one for the UNet alone; may be repeated",
+    flags.lora,
+  )
   .action(async (prompt: string, options: GenerateFlags) => {
     const { parseGeneration } = await import("../src/engine/request-parsing.ts");
     const input = {

@@ -17,15 +17,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> packed: array<TableQuad>;
 @group(0) @binding(3) var<storage, read_write> broken: array<atomic<u32>>;
 
-const PADDING = 0xffffffffu;
-
-// The source's channel that lands on a packed channel.
-fn unpadded(channel: u32, head: u32, padded: u32) -> u32 {
-  if (head == 0u) { return channel; }
-  let within = channel % padded;
-  return select(PADDING, channel / padded * head + within, within < head);
-}
-
 // One invocation writes one row of one tile: one input channel, four output channels.
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {

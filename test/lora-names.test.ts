@@ -219,6 +219,73 @@ describe("the same file with something that the model has no place for", () => {
   });
 });
 
+describe("how strongly a file counts", () => {
+  const drawn = async (lora: object) => {
+    const loras = [{ name: "usual", ...lora }];
+    for await (const event of runtime.textToImage({ ...REQUEST, loras })) {
+      if (event.type === "result") return event.pictures[0]!.rgba;
+    }
+    throw new Error("no result");
+  };
+  const ALL = { unet: 1, text_encoder: 1 };
+  const zeros = (length: number) => Array(length).fill(0);
+
+  it("scales of components stand for the scale of all", async () => {
+    expect(await drawn({ scale: 0.3, ...ALL })).toEqual(expected);
+    const plain = (await draw()).pictures[0]!.rgba;
+    expect(await drawn({ unet: 0, text_encoder: 0 })).toEqual(plain);
+    expect(await drawn({ unet: 0 })).not.toEqual(plain);
+    expect(await drawn({ unet: 0 })).not.toEqual(expected);
+  });
+
+  it("scales of blocks multiply that of the UNet", async () => {
+    expect(await drawn({ blocks: { down: 1, mid: 1 } })).toEqual(expected);
+    const withoutUp = await drawn({ blocks: { up: 0 } });
+    expect(withoutUp).not.toEqual(expected);
+    expect(await drawn({ blocks: { up: { block_0: 0, block_1: [0, 0], block_2: 0 } } })).toEqual(withoutUp);
+    // conv_in, conv_out and the time embedding are in no block; this model's have one layer each.
+    expect(await drawn({ blocks: [1, ...zeros(25)], unet: 0.5 })).not.toEqual(await drawn({ unet: 0 }));
+  });
+
+  it.each([
+    [{ blocks: [1, 2, 3] }, /loras\.0\.blocks/],
+    [{ blocks: { middle: 1 } }, /loras\.0\.blocks/],
+    [{ blocks: { up: { first: 1 } } }, /loras\.0\.blocks/],
+    [{ unet: 11 }, /loras\.0\.unet/],
+  ])("%j is refused", async (lora, field) => {
+    const body = JSON.stringify({ ...REQUEST, loras: [{ name: "usual", ...lora }] });
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch(server.url, { method: "POST", body, headers });
+    expect(answer.status).toBe(422);
+    const { detail } = (await answer.json()) as { detail: { loc: unknown[] }[] };
+    expect(detail[0]!.loc.join(".")).toMatch(field);
+  });
+});
+
+describe("a LoRA of few steps", () => {
+  const { num_inference_steps: _, guidance_scale: __, ...open } = REQUEST;
+  const result = async (fields: object) => {
+    for await (const event of runtime.textToImage({ ...open, ...fields })) if (event.type === "result") return event;
+    throw new Error("no result");
+  };
+
+  it("has what it needs where the request leaves it open, and the result says so", async () => {
+    await copy("usual.safetensors", "sdxl_lightning_2step_lora.safetensors");
+    const loras = [{ name: "sdxl_lightning_2step_lora", scale: 0.5 }];
+    const { pictures, warnings } = await result({ loras });
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /is a Lightning LoRA; .*: EulerDiscreteScheduler, trailing timesteps, 2 steps, no guidance\.$/,
+      ),
+    ]);
+    const said = { scheduler: "euler", timestep_spacing: "trailing", num_inference_steps: 2, guidance_scale: 0 };
+    const same = await result({ loras: [{ name: "usual", scale: 0.5 }], ...said });
+    expect(same.warnings).toBeUndefined();
+    expect(pictures[0]!.rgba).toEqual(same.pictures[0]!.rgba);
+    expect((await result({ loras, ...said })).warnings).toBeUndefined();
+  });
+});
+
 describe("a file of any name can be asked for", () => {
   const png = async () => {
     const picture = { width: 64, height: 64, rgba: expected };

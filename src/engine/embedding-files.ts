@@ -2,8 +2,9 @@
  * The files of textual inversion in a folder, and those of them that a request's prompts name: by the file's name without
  * its ending, or by the token that diffusers writes into it.
  *
- * Three forms are read: diffusers' (the token is the tensor's name), the web UI's (`emb_params`), and SDXL's with a tensor
- * for each text encoder (`clip_l`, `clip_g`).
+ * Three forms are read: diffusers' (the token is the tensor's name), the web UI's (`emb_params`, or `*` of `string_to_param`),
+ * and SDXL's with a tensor for each text encoder (`clip_l`, `clip_g`); from safetensors, or from pickles as `torch.save` writes
+ * them (`.pt`, `.bin`), of which nothing is run (`src/weights/pickle.ts`).
  */
 
 import { stat } from "node:fs/promises";
@@ -15,12 +16,15 @@ import { embeddingsIn, type TextEmbedding } from "../text/embeddings.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { isFloatType, toFloat32 } from "../weights/element-types.ts";
 import { WeightsError } from "../weights/errors.ts";
-import { openSafetensors, type SafetensorsFile } from "../weights/safetensors.ts";
+import { openTensorFile } from "../weights/tensor-file.ts";
+import type { TensorSet } from "../weights/tensor-set.ts";
 import { RequestError } from "./errors.ts";
 
 /** As many as anybody has collected. */
 const BOUNDS = { depth: 8, entries: 10_000 };
-const ENDING = /\.safetensors$/i;
+const ENDING = /\.(?:safetensors|pt|bin)$/i;
+/** Bytes of a file: the most vectors of the most numbers for two text encoders, and as much beside them. */
+const MOST_BYTES = 16 * 2 ** 20;
 /** Vectors of one word: a row of a text encoder has room for as many. */
 const MOST_VECTORS = 75;
 /** Numbers of a vector, at most: the widest text encoder has 4096. */
@@ -29,7 +33,7 @@ const LONGEST_HEADER = 64 * 1024;
 /** Characters of a name that a prompt could have. */
 const LONGEST_NAME = 200;
 /** Tensors that stand for a word whose name is the file's. */
-const NAMELESS: ReadonlySet<string> = new Set(["emb_params", "clip_l", "clip_g", "<unknown>"]);
+const NAMELESS: ReadonlySet<string> = new Set(["emb_params", "clip_l", "clip_g", "<unknown>", "*"]);
 
 /** The token that a file brings, as long as the file is the same. */
 interface Known {
@@ -74,7 +78,9 @@ export class EmbeddingFolder {
       throw new RequestError("prompt", "the server's folder of embeddings cannot be read");
     });
     const byName = new Map<string, string>();
-    for (const file of files.filter((path) => ENDING.test(path))) {
+    const isPickle = (file: string) => Number(!file.toLowerCase().endsWith(".safetensors"));
+    // If files differ in the ending alone, the one that is no pickle has the name.
+    for (const file of files.filter((path) => ENDING.test(path)).toSorted((a, b) => isPickle(a) - isPickle(b))) {
       const name = basename(file).replace(ENDING, "");
       if (name !== "" && name.length <= LONGEST_NAME && !byName.has(name)) byName.set(name, file);
       const token = await this.#tokenOf(file);
@@ -90,7 +96,7 @@ export class EmbeddingFolder {
       const version = await versionOf(path);
       const known = this.#known.get(file);
       if (known?.version === version) return known.token;
-      const tensors = await openSafetensors(path, { name: basename(file), longestHeader: LONGEST_HEADER });
+      const tensors = await openEmbedding(path, basename(file));
       const token = tokenIn([...tensors.names()]);
       await tensors.close();
       this.#known.set(file, { version, token });
@@ -126,7 +132,7 @@ function tokenIn(names: readonly string[]): string | undefined {
 
 /** Reads a file of textual inversion; its name is the token's, or the file's without its ending. @throws WeightsError */
 export async function readEmbedding(path: string, file: string): Promise<TextEmbedding> {
-  const tensors = await openSafetensors(path, { name: file, longestHeader: LONGEST_HEADER });
+  const tensors = await openEmbedding(path, file);
   try {
     const names = [...tensors.names()];
     if (names.length === 0 || names.length > 2) throw noEmbedding(file, `has ${names.length} tensors`);
@@ -141,7 +147,14 @@ export async function readEmbedding(path: string, file: string): Promise<TextEmb
   }
 }
 
-async function rowsOf(tensors: SafetensorsFile, name: string, file: string): Promise<Float32Array[]> {
+/** Other files that lie in the folder are not read: a checkpoint has a header of megabytes. */
+async function openEmbedding(path: string, file: string): Promise<TensorSet> {
+  const { size } = await stat(path);
+  if (size > MOST_BYTES) throw noEmbedding(file, `has ${size} bytes`);
+  return openTensorFile(path, { name: file, longestHeader: LONGEST_HEADER });
+}
+
+async function rowsOf(tensors: TensorSet, name: string, file: string): Promise<Float32Array[]> {
   const entry = tensors.get(name)!;
   const [count, width] = entry.shape.length === 1 ? [1, entry.shape[0]!] : [entry.shape[0] ?? 0, entry.shape[1] ?? 0];
   if (entry.shape.length > 2 || count < 1 || count > MOST_VECTORS || width < 1 || width > MOST_WIDTH) {

@@ -115,14 +115,14 @@ function find({ paths, others }: LoraListing, loraName: string): string | undefi
 export async function loraFiles(loras: GenerationRequest["loras"], folder: string | undefined): Promise<LoraRequest[]> {
   const listing = loras.some(({ path }) => path === undefined) ? await listLoras(folder) : NOTHING;
   return Promise.all(
-    loras.map(async ({ name, path, scale }, index) => {
-      if (path !== undefined) return { path: await existingPath(path), scale };
+    loras.map(async ({ name, path, ...scales }, index) => {
+      if (path !== undefined) return { path: await existingPath(path), ...scales };
       if (folder === undefined) throw new RequestError(`loras.${index}.name`, "this server offers no LoRA");
       const found = find(listing, name as string);
       if (found === undefined) throw new RequestError(`loras.${index}.name`, unknown(name as string, listing.names));
       const file = join(folder, found);
       await checkThere(file, index);
-      return { path: file, scale };
+      return { path: file, ...scales };
     }),
   );
 }

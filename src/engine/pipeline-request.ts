@@ -3,16 +3,19 @@
 import { randomInt } from "node:crypto";
 import pLimit from "p-limit";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
-import type { PipelineRequest } from "../diffusion/request.ts";
+import type { PipelineRequest, SchedulerChoice } from "../diffusion/request.ts";
 import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
 import type { Size } from "../image/decode.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { lorasIn, type PromptLora } from "../text/prompt-syntax.ts";
+import { BLOCK_LIST_LENGTHS } from "../weights/lora-scales.ts";
 import type { RuntimeOptions } from "./contract.ts";
 import type { EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
+import { type AskedRun, decidedBy, fewStepOf } from "./few-step-loras.ts";
 import { ignoredWarning } from "./ignored-fields.ts";
 import { loraFiles } from "./lora-files.ts";
+import { BLOCK_LISTS } from "./lora-request.ts";
 import { nearest } from "./near-names.ts";
 import { sizeFromPicture } from "./picture-size.ts";
 import { type GenerationRequest, LIMITS } from "./request.ts";
@@ -44,6 +47,10 @@ export async function toPipelineRequest(
     throw new RequestError("few_step", "this model has no few-step variant");
   }
   const words = await wordsOf(request, options);
+  const lora = await fewStepOf(words.loras);
+  const usual = lora?.run ?? fewStep;
+  const scheduler = sampler && { className: sampler.className, changes: sampler.config };
+  const decided = lora && decidedBy(lora, askedRun(request, scheduler, sampler?.sigmaSchedule));
   const image = request.image && (await picture(request.image, request, defaults));
   return {
     ...inCamelCase(request),
@@ -51,18 +58,35 @@ export async function toPipelineRequest(
     sizes: { original: request.original_size, crop: request.crops_coords_top_left, target: request.target_size },
     width: image?.width ?? request.width ?? defaults.width,
     height: image?.height ?? request.height ?? defaults.height,
-    steps: request.num_inference_steps ?? usualSteps(fewStep?.steps ?? defaults.steps, request),
-    guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
+    steps: request.num_inference_steps ?? usualSteps(usual?.steps ?? defaults.steps, request),
+    guidanceScale: request.guidance_scale ?? usual?.guidanceScale ?? defaults.guidanceScale,
+    eta: request.eta ?? lora?.run.eta,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
     seed: request.seed ?? randomInt(2 ** 48 - 1),
     subseed: request.subseed ?? (request.subseed_strength ? randomInt(2 ** 48 - 1) : undefined),
     images: request.num_images,
-    scheduler: sampler === undefined ? fewStep?.scheduler : { className: sampler.className, changes: sampler.config },
+    scheduler: decided ? decided.scheduler : (scheduler ?? fewStep?.scheduler),
     ...(request.sigmas === undefined && request.timesteps === undefined
       ? { sigmaSchedule: request.sigma_schedule ?? sampler?.sigmaSchedule }
       : {}),
-    warnings: ignoredWarning(request.ignored_fields ?? []),
+    warnings: [...ignoredWarning(request.ignored_fields ?? []), ...(decided?.warnings ?? [])],
     image,
+  };
+}
+
+/** The values of a request for what a few-step LoRA would decide. */
+function askedRun(
+  request: GenerationRequest,
+  scheduler: SchedulerChoice | undefined,
+  sigmaSchedule: string | undefined,
+): AskedRun {
+  const { sigmas, timesteps, sigma_schedule: schedule = sigmaSchedule } = request;
+  return {
+    scheduler,
+    hasLevels: [sigmas, timesteps, schedule].some((levels) => levels !== undefined),
+    hasSpacing: request.timestep_spacing !== undefined,
+    steps: request.num_inference_steps,
+    guidanceScale: request.guidance_scale,
   };
 }
 
@@ -90,10 +114,13 @@ async function wordsOf(request: GenerationRequest, { loraFolder, embeddings, pro
   };
 }
 
-/** @throws RequestError if the scale of a LoRA in a prompt is beyond that of the field `loras` */
+/** @throws RequestError if a scale of a LoRA in a prompt is beyond those of the field `loras` */
 function checkedScale(lora: PromptLora): PromptLora {
-  if (Math.abs(lora.scale) <= LIMITS.loraScale) return lora;
-  throw new RequestError("prompt", `the scale of the LoRA ${quoted(lora.name)} must be at most ${LIMITS.loraScale}`);
+  const { name, scale, unet = 0, blocks = [] } = lora;
+  if (blocks.length > 0 && !BLOCK_LIST_LENGTHS.includes(blocks.length))
+    throw new RequestError("prompt", `lbw of the LoRA ${quoted(name)} must have ${BLOCK_LISTS}`);
+  if ([scale, unet, ...blocks].every((number) => Math.abs(number) <= LIMITS.loraScale)) return lora;
+  throw new RequestError("prompt", `the scale of the LoRA ${quoted(name)} must be at most ${LIMITS.loraScale}`);
 }
 
 type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`

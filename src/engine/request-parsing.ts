@@ -35,8 +35,11 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
   return issues;
 }
 
-/** Levels of a request: itself, `loras`, one LoRA. Deeper is nobody's field, and recursion must end somewhere. */
-const REQUEST_DEPTH = 3;
+/**
+ * Levels of a request: itself, `loras`, one LoRA, its blocks, a side of them. Deeper is nobody's field, and recursion must end
+ * somewhere.
+ */
+const REQUEST_DEPTH = 5;
 
 /** Objects without fields that are left out by null, or by a seed of -1; as deep as a request goes. Bytes are left alone. */
 function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown {
@@ -164,7 +167,7 @@ const NO_LORA_NAME = /^\/|\\|\0|(?:^|\/)\./;
  */
 export function parseRemoteGeneration(input: unknown): GenerationRequest {
   const request = parseGeneration(input);
-  const loras = request.loras.map(({ name, path, scale }, index) => {
+  const loras = request.loras.map(({ name, path, ...scales }, index) => {
     const loraName = (name ?? path) as string;
     if (NO_LORA_NAME.test(loraName)) {
       throw new RequestError(
@@ -172,7 +175,7 @@ export function parseRemoteGeneration(input: unknown): GenerationRequest {
         "must be the name of a LoRA that the server offers",
       );
     }
-    return { name: loraName, scale };
+    return { name: loraName, ...scales };
   });
   return { ...request, loras };
 }

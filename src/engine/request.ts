@@ -16,6 +16,7 @@ import { fromBase64 } from "../platform/base64.ts";
 import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
 import { Base64Text } from "./base64-text.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
+import { loraSchema } from "./lora-request.ts";
 
 /** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
 export const LIMITS = {
@@ -47,6 +48,8 @@ export const LIMITS = {
   loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
   loraScale: 10,
+  /** Layers of a block that have a scale of their own. */
+  loraLayers: 16,
   /** Bytes of an encoded starting picture. */
   imageBytes: 20 * 1024 * 1024,
   /** 2^64 − 1, the largest seed that `torch.Generator.manual_seed` takes. */
@@ -139,18 +142,6 @@ function sizes(most: number) {
     .pipe(pair);
   return z.union([pair, text], { error: `must be two whole numbers from 0 to ${most}` });
 }
-
-const lora = z
-  .object({
-    /** A file of the server's LoRA folder, without its ending: `ink`, `styles/ink`. `GET /loras` lists them. */
-    name: z.string().min(1).max(LIMITS.loraNameCharacters).optional(),
-    /** A file on this machine (a program's own request), or fal's word for `name` (a remote one). */
-    path: z.string().min(1).max(4096).optional(),
-    scale: z.number().min(-LIMITS.loraScale).max(LIMITS.loraScale).default(1),
-  })
-  .refine((value) => (value.name === undefined) !== (value.path === undefined), {
-    error: "must have either a name or a path",
-  });
 
 /**
  * Every field by itself. The descriptions are the README's, those of `/openapi.json`, and the help of `daguerre generate`.
@@ -266,10 +257,12 @@ export const generationFields = z.object({
   image_url: picture.optional().describe("fal's name for `image`"),
   strength: z.number().gt(0).max(1).default(DEFAULT_STRENGTH).describe("how much of `image` to draw anew"),
   loras: z
-    .array(lora)
+    .array(loraSchema(LIMITS))
     .max(LIMITS.loras)
     .default([])
-    .describe('LoRAs of the server, as `[{"name": "ink", "scale": 0.8}]`'),
+    .describe(
+      'LoRAs of the server, as `[{"name": "ink", "scale": 0.8}]`; `unet`, `text_encoder`, `text_encoder_2` are scales of one component, `blocks` of parts of the UNet: `{"down": 0.5, "up": {"block_1": [0, 1, 1]}}`',
+    ),
   few_step: z
     .boolean()
     .default(false)

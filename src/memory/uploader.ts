@@ -6,6 +6,7 @@
 import packTable from "../../shaders/pack_table.wgsl" with { type: "text" };
 import packWeights from "../../shaders/pack_weights.wgsl" with { type: "text" };
 import checkpoint from "../../shaders/prelude/checkpoint.wgsl" with { type: "text" };
+import storedChannels from "../../shaders/prelude/stored_channels.wgsl" with { type: "text" };
 import { BufferUsage, type Gpu } from "../gpu/device.ts";
 import { align } from "../graph/compile/memory.ts";
 import { grid, type Kernel, kernel, type Params, packParams, paramBytes } from "../graph/dispatch.ts";
@@ -60,7 +61,10 @@ interface Packing {
 /** The kernels that pack weights and tables to this storage. */
 export function packingKernels(storage: Storage): { readonly matrix: Kernel; readonly table: Kernel } {
   return {
-    matrix: kernel("pack_weights", packWeights, "f32", { weightStorage: storage, preludes: [checkpoint] }),
+    matrix: kernel("pack_weights", packWeights, "f32", {
+      weightStorage: storage,
+      preludes: [checkpoint, storedChannels],
+    }),
     table: kernel("pack_table", packTable, "f32", { weightStorage: storage, preludes: [checkpoint] }),
   };
 }

@@ -8,31 +8,25 @@
 
 import { LRUCache } from "lru-cache";
 import type { Gpu } from "../gpu/device.ts";
-import type { Parameter } from "../graph/tensor.ts";
 import { fileVersion } from "../platform/file-version.ts";
 import { fileAt, type ModelFiles } from "../platform/model-files.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { ownTurn } from "../platform/turns.ts";
-import {
-  type LoraComponent,
-  type LoraFile,
-  type ModuleShapes,
-  openLora,
-  type ResolveOptions,
-} from "../weights/lora.ts";
+import { type LoraComponent, type LoraFile, openLora, type ResolveOptions } from "../weights/lora.ts";
+import { countLayers } from "../weights/lora-names.ts";
+import { type LoraScales, scaleOf } from "../weights/lora-scales.ts";
 import type { Budget, Evictable } from "./budget.ts";
 import type { ComponentId, ComponentSpec } from "./component.ts";
 import type { LoadedParameters } from "./load.ts";
-import { mergeLoras } from "./merge-loras.ts";
+import { mergeLoras, modulesOf } from "./merge-loras.ts";
 import type { PlanCache } from "./plan-cache.ts";
 import type { Preparation, PreparationWatch } from "./preparation.ts";
 import { SharedWork } from "./shared-work.ts";
 
-/** A LoRA file and how strongly it counts: W + scale · (alpha / rank) · up · down. */
-export interface LoraRequest {
+/** A LoRA file and how strongly it counts. */
+export interface LoraRequest extends LoraScales {
   /** A path on this machine, or among `modelFiles`. */
   readonly path: string;
-  readonly scale: number;
   /** The model's own files if it is one of them: it does not change while the model is loaded. */
   readonly modelFiles?: ModelFiles;
 }
@@ -218,12 +212,17 @@ export class WeightSets {
 
 /** A text that is equal for the same files, as they are now, at the same scales. */
 async function keyOf(loras: readonly LoraRequest[]): Promise<string> {
-  const parts = loras.map(async ({ path, scale, modelFiles }) => {
+  const parts = loras.map(async ({ path, modelFiles, ...scales }) => {
     // A file that is not there is an error when it is opened.
     const version = modelFiles ? undefined : await fileVersion(path).catch(() => undefined);
-    return [modelFiles !== undefined, path, version?.bytes, version?.writtenAt, scale];
+    return [modelFiles !== undefined, path, version?.bytes, version?.writtenAt, keyOfScales(scales)];
   });
   return JSON.stringify(await Promise.all(parts));
+}
+
+function keyOfScales({ scale, unet, text_encoder, text_encoder_2, blocks }: LoraScales): unknown[] {
+  const named = blocks === undefined || Array.isArray(blocks) ? blocks : Object.entries(blocks).sort();
+  return [scale, unet, text_encoder, text_encoder_2, named];
 }
 
 async function mergeAll(
@@ -232,6 +231,7 @@ async function mergeAll(
   watch: PreparationWatch,
 ): Promise<{ readonly own: Map<ComponentId, LoadedParameters>; readonly warnings: readonly string[] }> {
   const modules = new Map(specs.map(({ id, parameters }) => [id, modulesOf(parameters)]));
+  const layers = resolve.layersPerBlock ?? countLayers(modules.get("unet")?.keys() ?? []);
   const files: LoraFile[] = [];
   const warnings: string[] = [];
   const merged = new Map<ComponentId, LoadedParameters>();
@@ -248,8 +248,10 @@ async function mergeAll(
       const component = id as LoraComponent; // a file has no other components than these
       const deltas = files.flatMap((file, index) => {
         if (!file.components.has(component)) return [];
-        const { scale } = loras[index]!;
-        return file.resolve(component, modules.get(id)!, resolve).map((delta) => ({ delta, scale }));
+        const scales = loras[index]!;
+        return file.resolve(component, modules.get(id)!, resolve).map((delta) => {
+          return { delta, scale: scaleOf(scales, component, delta.module, layers) };
+        });
       });
       if (deltas.length === 0) continue;
       const merge = () => mergeLoras(gpu, base.weights(id), parameters, deltas, { label: `${id} with LoRA`, ...watch });
@@ -271,14 +273,4 @@ function leftOut(file: string, names: readonly string[]): string {
   const count = names.length === 1 ? "one thing" : `${names.length} things`;
   const shown = listed(names.map(quoted), MOST_LISTED);
   return `The LoRA ${quoted(file)} changes ${count} that this model does not have, which were left out: ${shown}.`;
-}
-
-/** Modules that a LoRA may change: everything with a matrix, by name, with the shape in the checkpoint. */
-function modulesOf(parameters: readonly Parameter[]): ModuleShapes {
-  const modules = new Map<string, readonly number[]>();
-  for (const parameter of parameters) {
-    if (parameter.kind !== "matrix") continue;
-    for (const { name, shape } of parameter.parts) modules.set(name.replace(/\.weight$/, ""), shape);
-  }
-  return modules;
 }

@@ -44,6 +44,12 @@ describe("LoRAs", () => {
       { name: "x", scale: -0.5 },
       { name: "a", scale: 1 },
     ]);
+    expect(lorasIn("<lora:a:0.8:0.5> <lora:b:unet=.5:te=1> <lora:c:1:lbw=1, 0,0.5> <lora:d:1:lbw=XYZ:x>")).toEqual([
+      { name: "a", scale: 0.8, unet: 0.5 },
+      { name: "b", scale: 1, unet: 0.5 },
+      { name: "c", scale: 1, blocks: [1, 0, 0.5] },
+      { name: "d", scale: 1 },
+    ]);
     expect(withoutLoras("a <lora:ink:0.8>cat")).toBe("a cat");
     expect(short("a (<lora:ink:0.8>cat:1.2)")).toEqual(["a @1.00", "cat@1.20"]);
   });

@@ -26,20 +26,41 @@ const TOKEN = /\\[()[\]\\]|\\|\(|\[|:[+-]?(?:\d+\.?\d*|\.\d+)\)|\)|\]|[^\\()[\]:
 const WEIGHT = /^:([+-]?[.\d]+)\)$/;
 const BREAK_WORD = /\s*\bBREAK\b\s*/;
 
-/** A LoRA in a prompt: `<lora:name>`, `<lora:name:0.8>`. A second number, for blocks, is not read. */
-const LORA = /<(?:lora|lyco|lycoris):([^<>:]{1,1024})(?::\s*([+-]?(?:\d+\.?\d*|\.\d+)))?(?::[^<>]{0,200})?>/gi;
+/**
+ * A LoRA in a prompt: `<lora:name>`, `<lora:name:0.8>`, and with a second number for the UNet alone, `<lora:name:0.8:0.5>`. The
+ * web UI's names are read too, `te=0.8`, `unet=0.5`, and `lbw=1,0,…` of its extension for block weights.
+ */
+const LORA = /<(?:lora|lyco|lycoris):([^<>:]{1,1024})((?::[^<>:]{0,200}){0,6})>/gi;
+const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)$/;
 
 export interface PromptLora {
   readonly name: string;
   readonly scale: number;
+  /** The scale of the UNet, instead of `scale`. */
+  readonly unet?: number;
+  /** Factors of the UNet's blocks, behind one of the text encoders. */
+  readonly blocks?: number[];
 }
 
 /** The LoRAs that a prompt names, in order. */
 export function lorasIn(prompt: string): PromptLora[] {
-  return [...prompt.matchAll(LORA)].map(([, name, scale]) => ({
-    name: (name as string).trim(),
-    scale: scale === undefined ? 1 : Number(scale),
-  }));
+  return [...prompt.matchAll(LORA)].map(([, name, rest]) => {
+    const settings = (rest as string)
+      .split(":")
+      .slice(1)
+      .map((text) => text.trim());
+    const bare = settings.filter((text) => NUMBER.test(text)).map(Number);
+    const named = (word: string) =>
+      settings.find((text) => text.toLowerCase().startsWith(`${word}=`))?.slice(word.length + 1);
+    const number = (text: string | undefined) => (text !== undefined && NUMBER.test(text) ? Number(text) : undefined);
+    const scale = number(named("te")) ?? bare[0] ?? 1;
+    const unet = number(named("unet")) ?? bare[1];
+    const list = named("lbw")
+      ?.split(",")
+      .map((text) => text.trim());
+    const blocks = list?.every((text) => NUMBER.test(text)) ? list.map(Number) : undefined;
+    return { name: (name as string).trim(), scale, ...(unet !== undefined && { unet }), ...(blocks && { blocks }) };
+  });
 }
 
 /** The prompt without the LoRAs that it names. */

@@ -41,6 +41,17 @@ describe("parseLoraKey", () => {
     ["diffusion_model.input_blocks.1.1.proj_in.lora_down.weight", "unet", "input_blocks.1.1.proj_in", "down"],
     ["model.diffusion_model.out.2.lora_B.weight", "unet", "out.2", "up"],
     [`text_encoders.clip_l.transformer.${layer}.q_proj.lora_A.weight`, "text_encoder", `${layer}.q_proj`, "down"],
+    // OneTrainer, by its own names and by those of the Open Model Initiative
+    [`lora_unet.${attention}.to_q.lora_down.weight`, "unet", `${attention}.to_q`, "down"],
+    [`lora_te2.${layer}.q_proj.dora_scale`, "text_encoder_2", `${layer}.q_proj`, "dora_scale"],
+    ["unet.input_blocks.4.1.proj_in.lora_up.weight", "unet", "input_blocks.4.1.proj_in", "up"],
+    [`clip_l.${layer}.q_proj.lora_up.weight`, "text_encoder", `${layer}.q_proj`, "up"],
+    [`clip_g.${layer}.q_proj.alpha`, "text_encoder_2", `${layer}.q_proj`, "alpha"],
+    // other kinds of adapters
+    [`unet.${attention}.to_q.lora_magnitude_vector`, "unet", `${attention}.to_q`, "magnitude"],
+    [`unet.${attention}.to_q.lora_B.bias`, "unet", `${attention}.to_q`, "up_bias"],
+    [`base_model.model.${attention}.to_q.hada_w1_a`, "unet", `${attention}.to_q`, "hada_w1_a"],
+    [`diffusion_model.input_blocks.1.1.proj_in.lokr_w2_b`, "unet", "input_blocks.1.1.proj_in", "lokr_w2_b"],
   ])("%s", (tensor, component, module, part) => {
     expect(parseLoraKey(tensor)).toEqual({ component, underscored: false, module, part });
   });
@@ -63,6 +74,10 @@ describe("parseLoraKey", () => {
       "alpha",
     ],
     ["lora_te2_text_projection.lora_up.weight", "text_encoder_2", "text_projection", "up"],
+    ["lora_unet_conv_in.hada_t2", "unet", "conv_in", "hada_t2"],
+    ["lycoris_conv_in.lokr_w1", "unet", "conv_in", "lokr_w1"],
+    ["lora_unet_conv_norm_out.w_norm", "unet", "conv_norm_out", "w_norm"],
+    ["lora_unet_conv_in.weight", "unet", "conv_in", "gain"],
     ["lycoris_mid_block_attentions_0_proj_in.lora_down.weight", "unet", "mid_block_attentions_0_proj_in", "down"],
     ["lycoris_unet_conv_in.alpha", "unet", "conv_in", "alpha"],
     [
@@ -96,8 +111,12 @@ describe("kohyaNames", () => {
     "time_embedding.linear_2",
     "add_embedding.linear_1",
     "add_embedding.linear_2",
+    "conv_norm_out",
     "down_blocks.0.resnets.0.conv1",
+    "down_blocks.0.resnets.0.norm1",
     "down_blocks.0.resnets.1.conv2",
+    "down_blocks.0.resnets.1.norm2",
+    "down_blocks.1.attentions.0.norm",
     "down_blocks.0.downsamplers.0.conv",
     "down_blocks.1.attentions.0.proj_in",
     "down_blocks.1.resnets.0.conv_shortcut",
@@ -122,6 +141,10 @@ describe("kohyaNames", () => {
     ["label_emb_0_0", "add_embedding.linear_1"],
     ["label_emb_0_2", "add_embedding.linear_2"],
     ["input_blocks_1_0_in_layers_2", "down_blocks.0.resnets.0.conv1"],
+    ["input_blocks_1_0_in_layers_0", "down_blocks.0.resnets.0.norm1"],
+    ["input_blocks_2_0_out_layers_0", "down_blocks.0.resnets.1.norm2"],
+    ["input_blocks_4_1_norm", "down_blocks.1.attentions.0.norm"],
+    ["out_0", "conv_norm_out"],
     ["input_blocks_2_0_out_layers_3", "down_blocks.0.resnets.1.conv2"],
     ["input_blocks_3_0_op", "down_blocks.0.downsamplers.0.conv"],
     ["input_blocks_4_1_proj_in", "down_blocks.1.attentions.0.proj_in"],

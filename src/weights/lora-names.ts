@@ -2,8 +2,8 @@
  * How LoRA files name their tensors.
  *
  * A name is made of a component (UNet or text encoder), a module of it, and a part: `down` and `up`, the two thin
- * matrices whose product is added to the module's weight; `mid`, the kernel between them in some convolutions; `alpha`,
- * a number that scales the product. Trainers write these in different ways:
+ * matrices of LoRA; `alpha`, a number that scales their product; and the parts of the other kinds of adapter
+ * (`lora-changes.ts` says how they are computed). Trainers write these in different ways:
  *
  *     PEFT         unet.down_blocks.0.attentions.0.proj_in.lora_A.weight        (lora_A = down, lora_B = up)
  *     diffusers    unet.down_blocks.0.attentions.0.proj_in.lora.down.weight
@@ -11,7 +11,10 @@
  *     kohya        lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight
  *     kohya SGM    lora_unet_input_blocks_1_1_proj_in.lora_down.weight          (block names of Stability's own code)
  *     dotted SGM   diffusion_model.input_blocks.1.1.proj_in.lora_up.weight      (or after unet.)
+ *     OneTrainer   lora_unet.down_blocks.0.attentions.0.proj_in.lora_down.weight  (or OMI's: unet., clip_l., clip_g.)
  *     LyCORIS      lycoris_down_blocks_0_attentions_0_proj_in.lora_down.weight
+ *
+ * LoHa, LoKr, whole differences and IA³ have LyCORIS' endings (`.hada_w1_a`, `.lokr_w2`, `.diff`), whatever comes before.
  *
  * In kohya's names the dots of a module became underscores, which module names have too. They are never guessed back:
  * the model's own module names are written the same way and looked up (`kohyaNames`).
@@ -23,7 +26,36 @@
 
 export type LoraComponent = "unet" | "text_encoder" | "text_encoder_2";
 
-export type LoraPart = "down" | "up" | "mid" | "alpha";
+/** Parts that are called the same in every file that has them. */
+const OWN_NAMES = [
+  "hada_w1_a",
+  "hada_w1_b",
+  "hada_w2_a",
+  "hada_w2_b",
+  "hada_t1",
+  "hada_t2",
+  "lokr_w1",
+  "lokr_w1_a",
+  "lokr_w1_b",
+  "lokr_w2",
+  "lokr_w2_a",
+  "lokr_w2_b",
+  "lokr_t2",
+  "diff",
+  "diff_b",
+  "w_norm",
+  "b_norm",
+  "dora_scale",
+  "on_input",
+] as const;
+
+/**
+ * `magnitude` is PEFT's `dora_scale`, `up_bias` the bias of its `lora_B`, `gain` the vector of IA³. The names of LoHa's and
+ * LoKr's parts are LyCORIS' own.
+ */
+export type LoraPart =
+  | ("down" | "up" | "mid" | "alpha" | "up_bias" | "magnitude" | "gain")
+  | (typeof OWN_NAMES)[number];
 
 export interface LoraKey {
   readonly component: LoraComponent;
@@ -44,7 +76,13 @@ const PARTS: readonly (readonly [RegExp, LoraPart])[] = [
   [/\.lora_up\.weight$/, "up"],
   [/\.lora_mid\.weight$/, "mid"],
   [/(?:[._]lora|\.lora_linear_layer)?\.alpha$/, "alpha"],
+  [/\.lora_B(?:\.[\w-]+)?\.bias$/, "up_bias"],
+  [/\.lora_up\.bias$/, "up_bias"],
+  [/\.lora_magnitude_vector(?:\.[\w-]+){0,2}$/, "magnitude"],
+  ...OWN_NAMES.map((name) => [new RegExp(`\\.${name}$`), name] as const),
 ];
+/** Behind a kohya prefix alone: elsewhere it is a model's own weight. */
+const GAIN = /\.weight$/;
 
 const KOHYA_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
   ["lora_unet_", "unet"],
@@ -64,6 +102,12 @@ const DOTTED_PREFIXES: readonly (readonly [string, LoraComponent])[] = [
   ["model.diffusion_model.", "unet"],
   ["text_encoders.clip_l.transformer.", "text_encoder"],
   ["text_encoders.clip_g.transformer.", "text_encoder_2"],
+  ["clip_l.", "text_encoder"],
+  ["clip_g.", "text_encoder_2"],
+  ["lora_unet.", "unet"],
+  ["lora_te.", "text_encoder"],
+  ["lora_te1.", "text_encoder"],
+  ["lora_te2.", "text_encoder_2"],
 ];
 
 /** PEFT's prefix of a module's name if a model was saved by itself. */
@@ -71,19 +115,33 @@ const PEFT_PREFIX = "base_model.model.";
 
 /** The parts of a tensor's name; undefined if it is no name of a LoRA tensor. */
 export function parseLoraKey(tensor: string): LoraKey | undefined {
+  const [base, part] = ending(tensor) ?? [];
+  if (base === undefined || part === undefined) return undefined;
+  const flat = underscoredModule(base);
+  if (flat !== undefined) return { ...flat, underscored: true, part };
+  return part === "gain" ? undefined : { ...dottedModule(base), underscored: false, part };
+}
+
+/** A tensor's name without its part: the module as the file names it. */
+export function withoutPart(tensor: string): string {
+  return ending(tensor)?.[0] ?? tensor;
+}
+
+function ending(tensor: string): readonly [base: string, part: LoraPart] | undefined {
   for (const [suffix, part] of PARTS) {
     const match = suffix.exec(tensor);
-    if (match === null) continue;
-    const base = tensor.slice(0, match.index);
-    for (const [prefix, component] of KOHYA_PREFIXES)
-      if (base.startsWith(prefix)) return { component, underscored: true, module: base.slice(prefix.length), part };
-    if (base.startsWith(LYCORIS_PREFIX)) {
-      const module = without(base.slice(LYCORIS_PREFIX.length), "unet_");
-      return { component: module.startsWith("text_model_") ? "text_encoder" : "unet", underscored: true, module, part };
-    }
-    return { ...dottedModule(base), underscored: false, part };
+    if (match !== null) return [tensor.slice(0, match.index), part];
   }
-  return undefined;
+  const gain = GAIN.exec(tensor);
+  return gain === null ? undefined : [tensor.slice(0, gain.index), "gain"];
+}
+
+function underscoredModule(base: string): Pick<LoraKey, "component" | "module"> | undefined {
+  for (const [prefix, component] of KOHYA_PREFIXES)
+    if (base.startsWith(prefix)) return { component, module: base.slice(prefix.length) };
+  if (!base.startsWith(LYCORIS_PREFIX)) return undefined;
+  const module = without(base.slice(LYCORIS_PREFIX.length), "unet_");
+  return { component: module.startsWith("text_model_") ? "text_encoder" : "unet", module };
 }
 
 function dottedModule(base: string): Pick<LoraKey, "component" | "module"> {
@@ -138,8 +196,19 @@ export function kohyaNames(
   return names;
 }
 
-function countLayers(modules: readonly string[]): number {
-  return new Set(modules.map((module) => /^down_blocks\.0\.resnets\.(\d+)\./.exec(module)?.[1]).filter(Boolean)).size;
+/** A UNet's block in Stability's numbering, as the web UI writes it: `IN04`, `M00`, `OUT11`; undefined outside blocks. */
+export function sgmBlock(module: string, layersPerBlock: number): string | undefined {
+  const match = /^(input|middle|output)_blocks?\.(\d+)\./.exec(sgmNames(module, layersPerBlock)[0] ?? "");
+  if (match === null) return undefined;
+  const [, side, number] = match as unknown as [string, "input" | "middle" | "output", string];
+  if (side === "middle") return "M00";
+  return `${side === "input" ? "IN" : "OUT"}${number.padStart(2, "0")}`;
+}
+
+/** Layers in a block of a UNet, counted in its first down block. */
+export function countLayers(modules: Iterable<string>): number {
+  return new Set([...modules].map((module) => /^down_blocks\.0\.resnets\.(\d+)\./.exec(module)?.[1]).filter(Boolean))
+    .size;
 }
 
 const SGM_WHOLE: Readonly<Record<string, string>> = {
@@ -148,10 +217,13 @@ const SGM_WHOLE: Readonly<Record<string, string>> = {
   "add_embedding.linear_1": "label_emb.0.0",
   "add_embedding.linear_2": "label_emb.0.2",
   conv_in: "input_blocks.0.0",
+  conv_norm_out: "out.0",
   conv_out: "out.2",
 };
 
 const SGM_RESNET: Readonly<Record<string, string>> = {
+  norm1: "in_layers.0",
+  norm2: "out_layers.0",
   conv1: "in_layers.2",
   conv2: "out_layers.3",
   time_emb_proj: "emb_layers.1",

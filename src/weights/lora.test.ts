@@ -7,7 +7,9 @@ import { zeroTensors } from "../../test/fixtures/safetensors-bytes.ts";
 import { type TensorToWrite, writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { toFloat32 } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
-import { type LoraComponent, type LoraDelta, type LoraFile, type ModuleShapes, openLora } from "./lora.ts";
+import { type LoraComponent, type LoraFile, type ModuleShapes, openLora } from "./lora.ts";
+import type { LoraDelta, MatrixDelta, ProductFactor } from "./lora-changes.ts";
+import type { TensorEntry } from "./tensor-set.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -16,9 +18,21 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 function modulesOf(fixture: string, component: LoraComponent): ModuleShapes {
-  return new Map(
-    Object.entries(readFixtureJson<Record<string, Record<string, number[]>>>(`${fixture}/modules.json`)[component]!),
-  );
+  const shapes = readFixtureJson<Record<string, Record<string, number[]>>>(`${fixture}/modules.json`)[component]!;
+  return shaped(shapes);
+}
+
+/** Modules by the shapes of their weights; all have biases. */
+function shaped(weights: Readonly<Record<string, readonly number[]>>): ModuleShapes {
+  return new Map(Object.entries(weights).map(([module, weight]) => [module, { weight, hasBias: true }]));
+}
+
+/** The one product that a plain LoRA is. */
+function product(delta: LoraDelta | undefined): ProductFactor {
+  const { factors } = delta as MatrixDelta;
+  expect(factors).toHaveLength(1);
+  expect(factors[0].kind).toBe("product");
+  return factors[0] as ProductFactor;
 }
 
 async function using<T>(path: string, use: (lora: LoraFile) => T | Promise<T>): Promise<T> {
@@ -47,9 +61,10 @@ describe("the reference's files", () => {
       const deltas = lora.resolve(component, modules);
       expect(new Set(deltas.map((delta) => delta.module)).size).toBe(count);
       expect(deltas).toHaveLength(count);
-      for (const { module, down, up, rank, kernel } of deltas) {
-        const [out, into, kh = 1, kw = 1] = modules.get(module)!;
-        expect(kernel).toEqual([kh, kw]);
+      for (const delta of deltas) {
+        const { down, up, rank, taps } = product(delta);
+        const [out, into, kh = 1, kw = 1] = modules.get(delta.module)!.weight;
+        expect(taps).toBe(kh * kw);
         expect(down.byteLength / up.byteLength).toBe((into! * kh * kw) / out!);
         expect(down.shape[0]).toBe(rank);
       }
@@ -61,14 +76,15 @@ describe("the reference's files", () => {
     const values = async (name: string) =>
       using(fixturePath(`lora-sd15/${name}.safetensors`), async (lora) => {
         const found = new Map<string, Float32Array[]>();
-        for (const { module, down, up, scale } of lora.resolve("unet", modules)) {
-          expect(scale).toBe(1);
-          const read = async (entry: LoraDelta["down"]) => {
+        for (const delta of lora.resolve("unet", modules)) {
+          const { down, up } = product(delta);
+          expect(delta.scale).toBe(1);
+          const read = async (entry: TensorEntry) => {
             const bytes = new Uint8Array(entry.byteLength);
             await entry.read(bytes);
             return toFloat32(bytes, entry.dtype as "F32" | "F16");
           };
-          found.set(module, [await read(down), await read(up)]);
+          found.set(delta.module, [await read(down), await read(up)]);
         }
         return found;
       });
@@ -88,7 +104,9 @@ describe("the reference's files", () => {
     const tensors = readFixtureTensors("lora-sd15/lora_kohya.safetensors");
     const scales = new Set<number>();
     await using(fixturePath("lora-sd15/lora_kohya.safetensors"), (lora) => {
-      for (const { module, rank, scale } of lora.resolve("unet", modulesOf("lora-sd15", "unet"))) {
+      for (const delta of lora.resolve("unet", modulesOf("lora-sd15", "unet"))) {
+        const { module, scale } = delta;
+        const { rank } = product(delta);
         const alpha = tensors.get(`lora_unet_${module.replaceAll(".", "_")}.alpha`)!.values[0]!;
         expect(scale).toBe(alpha / rank);
         scales.add(scale);
@@ -112,12 +130,12 @@ describe("the reference's files", () => {
 
 type Tensors = Parameters<typeof zeroTensors>[0];
 
-const MODULES: ModuleShapes = new Map([
-  ["down_blocks.0.resnets.0.conv1", [16, 8, 3, 3]],
-  ["down_blocks.0.attentions.0.proj_in", [16, 16, 1, 1]],
-  ["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", [16, 12]],
-  ["down_blocks.0.attentions.0.norm", [16]],
-]);
+const MODULES = shaped({
+  "down_blocks.0.resnets.0.conv1": [16, 8, 3, 3],
+  "down_blocks.0.attentions.0.proj_in": [16, 16, 1, 1],
+  "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": [16, 12],
+  "down_blocks.0.attentions.0.norm": [16],
+});
 const TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
 
 async function made(tensors: Tensors): Promise<string> {
@@ -145,8 +163,9 @@ describe("a file", () => {
     });
     await using(locon, (lora) => {
       const [delta] = lora.resolve("unet", MODULES);
-      expect(delta).toMatchObject({ module: "down_blocks.0.resnets.0.conv1", rank: 4, scale: 1, kernel: [3, 3] });
-      expect(delta!.mid).toBeUndefined();
+      expect(delta).toMatchObject({ module: "down_blocks.0.resnets.0.conv1", scale: 1 });
+      expect(product(delta)).toMatchObject({ rank: 4, taps: 9 });
+      expect(product(delta).core).toBeUndefined();
     });
     const cp = await made({
       [`${conv}.lora_down.weight`]: ["F16", [4, 8, 1, 1]],
@@ -154,7 +173,7 @@ describe("a file", () => {
       [`${conv}.lora_up.weight`]: ["F16", [16, 4, 1, 1]],
     });
     await using(cp, (lora) => {
-      expect(lora.resolve("unet", MODULES)[0]!.mid!.shape).toEqual([4, 4, 3, 3]);
+      expect(product(lora.resolve("unet", MODULES)[0]).core!.shape).toEqual([4, 4, 3, 3]);
     });
   });
 
@@ -173,7 +192,7 @@ describe("a file", () => {
 
   it("may be for several components, of which one is asked for", async () => {
     const te = "text_model.encoder.layers.0.mlp.fc1";
-    const shapes = new Map([[te, [6, 5]]]);
+    const shapes = shaped({ [te]: [6, 5] });
     const tensors: Tensors = {
       [`lora_unet_${TO_Q.replaceAll(".", "_")}.lora_down.weight`]: ["F32", [2, 12]],
       [`lora_unet_${TO_Q.replaceAll(".", "_")}.lora_up.weight`]: ["F32", [16, 2]],
@@ -185,8 +204,8 @@ describe("a file", () => {
     await using(await made(tensors), (lora) => {
       expect([...lora.components].sort()).toEqual(["text_encoder", "text_encoder_2", "unet"]);
       expect(lora.resolve("unet", MODULES).map((delta) => delta.module)).toEqual([TO_Q]);
-      expect(lora.resolve("text_encoder", shapes).map((delta) => delta.rank)).toEqual([2]);
-      expect(lora.resolve("text_encoder_2", shapes).map((delta) => delta.rank)).toEqual([3]);
+      expect(lora.resolve("text_encoder", shapes).map((delta) => product(delta).rank)).toEqual([2]);
+      expect(lora.resolve("text_encoder_2", shapes).map((delta) => product(delta).rank)).toEqual([3]);
       // A model without a second text encoder takes the rest.
       expect(lora.leftOut({ unet: MODULES, text_encoder: shapes })).toEqual([
         "lora_te2_text_model_encoder_layers_0_mlp_fc1",
@@ -208,7 +227,7 @@ describe("a file", () => {
       { ...own, ...sgm },
     ])
       await using(await made(tensors), (lora) => {
-        expect(lora.resolve("unet", MODULES).map((delta) => delta.rank)).toEqual([3]);
+        expect(lora.resolve("unet", MODULES).map((delta) => product(delta).rank)).toEqual([3]);
       });
   });
 
@@ -312,18 +331,14 @@ describe("a file is refused on opening", () => {
   const conv = "lora_unet_conv_in";
   const down: Tensors = { [`${conv}.lora_down.weight`]: ["F32", [1, 1]] };
   it.each<[string, Tensors, string, string | undefined, RegExp]>([
-    ["for DoRA", { [`${conv}.dora_scale`]: ["F32", [1]] }, "lora-format", `${conv}.dora_scale`, /DoRA.*not supported/],
+    ["for OFT", { [`${conv}.oft_blocks`]: ["F32", [1]] }, "lora-format", `${conv}.oft_blocks`, /OFT.*not supported/],
     [
-      "for PEFT's DoRA",
-      { "unet.conv_in.lora_magnitude_vector": ["F32", [1]] },
+      "for a magnitude alone",
+      { [`${conv}.dora_scale`]: ["F32", [1]] },
       "lora-format",
-      "unet.conv_in.lora_magnitude_vector",
-      /DoRA/,
+      undefined,
+      /holds no LoRA tensors/,
     ],
-    ["for LoHa", { [`${conv}.hada_w1_a`]: ["F32", [1]] }, "lora-format", `${conv}.hada_w1_a`, /LoHa/],
-    ["for LoKr", { [`${conv}.lokr_w1`]: ["F32", [1]] }, "lora-format", `${conv}.lokr_w1`, /LoKr/],
-    ["for whole differences", { [`${conv}.diff`]: ["F32", [1]] }, "lora-format", `${conv}.diff`, /whole difference/],
-    ["for biases", { "unet.conv_in.lora_B.bias": ["F32", [1]] }, "lora-format", "unet.conv_in.lora_B.bias", /biases/],
     [
       "for a model's weights",
       { "conv_in.weight": ["F32", [1]] },
@@ -455,6 +470,178 @@ describe("a file is refused for a model", () => {
   });
 });
 
+describe("an adapter of another kind", () => {
+  const q = `lora_unet_${TO_Q.replaceAll(".", "_")}`;
+  const conv = "lora_unet_down_blocks_0_resnets_0_conv1";
+  const norm = "lora_unet_down_blocks_0_attentions_0_norm";
+  const loha = (on: string, width: number): Tensors => ({
+    [`${on}.hada_w1_a`]: ["F16", [16, 3]],
+    [`${on}.hada_w1_b`]: ["F16", [3, width]],
+    [`${on}.hada_w2_a`]: ["F16", [16, 2]],
+    [`${on}.hada_w2_b`]: ["F16", [2, width]],
+  });
+  const lora: Tensors = { [`${q}.lora_down.weight`]: ["F32", [2, 12]], [`${q}.lora_up.weight`]: ["F32", [16, 2]] };
+
+  it.each<[string, Tensors, object]>([
+    ["LoHa", loha(q, 12), { kind: "matrix", scale: 1, factors: [{ rank: 3 }, { rank: 2 }] }],
+    ["LoHa of a convolution", loha(conv, 72), { factors: [{ rank: 3, taps: 9 }, { taps: 9 }] }],
+    [
+      "LoHa in Tucker's form",
+      {
+        [`${conv}.hada_t1`]: ["F16", [3, 3, 3, 3]],
+        [`${conv}.hada_t2`]: ["F16", [2, 2, 3, 3]],
+        [`${conv}.hada_w1_a`]: ["F16", [3, 16]],
+        [`${conv}.hada_w1_b`]: ["F16", [3, 8]],
+        [`${conv}.hada_w2_a`]: ["F16", [2, 16]],
+        [`${conv}.hada_w2_b`]: ["F16", [2, 8]],
+      },
+      {
+        factors: [
+          { rank: 3, isUpTransposed: true },
+          { rank: 2, isUpTransposed: true },
+        ],
+      },
+    ],
+    [
+      "LoKr of two whole factors, whose alpha means nothing",
+      { [`${q}.lokr_w1`]: ["F32", [4, 3]], [`${q}.lokr_w2`]: ["F32", [4, 4]], [`${q}.alpha`]: ["F32", []] },
+      {
+        scale: 1,
+        factors: [
+          { kind: "whole", rows: 4, columns: 3 },
+          { kind: "whole", rows: 4, columns: 4 },
+        ],
+      },
+    ],
+    [
+      "LoKr of two products",
+      {
+        [`${q}.lokr_w1_a`]: ["F32", [2, 5]],
+        [`${q}.lokr_w1_b`]: ["F32", [5, 6]],
+        [`${q}.lokr_w2_a`]: ["F32", [8, 3]],
+        [`${q}.lokr_w2_b`]: ["F32", [3, 2]],
+        [`${q}.alpha`]: ["F32", []],
+      },
+      { scale: 0, factors: [{ rank: 5, rows: 2, columns: 6 }, { rank: 3 }] },
+    ],
+    [
+      "LoKr with a kernel in the middle",
+      {
+        [`${conv}.lokr_w1`]: ["F32", [4, 4]],
+        [`${conv}.lokr_t2`]: ["F32", [3, 3, 3, 3]],
+        [`${conv}.lokr_w2_a`]: ["F32", [3, 4]],
+        [`${conv}.lokr_w2_b`]: ["F32", [3, 2]],
+      },
+      { factors: [{ kind: "whole" }, { kind: "product", rows: 4, columns: 2, taps: 9, isUpTransposed: true }] },
+    ],
+    ["DoRA of outputs", { ...lora, [`${q}.dora_scale`]: ["F32", [16, 1]] }, { magnitude: { axis: "outputs" } }],
+    ["DoRA of inputs", { ...lora, [`${q}.dora_scale`]: ["F32", [1, 12]] }, { magnitude: { axis: "inputs" } }],
+    [
+      "PEFT's DoRA",
+      {
+        [`unet.${TO_Q}.lora_A.weight`]: ["F32", [2, 12]],
+        [`unet.${TO_Q}.lora_B.weight`]: ["F32", [16, 2]],
+        [`unet.${TO_Q}.lora_magnitude_vector.default.weight`]: ["F32", [16]],
+      },
+      { magnitude: { axis: "outputs", rule: "peft" } },
+    ],
+    ["a whole difference", { [`${conv}.diff`]: ["BF16", [16, 8, 3, 3]] }, { factors: [{ kind: "whole", taps: 9 }] }],
+    ["a difference of a bias", { [`${conv}.diff_b`]: ["F32", [16]] }, { kind: "vector", of: "bias" }],
+    ["a difference of a norm", { [`${norm}.w_norm`]: ["F32", [16]] }, { kind: "vector", of: "weight" }],
+    ["a norm's bias", { [`${norm}.b_norm`]: ["F32", [16]] }, { kind: "vector", of: "bias" }],
+    ["IA³ of outputs", { [`${q}.weight`]: ["F32", [16]], [`${q}.on_input`]: ["BOOL", []] }, { axis: "outputs" }],
+  ])("%s", async (_, tensors, expected) => {
+    await using(await made(tensors), (file) => {
+      const deltas = file.resolve("unet", MODULES);
+      expect(file.leftOut({ unet: MODULES })).toEqual([]);
+      expect(deltas).toHaveLength(1);
+      expect(deltas[0]).toMatchObject(expected);
+    });
+  });
+
+  it("may have a bias beside its matrices, as strong as they are", async () => {
+    const file = await made({ ...lora, [`${q}.lora_up.bias`]: ["F32", [16]] });
+    await using(file, (opened) =>
+      expect(opened.resolve("unet", MODULES).map(({ kind, scale }) => [kind, scale])).toEqual([
+        ["matrix", 1],
+        ["vector", 1],
+      ]),
+    );
+  });
+
+  it("without on_input is no IA³, and a weight of another model is left out", async () => {
+    const file = await made({ ...lora, [`${conv}.weight`]: ["F32", [16]] });
+    await using(file, (opened) => expect(opened.leftOut({ unet: MODULES })).toEqual([conv]));
+  });
+
+  it.each<[string, Tensors, string, string | undefined, RegExp]>([
+    [
+      "LoHa without a matrix",
+      { [`${q}.hada_w1_a`]: ["F32", [16, 3]], [`${q}.hada_w1_b`]: ["F32", [3, 12]] },
+      "lora-format",
+      undefined,
+      /has no hada_w2_a/,
+    ],
+    [
+      "LoHa of another width",
+      { ...loha(q, 12), [`${q}.hada_w2_b`]: ["F32", [2, 13]] },
+      "weights-shape",
+      `${q}.hada_w2_b`,
+      /is \[2, 13\], where \[2, 12\] is expected for .*to_q \[16, 12\]/,
+    ],
+    [
+      "LoHa with one core",
+      { ...loha(conv, 8), [`${conv}.hada_t1`]: ["F32", [3, 3, 3, 3]] },
+      "lora-format",
+      undefined,
+      /has no hada_t2/,
+    ],
+    [
+      "LoKr that does not divide the weight",
+      { [`${q}.lokr_w1`]: ["F32", [5, 3]], [`${q}.lokr_w2`]: ["F32", [4, 4]] },
+      "weights-shape",
+      `${q}.lokr_w1`,
+      /does not divide .*to_q \[16, 12\]/,
+    ],
+    [
+      "LoKr whose factors are less than the weight",
+      { [`${q}.lokr_w1`]: ["F32", [4, 3]], [`${q}.lokr_w2`]: ["F32", [4, 3]] },
+      "weights-shape",
+      `${q}.lokr_w2`,
+      /is \[4, 3\], where \[4, 4\] is expected/,
+    ],
+    [
+      "DoRA of neither side",
+      { ...lora, [`${q}.dora_scale`]: ["F32", [1, 13]] },
+      "weights-shape",
+      `${q}.dora_scale`,
+      /a magnitude of each of 16 outputs or 12 inputs is expected/,
+    ],
+    [
+      "a difference of another shape",
+      { [`${q}.diff`]: ["F32", [12, 16]] },
+      "weights-shape",
+      `${q}.diff`,
+      /is \[12, 16\], where \[16, 12\] is expected/,
+    ],
+    [
+      "a norm's difference of another length",
+      { [`${norm}.w_norm`]: ["F32", [15]] },
+      "weights-shape",
+      `${norm}.w_norm`,
+      /is \[15\], where \[16\] is expected for the weight of/,
+    ],
+    ["two kinds at once", { ...lora, ...loha(q, 12) }, "lora-format", undefined, /is both LoRA and LoHa/],
+    ["whole numbers", { [`${q}.diff`]: ["I32", [16, 12]] }, "weights-dtype", `${q}.diff`, /is I32/],
+  ])("is refused: %s", async (_, tensors, code, tensor, reason) => {
+    await using(await made(tensors), (file) => {
+      const error = thrown(() => file.resolve("unet", MODULES));
+      expect(error).toMatchObject({ code, tensor, file: "style.safetensors" });
+      expect(error.message).toMatch(reason);
+    });
+  });
+});
+
 describe("a file with something that the model has no place for", () => {
   const good: Tensors = {
     [`unet.${TO_Q}.lora_A.weight`]: ["F32", [2, 12]],
@@ -508,7 +695,7 @@ describe("a file with something that the model has no place for", () => {
     ],
   ])("is refused if it has %s", async (_, tensors) => {
     await using(await made(tensors), (lora) => {
-      const shapes = new Map([["text_model.encoder.layers.0.mlp.fc1", [6, 5]]]);
+      const shapes = shaped({ "text_model.encoder.layers.0.mlp.fc1": [6, 5] });
       const error = thrown(() => lora.leftOut({ unet: MODULES, text_encoder: shapes }));
       expect(error.code).toBe("lora-module");
       expect(error.message).toMatch(/that this model does not have \(is it for another kind of model\?\): "lora_unet_/);

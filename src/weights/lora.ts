@@ -1,52 +1,26 @@
 /**
- * LoRA files: low-rank changes to the weights of a model (Hu et al. 2021, arXiv:2106.09685).
+ * Adapter files: LoRA (Hu et al. 2021, arXiv:2106.09685) and its kin, from any trainer.
  *
- * For a module with weight W [out, in], or [out, in, kh, kw] for a convolution, a file has two thin matrices and maybe a
- * number alpha. With `down` [rank, in] and `up` [out, rank] the changed weight is
- *
- *     W + strength · scale · up · down            scale = alpha / rank, or 1 where the file has no alpha
- *
- * In a convolution `down` is [rank, in, kh, kw] and `up` is 1×1 ("LoCon"), so that the product runs over the rank for
- * each place of the kernel. With `mid` [rank, rank, kh, kw] both are 1×1 and the kernel stands between them:
- *
- *     Δ[o, i, y, x] = Σ_r Σ_s up[o, r] · mid[r, s, y, x] · down[s, i]
- *
- * This file finds and checks the tensors, in any of the namings of `lora-names.ts`; multiplying them is the GPU's work.
- * Other kinds of adapter (DoRA, LoHa, LoKr, whole differences) compute something else and are refused.
+ * This file finds the tensors in any of the namings of `lora-names.ts`, and puts those of a module together;
+ * `lora-changes.ts` says how they change it. The arithmetic is the GPU's work. OFT, which turns weights, is refused.
  */
 
 import { listed, quoted } from "../platform/quoted.ts";
 import { ELEMENT_BYTES, isFloatType, toFloat32 } from "./element-types.ts";
 import { WeightsError } from "./errors.ts";
+import { changesAnything, type LoraDelta, type ModuleShape, moduleChanges } from "./lora-changes.ts";
 import { LARGEST_ALPHA, type LoraConfig, readLoraConfigs } from "./lora-config.ts";
-import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey } from "./lora-names.ts";
-import { sameWeight } from "./manifest.ts";
+import { kohyaNames, type LoraComponent, type LoraPart, parseLoraKey, withoutPart } from "./lora-names.ts";
 import type { FileSource } from "./regular-file.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { kindOfTensors } from "./tensor-kind.ts";
 import type { TensorEntry } from "./tensor-set.ts";
 
+export type { LoraDelta, ModuleShape } from "./lora-changes.ts";
 export type { LoraComponent } from "./lora-names.ts";
 
-/** A model's modules that have a weight: the weight's shape by the module's name (the tensor's, without ".weight"). */
-export type ModuleShapes = ReadonlyMap<string, readonly number[]>;
-
-/** The change to one module. All tensors are F32, F16 or BF16. */
-export interface LoraDelta {
-  /** The model's own name, such as "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q". */
-  readonly module: string;
-  /** [rank, in], [rank, in, 1, 1], or [rank, in, kh, kw] where there is no `mid` and the kernel is larger. */
-  readonly down: TensorEntry;
-  /** [out, rank] or [out, rank, 1, 1]. */
-  readonly up: TensorEntry;
-  /** [rank, rank, kh, kw]. */
-  readonly mid?: TensorEntry;
-  readonly rank: number;
-  /** alpha / rank; what `up · down` is multiplied by at strength 1. */
-  readonly scale: number;
-  /** Height and width of the kernel of the module's weight: [1, 1] for a linear layer. */
-  readonly kernel: readonly [number, number];
-}
+/** A model's modules that have a weight, by the module's name (the tensor's, without ".weight"). */
+export type ModuleShapes = ReadonlyMap<string, ModuleShape>;
 
 export interface ResolveOptions {
   /** Layers in a block of the UNet, to number SGM blocks; counted in its first down block if left out. */
@@ -83,11 +57,13 @@ interface Group {
   readonly parts: Map<LoraPart, TensorEntry>;
   /** Value of the `alpha` tensor. */
   alpha?: number;
+  /** Value of the `on_input` tensor. */
+  onInput?: boolean;
 }
 
 /**
  * Opens a LoRA file: reads its header and the alphas. The caller closes it.
- * @throws WeightsError where it is not a sound safetensors file, has no LoRA, or is an adapter of another kind.
+ * @throws WeightsError where it is not a sound safetensors file, has no LoRA, or is an adapter of a kind that is not read.
  */
 export async function openLora(source: FileSource, options: { name?: string } = {}): Promise<LoraFile> {
   const set = await openSafetensors(source, { ...options, longestHeader: LONGEST_HEADER });
@@ -99,12 +75,14 @@ export async function openLora(source: FileSource, options: { name?: string } = 
     const groups = new Map<string, Group>();
     const foreign: string[] = [];
     for (const name of set.names()) if (!addToGroup(groups, set.get(name)!)) foreign.push(name);
-    const all = [...groups.values()].filter(hasMatrix);
-    foreign.push(...[...groups.values()].filter((group) => !hasMatrix(group)).map(baseName));
+    const all = [...groups.values()].filter(changesAnything);
+    foreign.push(...[...groups.values()].filter((group) => !changesAnything(group)).map(baseName));
     if (all.length === 0) throw new WeightsError("lora-format", reasonOfNone(set.names()), { file });
     for (const group of all) {
       const alpha = group.parts.get("alpha");
       if (alpha !== undefined) group.alpha = await readNumber(alpha);
+      const onInput = group.parts.get("on_input");
+      if (onInput !== undefined) group.onInput = (await readNumber(onInput)) !== 0;
     }
     const configs = readLoraConfigs(set.metadata, file);
     return {
@@ -134,28 +112,15 @@ export async function openLora(source: FileSource, options: { name?: string } = 
 /** Those of SDXL's UNet and both text encoders are some 3000, in half a megabyte, with as much text as a trainer adds. */
 const MOST_TENSORS = 20_000;
 const LONGEST_HEADER = 16 * 2 ** 20;
-/** Trained with up to a few hundred; merging a module sums over it. */
-const LARGEST_RANK = 8192;
 
 /** Adapters of other kinds, by a piece of their tensors' names. */
-const OTHER_ADAPTERS: readonly (readonly [RegExp, string])[] = [
-  [/\.dora_scale$|\.lora_magnitude_vector\b/, "DoRA (a weight-decomposed adapter)"],
-  [/\.hada_/, "LoHa (a Hadamard-product adapter)"],
-  [/\.lokr_/, "LoKr (a Kronecker-product adapter)"],
-  [/\.oft_|\.boft_/, "OFT (an orthogonal adapter)"],
-  [/\.diff(?:_b)?$/, "a whole difference of weights"],
-  [/\.lora_B\.bias$|\.lora_up\.bias$/, "a LoRA with biases"],
-];
-
-/** A number alone changes nothing. */
-function hasMatrix({ parts }: Group): boolean {
-  return parts.has("down") || parts.has("up");
-}
+const OTHER_ADAPTERS = /\.oft_|\.boft_/;
 
 /** The reason that a file is no LoRA, by what it has instead. */
 function reasonOfNone(names: Iterable<string>): string {
   const kind = kindOfTensors(names);
-  if (kind === "embedding") return "is a textual-inversion embedding, not a LoRA, and embeddings are not supported";
+  if (kind === "embedding")
+    return "is a textual-inversion embedding, not a LoRA: put it into the folder of embeddings (embedding_dir)";
   return `holds no LoRA tensors${kind === undefined || kind === "LoRA" ? "" : `: it is ${kind}`}`;
 }
 
@@ -174,9 +139,10 @@ function checkFits(all: readonly Group[], unknown: readonly Group[], file: strin
 /** True if the tensor is part of a LoRA by its name. */
 function addToGroup(groups: Map<string, Group>, entry: TensorEntry): boolean {
   const details = { file: entry.file, tensor: entry.name };
-  const other = OTHER_ADAPTERS.find(([pattern]) => pattern.test(entry.name));
-  if (other !== undefined)
-    throw new WeightsError("lora-format", `belongs to ${other[1]}, which is not supported; only LoRA is`, details);
+  if (OTHER_ADAPTERS.test(entry.name)) {
+    const reason = "belongs to OFT (an orthogonal adapter), which is not supported; LoRA, LoHa, LoKr and DoRA are";
+    throw new WeightsError("lora-format", reason, details);
+  }
   const key = parseLoraKey(entry.name);
   if (key === undefined) return false;
   const id = `${key.component}/${key.underscored ? "_" : "."}/${key.module}`;
@@ -206,6 +172,7 @@ async function readNumber(entry: TensorEntry): Promise<number> {
   else if (entry.dtype === "F64") value = view.getFloat64(0, true);
   else if (entry.dtype === "I32") value = view.getInt32(0, true);
   else if (entry.dtype === "I64") value = Number(view.getBigInt64(0, true));
+  else if (entry.dtype === "BOOL") value = view.getUint8(0);
   else throw new WeightsError("weights-dtype", `is ${entry.dtype}, which no alpha is`, details);
   if (!(Math.abs(value) <= LARGEST_ALPHA))
     throw new WeightsError(
@@ -219,7 +186,7 @@ async function readNumber(entry: TensorEntry): Promise<number> {
 /** A name of the group's that stands in the file, for messages. */
 function baseName(group: Group): string {
   const first: TensorEntry = group.parts.values().next().value!;
-  return first.name.replace(/\.(?:lora_\w+|lora|lora_linear_layer)\..*$|_lora\..*$|\.alpha$/, "");
+  return withoutPart(first.name);
 }
 
 /** Finds the model's name for a group's module. */
@@ -264,64 +231,8 @@ function resolve(
       );
     if (earlier === undefined || earlier.sgm) chosen.set(found.module, { group, sgm: found.sgm });
   }
-  return Array.from(chosen, ([module, { group }]) => delta(group, module, modules.get(module)!, context));
-}
-
-function delta(
-  group: Group,
-  module: string,
-  weight: readonly number[],
-  context: { file: string; config: LoraConfig | undefined },
-): LoraDelta {
-  const { parts, alpha } = group;
-  const { file } = context;
-  const down = parts.get("down");
-  const up = parts.get("up");
-  const mid = parts.get("mid");
-  if (down === undefined || up === undefined)
-    throw new WeightsError(
-      "lora-format",
-      `${quoted(baseName(group))} has no ${down === undefined ? "down" : "up"} matrix`,
-      {
-        file,
-      },
-    );
-  for (const { dtype, name } of [down, up, mid].filter((entry) => entry !== undefined))
-    if (!isFloatType(dtype))
-      throw new WeightsError("weights-dtype", `is ${dtype}, where F32, F16, BF16 or FP8 is expected`, {
-        file,
-        tensor: name,
-      });
-  if (weight.length !== 2 && weight.length !== 4)
-    throw new WeightsError(
-      "weights-shape",
-      `changes ${module} [${weight.join(", ")}], which is no matrix or convolution`,
-      {
-        file,
-        tensor: down.name,
-      },
-    );
-  const [out, into, kh = 1, kw = 1] = weight as [number, number, number?, number?];
-  const rank = down.shape[0] ?? 0;
-  const expect = (entry: TensorEntry, shape: readonly number[]) => {
-    // A 1×1 kernel may be written out or left away.
-    const wanted = shape.length === 4 && shape[2] === 1 && shape[3] === 1 ? shape.slice(0, 2) : shape;
-    if (sameWeight(entry.shape, wanted)) return;
-    throw new WeightsError(
-      "weights-shape",
-      `is [${entry.shape.slice(0, 8).join(", ")}], where [${wanted.join(", ")}] is expected for ${module} [${weight.join(", ")}]`,
-      { file, tensor: entry.name },
-    );
-  };
-  if (rank < 1) throw new WeightsError("weights-shape", "has no rank", { file, tensor: down.name });
-  if (rank > LARGEST_RANK)
-    throw new WeightsError("weights-shape", `has rank ${rank}, more than the ${LARGEST_RANK} allowed`, {
-      file,
-      tensor: down.name,
-    });
-  expect(down, mid === undefined ? [rank, into, kh, kw] : [rank, into]);
-  expect(up, [out, rank]);
-  if (mid !== undefined) expect(mid, [rank, rank, kh, kw]);
-  const scale = alpha === undefined ? (context.config?.scale(module, rank) ?? 1) : alpha / rank;
-  return { module, down, up, ...(mid === undefined ? {} : { mid }), rank, scale, kernel: [kh, kw] };
+  return Array.from(chosen).flatMap(([module, { group }]) => {
+    const { parts, alpha, onInput } = group;
+    return moduleChanges({ name: baseName(group), parts, alpha, onInput }, module, modules.get(module)!, context);
+  });
 }

@@ -9,7 +9,17 @@
 
 import { quoted } from "../platform/quoted.ts";
 import { WeightsError } from "./errors.ts";
-import { INERT, isCount, Malformed, named, type Pickled, PickledStorage, StorageType } from "./pickled.ts";
+import {
+  INERT,
+  isCount,
+  Malformed,
+  named,
+  PARAMETER_DICTIONARY,
+  ParameterDictionary,
+  type Pickled,
+  PickledStorage,
+  StorageType,
+} from "./pickled.ts";
 
 class Mark {}
 const MARK = new Mark();
@@ -287,13 +297,19 @@ const INSTRUCTIONS: Readonly<Record<number, (machine: Unpickler) => void>> = {
     const [values, callable] = [m.pop(), m.pop()];
     m.push(m.call(callable, values));
   },
-  // The state of a dictionary (`_metadata` of PyTorch's modules) or of an inert value.
-  98: (m) => m.pop(),
-  // NEWOBJ: an object of a class, of which none is known.
+  // The state of a dictionary (`_metadata` of PyTorch's modules) or of an inert value says nothing.
+  98: (m) => {
+    const state = m.pop();
+    const target = m.top();
+    if (target instanceof ParameterDictionary) target.build(state);
+  },
+  // NEWOBJ: an object of a class, of which one is known.
   129: (m) => {
     m.pop();
-    if (m.pop() !== INERT) m.refuse("makes an object of a class; it is not read, since it may run a program");
-    m.push(INERT);
+    const made = m.pop();
+    if (made === PARAMETER_DICTIONARY) m.push(new ParameterDictionary());
+    else if (made === INERT) m.push(INERT);
+    else m.refuse("makes an object of a class; it is not read, since it may run a program");
   },
   81: (m) => m.push(m.stored(m.pop())),
 };

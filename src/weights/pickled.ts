@@ -35,6 +35,18 @@ export class PickledTensor {
   }
 }
 
+/** PyTorch's dictionary of parameters, which old files of textual inversion have: its entries come with its state. */
+export class ParameterDictionary extends Map<unknown, Pickled> {
+  /** Takes the parameters of the state that a module is built from. */
+  build(state: Pickled): void {
+    const parameters = state instanceof Map ? state.get("_parameters") : undefined;
+    if (parameters instanceof Map) for (const [name, value] of parameters) this.set(name, value);
+  }
+}
+
+/** The class of `ParameterDictionary`. */
+export const PARAMETER_DICTIONARY = Symbol("a class of PyTorch's dictionaries of parameters");
+
 /** A value that a training program left beside the tensors, of which nothing is looked at. */
 export const INERT = Symbol("a value of no interest");
 
@@ -98,6 +110,7 @@ const CONSTRUCTORS: ReadonlyMap<string, Constructor> = new Map<string, Construct
 
 /** The thing that a name stands for; undefined: nothing that has to do with tensors. */
 export function named(module: string, name: string): Pickled | undefined {
+  if (module === "torch.nn.modules.container" && name === "ParameterDict") return PARAMETER_DICTIONARY;
   if (module === "torch" && Object.hasOwn(STORAGES, name)) return new StorageType(STORAGES[name]!);
   return CONSTRUCTORS.get(`${module} ${name}`) ?? (INERT_NAMES.has(`${module} ${name}`) ? INERT : undefined);
 }

@@ -26,9 +26,13 @@ const NOTHING: ReadonlyMap<string, string> = new Map();
 /**
  * Opens a file of tensors and checks its header. The caller closes it.
  * @param options.name how messages call the file; its base name if left out
+ * @param options.longestHeader bytes of a header of safetensors; the format's own limit if left out
  * @throws WeightsError if there is none, or it is none of these formats, or is not sound
  */
-export async function openTensorFile(source: FileSource, options: { name?: string } = {}): Promise<TensorFile> {
+export async function openTensorFile(
+  source: FileSource,
+  options: { name?: string; longestHeader?: number } = {},
+): Promise<TensorFile> {
   const at = fileOf(source);
   const name = options.name ?? at.path.slice(at.path.lastIndexOf("/") + 1);
   const handle = await openRegularFile(at, name);
@@ -47,7 +51,7 @@ export async function openTensorFile(source: FileSource, options: { name?: strin
   }
   await handle.close();
   try {
-    return { ...(await openSafetensors(at, { name })), format: "safetensors" };
+    return { ...(await openSafetensors(at, { ...options, name })), format: "safetensors" };
   } catch (error) {
     // Told by the ending alone: its first bytes are those of none.
     if (!(error instanceof WeightsError && error.code === "weights-pickle")) throw error;

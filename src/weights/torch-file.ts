@@ -26,8 +26,8 @@ const LONGEST_PICKLE = 64 * 2 ** 20;
 const OLD_MAGIC = 0x1950a86a20f9469cfc6cn;
 /** Bytes of a storage's length in an old file. */
 const LENGTH_BYTES = 8;
-/** Where training programs put the weights, beside what they know of the training. */
-const STATES = ["state_dict", "params_ema", "params", "model", "module"];
+/** Where training programs put the weights, beside what they know of the training; the last is textual inversion's. */
+const STATES = ["state_dict", "params_ema", "params", "model", "module", "string_to_param"];
 
 /** Storages of a file by their keys. */
 type Places = (storage: PickledStorage) => Promise<StoredFile | undefined>;
@@ -162,7 +162,19 @@ function stateIn(value: Pickled): Map<string, PickledTensor> | undefined {
   return undefined;
 }
 
+/** Levels of dictionaries in each other that a training program makes. */
+const DEEPEST = 8;
+
+/** The storages of all tensors in a value, by their keys. */
 function storagesIn(value: Pickled): Map<string, PickledStorage> {
-  const tensors = [...(stateIn(value)?.values() ?? [])];
-  return new Map(tensors.map(({ storage }) => [storage.key, storage]));
+  const storages = new Map<string, PickledStorage>();
+  const seen = new Set<Pickled>();
+  const collect = (one: Pickled, depth: number) => {
+    if (one instanceof PickledTensor) storages.set(one.storage.key, one.storage);
+    if (depth === DEEPEST || seen.has(one) || !(one instanceof Map || Array.isArray(one))) return;
+    seen.add(one);
+    for (const inner of one.values()) collect(inner, depth + 1);
+  };
+  collect(value, 0);
+  return storages;
 }

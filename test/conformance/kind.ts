@@ -64,7 +64,10 @@ export function caseRun(folder: CaseFolder, bench: Bench): CaseRun {
     used.add(name);
     return tensor;
   };
-  const groupOf = (name: string) => (name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : "main");
+  const groupOf = (name: string) => {
+    if (/\.scale-?\d+\.\d+$/.test(name)) return name; // the last dot is a decimal point
+    return name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : "main";
+  };
   return {
     folder,
     bench,

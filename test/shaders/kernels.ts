@@ -18,7 +18,16 @@ import { schedulerStep } from "../../src/graph/ops/diffusion/scheduler-step.ts";
 import { headPadding, Recorder } from "../../src/graph/recorder.ts";
 import type { MatrixParameter, Storage, TableParameter } from "../../src/graph/tensor.ts";
 import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
-import { mergeKernel, mergeParams } from "../../src/memory/merge-loras.ts";
+import {
+  applyGainsKernel,
+  applyGainsParams,
+  gainsKernel,
+  gainsParams,
+  ONE,
+  productKernel,
+  productParams,
+} from "../../src/memory/changed-weights.ts";
+import { mergeKernel, mergeParams, vectorKernel, vectorParams } from "../../src/memory/merge-loras.ts";
 import { transformKernel, transformParams } from "../../src/memory/transformed-weights.ts";
 import { packingKernels, tableParams, weightsParams } from "../../src/memory/uploader.ts";
 
@@ -150,6 +159,12 @@ function* weightKernels(): Generator<AssembledKernel> {
       params: tableParams(table, { rows: 1000, format: "BF16", firstRow: 0, tensor: 0 }, 1),
     };
     yield { kernel: mergeKernel(storage), params: mergeParams(matrix, 0, { rank: 4, before: storage, gridWidth: 1 }) };
+    const ofOutputs = true;
+    yield { kernel: applyGainsKernel(storage), params: applyGainsParams(matrix, 0, { ofOutputs, gridWidth: 1 }) };
+    yield { kernel: gainsKernel(), params: gainsParams(matrix, 0, { ofOutputs, strength: 1 }) };
+    yield { kernel: vectorKernel(), params: vectorParams(4, 1) };
+    const place = { coefficient: 1, gridWidth: 1 };
+    yield { kernel: productKernel(), params: productParams(matrix, 0, { factors: [ONE], ...place }) };
     for (const transform of ["winograd", "subpixel"] as const) {
       yield { kernel: transformKernel(transform, storage), params: transformParams(transform, matrix, 1) };
     }
