@@ -242,7 +242,7 @@ function jobGroups(
   if (model !== undefined)
     groups.push(
       openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }),
-      a1111Routes(jobs, { ...input, model: model.name, loras, embeddings, allowed }),
+      ...a1111Routes(jobs, { ...input, model: model.name, loras, embeddings, allowed }),
     );
   groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }), {
     base: "",

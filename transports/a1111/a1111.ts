@@ -44,30 +44,46 @@ type Result = RunEventOf<"result">;
 /** Pixels of the longer side of a preview in `progress`. */
 const PREVIEW_SIDE = 512;
 
-export function a1111Routes(jobs: ImageJobs, options: A1111Options): RouteGroup {
+export function a1111Routes(jobs: ImageJobs, options: A1111Options): RouteGroup[] {
   const api = new A1111(jobs, options);
-  const input = (name: string, schema: z.ZodType) => ({ schema: { name, schema } });
+  const common = { scope: "a1111", basicAuth: true, refuse: a1111Failure } as const;
+  return [
+    { base: "/sdapi/v1", ...common, routes: [...pictureRoutes(api), ...callerRoutes(api), ...listRoutes(options)] },
+    { base: "", ...common, routes: [queueStatusRoute(jobs)] },
+  ];
+}
+
+function pictureRoutes(api: A1111): Route[] {
+  return [
+    {
+      method: "POST",
+      path: "/txt2img",
+      about: {
+        ...described("Pictures from words"),
+        body: { schema: { name: "A1111TextToImage", schema: txt2imgSchema } },
+      },
+      handlers: [(c) => api.answer(() => api.pictures(c, "txt2img"))],
+    },
+    {
+      method: "POST",
+      path: "/img2img",
+      about: { ...described("Pictures from a picture"), body: { schema: IMG2IMG } },
+      handlers: [(c) => api.answer(() => api.pictures(c, "img2img"))],
+    },
+  ];
+}
+
+/** `GET /queue/status`, outside of the API's paths: Krita's plug-in asks for it to see whether a server is there. */
+function queueStatusRoute(jobs: ImageJobs): Route {
   return {
-    base: "/sdapi/v1",
+    method: "GET",
+    path: "/queue/status",
     scope: "a1111",
-    basicAuth: true,
-    refuse: a1111Failure,
-    routes: [
-      {
-        method: "POST",
-        path: "/txt2img",
-        about: { ...described("Pictures from words"), body: input("A1111TextToImage", txt2imgSchema) },
-        handlers: [(c) => api.answer(() => api.pictures(c, "txt2img"))],
-      },
-      {
-        method: "POST",
-        path: "/img2img",
-        about: { ...described("Pictures from a picture"), body: { schema: IMG2IMG } },
-        handlers: [(c) => api.answer(() => api.pictures(c, "img2img"))],
-      },
-      ...callerRoutes(api),
-      ...listRoutes(options),
-    ],
+    about: listed("Whether a server is there, and how many jobs wait", {
+      name: "A1111Queue",
+      schema: z.object({ msg: z.string(), queue_size: z.int() }),
+    }),
+    handlers: [(c) => json(c, { msg: "estimation", queue_size: jobs.counts().queued })],
   };
 }
 
