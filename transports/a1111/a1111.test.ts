@@ -206,6 +206,169 @@ describe("img2img", () => {
   });
 });
 
+/** Bodies of front ends, as their public sources build them; the source is named with each. */
+const FRONT_ENDS: Record<string, { kind: "txt2img" | "img2img"; body: Fields; seen: Fields; pictures: number }> = {
+  // open-webui, backend/open_webui/routers/images.py: no seed, no sampler, no scale.
+  "open-webui": {
+    kind: "txt2img",
+    body: { prompt: "a cat", batch_size: 2, width: 512, height: 512, steps: 4, negative_prompt: "dog" },
+    seen: { prompt: "a cat", negative_prompt: "dog", num_inference_steps: 4, guidance_scale: 7 },
+    pictures: 2,
+  },
+  "open-webui with parameters of its own": {
+    kind: "txt2img",
+    body: {
+      prompt: "a cat",
+      batch_size: 1,
+      width: 64,
+      height: 64,
+      steps: 4,
+      CFG_SCALE: 7,
+      sampler_name: "Euler a",
+      scheduler: "Karras",
+    },
+    seen: { scheduler: "Euler a", sigma_schedule: "karras", width: 64 },
+    pictures: 1,
+  },
+  // SillyTavern, public/scripts/extensions/stable-diffusion/index.js: settings of hires fix though it is off, undefined left out.
+  SillyTavern: {
+    kind: "txt2img",
+    body: {
+      url: "http://127.0.0.1:7860",
+      auth: "user:key",
+      prompt: "best quality, (portrait:1.1)",
+      negative_prompt: "lowres",
+      sampler_name: "DPM++ 2M",
+      scheduler: "karras",
+      steps: 20,
+      cfg_scale: 7,
+      width: 512,
+      height: 512,
+      restore_faces: false,
+      enable_hr: false,
+      hr_upscaler: "Latent",
+      hr_scale: 1,
+      hr_additional_modules: [],
+      denoising_strength: 0.7,
+      hr_second_pass_steps: 0,
+      override_settings: { CLIP_stop_at_last_layers: 2 },
+      override_settings_restore_afterwards: true,
+      clip_skip: 2,
+      save_images: true,
+      send_images: true,
+      do_not_save_grid: false,
+      do_not_save_samples: false,
+    },
+    seen: { scheduler: "DPM++ 2M", sigma_schedule: "karras", clip_skip: 1, num_inference_steps: 20 },
+    pictures: 1,
+  },
+  // Cyanic SD, a plug-in of Krita: cyanic/sdapi_v1.py and its widgets. Options hold from then on.
+  Krita: {
+    kind: "img2img",
+    body: {
+      prompt: "a castle",
+      negative_prompt: "",
+      styles: [],
+      sampler_name: "Euler a",
+      steps: 20,
+      seed: -1,
+      subseed: -1,
+      subseed_strength: 0,
+      seed_resize_from_h: 0,
+      seed_resize_from_w: 0,
+      batch_size: 1,
+      batch_count: 1,
+      n_iter: 1,
+      cfg_scale: 7.5,
+      denoising_strength: 0.6,
+      width: 64,
+      height: 96,
+      resize_mode: 0,
+      init_images: ["PICTURE"],
+      override_settings: { sd_model_checkpoint: "landscapes", sd_vae: "Automatic", img2img_color_correction: true },
+      override_settings_restore_afterwards: false,
+      alwayson_scripts: { "soft inpainting": { args: [false, 1, 0.5, 4, 0, 0.5, 2] } },
+      include_init_images: false,
+      save_images: false,
+    },
+    seen: { scheduler: "Euler a", strength: 0.6, width: 64, height: 96 },
+    pictures: 1,
+  },
+  // Auto-Photoshop-StableDiffusion-Plugin: fields of the page beside those of the API, units of ControlNet that are off.
+  Photoshop: {
+    kind: "img2img",
+    body: {
+      mode: "img2img",
+      prompt: "cute dog",
+      negative_prompt: "",
+      steps: 8,
+      width: 64,
+      height: 64,
+      denoising_strength: 0.7,
+      batch_size: 1,
+      n_iter: 1,
+      cfg_scale: 7,
+      seed: "-1",
+      inpaint_full_res: false,
+      inpaint_full_res_padding: 32,
+      inpainting_fill: 0,
+      inpainting_mask_invert: 0,
+      mask_blur: 4,
+      mask_content: "0",
+      mask: null,
+      hr_scale: 2,
+      hr_upscaler: "Latent",
+      enable_hr: false,
+      script_args: [],
+      script_name: null,
+      use_prompt_shortcut: false,
+      uniqueDocumentId: "abc",
+      init_images: ["data:image/png;base64,PICTURE"],
+      alwayson_scripts: { controlnet: { args: [{ enabled: false, input_image: "", module: "none", weight: 1 }] } },
+    },
+    seen: { strength: 0.7, num_inference_steps: 8 },
+    pictures: 1,
+  },
+};
+
+describe("front ends", () => {
+  it.each(Object.entries(FRONT_ENDS))("get their pictures: %s", async (_, { kind, body, seen, pictures }) => {
+    const { ask, ran } = await serving();
+    const picture = (await png()).toString("base64");
+    const starts = body.init_images?.map((text: string) => text.replace("PICTURE", picture));
+    const answer = await ask(kind, { ...body, ...(starts && { init_images: starts }) });
+    expect([answer.status, answer.body.warnings]).toEqual([200, undefined]);
+    expect(answer.body.images).toHaveLength(pictures);
+    expect(ran[0]).toMatchObject(seen);
+  });
+
+  it("find what they look for before: options, models, samplers, upscalers, scripts", async () => {
+    const { ask } = await serving();
+    const { body: options } = await ask("options");
+    const { body: models } = await ask("sd-models");
+    // open-webui lists by model_name, SillyTavern and Krita by title; both must be what the options name.
+    expect(models.map(({ title, model_name }: Fields) => [title, model_name])).toContainEqual([
+      options.sd_model_checkpoint,
+      options.sd_model_checkpoint,
+    ]);
+    // SillyTavern takes a server with this option for Forge, and sends other fields to it.
+    expect(options).not.toHaveProperty("forge_preset");
+    for (const path of [
+      "samplers",
+      "schedulers",
+      "upscalers",
+      "latent-upscale-modes",
+      "sd-vae",
+      "loras",
+      "prompt-styles",
+    ]) {
+      expect(Array.isArray((await ask(path)).body), path).toBe(true);
+    }
+    // SillyTavern waits until nothing is loaded any more.
+    expect((await ask("progress")).body).toMatchObject({ progress: 0, state: { job_count: 0 } });
+  });
+});
+
 describe("failures", () => {
   it.each<[string, string, Fields, string]>([
     ["txt2img", "steps", { steps: 0 }, "steps"],
@@ -439,9 +602,10 @@ describe("png-info", () => {
     // Larger than 64 KiB: it comes as bytes.
     const { bytes } = await encodePicture(gradient(256, 1), {
       format: "png",
-      infotext: "large\nSteps: 1, Seed: 1, Size: 1x1",
+      infotext: "large\nSteps: 1, Seed: 1, Size: 12x34",
     });
-    expect((await ask("png-info", { image: Buffer.from(bytes).toString("base64") })).body.info).toMatch(/^large/);
+    const { parameters } = (await ask("png-info", { image: Buffer.from(bytes).toString("base64") })).body;
+    expect(parameters).toMatchObject({ Prompt: "large", "Size-1": "12", "Size-2": "34" });
     for (const image of [undefined, 7, "https://a.example/b.png", "***"]) {
       expect((await ask("png-info", { image })).status).toBe(422);
     }

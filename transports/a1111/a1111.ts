@@ -73,16 +73,14 @@ function pictureRoutes(api: A1111): Route[] {
   ];
 }
 
-/** `GET /queue/status`, outside of the API's paths: Krita's plug-in asks for it to see whether a server is there. */
+/**
+ * `GET /queue/status`, outside of the API's paths: Krita's plug-in asks for it to see whether a server is there. Below it lies
+ * fal's queue, which describes the path.
+ */
 function queueStatusRoute(jobs: ImageJobs): Route {
   return {
     method: "GET",
     path: "/queue/status",
-    scope: "a1111",
-    about: listed("Whether a server is there, and how many jobs wait", {
-      name: "A1111Queue",
-      schema: z.object({ msg: z.string(), queue_size: z.int() }),
-    }),
     handlers: [(c) => json(c, { msg: "estimation", queue_size: jobs.counts().queued })],
   };
 }
@@ -330,7 +328,17 @@ class A1111 {
     const raw = (await readJson(c, this.#settings, true)) as { readonly image?: unknown } | null;
     const { infotext, others } = await textsOf(pictureBytes(raw?.image));
     const { prompt, negativePrompt, fields } = readInfotext(infotext);
-    const parameters = { Prompt: prompt, "Negative prompt": negativePrompt, ...Object.fromEntries(fields) };
+    // As the web UI does: `Size: 512x768` is two parameters.
+    const apart = [...fields].flatMap(([name, value]) => {
+      const [, width, height] = /^(\d+)x(\d+)$/.exec(value) ?? [];
+      return width === undefined
+        ? [[name, value]]
+        : [
+            [`${name}-1`, width],
+            [`${name}-2`, height],
+          ];
+    });
+    const parameters = { Prompt: prompt, "Negative prompt": negativePrompt, ...Object.fromEntries(apart) };
     return json(c, { info: infotext, items: Object.fromEntries(others), parameters });
   }
 }
