@@ -75,7 +75,7 @@ describe("a PNG of another program", () => {
   });
 
   it("is told from a hostile one, of which little is read", async () => {
-    const bomb = chunk("zTXt", packed("a".repeat(50 * 2 ** 20)));
+    const bomb = chunk("zTXt", packed("a".repeat(8 * 2 ** 20)));
     const hostile: Record<string, [Uint8Array, string]> = {
       "a length beyond the end": [png(Buffer.from("ffffffff74455874", "hex")), ""],
       "no keyword": [png(chunk("tEXt", "\0words")), ""],
