@@ -5,6 +5,7 @@ import type { PipelineRequest } from "../diffusion/request.ts";
 import { SAMPLERS, samplerNamed } from "../diffusion/schedulers/samplers.ts";
 import { type InfotextFields, writeInfotext } from "../image/infotext.ts";
 import type { GenerationRequest } from "./request.ts";
+import { sigmaScheduleLabel } from "./schedulers.ts";
 
 /** A text for each picture of a run. */
 export function infotextsOf(model: LoadedModel, request: GenerationRequest, run: PipelineRequest): string[] {
@@ -27,7 +28,7 @@ function fieldsOf(model: LoadedModel, request: GenerationRequest, run: PipelineR
   return {
     Steps: run.steps,
     Sampler: named ?? SAMPLERS.find((sampler) => sampler.className === className)?.name ?? className,
-    "Schedule type": run.sigmaSchedule === undefined ? undefined : labelOf(run.sigmaSchedule),
+    "Schedule type": run.sigmaSchedule === undefined ? undefined : sigmaScheduleLabel(run.sigmaSchedule),
     "CFG scale": run.guidanceScale,
     Seed: run.seed,
     Size: `${run.width}x${run.height}`,
@@ -54,11 +55,4 @@ function samplerOf(name: string): string | undefined {
   if (SAMPLERS.some(({ className }) => className === name)) return undefined;
   const named = samplerNamed(name);
   return SAMPLERS.find(({ className, config }) => className === named?.className && config === named?.config)?.name;
-}
-
-/** `sgm_uniform`: `SGM Uniform`. */
-export function labelOf(sigmaSchedule: string): string {
-  return sigmaSchedule
-    .replace(/(^|_)([a-z])/g, (_, gap, letter) => (gap && " ") + letter.toUpperCase())
-    .replace("Sgm", "SGM");
 }

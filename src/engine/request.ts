@@ -330,9 +330,9 @@ export const generationFields = z.object({
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
   embed_metadata: z
     .boolean()
-    .default(false)
+    .optional()
     .describe(
-      "write the settings into the result's pictures as AUTOMATIC1111's web UI does, and into the result as `infotexts`",
+      "write the settings into the result's pictures as AUTOMATIC1111's web UI does, and into the result as `infotexts`; default: false",
     ),
   request_id: id
     .optional()

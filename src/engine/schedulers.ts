@@ -28,3 +28,10 @@ export function spacesLevels(sampler: string): boolean {
 
 /** The spacing that one of the field's names means. */
 export { spacingNamed } from "../diffusion/schedulers/samplers.ts";
+
+/** `sgm_uniform`: `SGM Uniform`. */
+export function sigmaScheduleLabel(sigmaSchedule: string): string {
+  return sigmaSchedule
+    .replace(/(^|_)([a-z])/g, (_, gap, letter) => (gap && " ") + letter.toUpperCase())
+    .replace("Sgm", "SGM");
+}

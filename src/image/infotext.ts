@@ -72,9 +72,11 @@ function readFields(line: string): Map<string, string> {
     if (colon < 0) break;
     const name = line.slice(at, colon).trim();
     const isName = name.length <= MAX_NAME && /^\w[\w \-/]+$/.test(name);
-    const value = readValue(line, colon + 1);
-    if (isName) fields.set(name, value.text);
-    at = isName ? value.end : Math.max(nextField(line, at), at + 1);
+    if (isName) {
+      const value = readValue(line, colon + 1);
+      fields.set(name, value.text);
+      at = value.end;
+    } else at = nextField(line, at);
   }
   return fields;
 }

@@ -160,7 +160,7 @@ Steps: 28, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 6.5, Seed: 
       const begun = performance.now();
       readInfotext(piece.repeat(100_000));
       readInfotext(`x\nSteps: 1, Seed: 2, Size: 3, ${piece.repeat(100_000)}`);
-      expect(performance.now() - begun, piece).toBeLessThan(200);
+      expect(performance.now() - begun, piece).toBeLessThan(1_000);
     }
   });
 });

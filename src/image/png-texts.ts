@@ -7,9 +7,9 @@
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 /** Chunks that are looked at: pictures of cameras have some hundreds. */
 const MAX_CHUNKS = 4096;
-/** Texts that are read, and their characters together. */
+/** Texts that are read, and their bytes together, unpacked. */
 const MAX_TEXTS = 64;
-const MAX_CHARACTERS = 1024 * 1024;
+const MAX_BYTES = 1024 * 1024;
 /** Bytes of a keyword (PNG's own bound). */
 const MAX_KEYWORD = 79;
 
@@ -22,18 +22,20 @@ export function isPng(bytes: Uint8Array): boolean {
   return SIGNATURE.every((byte, place) => bytes[place] === byte);
 }
 
+/** Bytes that may still be read; also those of a text that turns out to be too long, since to unpack it takes as long. */
+interface Room {
+  left: number;
+}
+
 /** The texts by their keywords; of two with the same keyword the first. Compressed ones that are damaged are left out. */
 export async function pngTexts(bytes: Uint8Array): Promise<ReadonlyMap<string, string>> {
   const texts = new Map<string, string>();
-  let room = MAX_CHARACTERS;
+  const room: Room = { left: MAX_BYTES };
   let count = 0;
   for (const chunk of textChunks(bytes)) {
-    // Also those that cannot be read: to unpack them takes as long.
-    if (++count > MAX_TEXTS) break;
+    if (++count > MAX_TEXTS || room.left <= 0) break;
     const { keyword, text } = (await readText(chunk, room)) ?? {};
-    if (keyword === undefined || text === undefined || texts.has(keyword)) continue;
-    texts.set(keyword, text.slice(0, room));
-    room = Math.max(0, room - text.length);
+    if (keyword !== undefined && text !== undefined && !texts.has(keyword)) texts.set(keyword, text);
   }
   return texts;
 }
@@ -52,63 +54,56 @@ function* textChunks(bytes: Uint8Array): Generator<Chunk> {
   }
 }
 
-async function readText({ type, data }: Chunk, room: number) {
+async function readText({ type, data }: Chunk, room: Room) {
   const end = data.subarray(0, MAX_KEYWORD + 1).indexOf(0);
   if (end < 1) return undefined;
   const keyword = latin1(data.subarray(0, end));
-  if (type === "tEXt") return { keyword, text: latin1(data.subarray(end + 1, end + 1 + room)) };
-  // The method is a byte, and there is one method.
-  if (type === "zTXt") return { keyword, text: await inflated(data.subarray(end + 2), room).then(maybe(latin1)) };
+  if (type === "tEXt") return { keyword, text: latin1(cut(data.subarray(end + 1), room)) };
+  if (type === "zTXt") {
+    // The method is a byte, and there is one method.
+    const text = await inflated(data.subarray(end + 2), room);
+    return { keyword, text: text && latin1(text) };
+  }
   const isCompressed = data[end + 1] === 1;
   // Behind them, each with a zero at its end: the language, and the keyword in it.
   const language = data.indexOf(0, end + 3);
   const translated = language < 0 ? -1 : data.indexOf(0, language + 1);
   if (translated < 0) return undefined;
   const rest = data.subarray(translated + 1);
-  const text = isCompressed ? await inflated(rest, room).then(maybe(utf8)) : utf8(rest.subarray(0, room * 4));
-  return { keyword, text };
+  const text = isCompressed ? await inflated(rest, room) : cut(rest, room);
+  return { keyword, text: text && new TextDecoder().decode(text) };
 }
 
-function maybe<T>(read: (bytes: Uint8Array) => T): (bytes: Uint8Array | undefined) => T | undefined {
-  return (bytes) => (bytes === undefined ? undefined : read(bytes));
+/** The bytes for which there is room. */
+function cut(bytes: Uint8Array, room: Room): Uint8Array {
+  const part = bytes.subarray(0, room.left);
+  room.left -= part.length;
+  return part;
 }
 
-/** The bytes that a zlib stream unpacks to; undefined if they are more than `most`, or it is damaged. */
-async function inflated(bytes: Uint8Array, most: number): Promise<Uint8Array | undefined> {
-  const stream = new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new DecompressionStream("deflate"));
+/** The bytes that a zlib stream unpacks to; undefined if there is no room for them, or it is damaged. */
+async function inflated(bytes: Uint8Array, room: Room): Promise<Uint8Array | undefined> {
+  const reader = new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   const parts: Uint8Array[] = [];
-  let size = 0;
   try {
-    for (const reader = stream.getReader(); ; ) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      size += value.length;
-      if (size > most) {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      room.left -= read.value.length;
+      if (room.left < 0) {
         await reader.cancel();
         return undefined;
       }
-      parts.push(value);
+      parts.push(read.value);
     }
   } catch {
     return undefined;
   }
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+  return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
 }
 
 function latin1(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
   return text;
-}
-
-function utf8(bytes: Uint8Array): string {
-  return new TextDecoder().decode(bytes);
 }
 
 /**

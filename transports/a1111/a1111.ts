@@ -73,14 +73,15 @@ function pictureRoutes(api: A1111): Route[] {
   ];
 }
 
-/**
- * `GET /queue/status`, outside of the API's paths: Krita's plug-in asks for it to see whether a server is there. Below it lies
- * fal's queue, which describes the path.
- */
+/** Outside of the API's paths: Krita's plug-in asks for it to see whether a server is there. */
 function queueStatusRoute(jobs: ImageJobs): Route {
   return {
     method: "GET",
     path: "/queue/status",
+    about: listed("Whether a server is there, and how many jobs wait", {
+      name: "A1111Queue",
+      schema: z.object({ msg: z.literal("estimation"), queue_size: z.int() }),
+    }),
     handlers: [(c) => json(c, { msg: "estimation", queue_size: jobs.counts().queued })],
   };
 }
@@ -184,7 +185,7 @@ class A1111 {
     this.options = new CallerOptions(settings.model);
   }
 
-  /** What `make` answers, or its failure in the web UI's words. */
+  /** The answer of `make`, or its failure in the web UI's words. */
   async answer(make: () => Promise<Response>): Promise<Response> {
     try {
       return await make();

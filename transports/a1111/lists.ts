@@ -1,8 +1,8 @@
-/** What the web UI's front ends ask for before they draw: names, and the lists of things that are not here, which are empty. */
+/** Names and lists that the web UI's front ends ask for before they draw; lists of things that are not here are empty. */
 import { freemem, totalmem } from "node:os";
 import type { Context } from "hono";
 import { z } from "zod";
-import { listSchedulers } from "../../src/engine/schedulers.ts";
+import { listSchedulers, sigmaScheduleLabel } from "../../src/engine/schedulers.ts";
 import type { NamedSchema } from "../openapi/describe.ts";
 import type { Route } from "../route.ts";
 import { asciiJson } from "../wire/json-text.ts";
@@ -134,10 +134,9 @@ export function listRoutes({ model, loras, embeddings }: ListOptions): Route[] {
 const OF_MODEL: ReadonlySet<string> = new Set(["sgm_uniform", "simple", "beta"]);
 
 function schedulerItem(name: string) {
-  const label = name.replace(/(^|_)([a-z])/g, (_, gap, letter) => (gap && " ") + letter.toUpperCase());
   return {
     name,
-    label: label.replace("Sgm", "SGM"),
+    label: sigmaScheduleLabel(name),
     aliases: name === "sgm_uniform" ? ["SGMUniform"] : [],
     default_rho: name === "karras" ? RHO : -1,
     need_inner_model: OF_MODEL.has(name),

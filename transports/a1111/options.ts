@@ -28,7 +28,7 @@ export const optionsSchema = z.object({
   randn_source: z.enum(["GPU", "CPU", "NV"]).default("GPU"),
   /** Steps between two previews that `progress` shows; at most 0: none. */
   show_progress_every_n_steps: z.int().min(-1).max(LIMITS.steps).default(10),
-  /** What else the web UI would name here; the model's own is taken. */
+  /** The model's own is taken, whatever it says; a warning says so. */
   sd_vae: z.string().max(1024).default("Automatic"),
 });
 export type Options = z.output<typeof optionsSchema>;

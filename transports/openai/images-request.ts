@@ -53,7 +53,7 @@ const shared = {
   guidance_scale: z.number().optional(),
   seed: z.union([z.number(), z.string()]).optional(),
   scheduler: z.string().optional(),
-  embed_metadata: z.boolean().default(false),
+  embed_metadata: z.boolean().optional(),
 };
 
 /** The body of `POST /v1/images/generations`. Unknown fields (`user`, `style`) are ignored, and a warning says so. */
