@@ -63,7 +63,8 @@ export async function generate(
         progress.end();
         for (const [index, picture] of event.pictures.entries()) {
           const file = numbered(output.file, index);
-          await writeFile(file, (await encodePicture(picture, { format: output.format })).bytes);
+          const { bytes } = await encodePicture(picture, { format: output.format, infotext: event.infotexts?.[index] });
+          await writeFile(file, bytes);
           files.push(file);
         }
         const warnings = (event.warnings ?? []).filter((warning) => !early.includes(warning));

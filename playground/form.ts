@@ -2,6 +2,7 @@
  * The form as a request. A slider that nobody has moved and a field that nobody has filled are left out of it, so that
  * the model's own values hold; until then they show what the model would take.
  */
+import type { SettingsInPicture } from "../src/image/infotext.ts";
 import type { Input } from "./connection.ts";
 import type { Complaint } from "./plain-words.ts";
 
@@ -34,6 +35,9 @@ const PREVIEWS = 12;
 /** The sliders that hold a model's own value until somebody moves them; `strength` is the page's own. */
 const SLIDERS = ["num_inference_steps", "guidance_scale", "strength"] as const;
 
+/** The most that a slider is moved to. */
+const MOST = { num_inference_steps: 200, guidance_scale: 100, strength: 1 } as const;
+
 interface Slider {
   readonly name: (typeof SLIDERS)[number];
   readonly input: HTMLInputElement;
@@ -48,6 +52,8 @@ export class RequestForm {
   private defaults: ServerFacts["defaults"] = {};
   private fewStep: Sampling | undefined;
   private mode: Mode = "button";
+  /** Settings of a picture that have no field here. */
+  private carried: Partial<Input> = {};
 
   constructor(private readonly form: HTMLFormElement) {
     this.faults = new Map(
@@ -66,7 +72,7 @@ export class RequestForm {
   /** The request's fields but for the picture; a complaint for each field that cannot be read. */
   read(): { input: Input; complaints: Complaint[] } {
     const complaints: Complaint[] = [];
-    const input: Input = { prompt: this.text("prompt") };
+    const input: Input = { ...this.carried, prompt: this.text("prompt") };
     const negative = this.text("negative_prompt");
     if (negative !== "") input.negative_prompt = negative;
     for (const { name, input: slider } of this.sliders) {
@@ -91,6 +97,46 @@ export class RequestForm {
     const steps = input.num_inference_steps ?? this.defaults.num_inference_steps ?? PREVIEWS;
     input.preview_every = Math.max(1, Math.ceil(steps / PREVIEWS));
     return { input, complaints };
+  }
+
+  /** Takes over the settings of a picture: those that it does not tell are the model's own again. */
+  restore(settings: SettingsInPicture): void {
+    const { prompt, negative_prompt = "", seed = "", width = "", height = "", strength, ...rest } = settings;
+    const { num_inference_steps, guidance_scale, ...carried } = rest;
+    for (const [name, value] of Object.entries({ prompt, negative_prompt, seed, width, height })) {
+      this.control(name).value = String(value);
+    }
+    if (negative_prompt !== "") this.control("negative_prompt").closest("details")?.setAttribute("open", "");
+    const values = { num_inference_steps, guidance_scale, strength };
+    for (const { name, input } of this.sliders) {
+      const value = values[name];
+      if (value === undefined || value < 0 || value > MOST[name] || (input.step === "1" && !Number.isInteger(value))) {
+        if (name !== "strength") this.touched.delete(name);
+        continue;
+      }
+      input.min = String(Math.min(value, Number(input.min)));
+      input.max = String(Math.max(value, Number(input.max)));
+      // Between two marks of a slider there are values, too.
+      if (!Number.isInteger(value / Number(input.step))) input.step = "0.01";
+      input.value = String(value);
+      this.touched.add(name);
+    }
+    // The server refuses what it does not know.
+    this.carry(carried as Partial<Input>);
+    this.show([]);
+    this.showSliders();
+  }
+
+  /** Leaves out the settings of a picture that have no field here. */
+  leaveCarried(): void {
+    this.carry({});
+  }
+
+  private carry(carried: Partial<Input>): void {
+    this.carried = carried;
+    const words = carriedWords(carried);
+    document.getElementById("carried")!.hidden = words === "";
+    document.getElementById("carried-words")!.textContent = `From the picture: ${words}`;
   }
 
   /** Lets the few-step variant answer, if there is one and nobody has chosen steps or guidance. */
@@ -232,4 +278,11 @@ export class RequestForm {
 function redrawn(steps: number, strength: number, chosen: boolean): string {
   const count = Math.trunc(steps * strength);
   return count === 0 && !chosen ? "1 step" : `${count} of ${steps} steps`;
+}
+
+/** Settings that the page has no fields for, in words. */
+function carriedWords(carried: Partial<Input>): string {
+  return Object.entries(carried)
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .join(", ");
 }

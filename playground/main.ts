@@ -5,6 +5,7 @@
 import { wireAppearance } from "./appearance.ts";
 import type { Connection, Input } from "./connection.ts";
 import { Display, say } from "./display.ts";
+import { settingsIn, wireDrop } from "./dropped.ts";
 import { RequestForm } from "./form.ts";
 import { ideasFor } from "./ideas.ts";
 import { wireKey } from "./key.ts";
@@ -115,6 +116,8 @@ async function complete(input: Input, reason: Reason): Promise<void> {
   }
   const { width, height } = request.size();
   if (width * height <= SMALL) input.output_format = "png";
+  // Dropped on the page again, the picture gives its settings back.
+  input.embed_metadata = true;
 }
 
 function cancel(): void {
@@ -174,6 +177,27 @@ function wireRequest(): void {
   display.adopt.addEventListener("click", () => {
     if (runs.picture !== undefined) void easel.adopt(runs.picture.url);
   });
+}
+
+function wireSettings(): void {
+  wireDrop(document.body, (file) => void restore(file));
+  at("carried-out").addEventListener("click", () => {
+    request.leaveCarried();
+    changed();
+  });
+}
+
+async function restore(file: File): Promise<void> {
+  const settings = await settingsIn(file);
+  if (settings === undefined) {
+    complain([{ field: undefined, text: "No settings stand in this file." }], false);
+    return;
+  }
+  request.restore(settings);
+  reshape();
+  at("alert").textContent = "";
+  say("Settings of the picture");
+  changed();
 }
 
 function wireWays(): void {
@@ -243,6 +267,7 @@ async function meetServer(): Promise<void> {
 
 wireRequest();
 wireWays();
+wireSettings();
 wireAppearance(at<HTMLButtonElement>("theme"));
 showStart();
 void readiness.watch();

@@ -5,7 +5,7 @@
  */
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,6 +19,7 @@ import type { Runtime } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import type { GenerationRequest } from "../src/engine/request.ts";
 import { createRuntime } from "../src/engine/runtime.ts";
+import { encodePicture } from "../src/image/encode.ts";
 import type { Run } from "../src/jobs/run.ts";
 import { playgroundBuild } from "../tooling/playground-page.ts";
 import { createApp } from "../transports/app.ts";
@@ -242,6 +243,71 @@ describe.skipIf(!existsSync(CHROMIUM))("the playground", { timeout: 300_000 }, (
     const download = page.waitForEvent("download");
     await page.click("#save");
     expect((await download).suggestedFilename()).toBe("daguerre-5.png");
+  });
+
+  /** Drops a file on the page, as a browser tells of it. */
+  async function drop(bytes: Uint8Array): Promise<void> {
+    const base64 = Buffer.from(bytes).toString("base64");
+    await page.evaluate((text) => {
+      // biome-ignore lint/suspicious/noExplicitAny: the browser's own objects, which are not among the types of this folder
+      const { document, DataTransfer, DragEvent, File } = globalThis as any;
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0))], "picture"));
+      for (const type of ["dragover", "drop"]) {
+        document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+      }
+    }, base64);
+  }
+
+  it("takes over the settings of a picture that is dropped on it, its own or another program's", async () => {
+    await page.fill("#prompt", "northern lights, a lake");
+    await page.fill("#seed", "77");
+    await page.fill("#width", "64");
+    await page.fill("#height", "72");
+    await page.locator("#steps").fill("3");
+    await page.locator("#negative-part summary").click();
+    await page.fill("#negative", "fog");
+    await page.click("#generate");
+    await finished();
+    const first = await plate();
+    const download = page.waitForEvent("download");
+    await page.click("#save");
+    const own = await readFile(await (await download).path());
+
+    await page.reload();
+    await expectText("#machine .model", /landscapes/);
+    await drop(own);
+    await expectText("#carried-words", /scheduler/);
+    const fields = ["#prompt", "#seed", "#width", "#height", "#steps", "#negative"];
+    expect(await Promise.all(fields.map(value))).toEqual(["northern lights, a lake", "77", "64", "72", "3", "fog"]);
+    await page.click("#generate");
+    await finished();
+    expect(await plate()).toEqual(first);
+    expect(asked.at(-1)!.request).toMatchObject({
+      guidance_scale: asked[0]!.request.guidance_scale ?? expect.anything(),
+    });
+
+    const infotext =
+      "a castle\nSteps: 4, Sampler: Euler a, Schedule type: Karras, CFG scale: 2.7, Seed: 9, Size: 64x64, Clip skip: 2";
+    await drop((await encodePicture(gradient(16, 1), { format: "jpeg", infotext })).bytes);
+    await expectText("#carried-words", /Euler a.*karras.*clip skip 1/);
+    expect(await value("#guidance")).toBe("2.7");
+    expect(await value("#negative")).toBe("");
+    await page.locator("#carried-out").click();
+    await page.locator("#carried").waitFor({ state: "hidden" });
+    await page.click("#generate");
+    await finished();
+    expect(asked.at(-1)!.request).toMatchObject({
+      prompt: "a castle",
+      num_inference_steps: 4,
+      guidance_scale: 2.7,
+      seed: 9,
+    });
+    expect(asked.at(-1)!.request.scheduler).toBeUndefined();
+
+    await drop((await encodePicture(gradient(16, 1), { format: "png" })).bytes);
+    await expectText("#alert", /^No settings stand in this file\.$/);
+    expect(await value("#prompt")).toBe("a castle");
   });
 
   it("cancels, on the page and on the server", async () => {

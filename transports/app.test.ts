@@ -96,7 +96,7 @@ describe("POST /", () => {
       jobs: { deadlineMs: 30 },
       onError: (error) => reported.push(error),
     });
-    for (const path of ["/", "/v1/images/generations"]) {
+    for (const path of ["/", "/v1/images/generations", "/sdapi/v1/txt2img"]) {
       expect((await app.request(path, { method: "POST", body: '{"prompt":"x"}' })).status, path).toBe(504);
     }
     const late = await app.request("/stream", { method: "POST", body: '{"prompt":"x"}' });

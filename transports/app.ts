@@ -10,6 +10,7 @@ import { type Account, createAccount } from "../src/jobs/account.ts";
 import { JobError } from "../src/jobs/job-errors.ts";
 import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
 import type { Run } from "../src/jobs/run.ts";
+import { a1111Routes } from "./a1111/a1111.ts";
 import { failureOf, type InputSource, isServerFault } from "./failure.ts";
 import { falAppRoutes } from "./fal/fal-apps.ts";
 import { falRoutes } from "./fal/fal-queue.ts";
@@ -47,6 +48,8 @@ export interface AppOptions {
   model?: ServedModel & { countTokens: (text: string) => number };
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
+  /** Names of the embeddings that a prompt may name; left out: there are none. */
+  embeddings?: () => Promise<readonly string[]>;
   /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -132,7 +135,7 @@ export function createApp(options: AppOptions): App {
         ...tokenRoutes(authenticator),
         ...serverRoutes({
           health,
-          loras: options.loras ?? (async () => []),
+          loras: options.loras ?? none,
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,
@@ -200,7 +203,7 @@ type TransportInput = ReturnType<typeof inputOptions> &
 /** The transports: each adds its routes here. */
 function jobGroups(
   jobs: Jobs<GenerationRequest, RunEvent>,
-  { model, resume: patience = {}, webhooks, gate: { sessions } = {} }: AppOptions,
+  { model, loras = none, embeddings = none, resume: patience = {}, webhooks, gate: { sessions } = {} }: AppOptions,
   input: TransportInput,
   { draining, rate, addressOf }: Around,
 ): RouteGroup[] {
@@ -237,7 +240,10 @@ function jobGroups(
     },
   ];
   if (model !== undefined)
-    groups.push(openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }));
+    groups.push(
+      openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }),
+      ...a1111Routes(jobs, { ...input, model: model.name, loras, embeddings, allowed }),
+    );
   groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }), {
     base: "",
     scope: "run",
@@ -254,6 +260,8 @@ function jobGroups(
   });
   return groups;
 }
+
+const none = async (): Promise<readonly string[]> => [];
 
 function withoutPreviews(request: GenerationRequest): GenerationRequest {
   return { ...request, preview_every: 0 };

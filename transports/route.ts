@@ -42,6 +42,8 @@ export interface RouteGroup {
   readonly base: string;
   /** The scope of a path below it that is no route. */
   readonly scope: Access;
+  /** Its clients may send their credential as Basic, with the key as the password. */
+  readonly basicAuth?: boolean;
   /** A refusal in the words that its clients understand; left out: `failureResponse`. */
   readonly refuse?: (failure: Failure) => Response;
   /** In the order in which they are asked. */
@@ -64,6 +66,8 @@ export interface RouteRules {
   startsWork(c: Context): boolean;
   /** True if its route upgrades to a WebSocket. */
   isWebSocket(c: Context): boolean;
+  /** True if the client may send its credential as Basic. */
+  takesBasic(c: Context): boolean;
   /** A refusal in the words that its client understands. */
   refuse(c: Context, failure: Failure): Response;
 }
@@ -193,10 +197,19 @@ export class RouteTable implements RouteRules {
     return entriesAt(c)[0]?.route.webSocket === true;
   }
 
+  takesBasic(c: Context): boolean {
+    return this.#ownerOf(c).basicAuth === true;
+  }
+
   refuse(c: Context, failure: Failure): Response {
-    const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
-    const { refuse = failureResponse } = entry?.group ?? this.#groupOf(c);
+    const { refuse = failureResponse } = this.#ownerOf(c);
     return refuse(failure);
+  }
+
+  /** The group of the path's first route, or else the one that its beginning names. */
+  #ownerOf(c: Context): RouteGroup {
+    const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
+    return entry?.group ?? this.#groupOf(c);
   }
 
   #groupOf(c: Context): RouteGroup {

@@ -78,6 +78,12 @@ export const resultEventSchema = z
     /** A bigint only where it is too large for a number. */
     seed: z.union([z.int(), z.bigint()]),
     prompt: z.string(),
+    infotexts: z
+      .array(z.string())
+      .optional()
+      .describe(
+        "the settings of each picture in AUTOMATIC1111's format, with `embed_metadata`; they stand in its file, too",
+      ),
     timings: z.record(z.string(), z.number()).describe("milliseconds, by phase"),
     warnings: z
       .array(z.string())

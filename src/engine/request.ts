@@ -321,6 +321,12 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
+  embed_metadata: z
+    .boolean()
+    .optional()
+    .describe(
+      "write the settings into the result's pictures as AUTOMATIC1111's web UI does, and into the result as `infotexts`; default: false",
+    ),
   request_id: id
     .optional()
     .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),

@@ -226,7 +226,7 @@ class ModelRuntime implements Runtime {
       const wantsPreview = () => options.wants?.("preview") ?? true;
       const { client, priority } = options;
       for await (const event of generate(this.#model, asked, { signal, client, priority, takeUpdate, wantsPreview })) {
-        yield toRunEvent(event, request, asked, begun);
+        yield toRunEvent(this.#model, event, request, asked, begun);
       }
     } catch (error) {
       throw toRequestError(error);

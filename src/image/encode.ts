@@ -4,8 +4,12 @@
  * libvips does the work on its own threads (sharp), so the event loop goes on serving while a picture is packed.
  * It can shrink a picture on the way, as previews want; it knows nothing of data URIs: that is how one transport happens to carry bytes.
  */
+import { crc32 } from "../platform/crc32.ts";
 import { pictureCodec } from "../platform/picture-codec.ts";
 import { inTurns } from "../platform/turns.ts";
+import { type WebpLook, withExifComment } from "./exif-comment.ts";
+import { INFOTEXT_KEYWORD } from "./picture-texts.ts";
+import { withPngText } from "./png-texts.ts";
 
 /** Pixels as the encoder takes them: RGBA8, row by row, `width * height * 4` bytes, unchanged until encoded. */
 export interface Pixels {
@@ -40,11 +44,12 @@ const FULL_COLOUR_QUALITY = 90;
  *
  * @param options.quality 1..100 for JPEG and WebP; PNG is exact and ignores it
  * @param options.maxSide pixels of the longer side; a larger picture is shrunk to it, a smaller one left as it is
+ * @param options.infotext the picture's settings, to stand in its file
  * @throws RangeError when the bytes are not `width * height * 4`
  */
 export async function encodePicture(
   picture: Pixels,
-  options: { format?: PictureFormat; quality?: number; maxSide?: number } = {},
+  options: { format?: PictureFormat; quality?: number; maxSide?: number; infotext?: string } = {},
 ): Promise<EncodedPicture> {
   const { width, height, rgba } = picture;
   const { format = "jpeg", quality = RESULT_QUALITY, maxSide } = options;
@@ -74,7 +79,15 @@ export async function encodePicture(
       format satisfies never;
   }
   const { data, info } = await image.toBuffer({ resolveWithObject: true });
-  return { bytes: data, content_type: `image/${format}`, width: info.width, height: info.height };
+  const { infotext } = options;
+  const bytes =
+    infotext === undefined ? data : withInfotext(data, format, infotext, { ...info, hasAlpha: info.channels === 4 });
+  return { bytes, content_type: `image/${format}`, width: info.width, height: info.height };
+}
+
+function withInfotext(bytes: Uint8Array, format: PictureFormat, infotext: string, look: WebpLook): Uint8Array {
+  if (format === "png") return withPngText(bytes, INFOTEXT_KEYWORD, infotext, crc32);
+  return withExifComment(bytes, infotext, look);
 }
 
 /** In pieces: a request may end with eight large pictures at once. */

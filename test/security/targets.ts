@@ -27,6 +27,9 @@ const PATHS = [
   "/auth/token",
   "/v1/images/generations",
   "/v1/images/edits",
+  "/sdapi/v1/txt2img",
+  "/sdapi/v1/progress",
+  "/sdapi/v1/png-info",
   "/playground/",
 ];
 

@@ -78,7 +78,8 @@ export function falRoutes(jobs: Jobs<GenerationRequest, RunEvent>, options: Queu
       // The name of an app may hold slashes, so this is asked for every POST. fal's clients cancel by PUT, others by POST.
       {
         ...route("POST", "/:app{.+}", (c) => (isCancel(c) ? fal.cancel(c) : fal.submit(c))),
-        isThere: (path, c) => !OF_REQUEST.test(path) || isCancel(c),
+        // `/queue/status` is no app, but where a front end of the web UI's looks for a server (`a1111/`).
+        isThere: (path, c) => path !== "/queue/status" && (!OF_REQUEST.test(path) || isCancel(c)),
         work: (c) => !isCancel(c),
         about: SUBMIT,
       },

@@ -18,7 +18,7 @@ import type { Failure } from "../failure.ts";
 const jose = () => import("jose");
 
 /** Routes, in groups that somebody would want to grant apart. */
-export const SCOPES = ["run", "realtime", "openai", "queue", "metrics"] as const;
+export const SCOPES = ["run", "realtime", "openai", "queue", "a1111", "metrics"] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** The client of a request. A key is the owner `{key, subject: undefined}`; each of its tokens' subjects is another. */
@@ -251,15 +251,29 @@ function subjectOf(token: string): string {
   return `token:${createHash("sha256").update(signed).digest("base64url")}`;
 }
 
-/** The credential of a request, and its place in the request. */
-export function credentialOf(c: Context): Credential | undefined {
+/**
+ * The credential of a request, and its place in the request.
+ * @param takesBasic whether Basic counts: its password is the key, whatever the user's name; without a password the name is
+ */
+export function credentialOf(c: Context, takesBasic: boolean = false): Credential | undefined {
   const header = c.req.header("authorization");
   if (header !== undefined) {
-    const value = /^(?:Bearer|Key) +(\S+)$/i.exec(header.trim())?.[1];
+    const value = /^(?:Bearer|Key) +(\S+)$/i.exec(header.trim())?.[1] ?? (takesBasic ? basicOf(header) : undefined);
     return { value: value ?? "", from: "header" };
   }
   const token = c.req.query("fal_jwt_token");
   return token === undefined ? undefined : { value: token, from: "query" };
+}
+
+/** Characters of a Basic header that are read; a key is shorter. */
+const MAX_BASIC = 8192;
+
+function basicOf(header: string): string | undefined {
+  const base64 = /^Basic +([A-Za-z0-9+/]+={0,2})$/i.exec(header.slice(0, MAX_BASIC).trim())?.[1];
+  if (base64 === undefined) return undefined;
+  const text = Buffer.from(base64, "base64").toString();
+  const colon = text.indexOf(":");
+  return text.slice(colon + 1) || text.slice(0, colon);
 }
 
 /** The middleware leaves the principal here for the handlers after it. */
@@ -285,19 +299,22 @@ export interface GuardOptions {
   readonly scopeOf: (path: string, method: string, c: Context) => Access;
   /** The model that would answer. */
   readonly model: string;
+  /** True if a path takes Basic credentials; left out: none does. */
+  readonly takesBasic?: (c: Context) => boolean;
   /** Writes a refusal as this path's transport does. */
   readonly refuse: (c: Context, failure: Failure) => Response;
 }
 
 /** Lets only those pass who may: 401 without a valid credential, 403 without the scope or the model. */
-export function guard({ authenticator, scopeOf, model, refuse }: GuardOptions): MiddlewareHandler {
+export function guard({ authenticator, scopeOf, model, takesBasic, refuse }: GuardOptions): MiddlewareHandler {
   return async (c, next) => {
     const scope = scopeOf(c.req.path, c.req.method, c);
     if (scope === "open") return next();
-    const who = await authenticator.authenticate(credentialOf(c));
+    const isBasic = takesBasic?.(c) ?? false;
+    const who = await authenticator.authenticate(credentialOf(c, isBasic));
     if (!("name" in who)) {
       const response = refuse(c, who);
-      response.headers.set("WWW-Authenticate", 'Bearer realm="daguerre"');
+      response.headers.set("WWW-Authenticate", `${isBasic ? "Basic" : "Bearer"} realm="daguerre"`);
       return response;
     }
     if (scope !== "any" && !who.scopes.includes(scope))

@@ -48,7 +48,17 @@ describe("keys", () => {
     for (const path of ["/stream?prompt=x", "/metrics", "/realtime", "/nowhere", "/jobs/1", "/queue/x/requests/1"]) {
       expect(await status(fetch(url + path)), path).toBe(401);
     }
-    for (const path of ["/", "/stream", "/v1/images/generations", "/auth/token", "/health", "/docs", "//stream"]) {
+    for (const path of [
+      "/",
+      "/stream",
+      "/v1/images/generations",
+      "/sdapi/v1/txt2img",
+      "/sdapi/v1/x",
+      "/auth/token",
+      "/health",
+      "/docs",
+      "//stream",
+    ]) {
       expect(await status(post(url + path)), path).toBe(401);
     }
     const refused = await post(`${url}/stream`);

@@ -74,7 +74,13 @@ export function gate(options: GateOptions): MiddlewareHandler {
       trustsPlainGet: options.getStream === true || options.hosts === undefined || authenticator.required,
       refuse,
     }),
-    guard({ authenticator, scopeOf: (_, __, c) => routes.scopeOf(c), model, refuse }),
+    guard({
+      authenticator,
+      scopeOf: (_, __, c) => routes.scopeOf(c),
+      takesBasic: (c) => routes.takesBasic(c),
+      model,
+      refuse,
+    }),
     bodyless(routes),
   ];
   if (draining !== undefined) steps.push(admission(draining, routes));

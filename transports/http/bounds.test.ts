@@ -116,15 +116,22 @@ describe("bodies that arrive", () => {
       {},
       { onError: (error) => errors.push(error), onRequest: (entry) => entries.push(entry) },
     );
-    for (const path of ["/", "/stream", "/queue/a/b", "/v1/images/generations", "/v1/images/edits"]) {
+    for (const path of [
+      "/",
+      "/stream",
+      "/queue/a/b",
+      "/v1/images/generations",
+      "/v1/images/edits",
+      "/sdapi/v1/txt2img",
+    ]) {
       const type = path.endsWith("edits") ? "multipart/form-data; boundary=b" : "application/json";
       const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nContent-Length: 5000\r\n\r\n{`;
       const { socket } = await sending(server, head);
       await sleep(30);
       socket.destroy();
     }
-    await until(() => entries.length === 5);
-    expect(entries.map(({ status, address }) => `${status} ${address}`)).toEqual(Array(5).fill("499 127.0.0.1"));
+    await until(() => entries.length === 6);
+    expect(entries.map(({ status, address }) => `${status} ${address}`)).toEqual(Array(6).fill("499 127.0.0.1"));
     expect(errors).toEqual([]);
   });
 });
@@ -139,6 +146,7 @@ it("of a connection nothing is held when it is gone, whatever was under way on i
     ["/", "/", "/"],
     ["/stream", "/", "/v1/images/generations"],
     ["/v1/images/generations", "/stream"],
+    ["/sdapi/v1/txt2img", "/"],
   ]) {
     const gets = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
     broken.push(await sending(server, paths.map(ask).join("") + gets));
@@ -313,7 +321,7 @@ describe("answers", () => {
     );
     const body = '{"prompt":"x","output_format":"png"}';
     const unread = [];
-    for (const path of ["/", "/stream", "/v1/images/generations"]) {
+    for (const path of ["/", "/stream", "/v1/images/generations", "/sdapi/v1/txt2img"]) {
       for (let n = 0; n < 5; n++) {
         const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`;
         const one = await sending(server, head + body, "127.0.0.2");

@@ -53,6 +53,7 @@ const shared = {
   guidance_scale: z.number().optional(),
   seed: z.union([z.number(), z.string()]).optional(),
   scheduler: z.string().optional(),
+  embed_metadata: z.boolean().optional(),
 };
 
 /** The body of `POST /v1/images/generations`. Unknown fields (`user`, `style`) are ignored, and a warning says so. */
@@ -132,6 +133,7 @@ export function parseImagesRequest(
     strength: asked.image === undefined ? undefined : strength,
     preview_every: partialImages === 0 ? 0 : Math.max(1, Math.floor(stepsRun / (partialImages + 1))),
     output_format: asked.output_format,
+    embed_metadata: asked.embed_metadata,
   });
   return {
     generation,

@@ -156,8 +156,8 @@ async function whole({ c, request, envelope, tokens, job, options }: Exchange): 
   const [first] = pictures;
   if (first === undefined) throw new DOMException("The client has gone", "AbortError");
   const data: object[] = [];
-  for (const picture of pictures) {
-    const { bytes, content_type } = await encode(picture, request, envelope);
+  for (const [place, picture] of pictures.entries()) {
+    const { bytes, content_type } = await encode(picture, request, envelope, { infotext: infotextAt(result, place) });
     const dataUri = request.responseFormat === "url";
     const text = new Base64Text(dataUri ? `data:${content_type};base64,` : "", bytes, true);
     data.push(dataUri ? { url: text } : { b64_json: text });
@@ -223,7 +223,7 @@ class ImagesStream implements StreamProtocol<RunEvent> {
     const { kind, request, envelope, tokens } = this.#exchange;
     if (event.type === "preview") {
       if (this.#partials >= request.partialImages) return;
-      const { bytes } = await encode(event.picture, request, envelope, PREVIEW_QUALITY);
+      const { bytes } = await encode(event.picture, request, envelope, { quality: PREVIEW_QUALITY });
       const type = `${kind}.partial_image`;
       const look = lookOf(request, event.picture);
       yield block(type, { type, b64_json: base64Of(bytes), partial_image_index: this.#partials++, ...look });
@@ -232,7 +232,7 @@ class ImagesStream implements StreamProtocol<RunEvent> {
     const type = `${kind}.completed`;
     const last = event.pictures.length - 1;
     for (const [index, picture] of event.pictures.entries()) {
-      const { bytes } = await encode(picture, request, envelope);
+      const { bytes } = await encode(picture, request, envelope, { infotext: infotextAt(event, index) });
       // Several pictures cost one prompt: it is counted with the last of them.
       const usage = usageOf(index === last ? tokens : 0);
       const warnings = warningsOf(request, event);
@@ -241,10 +241,19 @@ class ImagesStream implements StreamProtocol<RunEvent> {
   }
 }
 
-function encode(picture: Picture, request: ImagesRequest, { traced }: Envelope, quality: number = request.compression) {
+function encode(
+  picture: Picture,
+  request: ImagesRequest,
+  { traced }: Envelope,
+  { quality = request.compression, infotext }: { readonly quality?: number; readonly infotext?: string },
+) {
   const { output_format: format } = request.generation;
-  const encoded = () => encodePicture(picture, { format, quality });
+  const encoded = () => encodePicture(picture, { format, quality, infotext });
   return traced === undefined ? encoded() : traced(encoded);
+}
+
+function infotextAt(result: RunEvent | undefined, place: number): string | undefined {
+  return result?.type === "result" ? result.infotexts?.[place] : undefined;
 }
 
 function base64Of(bytes: Uint8Array): Base64Text {

@@ -23,7 +23,7 @@ export interface Answer {
 }
 
 export interface Description {
-  readonly tag: "pictures" | "jobs" | "OpenAI" | "fal" | "server";
+  readonly tag: "pictures" | "jobs" | "OpenAI" | "fal" | "A1111" | "server";
   readonly summary: string;
   readonly parameters?: readonly Json[];
   readonly body?: { readonly schema: NamedSchema; readonly type?: string; readonly optional?: true };

@@ -114,6 +114,7 @@ describe("every route that is described", () => {
     await (await fetch(`${url}/stream`, { method: "POST", headers: authorization, body: generation })).text();
     const form = new FormData();
     const { bytes } = await encodePicture(gradient(64, 1), { format: "png" });
+    const base64 = Buffer.from(bytes).toString("base64");
     form.set("image", new Blob([Buffer.from(bytes)]), "a.png");
     form.set("prompt", "x");
     const bodies: Record<string, string | FormData> = {
@@ -122,6 +123,10 @@ describe("every route that is described", () => {
       TokenRequest: "{}",
       ImageGeneration: '{"prompt":"x"}',
       ImageEdit: form,
+      A1111TextToImage: '{"prompt":"x","steps":2}',
+      A1111ImageToImage: JSON.stringify({ prompt: "x", steps: 2, init_images: [base64], styles: ["soft"] }),
+      A1111OptionsChange: '{"jpeg_quality":70}',
+      A1111Picture: JSON.stringify({ image: base64 }),
     };
     for (const { method, path, about } of appOf().routeTable.descriptions) {
       const { answers, body } = about;

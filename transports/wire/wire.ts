@@ -127,12 +127,12 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
   }
   const { picture, pictures, ...rest } = event as WireEvent;
   const { traced = untraced } = envelope;
-  const encode = async (one: Picture) => {
+  const encode = async (one: Picture, infotext?: string) => {
     const { format, quality = PREVIEW_QUALITY, size } = envelope.previews;
     const options =
       rest.type === "preview"
         ? { format, quality, maxSide: size }
-        : { format: envelope.format, quality: RESULT_QUALITY };
+        : { format: envelope.format, quality: RESULT_QUALITY, infotext };
     return carry(await traced(() => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };
@@ -141,11 +141,17 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
   if (Array.isArray(pictures) && pictures.every(isPicture)) {
     // One after the other: looking through the pixels of eight large pictures takes a while on this thread.
     const images: unknown[] = [];
-    for (const one of pictures) images.push(await encode(one));
+    const infotexts = Array.isArray(rest.infotexts) ? rest.infotexts : [];
+    for (const [place, one] of pictures.entries()) images.push(await encode(one, textAt(infotexts, place)));
     wire.images = images;
     wire.image ??= images[0];
   } else if (pictures !== undefined) wire.pictures = pictures;
   return { ...wire, ...ids };
+}
+
+function textAt(texts: readonly unknown[], place: number): string | undefined {
+  const text = texts[place];
+  return typeof text === "string" ? text : undefined;
 }
 
 /** The last event of a failed run. */

@@ -88,6 +88,12 @@ const SUFFIXES: Readonly<Record<string, SigmaSchedule | "own">> = {
   uniform: "own",
 };
 
+/** The spacing that a name means by itself: `Karras`, `SGM Uniform`, `Automatic`; undefined if there is none of this name. */
+export function spacingNamed(name: string): SigmaSchedule | "own" | undefined {
+  const asked = plain(name);
+  return Object.hasOwn(SUFFIXES, asked) ? SUFFIXES[asked] : undefined;
+}
+
 /** A sampler and, if the name has one, a spacing of its levels. */
 export interface NamedSampler extends Pick<Sampler, "className" | "config"> {
   readonly sigmaSchedule?: SigmaSchedule;
