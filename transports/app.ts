@@ -44,7 +44,7 @@ export interface AppOptions {
   /** The fields of `GET /health` besides `status`: version, adapter, model. */
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
-  model?: ServedModel & { countTokens: (text: string) => number };
+  model?: ServedModel & { countTokens: (text: string) => number | Promise<number> };
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
   /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
