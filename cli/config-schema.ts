@@ -104,7 +104,7 @@ export const configSchema = z.strictObject({
     "limit on device memory, in bytes or as 6GiB; if the model needs more, its parts take turns; default: all of it",
   ),
   isolation: setting(
-    z.enum(["process", "none"]).default("none"),
+    z.enum(["process", "none"]).default("process"),
     "process: the GPU and its models are in a process of their own, which is replaced if it crashes or hangs while pictures go on; none: in this one",
   ),
   spares: setting(
