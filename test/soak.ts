@@ -52,10 +52,10 @@ program
   .action(async ({ clients, spares, seed }) => {
     const { engineUnderFire, FaultBench } = await import("./hosts/engine-faults.ts");
     const built = (name: string) => new URL(`../dist/${name}.js`, import.meta.url);
-    const { openEngine, appOfRuntime, listen } = await import(built("index").href);
+    const { openEngine, appOfRuntime, listen, createMetrics } = await import(built("index").href);
     const engineMain = built("engine-main");
     const bench = await FaultBench.open(
-      { openEngine, appOfRuntime, listen, engineMain },
+      { openEngine, appOfRuntime, listen, createMetrics, engineMain },
       { spares: spares === 1 ? 1 : 0 },
     );
     const write = (line: string) => process.stdout.write(`${line}\n`);

@@ -10,12 +10,14 @@ import type { appOfRuntime } from "../../runtime-app.ts";
 import type { EngineProcess, openEngine } from "../../src/hosts/engine/engine-process.ts";
 import type { EngineOptions } from "../../src/hosts/engine/messages.ts";
 import type { Listening, listen } from "../../transports/http/listen.ts";
+import type { createMetrics } from "../../transports/observe/metrics.ts";
 
 /** The parts of a server, from the sources or as they were built. */
 export interface ServerParts {
   readonly openEngine: typeof openEngine;
   readonly appOfRuntime: typeof appOfRuntime;
   readonly listen: typeof listen;
+  readonly createMetrics: typeof createMetrics;
   /** The built module of the engine. */
   readonly engineMain: URL;
 }
@@ -41,6 +43,8 @@ export interface Trial {
 export interface Outcome {
   /** What clients saw that they should not have; empty if all is well. */
   readonly faults: readonly string[];
+  /** The answers of the server as it noticed: the status of `GET /ready`, and `daguerre_gpu_lost`. */
+  readonly away: { readonly ready: number; readonly gpuLost: number };
   /** Milliseconds from the fault to its detection, and from there to the next event of the client that waited longest. */
   readonly detectionMs: number;
   readonly pauseMs: number;
@@ -54,7 +58,7 @@ const SIGNALS = {
   hang: "SIGHUP",
 } as const;
 /** Seconds of a first step; a later one may take a twelfth of it. */
-export const FIRST_STEP_SECONDS = 36;
+export const FIRST_STEP_SECONDS = 24;
 export const HANG_MS = (FIRST_STEP_SECONDS * 1000) / 12;
 export const STEPS = 6;
 const SIZE = 64;
@@ -73,6 +77,7 @@ export class FaultBench {
   readonly #engine: EngineProcess;
   readonly #server: Listening;
   #lostAt = 0;
+  #away: Promise<Outcome["away"]> | undefined;
   #seed = 1;
 
   private constructor(engine: EngineProcess, server: Listening) {
@@ -80,6 +85,7 @@ export class FaultBench {
     this.#server = server;
     engine.process.onLost = () => {
       this.#lostAt = performance.now();
+      this.#away = this.state();
     };
   }
 
@@ -93,7 +99,8 @@ export class FaultBench {
       onStderr: (stderr) => stderr.resume(),
     });
     await engine.warmUp({ width: SIZE, height: SIZE, guidance_scale: 2 });
-    const server = await parts.listen(parts.appOfRuntime(engine), 0, "127.0.0.1");
+    const metrics = parts.createMetrics({ device: engine.device, engine: engine.process });
+    const server = await parts.listen(parts.appOfRuntime(engine, { metrics }), 0, "127.0.0.1");
     return new FaultBench(engine, server);
   }
 
@@ -108,6 +115,13 @@ export class FaultBench {
   async close(): Promise<void> {
     await this.#server.close();
     await this.#engine.close();
+  }
+
+  /** The server's own account of itself. */
+  async state(): Promise<Outcome["away"]> {
+    const [ready, metrics] = await Promise.all(["ready", "metrics"].map((path) => fetch(`${this.url}/${path}`)));
+    const gpuLost = Number(/^daguerre_gpu_lost (\d)/m.exec(await metrics!.text())?.[1]);
+    return { ready: ready!.status, gpuLost };
   }
 
   /** Draws for each client while the fault happens, and compares with what a client sees without it. */
@@ -136,7 +150,8 @@ export class FaultBench {
       if (next !== undefined) pauseMs = Math.max(pauseMs, next.at - detected);
     }
     await this.#recover();
-    return { faults, detectionMs: detected - happened, pauseMs };
+    const away = await this.#away!;
+    return { faults, away, detectionMs: detected - happened, pauseMs };
   }
 
   async #recover(): Promise<void> {
@@ -302,6 +317,8 @@ export function randomFrom(seed: number): () => number {
 export interface SoakFigures {
   readonly clients: number;
   readonly faults: readonly string[];
+  /** Processes that were lost, and faults that were caused: a loss without a fault is a process that was replaced for nothing. */
+  readonly losses: readonly [lost: number, caused: number];
   /** Clients by kind of fault, and by transport. */
   readonly counts: Readonly<Record<string, number>>;
   /** Milliseconds, by kind: the median and the most. */
@@ -321,7 +338,8 @@ export async function engineUnderFire(
   const detections = new Map<Kind, number[]>();
   const pauses = new Map<Kind, number[]>();
   let drawn = 0;
-  for (let trial = 0; drawn < total; trial++) {
+  let trial = 0;
+  for (; drawn < total; trial++) {
     const kind = KINDS[trial % KINDS.length]!;
     const clients = Array.from({ length: Math.min(1 + Math.floor(random() * 4), total - drawn) }, () => {
       const transport = any(TRANSPORTS);
@@ -340,7 +358,15 @@ export async function engineUnderFire(
     write(`${drawn}/${total} ${kind} at ${step}, ${clients.map(({ transport }) => transport)}: ${ms}`);
     for (const fault of outcome.faults) write(`FAULT ${fault}`);
   }
-  return { clients: drawn, faults, counts, detectionMs: figures(detections), pauseMs: figures(pauses) };
+  const lost = [...bench.engine.process.losses.values()].reduce((sum, count) => sum + count);
+  return {
+    clients: drawn,
+    faults,
+    losses: [lost, trial],
+    counts,
+    detectionMs: figures(detections),
+    pauseMs: figures(pauses),
+  };
 }
 
 function figures(all: ReadonlyMap<Kind, readonly number[]>): Record<string, readonly [number, number]> {
