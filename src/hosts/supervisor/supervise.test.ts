@@ -145,6 +145,19 @@ it("a run that waits for its reader, or for a slow step that was announced, is n
   expect(steps.deadline(10_000)).toBe(20 * 60_000);
 });
 
+it("a step that hangs is found although its reader has left", async () => {
+  const lost: Error[] = [];
+  const host = supervised({ onLost: (error) => lost.push(error), graceMs: 60_000 });
+  const script = { how: "hang", phase: "step", step: 3, file: newFile() };
+  const events = host.run({ script, waits: true }, context())[Symbol.asyncIterator]();
+  await events.next();
+  await events.next();
+  const leaving = events.return?.();
+  await until(() => lost.length > 0, 10_000);
+  expect(lost[0]?.message).toMatch(/its phase \(step\)/);
+  await leaving;
+});
+
 it("changes that a run was given are given again, at the same event", async () => {
   const host = supervised();
   const jobs = createJobs(host.run);

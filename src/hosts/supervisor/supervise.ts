@@ -273,8 +273,10 @@ class Supervisor<Input, Event> implements SupervisedHost<Input, Event> {
         yield* replay.next(next.value);
       }
     } finally {
-      watch.end();
+      // Its end is waited for as well: a step that hangs holds the device, whoever has asked for it.
+      watch.expect(true);
       await run.return();
+      watch.end();
     }
   }
 
