@@ -7,8 +7,7 @@
  */
 import { errorFields } from "./error-fields.ts";
 import type { HostContext } from "./host.ts";
-import type { Collective, Opening, PlaceMessage, PlaceReply, Wants } from "./messages.ts";
-import { openModule } from "./open-module.ts";
+import type { Collective, PlaceMessage, PlaceReply, Wants } from "./messages.ts";
 
 /** The way back to the host. Resolves when the message no longer needs the memory of its value. */
 export type Send = (message: PlaceReply) => void | Promise<void>;
@@ -39,11 +38,6 @@ export class ServedRuns {
       () => send({ type: "ready" }),
       (error) => send({ type: "unready", error: errorFields(error) }),
     );
-  }
-
-  /** Loads the module of an opening, and serves its runs. */
-  static open(opening: Opening, send: Send): ServedRuns {
-    return new ServedRuns(openModule(opening, { report: (report) => void send({ type: "report", report }) }), send);
   }
 
   /** Messages about runs that are over are nothing: they were sent before their end was heard of. */
