@@ -28,14 +28,33 @@ const TRIALS: readonly Trial[] = [
 ];
 
 it.each(TRIALS)("$kind after step $step: no gap, no repeat, the same pixels", { timeout: 120_000 }, async (trial) => {
-  const lostBefore = sum(bench.engine.process.losses);
+  const { device, process } = bench.engine;
+  const before = { lost: sum(process.losses), steps: sum(device.work.batches) };
   const { faults, away } = await bench.run(trial);
   expect(faults).toEqual([]);
   expect(away).toEqual({ ready: 503, gpuLost: 1 });
   expect(await bench.state()).toEqual({ ready: 200, gpuLost: 0 });
-  expect(sum(bench.engine.process.losses)).toBe(lostBefore + 1);
+  expect(sum(process.losses)).toBe(before.lost + 1);
+  expect(sum(device.work.batches)).toBeGreaterThan(before.steps); // that of the lost process counts still
 });
 
-function sum(counts: ReadonlyMap<string, number>): number {
+it("answers from the process, counts its work over losses, and hands it changes", async () => {
+  const { engine } = bench;
+  expect(engine.model.name).toBe("landscapes");
+  expect(await engine.countTokens("a lake")).toBe(4);
+  const steps = () => sum(engine.device.work.batches);
+  const before = steps();
+  const input = { prompt: "a lake", seed: 1, num_inference_steps: 4, width: 64, height: 64 };
+  const changes = async function* () {
+    yield { prompt: "a forest" };
+  };
+  for await (const event of engine.textToImage(input, { updates: changes() })) {
+    if (event.type === "result") expect(event.prompt).toBe("a forest");
+  }
+  expect(steps()).toBe(before + 4);
+  expect(engine.device.memoryBytes).toBeGreaterThan(0);
+});
+
+function sum(counts: ReadonlyMap<unknown, number>): number {
   return [...counts.values()].reduce((total, count) => total + count);
 }
