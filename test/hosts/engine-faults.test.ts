@@ -56,5 +56,5 @@ it("answers from the process, counts its work over losses, and hands it changes"
 });
 
 function sum(counts: ReadonlyMap<unknown, number>): number {
-  return [...counts.values()].reduce((total, count) => total + count);
+  return [...counts.values()].reduce((total, count) => total + count, 0);
 }
