@@ -41,7 +41,7 @@ export interface Trial {
 }
 
 export interface Outcome {
-  /** What clients saw that they should not have; empty if all is well. */
+  /** Gaps, repeats and other pixels that clients saw; empty if all is well. */
   readonly faults: readonly string[];
   /** The answers of the server as it noticed: the status of `GET /ready`, and `daguerre_gpu_lost`. */
   readonly away: { readonly ready: number; readonly gpuLost: number };
@@ -81,7 +81,7 @@ export class FaultBench {
   #lostAt = 0;
   #away: Promise<Outcome["away"]> | undefined;
   #trials = 0;
-  /** What a client sees without a fault, by the seed of its picture. */
+  /** Events that a client sees without a fault, by the seed of its picture. */
   readonly #undisturbed = new Map<number, Promise<Seen[]>>();
 
   private constructor(engine: EngineProcess, server: Listening) {

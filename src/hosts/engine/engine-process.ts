@@ -171,7 +171,7 @@ export class EngineProcess implements ServedRuntime {
     return this.#host.close(0);
   }
 
-  /** What is random is drawn here, so that a process that takes over draws the same. */
+  /** Draws a seed where none is named, so that a process that takes over draws the same picture. */
   async *#picture(input: unknown, options: RunOptions): AsyncGenerator<RunEvent, void, undefined> {
     const parsed = parseGeneration(input);
     const { seed = randomInt(LARGEST_SEED), subseed = parsed.subseed_strength ? randomInt(LARGEST_SEED) : undefined } =
