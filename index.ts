@@ -24,6 +24,14 @@ export type { AdapterFacts } from "./src/gpu/adapter-facts.ts";
 export { deviceDescriptor } from "./src/gpu/device-request.ts";
 export type { AdapterChoice } from "./src/gpu/drivers/adapter.ts";
 export { AdapterError, DeviceLostError, GpuError, GpuOutOfMemoryError, GpuValidationError } from "./src/gpu/errors.ts";
+export {
+  type EngineProcess,
+  type EngineProcessOptions,
+  type EngineWatch,
+  openEngine,
+  type ServedRuntime,
+} from "./src/hosts/engine/engine-process.ts";
+export type { EngineOptions } from "./src/hosts/engine/messages.ts";
 export * from "./src/hosts/index.ts";
 export { encodePicture } from "./src/image/encode.ts";
 export * from "./src/jobs/index.ts";

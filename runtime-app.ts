@@ -1,7 +1,7 @@
 /** The server's routes over a runtime: the adapter that every program with a runtime of its own would write. */
 
-import type { Runtime } from "./src/engine/contract.ts";
 import { costOf, workingBytesOf } from "./src/engine/cost.ts";
+import type { ServedRuntime } from "./src/hosts/engine/engine-process.ts";
 import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
@@ -17,7 +17,7 @@ export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "h
  *     const app = appOfRuntime(await createRuntime());
  *     listen(app, 8080);
  */
-export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}): App {
+export function appOfRuntime(runtime: ServedRuntime, options: RuntimeAppOptions = {}): App {
   const { model, device } = runtime;
   // There will be pictures, and the first should not wait for it.
   pictureCodec().catch(() => {}); // thrown where it is needed
@@ -35,7 +35,7 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
     loras: async () => (await runtime.loras()).names,
     embeddings: () => runtime.embeddings(),
     model: { ...model, countTokens: (text) => runtime.countTokens(text) },
-    unready: () => (device.lost ? "the device is lost" : options.unready?.()),
+    unready: () => runtime.process?.unready ?? (device.lost ? "the device is lost" : options.unready?.()),
   });
 }
 
@@ -46,7 +46,7 @@ function placesOf(runsAtOnce: number) {
   return { concurrency, reserved, ofClient: Math.max(concurrency - 1, 1) };
 }
 
-function healthOf({ adapter, model }: Runtime): Record<string, unknown> {
+function healthOf({ adapter, model }: ServedRuntime): Record<string, unknown> {
   return {
     adapter: { name: adapter.name, kind: adapter.kind, backend: adapter.backend },
     model: model.name,

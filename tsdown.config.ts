@@ -27,6 +27,7 @@ export default defineConfig([
       cli: "cli/daguerre.ts",
       "thread-main": "src/hosts/thread-main.ts",
       "process-main": "src/hosts/process-main.ts",
+      "engine-main": "src/hosts/engine/engine-main.ts",
     },
     platform: "node",
     target: "node20",

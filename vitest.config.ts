@@ -90,7 +90,8 @@ export default defineConfig({
         if (!id.endsWith("/src/hosts/mains.ts")) return;
         const folder = JSON.stringify(await builtHosts());
         const url = (name: string) => `new URL("${name}", ${folder})`;
-        return `export const THREAD_MAIN = ${url("thread-main.js")}, PROCESS_MAIN = ${url("process-main.js")};`;
+        const names = { THREAD_MAIN: "thread-main.js", PROCESS_MAIN: "process-main.js", ENGINE_MAIN: "engine-main.js" };
+        return `export const ${Object.entries(names).map(([name, file]) => `${name} = ${url(file)}`)};`;
       },
     },
   ],

@@ -103,6 +103,14 @@ export const configSchema = z.strictObject({
       .optional(),
     "limit on device memory, in bytes or as 6GiB; if the model needs more, its parts take turns; default: all of it",
   ),
+  isolation: setting(
+    z.enum(["process", "none"]).default("process"),
+    "process: the GPU and its models are in a process of their own, which is replaced if it crashes or hangs while pictures go on; none: in this one",
+  ),
+  spares: setting(
+    z.int().min(0).max(1).default(0),
+    "processes with a loaded model that wait to take over, so that a loss is a pause of a second; each takes the memory of a model",
+  ),
   tune: setting(
     z.enum(["auto", "on", "off"]).default("auto"),
     "whether the first start on a GPU times the kernels and later starts use the fastest; auto: on hardware, without max_gpu_memory",
@@ -237,6 +245,10 @@ export const configSchema = z.strictObject({
           .max(86_400)
           .default(RESUME.sessionMs / 1000),
         "seconds that a WebSocket session waits for its client after the connection has broken",
+      ),
+      first_step_seconds: setting(
+        z.number().min(1).max(86_400).optional(),
+        "seconds that a picture's first step may take before the engine's process is taken for hung; other parts in proportion, a later step 20 times as long as those before; default: 120, on a software GPU 1200",
       ),
       deadline_seconds: setting(
         seconds.default(600),

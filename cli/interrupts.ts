@@ -8,6 +8,8 @@ import { constants } from "node:os";
 import process from "node:process";
 import { isSupervised } from "./supervised.ts";
 
+/** The exit code after SIGINT, as shells count: 128 + 2. */
+export const INTERRUPTED = 130;
 export const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 /** From the parent to the child. */

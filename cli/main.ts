@@ -6,26 +6,19 @@ import process from "node:process";
 import { Command, Option } from "commander";
 import type { Precision, Runtime, RuntimeOptions, Tune } from "../src/engine/contract.ts";
 import type { AdapterChoice } from "../src/gpu/drivers/adapter.ts";
-import type { PromptSyntax } from "../src/text/prompt-syntax.ts";
 import type { BenchOptions } from "./bench.ts";
 import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
-import { onInterrupt } from "./interrupts.ts";
+import { INTERRUPTED, onInterrupt } from "./interrupts.ts";
 import type { ModelOptions } from "./model.ts";
 import { withModelCommands } from "./model-commands.ts";
 import { REPORT_AS_JSON, report, withExample } from "./reporting.ts";
 import { flagName, SETTINGS } from "./settings.ts";
+import { isSupervised, mayBeSupervised } from "./supervised.ts";
 import { version } from "./version.ts";
-
-/** Milliseconds beyond `shutdown_seconds` after which a server that has not ended is ended. */
-const LATEST_EXIT_MS = 15_000;
-/** Errors that nobody caught after which a server that is ending is ended at once. */
-const MAX_FAULTS = 100;
-/** 128 + SIGINT, as shells count. */
-const INTERRUPTED = 130;
 
 const TUNE = ["auto", "on", "off"] satisfies Tune[];
 
@@ -34,11 +27,7 @@ interface RuntimeFlags {
   adapter?: AdapterChoice;
   precision?: Precision;
   maxGpuMemory?: number;
-  runsAtOnce?: number;
   tune?: Tune;
-  loraDir?: string;
-  embeddingDir?: string;
-  promptSyntax?: PromptSyntax;
   variant?: string;
   vae?: string;
   tinyVae?: string;
@@ -86,16 +75,14 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...folders }: RuntimeFlags,
+  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, tune }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { offerModel } = await import("./offer.ts");
   await offerModel(model, variant);
   const { createRuntime } = await import("../src/engine/runtime.ts");
-  const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   const files = { model, vae, tinyAutoencoder: tinyVae, variant } satisfies RuntimeOptions;
-  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
-  return createRuntime({ ...files, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
+  return createRuntime({ ...files, adapter, precision, maxGpuMemory, tune, onProgress });
 }
 
 const program = new Command("daguerre")
@@ -111,61 +98,12 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
   .action(async ({ config: named, ...values }: ServeFlags) => {
     const flagged = Object.fromEntries(Object.entries(values).map(([name, value]) => [flagName(name), value]));
     const config = loadConfig({ flags: flagged, env: process.env, file: configFile(named, process.env) });
-    const { checkAddress } = await import("./checks.ts");
-    await checkAddress(config.port, config.host);
-    const { startTelemetry } = await import("./telemetry.ts");
-    const stopTelemetry = await startTelemetry(process.env);
-    const { loadingScreen } = await import("./loading.ts");
-    const loading = loadingScreen(process.stdout);
-    const runtime = await openRuntime(
-      {
-        model: config.model,
-        vae: config.vae,
-        tinyVae: config.tiny_vae,
-        variant: config.variant,
-        adapter: flags.adapter(config.adapter),
-        precision: config.precision,
-        maxGpuMemory: config.max_gpu_memory,
-        runsAtOnce: config.limits.running,
-        tune: config.tune,
-        loraDir: config.lora_dir,
-        embeddingDir: config.embedding_dir,
-        promptSyntax: config.prompt_syntax,
-      },
-      loading.show,
-    );
-    const { serve } = await import("./serve.ts");
-    const write = (text: string) => process.stdout.write(text);
-    const server = await serve(runtime, config, write, loading.end).catch(async (error) => {
-      loading.end();
-      await runtime.close();
-      throw error;
-    });
-    let closing = false;
-    const end = (code = 0) => {
-      closing = true;
-      process.exitCode = code;
-      setTimeout(() => process.exit(1), config.shutdown_seconds * 1000 + LATEST_EXIT_MS).unref();
-      server
-        .close(config.shutdown_seconds * 1000)
-        .then(() => runtime.close())
-        .then(() => stopTelemetry?.())
-        .then(() => process.exit()) // a collector that is not there would be tried again for seconds
-        .catch(fail);
-    };
-    const interrupt = () => {
-      if (closing) process.exit(INTERRUPTED);
-      process.stdout.write("\nfinishing what runs; once more to stop at once\n");
-      end();
-    };
-    onInterrupt(interrupt);
-    // An error that comes as far as here leaves the process in a state that nobody knows: it takes no more work, and ends.
-    let faults = 0;
-    process.on("uncaughtException", (error, origin) => {
-      server.failed(error, origin);
-      if (++faults > MAX_FAULTS) process.exit(1);
-      if (!closing) end(1);
-    });
+    if (config.isolation === "none" && mayBeSupervised() && !isSupervised()) {
+      const { supervise } = await import("./supervisor.ts");
+      return supervise();
+    }
+    const { serveCommand } = await import("./serve-command.ts");
+    await serveCommand(config, fail);
   });
 
 /** The flags that are no fields of a request; for those see `generation-flags.ts`. */

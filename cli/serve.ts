@@ -1,7 +1,7 @@
 /** `daguerre serve`: a runtime behind HTTP, until a signal ends it. */
 import { isIP } from "node:net";
 import { appOfRuntime, type RuntimeAppOptions } from "../runtime-app.ts";
-import type { Runtime } from "../src/engine/contract.ts";
+import type { ServedRuntime } from "../src/hosts/engine/engine-process.ts";
 import { createAccount } from "../src/jobs/account.ts";
 import { createAuthenticator } from "../transports/gate/auth.ts";
 import { parseHost } from "../transports/gate/host.ts";
@@ -29,14 +29,15 @@ export interface Server extends Listening {
  * @throws the system's error when the port cannot be had; ConfigError for keys that cannot be used; what `warmUp` throws
  */
 export async function serve(
-  runtime: Runtime,
+  runtime: ServedRuntime,
   config: Config,
   write: (text: string) => unknown,
   onReady?: () => void,
 ): Promise<Server> {
   const { limits, auth } = config;
   const log = await openLog(config);
-  const metrics = createMetrics({ device: runtime.device });
+  const metrics = createMetrics({ device: runtime.device, engine: runtime.process });
+  if (runtime.process !== undefined) runtime.process.onLost = (error) => log.error({ err: error }, ENGINE_LOST);
   const account = createAccount(memoryBounds(config));
   metrics.account(account, memoryBound(config));
   const onError = (error: unknown, requestId?: string) =>
@@ -133,6 +134,8 @@ function settingsOf({ limits, webhooks, ...config }: Config): RuntimeAppOptions 
   };
 }
 
+const ENGINE_LOST = "the engine was lost; its pictures go on in another process";
+
 /** Milliseconds that what jobs said last has to reach their clients. */
 const LAST_WORDS_MS = 1_000;
 
@@ -158,7 +161,7 @@ function reachable(url: string): string {
   return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
 }
 
-function greeting({ adapter, model }: Runtime, url: string): string {
+function greeting({ adapter, model }: ServedRuntime, url: string): string {
   const kind =
     adapter.kind === "software"
       ? `a software GPU: the CPU does the work, slowly${canBeFaster(gpuVendors(), adapter) ? "; `daguerre doctor` says what would be faster" : ""}`

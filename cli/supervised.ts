@@ -16,6 +16,12 @@ export function isSupervised(): boolean {
   return process.env[SUPERVISED] !== undefined && process.send !== undefined;
 }
 
+/** False under a debugger, whose port is this process's; and on Windows, where Dawn is silent and signals cannot be handed on. */
+export function mayBeSupervised(): boolean {
+  const options = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? "").split(/\s+/)];
+  return process.platform !== "win32" && !options.some((option) => option.startsWith("--inspect"));
+}
+
 /** Lets `process.stderr` write to the parent's stderr, and ends this process when the parent has ended. */
 export function takeStderr(): void {
   const stream = Object.assign(stderrOf(STDERR_FD), { fd: STDERR_FD });

@@ -59,7 +59,7 @@ function forwardSignals(child: ChildProcess): void {
 }
 
 /** Writes to stderr what is no driver's, each line at once; resolves when the stream has ended. */
-async function passOn(stream: Readable, all: boolean): Promise<void> {
+export async function passOn(stream: Readable, all: boolean): Promise<void> {
   const messages = new DriverMessages();
   const decoder = new StringDecoder();
   let line = "";

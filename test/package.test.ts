@@ -53,6 +53,7 @@ describe("the installed package", () => {
       "dist/cli.js",
       "dist/thread-main.js",
       "dist/process-main.js",
+      "dist/engine-main.js",
       "shaders/conv2d_subgroup.wgsl",
       "LICENSE",
     ]) {

@@ -42,6 +42,30 @@ program
   });
 
 program
+  .command("hosts")
+  .description(
+    "the engine's process is killed, stopped, loses its device or hangs under clients; needs `npm run build`",
+  )
+  .option("--clients <number>", "how many, up to four under one fault", positive, 200)
+  .option("--spares <number>", "0 or 1", Number, 0)
+  .option("--seed <number>", "of kinds, steps and transports", positive, 1)
+  .action(async ({ clients, spares, seed }) => {
+    const { engineUnderFire, FaultBench } = await import("./hosts/engine-faults.ts");
+    const built = (name: string) => new URL(`../dist/${name}.js`, import.meta.url);
+    const { openEngine, appOfRuntime, listen, createMetrics } = await import(built("index").href);
+    const engineMain = built("engine-main");
+    const bench = await FaultBench.open(
+      { openEngine, appOfRuntime, listen, createMetrics, engineMain },
+      { spares: spares === 1 ? 1 : 0 },
+    );
+    const write = (line: string) => process.stdout.write(`${line}\n`);
+    const outcome = await engineUnderFire(bench, { clients, seed, write });
+    await bench.close();
+    write(JSON.stringify(outcome));
+    process.exitCode = outcome.faults.length === 0 ? 0 : 1;
+  });
+
+program
   .command("jobs")
   .description("random jobs at once on one runtime, against what each draws alone in a fresh process")
   .option("--jobs <number>", "how many", positive, 1_000)

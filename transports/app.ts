@@ -45,7 +45,7 @@ export interface AppOptions {
   /** The fields of `GET /health` besides `status`: version, adapter, model. */
   health: () => Record<string, unknown>;
   /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
-  model?: ServedModel & { countTokens: (text: string) => number };
+  model?: ServedModel & { countTokens: (text: string) => number | Promise<number> };
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
   /** Names of the embeddings that a prompt may name; left out: there are none. */

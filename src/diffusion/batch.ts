@@ -29,6 +29,8 @@ export interface SeatStep extends Guidance {
   /** Noise to add, `[h, w, channels]`; left out: none. */
   readonly noise?: Float32Array;
   readonly signal?: AbortSignal;
+  /** Called when it has its turn on the device. */
+  readonly begins?: () => void;
   /** Begins something with the denoised latents, before another step changes them; all of it is submitted when it resolves. */
   readonly use?: (denoised: Range) => Promise<void>;
 }

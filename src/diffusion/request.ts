@@ -129,7 +129,15 @@ export type PipelineEvent =
 /** The fields that may change between two steps. */
 export type PipelineUpdate = Partial<Pick<PipelineRequest, "prompt" | "negativePrompt" | "guidanceScale">>;
 
+/**
+ * A part of a run. In a step, and while words are encoded or a picture is decoded, it has the device; before each of them it
+ * waits for its turn.
+ */
+export type RunPhase = "compile" | "wait" | "first-step" | "step" | "encode";
+
 export interface PipelineOptions {
+  /** Hears which part begins. */
+  readonly onPhase?: (phase: RunPhase) => void;
   readonly signal?: AbortSignal;
   /** The client for whom it is: turns on the device are fair between clients. Left out: one of its own. */
   readonly client?: string;

@@ -123,11 +123,17 @@ class Run {
     this.#customer = model.turns.customer(options.client, options.priority);
     this.#preparing = begun.preparing;
     this.#leases = new Leases(model.memory, begun.lease.set, begun.preparing.watch);
-    this.#inTurn = (work) => {
-      return model.turns.during(this.#customer, () => {
-        this.#checkSignal();
-        return work();
-      });
+    this.#inTurn = async (work) => {
+      options.onPhase?.("wait");
+      try {
+        return await model.turns.during(this.#customer, () => {
+          this.#checkSignal();
+          options.onPhase?.("encode");
+          return work();
+        });
+      } finally {
+        options.onPhase?.("compile");
+      }
     };
     this.#pictures = new Pictures(model.family.picture, this.#leases, this.#inTurn);
     this.#previews = begun.previews(this.#pictures);
@@ -223,6 +229,7 @@ class Run {
         this.#checkSignal();
       }
       if (await this.#stepping) throw this.#notFinite(step, steps);
+      this.#options.onPhase?.("wait");
       this.#lap("denoise");
       if (!this.#endsStep(index)) continue;
       yield { type: "step", step, steps, latents: () => this.#latents() };
@@ -242,11 +249,13 @@ class Run {
   async #step(index: number): Promise<boolean> {
     const { rows } = this.#schedule;
     const noise = await this.#drawNoise(rows[index]!);
-    const { signal } = this.#options;
+    const { signal, onPhase } = this.#options;
+    onPhase?.("wait");
+    const begins = () => onPhase?.(index === 0 ? "first-step" : "step");
     const steps = this.#seats.map((seat, at): SeatStep => {
       const use = at === 0 ? (denoised: Range) => this.#beginPreview(index, denoised) : undefined;
       const { guidanceScale, guidanceRescale } = this.#request;
-      return { seat, place: { rows, index }, guidanceScale, guidanceRescale, noise: noise?.[at], signal, use };
+      return { seat, place: { rows, index }, guidanceScale, guidanceRescale, noise: noise?.[at], signal, begins, use };
     });
     return this.#membership!.step(steps);
   }

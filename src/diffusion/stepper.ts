@@ -134,6 +134,7 @@ export class Stepper {
     if (next.length === 0) return;
     line.isTaking = true;
     this.batches.set(next.length, (this.batches.get(next.length) ?? 0) + 1);
+    for (const { step } of next) step.begins?.();
     try {
       const outcomes = await line.batch.take(next.map(({ step }) => step));
       for (const [index, { resolve, reject }] of next.entries()) {

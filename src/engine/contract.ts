@@ -2,6 +2,7 @@
  * The runtime as others see it: what the command line, the server and a program that embeds Daguerre may rely on.
  * Types only; `runtime.ts` is the implementation.
  */
+import type { RunPhase } from "../diffusion/request.ts";
 import type { Family } from "../families/family.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import type { AdapterChoice } from "../gpu/drivers/adapter.ts";
@@ -105,6 +106,8 @@ export interface RunOptions {
   readonly updates?: AsyncIterable<GenerationUpdate>;
   /** True if a preview that is due would be looked at; if not, it is not decoded. Default: always. */
   readonly wants?: (slot: "preview") => boolean;
+  /** Hears which part of the run begins, so that whoever watches it knows how long it may be silent. */
+  readonly onPhase?: (phase: RunPhase) => void;
 }
 
 /** How the device stands at this moment. */

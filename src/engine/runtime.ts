@@ -215,8 +215,10 @@ class ModelRuntime implements Runtime {
       const begun = performance.now();
       place = new Place(this.#line);
       for (let { position } = place; position !== undefined; { position } = place) {
+        options.onPhase?.("wait");
         yield { type: "queued", position };
         yield* this.#moved(place, position, signal);
+        options.onPhase?.("compile");
       }
       const takeUpdate = () => {
         const update = pending.take();
@@ -224,8 +226,9 @@ class ModelRuntime implements Runtime {
         return update && toPipelineUpdate(update);
       };
       const wantsPreview = () => options.wants?.("preview") ?? true;
-      const { client, priority } = options;
-      for await (const event of generate(this.#model, asked, { signal, client, priority, takeUpdate, wantsPreview })) {
+      const { client, priority, onPhase } = options;
+      const running = { signal, client, priority, onPhase, takeUpdate, wantsPreview };
+      for await (const event of generate(this.#model, asked, running)) {
         yield toRunEvent(this.#model, event, request, asked, begun);
       }
     } catch (error) {

@@ -5,6 +5,7 @@ import type { AnyRun } from "../jobs/run.ts";
 import { HereHost } from "./here.ts";
 import type { Host, HostKind } from "./host.ts";
 import type { Opening } from "./messages.ts";
+import { openModule } from "./open-module.ts";
 import type { Place, PlaceOptions } from "./place.ts";
 import { PlaceHost, type PlaceHostOptions } from "./place-host.ts";
 import { type ProcessOptions, ProcessPlace } from "./process-place.ts";
@@ -18,7 +19,14 @@ export interface HostOptions extends ProcessOptions {
   readonly worker: string | URL;
   /** The export that is the run. */
   readonly name?: string;
+  /**
+   * Data that the export is called with once in each place: `open(setup, link)`, which gives the run, or promises it. Left
+   * out: the export is the run.
+   */
+  readonly setup?: unknown;
   readonly kind?: HostKind;
+  /** Hears what a place says of itself (`link.report`). */
+  readonly onReport?: (report: unknown) => void;
   /** Milliseconds that a cancelled run has to come to its next event. */
   readonly graceMs?: number;
   /** Events that may be made before they are asked for, and one; above 1 a run computes while its event travels. */
@@ -37,12 +45,8 @@ const WINDOW = { thread: 1, process: 2 };
 export function createHost<Input, Event>(options: HostOptions): Host<Input, Event> {
   const { kind = "process" } = options;
   if (kind !== "here") return new PlaceHost(placeOptions({ ...options, kind }));
-  const { module, name } = openingOf(options);
-  return new HereHost<Input, Event>(async () => {
-    const exported: unknown = (await import(module))[name];
-    if (typeof exported !== "function") throw new TypeError(`${name} is not a function of the module`);
-    return exported as AnyRun<Input, Event>;
-  });
+  const link = { report: (report: unknown) => options.onReport?.(report) };
+  return new HereHost<Input, Event>(async () => (await openModule(openingOf(options), link)) as AnyRun<Input, Event>);
 }
 
 /** A host around a run of this thread. */
@@ -54,14 +58,14 @@ export function placeOptions(
   options: HostOptions & { readonly kind: "thread" | "process" },
   group?: Opening["group"],
 ): PlaceHostOptions {
-  const { kind, window = WINDOW[kind], graceMs = GRACE_MS[kind], heartbeatMs, execArgv, env } = options;
+  const { kind, window = WINDOW[kind], graceMs = GRACE_MS[kind], onReport } = options;
   const open = (place: PlaceOptions): Place =>
-    kind === "thread" ? new ThreadPlace(place) : new ProcessPlace(place, { heartbeatMs, execArgv, env });
-  return { kind, window, graceMs, open, opening: { ...openingOf(options), group } };
+    kind === "thread" ? new ThreadPlace(place) : new ProcessPlace(place, options);
+  return { kind, window, graceMs, open, onReport, opening: { ...openingOf(options), group } };
 }
 
-function openingOf({ worker, name = "default" }: HostOptions): Opening {
-  return { module: isPath(worker) ? pathToFileURL(worker).href : String(worker), name };
+function openingOf({ worker, name = "default", setup }: HostOptions): Opening {
+  return { module: isPath(worker) ? pathToFileURL(worker).href : String(worker), name, setup };
 }
 
 function isPath(module: string | URL): module is string {

@@ -57,6 +57,12 @@ export interface Host<Input, Event> {
   close(graceMs?: number): Promise<void>;
 }
 
+/** A thread or a process, as a module that is set up in it sees it. */
+export interface PlaceLink {
+  /** Tells the host something about the place, outside any run: `onReport` hears it, in order with the events of runs. */
+  readonly report: (report: unknown) => void;
+}
+
 /** A run in a thread or a process has more to say to its supervisor, and may have more to go on from. */
 export interface HostContext extends RunContext {
   /** Says which phase begins, so that each can have its own deadline. */

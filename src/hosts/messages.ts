@@ -18,8 +18,8 @@ export type Calling = "events" | "value" | "spread";
 /** Facts of a run's context that are data. */
 export type Caller = Pick<RunContext, "requestId" | "client" | "priority">;
 
-/** Parts of a run that may take very different times, each with a deadline of its own. */
-export type Phase = "load" | "compile" | "first-step" | "step" | "encode";
+/** Parts of a run that may take very different times, each with a deadline of its own; a run that waits for others has none. */
+export type Phase = "load" | "compile" | "wait" | "first-step" | "step" | "encode";
 
 /** How a rank takes part in a group. */
 export interface RankFacts {
@@ -34,6 +34,8 @@ export interface Opening {
   readonly module: string;
   /** The export that is the run, or the rank's class. */
   readonly name: string;
+  /** The export is called with it once, and gives the run. */
+  readonly setup?: unknown;
   /** The export is a `DistributedWorker`, which is set up with these fields. */
   readonly group?: RankFacts & { readonly setup: unknown };
 }
@@ -113,5 +115,7 @@ export type PlaceReply =
   | RunRequest
   /** The module is loaded, and a rank is set up. */
   | { readonly type: "ready" }
+  /** News of the place itself, whatever runs. */
+  | { readonly type: "report"; readonly report: unknown }
   /** It cannot be; each run will fail with this. */
   | { readonly type: "unready"; readonly error: ErrorFields };

@@ -13,7 +13,8 @@ export interface PlaceHostOptions extends PlaceRunOptions {
   readonly opening: Opening;
   readonly open: (options: PlaceOptions) => Place;
   /** Called when a place has ended without being asked to; `wasReady` says if its module had been loaded. */
-  readonly onLost?: (error: Error, wasReady: boolean) => void;
+  readonly onLost?: (error: Error, wasReady: boolean, pid: number | undefined) => void;
+  readonly onReport?: (report: unknown) => void;
   /** Called when a place that was given up has come back. */
   readonly onBack?: () => void;
 }
@@ -62,7 +63,7 @@ export class PlaceHost<Input, Event> implements Host<Input, Event> {
   }
 
   get pid(): number | undefined {
-    return this.#place instanceof ProcessPlace ? this.#place.pid : undefined;
+    return pidOf(this.#place);
   }
 
   readonly run: Run<Input, Event> = (input, context) => this.runAs(input, context, {});
@@ -126,8 +127,9 @@ export class PlaceHost<Input, Event> implements Host<Input, Event> {
         if (this.#place !== place) return;
         this.#place = undefined;
         this.#lost++;
-        this.#options.onLost?.(error, wasReady);
+        this.#options.onLost?.(error, wasReady, pidOf(place));
       },
+      onReport: (report) => this.#options.onReport?.(report),
       onBack: () => this.#options.onBack?.(),
     });
     this.#place = place;
@@ -143,4 +145,8 @@ export class PlaceHost<Input, Event> implements Host<Input, Event> {
       };
     });
   }
+}
+
+function pidOf(place: Place | undefined): number | undefined {
+  return place instanceof ProcessPlace ? place.pid : undefined;
 }

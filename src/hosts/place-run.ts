@@ -16,7 +16,7 @@ export interface PlaceRunOptions {
   /** Hears a state of the run after so many events. */
   readonly onCheckpoint?: (state: unknown, events: number) => void;
   /** Hears of each event as it comes, before it is read. */
-  readonly onEvent?: () => void;
+  readonly onEvent?: (event: unknown) => void;
   /** Hears the collectives of a rank. */
   readonly onCollect?: (collective: Collective, answer: (value: unknown) => void) => void;
 }
@@ -74,9 +74,9 @@ export class PlaceRun<Event> implements PlaceListener {
 
   onReply(reply: RunReply): void {
     this.#isOver = reply.type !== "event";
-    if (!this.#isOver) {
+    if (reply.type === "event") {
       this.#received++;
-      this.#options.onEvent?.();
+      this.#options.onEvent?.(reply.event);
     }
     this.#replies.push(reply);
     this.#wake?.();

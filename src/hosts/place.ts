@@ -15,6 +15,8 @@ export interface PlaceListener {
 }
 
 export interface PlaceOptions extends Opening {
+  /** Hears what the place says of itself. */
+  readonly onReport?: (report: unknown) => void;
   /** Called once, when it has ended; `wasReady` says if its module had been loaded. */
   readonly onEnded?: (error: Error, wasReady: boolean) => void;
   /** Called when it has been abandoned and all of its runs have come to their ends after all. */
@@ -121,8 +123,8 @@ export abstract class Place {
 
   /** Hands the place its module; a subclass calls it when messages can be written. */
   protected open(): void {
-    const { module, name, group } = this.#options;
-    this.write({ type: "open", module, name, group });
+    const { module, name, setup, group } = this.#options;
+    this.write({ type: "open", module, name, setup, group });
   }
 
   protected heard(message: PlaceReply): void {
@@ -130,6 +132,9 @@ export abstract class Place {
       case "ready":
         this.#isReady = true;
         this.#settleReadiness.resolve();
+        return;
+      case "report":
+        this.#options.onReport?.(message.report);
         return;
       case "unready":
         this.#settleReadiness.reject(errorOf(message.error));

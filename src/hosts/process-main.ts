@@ -10,9 +10,9 @@ import { Socket } from "node:net";
 import { Worker } from "node:worker_threads";
 import { FrameReader } from "./frames.ts";
 import type { PlaceMessage } from "./messages.ts";
-import { openModule } from "./open-module.ts";
+import { serveModule } from "./open-module.ts";
 import { BEAT_MS, BEATS_FD, FRAMES_FD, writeFrame } from "./process-link.ts";
-import { ServedRuns } from "./served-runs.ts";
+import type { ServedRuns } from "./served-runs.ts";
 
 const BEATS = `
   const { writeSync } = require("node:fs");
@@ -31,7 +31,7 @@ const reader = new FrameReader();
 let runs: ServedRuns | undefined;
 
 function receive(message: PlaceMessage): void {
-  if (message.type === "open") runs = new ServedRuns(openModule(message), (reply) => writeFrame(socket, reply));
+  if (message.type === "open") runs = serveModule(message, (reply) => writeFrame(socket, reply));
   else if (message.type === "leave") process.exit(0);
   else runs?.receive(message);
 }

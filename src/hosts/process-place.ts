@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { hostFault } from "./errors.ts";
 import { FrameError, FrameReader } from "./frames.ts";
@@ -20,6 +21,8 @@ export interface ProcessOptions {
   readonly execArgv?: readonly string[];
   /** More variables of the environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Takes what native code of the child writes to its stderr; left out: it goes to the stderr of this process. */
+  readonly onStderr?: (stderr: Readable) => void;
 }
 
 /** A loaded machine may leave a process without a turn for a second, not for three. */
@@ -50,13 +53,20 @@ export class ProcessPlace extends Place {
   #isBeating = false;
   readonly #watch: NodeJS.Timeout;
 
-  constructor(options: PlaceOptions, { heartbeatMs = HEARTBEAT_MS, execArgv = [], env = {} }: ProcessOptions = {}) {
+  constructor(
+    options: PlaceOptions,
+    { heartbeatMs = HEARTBEAT_MS, execArgv = [], env = {}, onStderr }: ProcessOptions = {},
+  ) {
     super(options);
     const args = [...inheritedFlags(), ...execArgv, fileURLToPath(PROCESS_MAIN)];
     this.#child = spawn(process.execPath, args, {
-      stdio: ["ignore", "inherit", "inherit", "pipe", "pipe"],
+      stdio: ["ignore", "inherit", onStderr === undefined ? "inherit" : "pipe", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });
+    if (this.#child.stderr !== null) {
+      onStderr?.(this.#child.stderr);
+      (this.#child.stderr as Socket).unref();
+    }
     this.#frames = this.#child.stdio[FRAMES_FD] as Socket;
     this.#beats = this.#child.stdio[BEATS_FD] as unknown as Socket;
     this.#listen();

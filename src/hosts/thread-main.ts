@@ -1,8 +1,8 @@
 /** A thread of a host: it serves the runs of one module. */
 import { parentPort, workerData } from "node:worker_threads";
 import type { PlaceMessage } from "./messages.ts";
-import { openModule } from "./open-module.ts";
-import { ServedRuns } from "./served-runs.ts";
+import { serveModule } from "./open-module.ts";
+import type { Send, ServedRuns } from "./served-runs.ts";
 
 const port = parentPort!;
 
@@ -15,8 +15,9 @@ process.dlopen = (...library: Parameters<typeof dlopen>) => {
 };
 
 let runs: ServedRuns | undefined;
+const send: Send = (reply) => port.postMessage(reply);
 port.on("message", (message: PlaceMessage) => {
-  if (message.type === "open") runs = new ServedRuns(openModule(message), (reply) => port.postMessage(reply));
+  if (message.type === "open") runs = serveModule(message, send);
   else if (message.type === "leave") port.close();
   else runs?.receive(message);
 });

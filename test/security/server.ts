@@ -17,7 +17,7 @@ const WATCH_MS = 60_000;
 
 /** The figures of `watch.mjs`. Milliseconds of CPU, bytes. */
 export interface Watched {
-  /** The process that serves: a child of the command's. */
+  /** The process that serves: the command's. */
   readonly pid: number;
   readonly longestTurnMs: number;
   readonly longTurns: number;

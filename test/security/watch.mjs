@@ -20,8 +20,8 @@ const MEMORY_EVERY_MS = 100;
 const LONG_MS = 50;
 
 const socket = process.env.DAGUERRE_WATCH_SOCKET;
-// The command's own process and workers of the server load this too; the server is the child (`cli/supervisor.ts`).
-if (isMainThread && socket !== undefined && process.env.DAGUERRE_SUPERVISED !== undefined) watch(socket);
+// The process of the engine and workers of the server load this too; the server is the command's own process.
+if (isMainThread && socket !== undefined && process.argv[1]?.endsWith("cli.js")) watch(socket);
 
 function watch(path) {
   setFlagsFromString("--expose-gc");

@@ -15,6 +15,15 @@ import type { Observe } from "./observed-run.ts";
 /** Figures that are read at the moment when somebody asks. */
 export interface MetricSources {
   readonly device?: DeviceSource;
+  /** The process of the engine, if it has one of its own. */
+  readonly engine?: EngineSource;
+}
+
+export interface EngineSource {
+  /** Processes that are ready to take over. */
+  readonly spares: number;
+  /** Processes that were lost, by the reason. */
+  readonly losses: ReadonlyMap<string, number>;
 }
 
 export interface DeviceSource {
@@ -68,12 +77,13 @@ class ServerMetrics implements Metrics {
   readonly #http: HttpMetrics;
   readonly #network: NetworkMetrics;
 
-  constructor({ device }: MetricSources) {
+  constructor({ device, engine }: MetricSources) {
     const registers = { registers: [this.#registry] };
     collectDefaultMetrics({ register: this.#registry });
     this.#jobs = new JobMetrics(registers);
     this.#http = new HttpMetrics(registers);
     this.#network = new NetworkMetrics(registers);
+    if (engine !== undefined) watchEngine(registers, engine);
     if (device === undefined) return;
     gauge(registers, "daguerre_gpu_memory_bytes", "Bytes held on the device", () => device.memoryBytes);
     gauge(
@@ -120,6 +130,21 @@ class ServerMetrics implements Metrics {
 
   readonly route = async (): Promise<Response> =>
     new Response(await this.#registry.metrics(), { headers: { "Content-Type": this.#registry.contentType } });
+}
+
+function watchEngine(registers: Registers, engine: EngineSource): void {
+  const help = "Processes of the engine that are ready to take over";
+  gauge(registers, "daguerre_engine_spares", help, () => engine.spares);
+  new Counter({
+    name: "daguerre_engine_losses_total",
+    help: "Processes of the engine that were lost and replaced, by the reason",
+    labelNames: ["reason"],
+    ...registers,
+    collect() {
+      this.reset();
+      for (const [reason, count] of engine.losses) this.inc({ reason }, count);
+    },
+  });
 }
 
 function countWork(registers: Registers, work: () => NonNullable<DeviceSource["work"]>): void {

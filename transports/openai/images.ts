@@ -47,7 +47,7 @@ import { openaiError, openaiFailure } from "./openai-error.ts";
 export interface OpenAiOptions extends BodyOptions, StreamOptions {
   model: ServedModel;
   /** Tokens of a prompt, as the model's text encoder counts them. */
-  countTokens: (text: string) => number;
+  countTokens: (text: string) => number | Promise<number>;
   /** Gives back a request that this server allows; throws a RequestError for others. */
   allowed?: (request: GenerationRequest) => GenerationRequest;
   /** Told of every error that the client is not to see (5xx). */
@@ -125,7 +125,8 @@ async function answer(
     options.allowed?.(request.generation);
     envelope = envelopeOf(request.generation);
     const { prompt, negative_prompt } = request.generation;
-    const tokens = options.countTokens(prompt) + (negative_prompt === "" ? 0 : options.countTokens(negative_prompt));
+    const counts = [prompt, ...(negative_prompt === "" ? [] : [negative_prompt])].map(options.countTokens);
+    const tokens = (await Promise.all(counts)).reduce((sum, count) => sum + count);
     const job = submit(c, jobs, request.generation, { ...options, ownerOf }, { id: envelope.requestId });
     envelope = envelopeOfJob(job, options.tracing);
     const exchange = { c, kind, request, envelope, tokens, job, options, fail };

@@ -11,6 +11,7 @@ export type Deadlines = Readonly<Record<Phase, number>>;
 export const DEADLINES: Deadlines = {
   load: 120_000,
   compile: 300_000,
+  wait: Number.POSITIVE_INFINITY,
   "first-step": 120_000,
   step: 10_000,
   encode: 30_000,
@@ -37,7 +38,16 @@ export class StepTimes {
   }
 }
 
-/** Watches one run. The time runs only while somebody waits for the run: one that waits for its reader is not late. */
+/** Phases in which a run has the device, and waits for nobody. */
+const COMPUTING: ReadonlySet<Phase> = new Set(["first-step", "step", "encode"]);
+
+/** Milliseconds; `setTimeout` takes no more. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/**
+ * Watches one run. The time runs only while somebody waits for the run: one that waits for its reader is not late. A run that
+ * says when it waits (`wait`) is watched in each of its steps and encodings, whether somebody reads or not.
+ */
 export class PhaseWatch {
   readonly #deadlines: Deadlines;
   readonly #steps: StepTimes;
@@ -46,6 +56,10 @@ export class PhaseWatch {
   #began = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #isAwaited = false;
+  #saysWhenItWaits = false;
+  #isOver = false;
+  /** The longest step of this run so far, in milliseconds; the first one holds more than a step. */
+  #longestStep = 0;
 
   constructor(deadlines: Deadlines, steps: StepTimes, onLate: (phase: Phase, ms: number) => void) {
     this.#deadlines = deadlines;
@@ -54,7 +68,10 @@ export class PhaseWatch {
   }
 
   enter(phase: Phase): void {
-    if (this.#phase === "step") this.#steps.add(performance.now() - this.#began);
+    const ms = performance.now() - this.#began;
+    if (this.#phase === "step") this.#steps.add(ms);
+    if (this.#phase === "step" || this.#phase === "first-step") this.#longestStep = Math.max(this.#longestStep, ms);
+    this.#saysWhenItWaits ||= phase === "wait";
     this.#phase = phase;
     this.#began = performance.now();
     this.#restart();
@@ -66,11 +83,26 @@ export class PhaseWatch {
     this.#restart();
   }
 
+  /** Nobody is interested in the run any more. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#isOver = true;
+  }
+
   #restart(): void {
     clearTimeout(this.#timer);
-    if (!this.#isAwaited) return;
+    if (this.#isOver) return;
     const phase = this.#phase;
-    const ms = phase === "step" ? this.#steps.deadline(this.#deadlines.step) : this.#deadlines[phase];
+    if (!this.#isAwaited && !(this.#saysWhenItWaits && COMPUTING.has(phase))) return;
+    const ms = this.#deadlineOf(phase);
+    if (ms > LONGEST_TIMER) return;
     this.#timer = setTimeout(() => this.#onLate(phase, ms), ms);
+    this.#timer.unref();
+  }
+
+  /** A run's steps are of one size, and those of others may be of another. */
+  #deadlineOf(phase: Phase): number {
+    if (phase !== "step") return this.#deadlines[phase];
+    return Math.max(this.#steps.deadline(this.#deadlines.step), STEPS * this.#longestStep);
   }
 }

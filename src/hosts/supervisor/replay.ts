@@ -1,38 +1,56 @@
 /** A run's memory of itself, from which it goes on in another process: no event twice, none left out, the same changes. */
 import type { RunContext } from "../../jobs/run.ts";
+import { type Change, ChangeJournal } from "./change-journal.ts";
 
-type Change = Readonly<Record<string, unknown>>;
-
-interface JournalEntry {
-  readonly change: Change;
-  /** Events that had come when the run was given it. */
-  readonly at: number;
+/** The beginning of an attempt. */
+export interface Attempt {
+  /** The state that it goes on from; undefined: it begins at the beginning. */
+  readonly from: unknown;
+  readonly updates: AsyncIterable<Change> | undefined;
 }
 
-export class Replay {
-  /** Events that the reader has. */
-  delivered = 0;
-  /** Processes that ended while they computed this run. */
-  deaths = 0;
+export interface Replay<Event> {
+  /** A process begins to compute the run, or to go on with it. */
+  begin(): Attempt;
+  /** An event has come, and is yet to be read. */
+  received(event: unknown): void;
+  /** The run has handed over a state, after so many events of this attempt. */
+  checkpoint(state: unknown, events: number): void;
+  /** The event for the reader; none if it has that already. */
+  next(event: unknown): readonly Event[];
+  /** Nobody reads the run any more. */
+  close(): void;
+}
+
+/**
+ * The replay of a run that gives the same events for the same input: the number of events says how far the reader is. Its
+ * changes are given again, each not before the event that it came after.
+ */
+export class CountedReplay<Event> implements Replay<Event> {
+  readonly #journal: ChangeJournal;
   /** The last state that the run can go on from, after so many events. */
-  checkpoint: { readonly state: unknown; readonly events: number } | undefined;
-  readonly #context: RunContext;
-  readonly #journal: JournalEntry[] = [];
-  #live: AsyncIterator<Change> | undefined;
-  /** The change that is waited for now, whichever attempt asked for it. */
-  #pending: Promise<Change | undefined> | undefined;
-  /** Events that have come in this attempt, those before its checkpoint included. */
+  #checkpoint: { readonly state: unknown; readonly events: number } | undefined;
+  /** Events before this attempt's first. */
+  #before = 0;
+  /** Events that have come in this attempt, those before its checkpoint included; and those that were read of it. */
   #received = 0;
+  #taken = 0;
+  /** Events that the reader has. */
+  #delivered = 0;
   readonly #whenReceived = new Set<() => void>();
 
   constructor(context: RunContext) {
-    this.#context = context;
+    this.#journal = new ChangeJournal(context.updates, () => this.#received);
   }
 
-  /** A new attempt begins, at the last checkpoint. */
-  begin(): void {
-    this.#received = this.checkpoint?.events ?? 0;
+  begin(): Attempt {
+    this.#before = this.#checkpoint?.events ?? 0;
+    this.#received = this.#before;
+    this.#taken = this.#before;
     this.#whenReceived.clear();
+    const first = this.#journal.entries.findIndex(({ at }) => at! >= this.#before);
+    const updates = this.#journal.from(first < 0 ? this.#journal.entries.length : first, (at) => this.#reached(at!));
+    return { from: this.#checkpoint?.state, updates };
   }
 
   received(): void {
@@ -40,47 +58,18 @@ export class Replay {
     for (const wake of this.#whenReceived) wake();
   }
 
-  /**
-   * The changes for one attempt: first those that an earlier one was given after the checkpoint, each not before the event
-   * that it came after then.
-   */
-  get updates(): RunContext["updates"] {
-    const { updates } = this.#context;
-    if (updates === undefined) return undefined;
-    return { [Symbol.asyncIterator]: () => this.#changes() };
+  checkpoint(state: unknown, events: number): void {
+    this.#checkpoint = { state, events: this.#before + events };
   }
 
-  /** Nobody reads changes any more. */
+  next(event: unknown): readonly Event[] {
+    if (++this.#taken <= this.#delivered) return [];
+    this.#delivered = this.#taken;
+    return [event as Event];
+  }
+
   close(): void {
-    this.#live?.return?.().catch(() => {});
-  }
-
-  #changes(): AsyncIterator<Change, undefined> {
-    const from = this.checkpoint?.events ?? 0;
-    let next = this.#journal.findIndex(({ at }) => at >= from);
-    if (next < 0) next = this.#journal.length;
-    return {
-      next: async () => {
-        const at = next++;
-        while (at >= this.#journal.length) if ((await this.#takeChange()) === undefined) return END;
-        const entry = this.#journal[at]!;
-        await this.#reached(entry.at);
-        return { done: false, value: entry.change };
-      },
-      // The live ones stay open for the next attempt.
-      return: async () => END,
-    };
-  }
-
-  #takeChange(): Promise<Change | undefined> {
-    this.#live ??= this.#context.updates![Symbol.asyncIterator]();
-    this.#pending ??= this.#live.next().then(({ done, value }) => {
-      this.#pending = undefined;
-      if (done) return undefined;
-      this.#journal.push({ change: value, at: this.#received });
-      return value;
-    });
-    return this.#pending;
+    this.#journal.close();
   }
 
   async #reached(events: number): Promise<void> {
@@ -95,5 +84,3 @@ export class Replay {
     }
   }
 }
-
-const END: IteratorReturnResult<undefined> = { done: true, value: undefined };

@@ -7,7 +7,7 @@ import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { until } from "../../../test/gradient-run.ts";
 import { faultOf } from "../../faults/fault.ts";
 import { createJobs } from "../../jobs/jobs.ts";
-import { StepTimes } from "./phase-watch.ts";
+import { DEADLINES, PhaseWatch, StepTimes } from "./phase-watch.ts";
 import { type SupervisedHost, type SupervisorOptions, supervise } from "./supervise.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the module's run takes and gives anything
@@ -145,6 +145,19 @@ it("a run that waits for its reader, or for a slow step that was announced, is n
   expect(steps.deadline(10_000)).toBe(20 * 60_000);
 });
 
+it("a step that hangs is found although its reader has left", async () => {
+  const lost: Error[] = [];
+  const host = supervised({ onLost: (error) => lost.push(error), graceMs: 60_000 });
+  const script = { how: "hang", phase: "step", step: 3, file: newFile() };
+  const events = host.run({ script, waits: true }, context())[Symbol.asyncIterator]();
+  await events.next();
+  await events.next();
+  const leaving = events.return?.();
+  await until(() => lost.length > 0, 10_000);
+  expect(lost[0]?.message).toMatch(/its phase \(step\)/);
+  await leaving;
+});
+
 it("changes that a run was given are given again, at the same event", async () => {
   const host = supervised();
   const jobs = createJobs(host.run);
@@ -183,5 +196,39 @@ describe("an error of the run itself", () => {
     const host = supervised({ worker: new URL("../testing/runs.mjs", import.meta.url), name: "fails" });
     expect(faultOf(await errorOf(all(host.run({ how: "own" }, context()))))).toMatchObject({ status: 409 });
     expect(host.stats).toMatchObject({ opened: 1, failed: 1 });
+  });
+});
+
+describe("the watch over a phase", () => {
+  const deadlines = { ...DEADLINES, "first-step": 200, step: 60, encode: 60 };
+  const watching = () => {
+    const late: string[] = [];
+    const watch = new PhaseWatch(deadlines, new StepTimes(), (phase) => late.push(phase));
+    return { late, watch };
+  };
+
+  it("ends while a run waits for others, and begins with its turn, whether its reader waits or not", async () => {
+    const { late, watch } = watching();
+    watch.enter("wait");
+    watch.expect(true);
+    await sleep(300);
+    expect(late).toEqual([]);
+    watch.expect(false);
+    watch.enter("encode");
+    await until(() => late.length > 0, 5_000);
+    expect(late).toEqual(["encode"]);
+    watch.end();
+  });
+
+  it("gives a step 20 times as long as the run's first one took", async () => {
+    const { late, watch } = watching();
+    watch.expect(true);
+    watch.enter("first-step");
+    await sleep(30);
+    watch.enter("step");
+    await sleep(300);
+    expect(late).toEqual([]);
+    await until(() => late.length > 0, 5_000);
+    watch.end();
   });
 });

@@ -18,8 +18,9 @@ async function mishap({ how, file, times = 1 }) {
 const [loadHow, loadFile] = (process.env.DAGUERRE_TEST_LOAD ?? "").split(":");
 if (loadHow) await mishap({ how: loadHow, file: loadFile });
 
-export default async function* ({ steps = 6, ms = 2, id = 0, script, checkpoints = false }, context) {
+export default async function* ({ steps = 6, ms = 2, id = 0, script, checkpoints = false, waits = false }, context) {
   const at = async (phase, step) => {
+    if (waits) context.announce("wait");
     context.announce(phase);
     if (script && script.phase === phase && (script.step ?? step) === step) await mishap(script);
   };
