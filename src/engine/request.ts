@@ -43,6 +43,8 @@ export const LIMITS = {
   /** The scale of the scores that SDXL's refiner was trained with. */
   aestheticScore: 10,
   loras: 8,
+  /** Characters of a model's name. */
+  modelCharacters: 256,
   /** Characters of a LoRA's name, folders included. */
   loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
@@ -328,6 +330,12 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
+  model: z
+    .string()
+    .min(1)
+    .max(LIMITS.modelCharacters)
+    .optional()
+    .describe("the model that draws; `GET /models` lists them; default: the server's"),
   request_id: id
     .optional()
     .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),

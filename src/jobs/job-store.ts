@@ -31,7 +31,7 @@ import {
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
 import type { LogBounds } from "./job-log.ts";
-import { Pace } from "./pace.ts";
+import { Pace } from "../line/pace.ts";
 import { Retention, type RetentionBounds } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";
