@@ -6,7 +6,7 @@ import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
-export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health" | "loras"> {
+export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "models" | "health" | "loras"> {
   /** Facts that `GET /health` tells besides the status, the adapter and the model. */
   readonly health?: () => Record<string, unknown>;
 }
@@ -19,21 +19,24 @@ export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "h
  */
 export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}): App {
   const { model, device } = runtime;
+  const facts = new Map(runtime.models.map((one) => [one.name, one]));
+  const factsOf = (name: string | undefined) => facts.get(name ?? model.name) ?? model;
   // There will be pictures, and the first should not wait for it.
   pictureCodec().catch(() => {}); // thrown where it is needed
   return createApp({
     ...options,
     jobs: {
       ...placesOf(runtime.runsAtOnce),
-      costOf: (request) => costOf(request, model),
-      workingBytesOf: (request) => workingBytesOf(request, model),
+      costOf: (request) => costOf(request, factsOf(request.model)),
+      workingBytesOf: (request) => workingBytesOf(request, factsOf(request.model)),
       ...options.jobs,
     },
     run: ({ image, ...input }, context) =>
       image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
     loras: async () => (await runtime.loras()).names,
-    model: { ...model, countTokens: (text) => runtime.countTokens(text) },
+    model: { ...model, countTokens: (text, name) => runtime.countTokens(text, name) },
+    models: () => runtime.models,
     unready: () => (device.lost ? "the device is lost" : options.unready?.()),
   });
 }

@@ -18,7 +18,13 @@ import type { Choose } from "../graph/choice.ts";
 import { footprint, type WeightStorage } from "../graph/plan.ts";
 import { TensorTooLargeError } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
-import { activationStorage, type ComponentId, type ComponentSize, measureComponent, type Precision } from "../memory/component.ts";
+import {
+  activationStorage,
+  type ComponentId,
+  type ComponentSize,
+  measureComponent,
+  type Precision,
+} from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
 import { ownTurn } from "../platform/turns.ts";
 

@@ -55,10 +55,50 @@ beforeAll(async () => {
   expect(new Set(Object.values(alone)).size).toBe(MODEL_NAMES.length);
 });
 
-it("prints", async () => {
+it("draws what each model draws alone, whichever was asked for before, and the default for whoever names none", async () => {
   await open();
-  console.log(bytesOfOne / MIB, runtime!.models);
-  for (const name of [...MODEL_NAMES, ...MODEL_NAMES]) expect(await drawn(name)).toBe(alone[name]);
-  console.log(runtime!.device.memoryBytes / MIB, runtime!.device.peakMemoryBytes / MIB, runtime!.models);
-  console.log(changes);
+  expect(states()).toEqual(["loaded", "absent", "absent"]);
+  for (const name of ["darker", "landscapes", "brighter", "darker"] as const)
+    expect(await drawn(name)).toBe(alone[name]);
+  expect(await drawn(undefined)).toBe(alone.landscapes);
+  const { models, device } = runtime!;
+  expect(models.map(({ loads }) => loads)).toEqual([1, 1, 1]); // there is no limit of memory
+  expect(models.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(device.memoryBytes);
+});
+
+it("refuses a model that is not there, with the names of those that are", async () => {
+  await open();
+  await expect(drawn("sdxl")).rejects.toMatchObject({
+    code: "model-not-found",
+    status: 404,
+    field: "model",
+    message: 'model: there is no model "sdxl" here; there are landscapes, darker, brighter',
+  });
+});
+
+describe("with room for two of three", () => {
+  const limit = () => Math.floor(2.4 * bytesOfOne);
+
+  it("random requests draw what each model draws alone, two models at once, and memory stays within the limit", async () => {
+    await open({ maxGpuMemory: limit() });
+    const order = [0, 1, 2, 2, 1, 0, 2, 0, 1, 1, 2, 0].map((index) => MODEL_NAMES[index]!);
+    let [running, most] = [new Set<string>(), 0];
+    const all = order.map(async (model) => {
+      const events: RunEvent[] = [];
+      for await (const event of runtime!.textToImage({ ...SMALL, model })) {
+        if (event.type === "progress") running.add(model);
+        most = Math.max(most, running.size);
+        if (event.type === "result") running.delete(model);
+        events.push(event);
+      }
+      return hashOf(events);
+    });
+    expect(await Promise.all(all)).toEqual(order.map((model) => alone[model]));
+    expect(runtime!.device.peakMemoryBytes).toBeLessThanOrEqual(limit());
+    expect(most).toBe(2);
+    console.log(changes, await (runtime as any).models);
+    expect(changes.some(({ change }) => change === "evicted")).toBe(true);
+    // Each was not loaded anew for each of its requests.
+    expect(changes.filter(({ change }) => change === "loaded").length).toBeLessThan(order.length);
+  });
 });

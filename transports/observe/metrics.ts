@@ -15,6 +15,16 @@ import type { Observe } from "./observed-run.ts";
 /** Figures that are read at the moment when somebody asks. */
 export interface MetricSources {
   readonly device?: DeviceSource;
+  /** The models that are served, the default first; left out: nothing says by which model it is. */
+  readonly models?: () => readonly ModelSource[];
+}
+
+export interface ModelSource {
+  readonly name: string;
+  readonly state: "loaded" | "loading" | "absent";
+  readonly bytes: number;
+  readonly loads: number;
+  readonly evictions: number;
 }
 
 export interface DeviceSource {
@@ -68,10 +78,11 @@ class ServerMetrics implements Metrics {
   readonly #http: HttpMetrics;
   readonly #network: NetworkMetrics;
 
-  constructor({ device }: MetricSources) {
+  constructor({ device, models }: MetricSources) {
     const registers = { registers: [this.#registry] };
     collectDefaultMetrics({ register: this.#registry });
-    this.#jobs = new JobMetrics(registers);
+    this.#jobs = new JobMetrics(registers, models?.()[0]?.name);
+    if (models !== undefined) countModels(registers, models);
     this.#http = new HttpMetrics(registers);
     this.#network = new NetworkMetrics(registers);
     if (device === undefined) return;
@@ -86,8 +97,8 @@ class ServerMetrics implements Metrics {
     if (device.work !== undefined) countWork(registers, () => device.work!);
   }
 
-  readonly observe: Observe<unknown, unknown> = () => ({
-    event: (event, _, ms) => this.#jobs.event(event, ms),
+  readonly observe: Observe<unknown, unknown> = (input) => ({
+    event: (event, _, ms) => this.#jobs.event(event, ms, (input as { model?: string } | undefined)?.model),
   });
 
   jobs(jobs: Jobs<unknown, unknown>): void {
@@ -120,6 +131,27 @@ class ServerMetrics implements Metrics {
 
   readonly route = async (): Promise<Response> =>
     new Response(await this.#registry.metrics(), { headers: { "Content-Type": this.#registry.contentType } });
+}
+
+function countModels(registers: Registers, models: () => readonly ModelSource[]): void {
+  const facts: readonly (readonly [typeof Counter | typeof Gauge, string, string, (model: ModelSource) => number])[] = [
+    [Counter, "daguerre_model_loads_total", "How often a model was loaded", ({ loads }) => loads],
+    [Counter, "daguerre_model_evictions_total", "How often a model left the device", ({ evictions }) => evictions],
+    [Gauge, "daguerre_model_loaded", "1 if a model is on the device", ({ state }) => Number(state === "loaded")],
+    [Gauge, "daguerre_model_bytes", "Bytes that a model and its plans take on the device", ({ bytes }) => bytes],
+  ];
+  for (const [Kind, name, help, value] of facts) {
+    new Kind({
+      name,
+      help,
+      labelNames: ["model"],
+      ...registers,
+      collect() {
+        this.reset();
+        for (const model of models()) this.inc({ model: model.name }, value(model));
+      },
+    });
+  }
 }
 
 function countWork(registers: Registers, work: () => NonNullable<DeviceSource["work"]>): void {
@@ -170,9 +202,12 @@ class JobMetrics {
   readonly #firstEvent: Histogram;
   readonly #firstPreview: Histogram;
   readonly #jobTime: Histogram;
-  readonly #stepTime: Histogram;
+  readonly #stepTime: Histogram<"model">;
+  readonly #usualModel: string | undefined;
 
-  constructor(registers: Registers) {
+  /** @param model the name of the model that a job without one means; undefined: none is told */
+  constructor(registers: Registers, model: string | undefined) {
+    this.#usualModel = model;
     const states = () => this.#store?.counts();
     new Gauge({
       name: "daguerre_jobs",
@@ -200,7 +235,13 @@ class JobMetrics {
       JOB_BUCKETS,
     );
     this.#jobTime = histogram("daguerre_job_seconds", "From admission to a job's end", JOB_BUCKETS);
-    this.#stepTime = histogram("daguerre_step_seconds", "One denoising step", STEP_BUCKETS);
+    this.#stepTime = new Histogram({
+      name: "daguerre_step_seconds",
+      help: "One denoising step, by model",
+      labelNames: ["model"],
+      buckets: STEP_BUCKETS,
+      ...registers,
+    });
     this.#previews = counter(
       "daguerre_previews_total",
       "Previews: made; and, once for each client that watched, sent, or dropped for a newer one",
@@ -208,10 +249,11 @@ class JobMetrics {
     );
   }
 
-  /** An event of a run, and the milliseconds that it took. */
-  event(event: unknown, ms: number): void {
+  /** An event of a run of a model, which admission has looked up, and the milliseconds that it took. */
+  event(event: unknown, ms: number, model = this.#usualModel): void {
     // The first step's time holds the text encoder and whatever was compiled.
-    if (typeOf(event) === "progress") this.#stepTime.observe(ms / 1000);
+    if (typeOf(event) !== "progress") return;
+    this.#stepTime.observe(this.#usualModel === undefined ? {} : { model: model! }, ms / 1000);
   }
 
   watch(jobs: Jobs<unknown, unknown>): void {
