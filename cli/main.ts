@@ -10,6 +10,7 @@ import type { PromptSyntax } from "../src/text/prompt-syntax.ts";
 import type { BenchOptions } from "./bench.ts";
 import type { ReportNumbers } from "./checks.ts";
 import { CONFIG_FILE, configFile, loadConfig } from "./config.ts";
+import type { Config } from "./config-schema.ts";
 import * as flags from "./flags.ts";
 import type { GenerateJob } from "./generate.ts";
 import { fieldsInFlags, withGenerationFlags } from "./generation-flags.ts";
@@ -40,6 +41,9 @@ interface RuntimeFlags {
   variant?: string;
   vae?: string;
   tinyVae?: string;
+  models?: Config["models"];
+  preload?: string[];
+  keepAlive?: number;
 }
 
 /** The flags that say what computes, on every command that computes. */
@@ -84,14 +88,19 @@ function withSettings(command: Command): Command {
 const VALUE_NAMES = { text: "text", number: "number", boolean: "true|false", list: "a,b", keys: "keys" } as const;
 
 async function openRuntime(
-  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...folders }: RuntimeFlags,
+  { model, vae, tinyVae, variant, adapter, precision, maxGpuMemory, runsAtOnce, tune, ...rest }: RuntimeFlags,
   onProgress?: RuntimeOptions["onProgress"],
 ): Promise<Runtime> {
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   const files = { model, vae, tinyAutoencoder: tinyVae, variant } satisfies RuntimeOptions;
-  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
-  return createRuntime({ ...files, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
+  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax, models, preload, keepAlive } = rest;
+  const { checkModelFlags, modelOptions } = await import("./several-models.ts");
+  checkModelFlags({ models, ...files });
+  const several = { ...modelOptions(models), preload, keepAlive } satisfies RuntimeOptions;
+  const onNote = (note: string) => process.stderr.write(`daguerre: ${note}\n`);
+  const folders = { loraFolder, embeddingFolder, promptSyntax } satisfies RuntimeOptions;
+  return createRuntime({ ...files, ...several, ...device, ...folders, onProgress, onNote });
 }
 
 /** The last line of a command's help. */
@@ -121,6 +130,9 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
     const runtime = await openRuntime(
       {
         model: config.model,
+        models: config.models,
+        preload: config.preload,
+        keepAlive: config.keep_alive_seconds,
         vae: config.vae,
         tinyVae: config.tiny_vae,
         variant: config.variant,

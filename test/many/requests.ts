@@ -41,12 +41,13 @@ export function fewModels(): Record<string, ModelSource> {
 
 export const MODEL_NAMES = ["landscapes", "darker", "brighter"] as const;
 
-/** The request of this number. */
-export function requestOf(seed: number): TextToImageInput {
+/** The request of this number, for one of the models if there are several. */
+export function requestOf(seed: number, models?: readonly string[]): TextToImageInput {
   const next = random(seed);
   const one = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)]!;
   const isFewStep = next() < 0.15;
   return {
+    ...(models && { model: models[seed % models.length] }),
     prompt: one(PROMPTS),
     negative_prompt: next() < 0.3 ? "fog" : "",
     seed,
