@@ -67,9 +67,9 @@ const apiKey = z.strictObject({
   webhook_secrets: webhookSecrets.optional(),
 });
 
-const modelName = z
-  .string()
-  .regex(/^[^\p{C}/]{1,64}(?:\/[^\p{C}/]{1,64})?$/u, "must be a name of printable characters, with one slash at most");
+const MODELS_MESSAGE =
+  "must be a folder, or an object of names (printable characters and one slash at most), each with a path, or with path, vae, tiny_vae, variant, keep_alive_seconds, preload";
+const modelName = z.string().regex(/^[^\p{C}/]{1,64}(?:\/[^\p{C}/]{1,64})?$/u);
 const modelSettings = z.strictObject({
   path: text,
   vae: text.optional(),
@@ -79,7 +79,7 @@ const modelSettings = z.strictObject({
   preload: z.boolean().optional(),
 });
 const models = z
-  .union([text, z.record(modelName, z.union([text, modelSettings]))])
+  .union([text, z.record(modelName, z.union([text, modelSettings]))], { error: MODELS_MESSAGE })
   .refine((value) => typeof value === "string" || Object.keys(value).length > 0, "must name a model")
   .refine((value) => typeof value !== "string" || (value !== "" && isFolder(value)), {
     error: ({ input }) => `there is no folder ${JSON.stringify(input)}`,

@@ -61,7 +61,9 @@ describe("configuration", () => {
       '--models: there is no folder "/nowhere"',
     );
     const wrong = await file({ models: { "a/b/c": "x" } });
-    expect(complaint(() => loadConfig({ ...nothing, file: wrong }))).toMatch(/models\.a\/b\/c: must be a name/);
+    expect(complaint(() => loadConfig({ ...nothing, file: wrong }))).toMatch(
+      /: models: must be a folder, or an object of names/,
+    );
     expect(modelOptions(models)).toMatchObject({ models: { fine: { keepAlive: 60, preload: true } } });
     expect(() => checkModelFlags({ models, vae: "vae.safetensors" })).toThrow(
       /^vae \(--vae\) is about the model of --model/,
