@@ -228,7 +228,7 @@ export const configSchema = z.strictObject({
       ),
       running: setting(
         z.int().min(1).max(64).default(RUNS_AT_ONCE),
-        "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory",
+        "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory, or with several models 1 of each",
       ),
       prompt_characters: setting(
         positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),

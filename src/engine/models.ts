@@ -15,7 +15,6 @@ import type { Choose } from "../graph/choice.ts";
 import { Pace } from "../line/pace.ts";
 import type { Precision } from "../memory/component.ts";
 import { DeviceMemory } from "../memory/device-memory.ts";
-import type { ModelMemory } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import { SharedWork } from "../memory/shared-work.ts";
 import { type Later, later } from "../platform/later.ts";

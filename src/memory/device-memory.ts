@@ -6,16 +6,31 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { Budget } from "./budget.ts";
-import type { ModelMemory } from "./model-memory.ts";
 
 /** Bytes that plans and merged weight sets may take before old ones are given up. */
 const DEFAULT_KEPT_BYTES = 4 * 2 ** 30;
+
+/** A model's memory, as the others on the device see it. */
+export interface Tenant {
+  /** Somebody uses it. */
+  readonly isUsed: boolean;
+  /** Nobody uses it, and nothing is being made for it that was asked for before. */
+  readonly isIdle: boolean;
+  /** Frees it, for the sake of another; undefined: it never goes. */
+  readonly evict: (() => void) | undefined;
+  /** Told of each model that is about to give way to this one. */
+  readonly onDisplace: ((model: Tenant) => void) | undefined;
+  /** Resolves once all that is being made now has been made. */
+  settled(): Promise<void>;
+  /** Gives up what later runs would be glad of and no run is using; whether there was anything. */
+  dropUnused(): boolean;
+}
 
 export class DeviceMemory {
   readonly gpu: Gpu;
   readonly budget: Budget;
   /** The least recently used first. */
-  readonly #models = new Set<ModelMemory>();
+  readonly #models = new Set<Tenant>();
 
   /** @param maxKeptBytes bytes that plans and merged weight sets of all models may take */
   constructor(gpu: Gpu, maxKeptBytes = DEFAULT_KEPT_BYTES) {
@@ -24,22 +39,22 @@ export class DeviceMemory {
   }
 
   /** Notes that a model is used now, for the first time or again. */
-  use(model: ModelMemory): void {
+  use(model: Tenant): void {
     this.#models.delete(model);
     this.#models.add(model);
   }
 
-  forget(model: ModelMemory): void {
+  forget(model: Tenant): void {
     this.#models.delete(model);
   }
 
   /** Has plans and the like of another model than `asker` give way; whether there were any. */
-  dropUnused(asker: ModelMemory): boolean {
+  dropUnused(asker: Tenant): boolean {
     return this.#others(asker).some((model) => model.dropUnused());
   }
 
   /** Has the model that was used the longest ago give way to `asker`; false if all others are in use. */
-  async dropModel(asker: ModelMemory): Promise<boolean> {
+  async dropModel(asker: Tenant): Promise<boolean> {
     for (const model of this.#others(asker)) {
       if (model.evict === undefined) continue;
       if (!model.isUsed) await model.settled();
@@ -52,7 +67,7 @@ export class DeviceMemory {
   }
 
   /** Makes room for so many bytes more of `asker`, as far as others can give way. */
-  async makeRoom(asker: ModelMemory, bytes: number): Promise<void> {
+  async makeRoom(asker: Tenant, bytes: number): Promise<void> {
     const { gpu } = this;
     if (gpu.maxBytes === undefined) return;
     const wanted = Math.min(bytes, gpu.maxBytes);
@@ -61,7 +76,7 @@ export class DeviceMemory {
     }
   }
 
-  #others(asker: ModelMemory): ModelMemory[] {
+  #others(asker: Tenant): Tenant[] {
     return [...this.#models].filter((model) => model !== asker);
   }
 }

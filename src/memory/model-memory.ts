@@ -27,7 +27,7 @@ import {
   measureComponent,
   type Precision,
 } from "./component.ts";
-import { DeviceMemory } from "./device-memory.ts";
+import { DeviceMemory, type Tenant } from "./device-memory.ts";
 import { PlanCache, type PlanLoan, type PlanShape } from "./plan-cache.ts";
 import { KernelCount, type PreparationWatch } from "./preparation.ts";
 import type { StreamedWeights } from "./streamed-weights.ts";
@@ -67,7 +67,7 @@ export interface LoadOptions {
   /** Frees the whole model, which nobody uses, because another needs the room. Left out: it never goes for another. */
   readonly evict?: () => void;
   /** Told of each model that is about to give way to this one. */
-  readonly onDisplace?: (model: ModelMemory) => void;
+  readonly onDisplace?: (model: Tenant) => void;
   /** Bytes that plans and merged weight sets may take before old ones are given up, without `device`. */
   readonly maxKeptBytes?: number;
   /** Which kernels plans take. Default: by rule. */
@@ -81,7 +81,7 @@ export interface LoadOptions {
 
 const NO_PARAMETERS: ParameterBuffers = { storage: "f32", get: () => [] };
 
-export class ModelMemory {
+export class ModelMemory implements Tenant {
   readonly gpu: Gpu;
   /** How activations are stored, but for a part that is to be upcast. */
   readonly activations: Storage;
