@@ -40,6 +40,13 @@ interface ClaimedPlans {
   readonly transformed: number;
 }
 
+/** The memory that a run claims. */
+export interface Claim {
+  /** Equal for runs that read the same plans. */
+  readonly shape: string;
+  readonly bytes: number;
+}
+
 export class ModelClaim {
   readonly #gpu: Gpu;
   readonly #family: FamilyModel;
@@ -66,7 +73,7 @@ export class ModelClaim {
    * Bytes of the model with a run of this request, as many as there are at the most.
    * @throws WeightsError, MemoryLimitError for a model that cannot be loaded
    */
-  async bytesFor(request: Claiming, choose: Choose | undefined): Promise<number> {
+  async of(request: Claiming, choose: Choose | undefined): Promise<Claim> {
     const weights = await this.weightBytes();
     const shape = stepShape(this.#family, request);
     const images = shape.slots;
@@ -79,7 +86,7 @@ export class ModelClaim {
     const slots = images * (Slot.bytes(shape, MAX_HISTORY_SLOTS) + latentBytes(shape));
     const isMerged = request.fewStep === true || (request.loras?.length ?? 0) > 0;
     const merged = isMerged ? weights + plans.transformed : 0;
-    return Math.min(weights + plans.bytes + slots + merged, this.#gpu.maxBytes ?? Number.POSITIVE_INFINITY);
+    return { shape: key, bytes: weights + plans.bytes + slots + merged };
   }
 
   #measured(): Promise<ReadonlyMap<ComponentId, ComponentSize>> {

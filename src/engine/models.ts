@@ -11,6 +11,7 @@ import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { FamilyModel } from "../diffusion/model.ts";
 import { FaultError } from "../faults/fault.ts";
 import type { Gpu } from "../gpu/device.ts";
+import { GpuOutOfMemoryError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
 import { Pace } from "../line/pace.ts";
 import type { Precision } from "../memory/component.ts";
@@ -21,7 +22,7 @@ import { type Later, later } from "../platform/later.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import type { DeviceWork, LoadProgress, ModelChange, ModelFacts, ModelState } from "./contract.ts";
 import { loadFamily } from "./load-model.ts";
-import { ModelClaim } from "./model-claim.ts";
+import { type Claim, ModelClaim } from "./model-claim.ts";
 
 /** Names of models that a fault shows. */
 const MOST_NAMES = 20;
@@ -73,6 +74,8 @@ export class Models {
   choose: Choose | undefined;
   readonly #models: ReadonlyMap<string, ServedModel>;
   readonly #listeners = new Set<(change: ModelChange) => void>();
+  /** Loadings that wait for a model to be given back. */
+  readonly #waiting = new Set<() => void>();
 
   /** @param opened the default first; at least one */
   constructor(opened: readonly OpenedModel[], options: ModelsOptions) {
@@ -118,6 +121,29 @@ export class Models {
     for (const model of this.all) {
       if (model !== tuned) model.loaded?.memory.useChoice(choose);
     }
+  }
+
+  /** Resolves when a model has been given back that was in use. @throws the signal's reason if it is aborted */
+  released(signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const abort = () => {
+        this.#waiting.delete(wake);
+        reject(signal!.reason);
+      };
+      const wake = () => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      };
+      if (signal?.aborted) return reject(signal.reason);
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiting.add(wake);
+    });
+  }
+
+  tellRelease(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
   }
 
   get work(): DeviceWork {
@@ -167,6 +193,8 @@ export class ServedModel {
   #loading: Loading | undefined;
   #expiry: Later | undefined;
   #runs = 0;
+  /** Shapes of the runs since it was loaded. */
+  readonly #shapes = new Set<string>();
   #loads = 0;
   #evictions = 0;
   readonly #past: PastWork = { batches: new Map(), merges: 0 };
@@ -215,18 +243,34 @@ export class ServedModel {
     try {
       let loaded = this.#loaded;
       while (loaded === undefined || loaded !== this.#loaded) {
-        loaded = await this.#load(watch); // it may have had to give way at once
+        loaded = await this.#loadWithRoom(watch); // it may have had to give way at once
       }
       const leave = loaded.memory.enter();
       const release = () => {
         leave();
         this.#expireLater();
+        this.#models.tellRelease();
       };
       return { model: loaded, release };
     } catch (error) {
       this.#expireLater();
       throw error;
     }
+  }
+
+  /**
+   * Bytes that a run takes with the model, as things are now. Weights that were transformed for plans of other shapes come
+   * on top: as long as the model is in use they cannot give way.
+   */
+  bytesOf({ shape, bytes }: Claim): number {
+    const isFirst = this.#shapes.size === 0 || (this.#shapes.size === 1 && this.#shapes.has(shape));
+    const more = isFirst ? 0 : (this.#loaded?.memory.transformedBytes ?? 0);
+    return Math.min(bytes + more, this.#models.options.gpu.maxBytes ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** Notes that a run of this claim has begun. */
+  noteShape({ shape }: Claim): void {
+    this.#shapes.add(shape);
   }
 
   /** Measures a run from now on; the function that this returns is called at its end, with the work that it has done. */
@@ -244,6 +288,19 @@ export class ServedModel {
     await this.#loading?.work.ended;
     this.#expiry?.cancel();
     this.#leave();
+  }
+
+  /** Loads it; if there is no room while others are in use, again each time that one of them is given back. */
+  async #loadWithRoom(watch: PreparationWatch): Promise<LoadedModel> {
+    for (;;) {
+      try {
+        return await this.#load(watch);
+      } catch (error) {
+        const areOthersUsed = this.#models.all.some((one) => one !== this && one.loaded?.memory.isUsed);
+        if (!(error instanceof GpuOutOfMemoryError) || !areOthersUsed) throw error;
+        await this.#models.released(watch.signal);
+      }
+    }
   }
 
   async #load({ signal, onProgress }: PreparationWatch): Promise<LoadedModel> {
@@ -315,6 +372,7 @@ export class ServedModel {
     this.#past.merges = merges;
     const { memory } = this.#loaded;
     this.#loaded = undefined;
+    this.#shapes.clear();
     memory.destroy();
   }
 

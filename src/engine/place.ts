@@ -8,7 +8,9 @@ import { Line, type LineOptions, type Waiting } from "../line/line.ts";
 export const RUNS_AT_ONCE = 13;
 
 /** The facts about a run that its place needs. */
-export interface PlaceFacts extends Pick<Waiting, "isAlone" | "workingBytes"> {
+export interface PlaceFacts extends Pick<Waiting, "isAlone"> {
+  /** Bytes of device memory that it takes, as they are known at the moment. Default: none. */
+  readonly workingBytes?: () => number;
   /** Milliseconds that it will take, about. */
   readonly cost?: number;
   /** Against whom it counts if places are fewer for each: its model. */
@@ -20,16 +22,16 @@ export class Place implements Waiting {
   readonly inputBytes = 0;
   readonly isAlone: boolean;
   readonly cost: number;
-  readonly workingBytes: number;
+  readonly #workingBytes: () => number;
   readonly #line: Line<Place>;
   #listener = () => {};
 
   /** Joins the line. */
-  constructor(line: Line<Place>, { client, isAlone = false, cost = 1, workingBytes = 0 }: PlaceFacts = {}) {
+  constructor(line: Line<Place>, { client, isAlone = false, cost = 1, workingBytes = () => 0 }: PlaceFacts = {}) {
     this.client = client;
     this.isAlone = isAlone;
     this.cost = cost;
-    this.workingBytes = workingBytes;
+    this.#workingBytes = workingBytes;
     this.#line = line;
     line.join(this);
   }
@@ -38,6 +40,10 @@ export class Place implements Waiting {
   static line(options: Omit<LineOptions<Place>, "begin" | "moved">): Line<Place> {
     const moved = (place: Place) => place.#listener();
     return new Line<Place>({ ...options, begin: moved, moved });
+  }
+
+  get workingBytes(): number {
+    return this.#workingBytes();
   }
 
   /** Milliseconds until its turn, about, as far as the costs of those before it tell. */

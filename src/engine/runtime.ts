@@ -34,6 +34,7 @@ import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import { checkLoraFolder, listLoras } from "./lora-files.ts";
+import type { Claim } from "./model-claim.ts";
 import { type ModelLease, Models, type ServedModel } from "./models.ts";
 import { openModels } from "./open-models.ts";
 import { PendingUpdate } from "./pending-update.ts";
@@ -206,7 +207,7 @@ class ModelRuntime implements Runtime {
   async #bring(model: ServedModel): Promise<void> {
     const signal = this.#orClosing();
     const workingBytes = this.#gpu.maxBytes === undefined ? 0 : await model.claim.weightBytes();
-    await this.#inPlace({ client: model.name, workingBytes }, signal, async () => {
+    await this.#inPlace({ client: model.name, workingBytes: () => workingBytes }, signal, async () => {
       const isTight = this.#gpu.maxBytes !== undefined && this.#gpu.memory.bytes + workingBytes > this.#gpu.maxBytes;
       // Nobody has asked for it now, so it displaces nothing. A model larger than all memory takes turns with itself.
       if (isTight && this.#gpu.memory.bytes > 0) return;
@@ -301,12 +302,18 @@ class ModelRuntime implements Runtime {
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      place = await this.#placeOf(served, request, asked);
+      const claim = await this.#claimOf(served, asked);
+      const cost = costOf(request, served.facts) * served.pace.msPerCost;
+      place = new Place(this.#line, {
+        cost,
+        ...(claim && { client: served.name, workingBytes: () => served.bytesOf(claim) }),
+      });
       for (let { position } = place; position !== undefined; { position } = place) {
         yield { type: "queued", position, ...secondsBefore(place, served) };
         yield* this.#moved(place, position, signal);
       }
       lease = served.loaded ? await served.lease({ signal }) : yield* this.#load(served, signal);
+      if (claim) served.noteShape(claim);
       ended = served.measure();
       const takeUpdate = () => {
         const update = pending.take();
@@ -330,11 +337,9 @@ class ModelRuntime implements Runtime {
   }
 
   /** Under a limit of memory, runs of several models are admitted by what they take. */
-  async #placeOf(served: ServedModel, request: GenerationRequest, asked: PipelineRequest): Promise<Place> {
-    const cost = costOf(request, served.facts) * served.pace.msPerCost;
-    if (this.#gpu.maxBytes === undefined || !this.#areSeveral) return new Place(this.#line, { cost });
-    const workingBytes = await served.claim.bytesFor(asked, this.#models.choose);
-    return new Place(this.#line, { client: served.name, cost, workingBytes });
+  async #claimOf(served: ServedModel, asked: PipelineRequest): Promise<Claim | undefined> {
+    if (this.#gpu.maxBytes === undefined || !this.#areSeveral) return undefined;
+    return served.claim.of(asked, this.#models.choose);
   }
 
   /** Brings a model onto the device, and tells how far that is. */

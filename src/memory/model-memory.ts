@@ -156,6 +156,11 @@ export class ModelMemory implements Tenant {
     return weights + plans.bytes + weightSets.bytes + buffers.bytes;
   }
 
+  /** Bytes of its own weights that are transformed for faster kernels. They stay as long as any plan reads the component. */
+  get transformedBytes(): number {
+    return [...this.#components.values()].reduce((sum, { transformedBytes }) => sum + transformedBytes, 0);
+  }
+
   /** Somebody uses it until the function that this returns is called: it does not give way to other models. */
   enter(): () => void {
     this.#users++;
