@@ -32,9 +32,13 @@ export function startTable({ cold, warm, warmFirstStep }: StartResult): string {
 }
 
 export function switchTable({ adapter, load, present, absent }: SwitchResult): string {
-  const row = (name: string, { median, spread }: Timing) => [name, `${number(median)} ms ±${Math.round(spread * 50)}%`];
+  const row = (name: string, { median, spread, cpu }: Timing) => [
+    name,
+    `${number(median)} ms ±${Math.round(spread * 50)}%`,
+    Number.isNaN(cpu) ? "" : `${number(cpu)} ms`,
+  ];
   return markdownTable(
-    [`two models in memory for one, on ${adapter}`, "by the clock"],
+    [`two models in memory for one, on ${adapter}`, "by the clock", "CPU time"],
     [
       row("from the request to the first step, the model on the device", present),
       row("the same, the other model on the device", absent),

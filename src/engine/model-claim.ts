@@ -42,7 +42,7 @@ interface ClaimedPlans {
 
 /** The memory that a run claims. */
 export interface Claim {
-  /** Equal for runs that read the same plans. */
+  /** Equal for runs that read the same plans and weights. */
   readonly shape: string;
   readonly bytes: number;
 }
@@ -86,7 +86,7 @@ export class ModelClaim {
     const slots = images * (Slot.bytes(shape, MAX_HISTORY_SLOTS) + latentBytes(shape));
     const isMerged = request.fewStep === true || (request.loras?.length ?? 0) > 0;
     const merged = isMerged ? weights + plans.transformed : 0;
-    return { shape: key, bytes: weights + plans.bytes + slots + merged };
+    return { shape: `${key} ${isMerged}`, bytes: weights + plans.bytes + slots + merged };
   }
 
   #measured(): Promise<ReadonlyMap<ComponentId, ComponentSize>> {

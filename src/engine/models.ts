@@ -262,15 +262,29 @@ export class ServedModel {
    * Bytes that a run takes with the model, as things are now. Weights that were transformed for plans of other shapes come
    * on top: as long as the model is in use they cannot give way.
    */
-  bytesOf({ shape, bytes }: Claim): number {
-    const isFirst = this.#shapes.size === 0 || (this.#shapes.size === 1 && this.#shapes.has(shape));
-    const more = isFirst ? 0 : (this.#loaded?.memory.transformedBytes ?? 0);
-    return Math.min(bytes + more, this.#models.options.gpu.maxBytes ?? Number.POSITIVE_INFINITY);
+  bytesOf(claim: Claim): number {
+    return Math.min(claim.bytes + this.#bytesOfOthers(claim), this.#mostBytes);
   }
 
-  /** Notes that a run of this claim has begun. */
-  noteShape({ shape }: Claim): void {
-    this.#shapes.add(shape);
+  /** Gives up what was made for runs of other shapes, unless all of it finds room beside a run of this claim, the only one. */
+  async makeRoomFor(claim: Claim): Promise<void> {
+    const memory = this.#loaded?.memory;
+    const others = this.#bytesOfOthers(claim);
+    if (memory && others > 0 && claim.bytes + others > this.#mostBytes) {
+      await memory.settled();
+      memory.shrink();
+      this.#shapes.clear();
+    }
+    this.#shapes.add(claim.shape);
+  }
+
+  get #mostBytes(): number {
+    return this.#models.options.gpu.maxBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  #bytesOfOthers({ shape }: Claim): number {
+    const areOthers = [...this.#shapes].some((one) => one !== shape);
+    return areOthers ? (this.#loaded?.memory.transformedBytes ?? 0) : 0;
   }
 
   /** Measures a run from now on; the function that this returns is called at its end, with the work that it has done. */

@@ -67,16 +67,19 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   await checkEmbeddingFolder(options.embeddingFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   let runtime: ModelRuntime | undefined;
+  let isStarting = true;
   try {
     const models = new Models(opened, {
       gpu,
       precision: precisionOn(gpu, options.precision ?? "auto"),
       choose: await rememberedChoice(gpu.facts),
-      onProgress: options.onProgress,
+      // A model that comes later is told of to those who wait for it.
+      onProgress: (progress) => isStarting && options.onProgress?.(progress),
       restore: (model) => runtime?.bring(model),
     });
     runtime = new ModelRuntime(gpu, models, options);
     await runtime.bringAll();
+    isStarting = false;
     return runtime;
   } catch (error) {
     if (runtime) await runtime.close();
@@ -313,7 +316,7 @@ class ModelRuntime implements Runtime {
         yield* this.#moved(place, position, signal);
       }
       lease = served.loaded ? await served.lease({ signal }) : yield* this.#load(served, signal);
-      if (claim) served.noteShape(claim);
+      if (claim) await served.makeRoomFor(claim);
       ended = served.measure();
       const takeUpdate = () => {
         const update = pending.take();

@@ -156,9 +156,17 @@ export class ModelMemory implements Tenant {
     return weights + plans.bytes + weightSets.bytes + buffers.bytes;
   }
 
-  /** Bytes of its own weights that are transformed for faster kernels. They stay as long as any plan reads the component. */
+  /** Bytes of weights that are transformed for faster kernels. They stay as long as any plan reads the component. */
   get transformedBytes(): number {
-    return [...this.#components.values()].reduce((sum, { transformedBytes }) => sum + transformedBytes, 0);
+    const own = [...this.#components.values()].reduce((sum, { transformedBytes }) => sum + transformedBytes, 0);
+    return own + this.weightSets.transformedBytes;
+  }
+
+  /** Gives up all but the weights, which no run may be using. */
+  shrink(): void {
+    this.dropUnused();
+    this.weightSets.dropUnused();
+    for (const weights of this.#components.values()) weights.dropTransformed();
   }
 
   /** Somebody uses it until the function that this returns is called: it does not give way to other models. */

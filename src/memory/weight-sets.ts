@@ -139,8 +139,15 @@ export class WeightSets {
 
   /** Bytes of the weights of merged sets. */
   get bytes(): number {
+    let sum = this.transformedBytes;
+    for (const { set } of this.#ready) sum += set.bytes;
+    return sum;
+  }
+
+  /** The part of them that is transformed for faster kernels. */
+  get transformedBytes(): number {
     let sum = 0;
-    for (const { set } of this.#ready) sum += set.bytes + set.transformedBytes;
+    for (const { set } of this.#ready) sum += set.transformedBytes;
     return sum;
   }
 
