@@ -9,7 +9,6 @@
 import { DeviceTurns } from "../diffusion/device-turns.ts";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { FamilyModel } from "../diffusion/model.ts";
-import { FaultError } from "../faults/fault.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { GpuOutOfMemoryError } from "../gpu/errors.ts";
 import type { Choose } from "../graph/choice.ts";
@@ -19,22 +18,10 @@ import { DeviceMemory } from "../memory/device-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import { SharedWork } from "../memory/shared-work.ts";
 import { type Later, later } from "../platform/later.ts";
-import { listed, quoted } from "../platform/quoted.ts";
 import type { DeviceWork, LoadProgress, ModelChange, ModelFacts, ModelState } from "./contract.ts";
 import { loadFamily } from "./load-model.ts";
 import { type Claim, ModelClaim } from "./model-claim.ts";
-
-/** Names of models that a fault shows. */
-const MOST_NAMES = 20;
-
-/** A model that has been opened, and what was said of it. */
-export interface OpenedModel {
-  readonly name: string;
-  readonly family: FamilyModel;
-  /** Seconds. */
-  readonly keepAlive?: number | undefined;
-  readonly preload?: boolean | undefined;
-}
+import { factsOf, noSuchModel, type OpenedModel } from "./opened-model.ts";
 
 /** A model in use; `release` it. */
 export interface ModelLease {
@@ -167,13 +154,6 @@ export class Models {
   async close(): Promise<void> {
     await Promise.all(this.all.map((model) => model.close()));
   }
-}
-
-/** @param names of the models that there are */
-export function noSuchModel(name: string, names: readonly string[]): FaultError {
-  const message = `there is no model ${quoted(name)} here; there ${names.length === 1 ? "is" : "are"} ${listed(names, MOST_NAMES)}`;
-  const issues = [{ path: ["model"], message, type: "model_not_found" }];
-  return new FaultError({ code: "model-not-found", status: 404, message: `model: ${message}`, field: "model", issues });
 }
 
 /** One model of a runtime, on the device or not. */
@@ -404,17 +384,4 @@ export class ServedModel {
   #tell(change: ModelChange["change"], facts: Omit<ModelChange, "model" | "change">): void {
     this.#models.tell({ model: this.name, change, ...facts });
   }
-}
-
-export function factsOf({ facts, fewStep }: FamilyModel): ModelFacts {
-  const { width, height, steps, guidanceScale } = facts.defaults;
-  return {
-    name: facts.name,
-    ...(facts.description !== undefined && { description: facts.description }),
-    defaultWidth: width,
-    defaultHeight: height,
-    defaultSteps: steps,
-    defaultGuidanceScale: guidanceScale,
-    fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
-  };
 }

@@ -10,7 +10,7 @@ import { ownTurn } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { ModelSource, RuntimeOptions } from "./contract.ts";
 import { isCheckpointName, locateModel } from "./model-location.ts";
-import { noSuchModel, type OpenedModel } from "./models.ts";
+import { noSuchModel, type OpenedModel } from "./opened-model.ts";
 
 /** The folder of the model that comes with the package. */
 export function builtInModel(): string {
