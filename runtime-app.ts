@@ -6,7 +6,8 @@ import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
-export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health" | "loras" | "embeddings"> {
+export interface RuntimeAppOptions
+  extends Omit<AppOptions, "run" | "model" | "models" | "health" | "loras" | "embeddings"> {
   /** Facts that `GET /health` tells besides the status, the adapter and the model. */
   readonly health?: () => Record<string, unknown>;
 }
@@ -19,14 +20,16 @@ export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "h
  */
 export function appOfRuntime(runtime: ServedRuntime, options: RuntimeAppOptions = {}): App {
   const { model, device } = runtime;
+  const facts = new Map(runtime.models.map((one) => [one.name, one]));
+  const factsOf = (name: string | undefined) => facts.get(name ?? model.name) ?? model;
   // There will be pictures, and the first should not wait for it.
   pictureCodec().catch(() => {}); // thrown where it is needed
   return createApp({
     ...options,
     jobs: {
       ...placesOf(runtime.runsAtOnce),
-      costOf: (request) => costOf(request, model),
-      workingBytesOf: (request) => workingBytesOf(request, model),
+      costOf: (request) => costOf(request, factsOf(request.model)),
+      workingBytesOf: (request) => workingBytesOf(request, factsOf(request.model)),
       ...options.jobs,
     },
     run: ({ image, ...input }, context) =>
@@ -34,7 +37,8 @@ export function appOfRuntime(runtime: ServedRuntime, options: RuntimeAppOptions 
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
     loras: async () => (await runtime.loras()).names,
     embeddings: () => runtime.embeddings(),
-    model: { ...model, countTokens: (text) => runtime.countTokens(text) },
+    model: { ...model, countTokens: (text, name) => runtime.countTokens(text, name) },
+    models: () => runtime.models,
     unready: () => runtime.process?.unready ?? (device.lost ? "the device is lost" : options.unready?.()),
   });
 }

@@ -38,7 +38,7 @@ const UNIT = [
   "src/diffusion/{schedulers,noise}/**/*.test.ts",
   "src/diffusion/{noise,philox,device-turns}.test.ts",
   "src/memory/shared-work.test.ts",
-  "src/engine/{request-parsing,request-fields,model-location,lora-files,few-step-loras,embedding-files,place}.test.ts",
+  "src/engine/{request-parsing,request-fields,model-location,open-models,lora-files,few-step-loras,embedding-files,place}.test.ts",
   "src/gpu/errors.test.ts",
   "src/graph/**/{memory,recorder}.test.ts",
   "src/families/{distilled,checkpoint/open-checkpoint}.test.ts",

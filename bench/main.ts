@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [ops|model|start|previews|serve] [--only TEXT] [--peers a,b] [--driver lavapipe|swiftshader] [--rounds N] [--json FILE]`
+ * `npm run bench -- [ops|model|start|switch|previews|serve] [--only TEXT] [--peers a,b] [--driver lavapipe|swiftshader] [--rounds N] [--json FILE]`
  *
  * Side-by-side measurements. Never part of a test run: figures depend on the machine, ratios in one run are what counts.
  */
@@ -9,7 +9,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import type { Contender, Entry } from "./compare.ts";
 
-const SECTIONS = ["ops", "model", "start", "previews", "serve"] as const;
+const SECTIONS = ["ops", "model", "start", "switch", "previews", "serve"] as const;
 /** Those in which there are peers. */
 const COMPARING = ["ops", "model"];
 
@@ -44,7 +44,7 @@ const turns = {
 };
 
 const { PEER_NAMES, startPeer } = await import("./peers/start-peer.ts");
-const { markdownTable, previewTable, serveTable, startTable } = await import("./tables.ts");
+const { markdownTable, previewTable, serveTable, startTable, switchTable } = await import("./tables.ts");
 type PeerName = (typeof PEER_NAMES)[number];
 type StorageChoice = import("./peers/peer.ts").StorageChoice;
 type RunningPeer = import("./peers/start-peer.ts").RunningPeer;
@@ -135,6 +135,13 @@ if (sections.includes("start")) {
   const result = await measureStart({ rounds: turns.rounds });
   report["start"] = result;
   console.log(`${startTable(result)}\n`);
+}
+
+if (sections.includes("switch")) {
+  const { measureSwitch } = await import("./switch/section.ts");
+  const result = await measureSwitch({ rounds: turns.rounds });
+  report["switch"] = result;
+  console.log(`${switchTable(result)}\n`);
 }
 
 if (sections.includes("previews")) {

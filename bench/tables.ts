@@ -3,6 +3,7 @@
 import type { PreviewResult } from "./previews/section.ts";
 import type { ServeResult } from "./serve/section.ts";
 import type { StartResult } from "./start/section.ts";
+import type { SwitchResult } from "./switch/section.ts";
 import type { Timing } from "./turns.ts";
 
 export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -26,6 +27,22 @@ export function startTable({ cold, warm, warmFirstStep }: StartResult): string {
       row("to the first picture, caches empty", cold),
       row("to the first step, caches warm", warmFirstStep),
       row("to the first picture, caches warm", warm),
+    ],
+  );
+}
+
+export function switchTable({ adapter, load, present, absent }: SwitchResult): string {
+  const row = (name: string, { median, spread, cpu }: Timing) => [
+    name,
+    `${number(median)} ms ±${Math.round(spread * 50)}%`,
+    Number.isNaN(cpu) ? "" : `${number(cpu)} ms`,
+  ];
+  return markdownTable(
+    [`two models in memory for one, on ${adapter}`, "by the clock", "CPU time"],
+    [
+      row("from the request to the first step, the model on the device", present),
+      row("the same, the other model on the device", absent),
+      row("the loading in it", load),
     ],
   );
 }

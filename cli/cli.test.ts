@@ -46,6 +46,8 @@ function gradientRuntime(record?: RunRecord) {
       defaultGuidanceScale: 3,
       fewStep: { steps: 4, guidanceScale: 1 },
     },
+    models: [],
+    watchModels: () => () => {},
     runsAtOnce: 1,
     device: {
       lost: false,

@@ -67,6 +67,24 @@ const apiKey = z.strictObject({
   webhook_secrets: webhookSecrets.optional(),
 });
 
+const MODELS_MESSAGE =
+  "must be a folder, or an object of names (printable characters and one slash at most), each with a path, or with path, vae, tiny_vae, variant, keep_alive_seconds, preload";
+const modelName = z.string().regex(/^[^\p{C}/]{1,64}(?:\/[^\p{C}/]{1,64})?$/u);
+const modelSettings = z.strictObject({
+  path: text,
+  vae: text.optional(),
+  tiny_vae: text.optional(),
+  variant: text.optional(),
+  keep_alive_seconds: z.number().min(0).max(86_400).optional(),
+  preload: z.boolean().optional(),
+});
+const models = z
+  .union([text, z.record(modelName, z.union([text, modelSettings]))], { error: MODELS_MESSAGE })
+  .refine((value) => typeof value === "string" || Object.keys(value).length > 0, "must name a model")
+  .refine((value) => typeof value !== "string" || (value !== "" && isFolder(value)), {
+    error: ({ input }) => `there is no folder ${JSON.stringify(input)}`,
+  });
+
 export const configSchema = z.strictObject({
   host: setting(text.default("127.0.0.1"), "address to listen on; 0.0.0.0 accepts connections from other machines"),
   port: setting(z.int().min(0).max(65535).default(8080), "port to listen on; 0 takes any free one", { env: ["PORT"] }),
@@ -74,6 +92,19 @@ export const configSchema = z.strictObject({
     text.optional(),
     "a folder in diffusers layout, a checkpoint in one file (.safetensors, .ckpt, .gguf), or owner/name of a hub that was pulled; default: the built-in landscapes",
     { isPath: true },
+  ),
+  models: setting(
+    models.optional(),
+    "several models in one server: a folder, of which each folder and checkpoint file is one; in the file also an object of names, each with a path or with path, vae, tiny_vae, variant, keep_alive_seconds and preload; requests name one in model; the default is model, or else the first",
+    { isPath: true },
+  ),
+  preload: setting(
+    z.array(text).default([]),
+    "names of models that are loaded at the start, besides the default one; others are loaded with their first request",
+  ),
+  keep_alive_seconds: setting(
+    z.number().min(0).max(86_400).optional(),
+    "seconds without a request after which a model leaves the device; default: it stays until another needs the room",
   ),
   vae: setting(
     text.optional(),
@@ -205,7 +236,7 @@ export const configSchema = z.strictObject({
       ),
       running: setting(
         z.int().min(1).max(64).default(RUNS_AT_ONCE),
-        "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory",
+        "requests that are drawn at once, a third of them for WebSocket sessions alone and one for a client that has none; 1 under max_gpu_memory, or with several models 1 of each",
       ),
       prompt_characters: setting(
         positive.max(LIMITS.promptCharacters).default(LIMITS.promptCharacters),

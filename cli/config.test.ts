@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ConfigError, loadConfig } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { flagName, SETTINGS } from "./settings.ts";
+import { checkModelFlags, modelOptions } from "./several-models.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -33,6 +34,41 @@ describe("configuration", () => {
     const config = loadConfig(nothing);
     expect(config).toEqual(configSchema.parse({}));
     expect(config).toMatchObject({ host: "127.0.0.1", port: 8080, cors_origins: [], auth: { keys: [] } });
+  });
+
+  it("has several models as a folder, or by name with paths beside the file", async () => {
+    const folder = await mkdtemp(path.join(dir, "models-"));
+    expect(loadConfig({ ...nothing, flags: { models: folder } }).models).toBe(folder);
+    const named = await file({
+      models: {
+        quick: "turbo.safetensors",
+        fine: { path: "xl", vae: "vae.safetensors", keep_alive_seconds: 60, preload: true },
+      },
+      keep_alive_seconds: 300,
+    });
+    const { models, keep_alive_seconds } = loadConfig({ ...nothing, file: named, flags: { preload: "quick" } });
+    expect(models).toEqual({
+      quick: path.join(dir, "turbo.safetensors"),
+      fine: {
+        path: path.join(dir, "xl"),
+        vae: path.join(dir, "vae.safetensors"),
+        keep_alive_seconds: 60,
+        preload: true,
+      },
+    });
+    expect(keep_alive_seconds).toBe(300);
+    expect(complaint(() => loadConfig({ ...nothing, flags: { models: "/nowhere" } }))).toBe(
+      '--models: there is no folder "/nowhere"',
+    );
+    const wrong = await file({ models: { "a/b/c": "x" } });
+    expect(complaint(() => loadConfig({ ...nothing, file: wrong }))).toMatch(
+      /: models: must be a folder, or an object of names/,
+    );
+    expect(modelOptions(models)).toMatchObject({ models: { fine: { keepAlive: 60, preload: true } } });
+    expect(() => checkModelFlags({ models, vae: "vae.safetensors" })).toThrow(
+      /^vae \(--vae\) is about the model of --model/,
+    );
+    expect(() => checkModelFlags({ model: "a", models, vae: "vae.safetensors" })).not.toThrow();
   });
 
   it("is taken from the file, then the environment, then the flags", async () => {

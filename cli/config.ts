@@ -86,8 +86,23 @@ function readConfigFile(file: string): Tree {
     const value = settings[setting.key];
     if (setting.isPath && typeof value === "string") settings[setting.key] = path.resolve(path.dirname(file), value);
   }
+  if (settings.models !== undefined) settings.models = modelsBeside(file, settings.models);
   return settings;
 }
+
+/** The paths of models by their names, relative to the file. */
+function modelsBeside(file: string, models: unknown): unknown {
+  if (typeof models !== "object" || models === null || Array.isArray(models)) return models;
+  const beside = (value: unknown) => (typeof value === "string" ? path.resolve(path.dirname(file), value) : value);
+  const entries = Object.entries(models).map(([name, model]) => {
+    if (typeof model !== "object" || model === null) return [name, beside(model)];
+    const paths = Object.entries(model).map(([key, value]) => [key, MODEL_PATHS.has(key) ? beside(value) : value]);
+    return [name, Object.fromEntries(paths)];
+  });
+  return Object.fromEntries(entries);
+}
+
+const MODEL_PATHS: ReadonlySet<string> = new Set(["path", "vae", "tiny_vae"]);
 
 function place(tree: Tree, [name, ...rest]: readonly string[], value: unknown): void {
   if (name === undefined) return;

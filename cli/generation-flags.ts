@@ -29,9 +29,10 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
   output_format: "--output",
 };
 
-/** Fields of clients on the other side of a wire. */
+/** Fields of clients on the other side of a wire; of those, `model` chooses among models that a server has. */
 const WIRE_ONLY: ReadonlySet<string> = new Set([
   "image_url",
+  "model",
   "preview_max_fps",
   "preview_size",
   "preview_format",

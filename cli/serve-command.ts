@@ -70,11 +70,18 @@ async function endInOrder(server: Server, config: Config, close: () => Promise<v
 }
 
 async function openRuntime(config: Config, onProgress: (progress: LoadProgress) => void): Promise<ServedRuntime> {
+  const { model, models, variant } = config;
+  const files = { model, vae: config.vae, tinyAutoencoder: config.tiny_vae, variant };
+  const { checkModelFlags, modelOptions } = await import("./several-models.ts");
+  checkModelFlags({ models, ...files });
+  const { offerModel } = await import("./offer.ts");
+  await offerModel(model, variant);
+  const onNote = (note: string) => process.stderr.write(`daguerre: ${note}\n`);
   const engine: EngineOptions = {
-    model: config.model,
-    vae: config.vae,
-    tinyAutoencoder: config.tiny_vae,
-    variant: config.variant,
+    ...files,
+    ...modelOptions(models),
+    preload: config.preload,
+    keepAlive: config.keep_alive_seconds,
     adapter: flags.adapter(config.adapter),
     precision: config.precision,
     maxGpuMemory: config.max_gpu_memory,
@@ -86,7 +93,7 @@ async function openRuntime(config: Config, onProgress: (progress: LoadProgress) 
   };
   if (config.isolation === "none") {
     const { createRuntime } = await import("../src/engine/runtime.ts");
-    return createRuntime({ ...engine, onProgress });
+    return createRuntime({ ...engine, onProgress, onNote });
   }
   const [{ openEngine }, { passOn }] = await Promise.all([
     import("../src/hosts/engine/engine-process.ts"),
@@ -97,6 +104,7 @@ async function openRuntime(config: Config, onProgress: (progress: LoadProgress) 
     spares: config.spares === 1 ? 1 : 0,
     firstStepSeconds: config.limits.first_step_seconds,
     onProgress,
+    onNote,
     onStderr: (stderr) => void passOn(stderr, Boolean(process.env.DEBUG)),
   });
 }

@@ -36,12 +36,16 @@ export async function serve(
 ): Promise<Server> {
   const { limits, auth } = config;
   const log = await openLog(config);
-  const metrics = createMetrics({ device: runtime.device, engine: runtime.process });
+  const metrics = createMetrics({ device: runtime.device, engine: runtime.process, models: () => runtime.models });
   if (runtime.process !== undefined) runtime.process.onLost = (error) => log.error({ err: error }, ENGINE_LOST);
   const account = createAccount(memoryBounds(config));
   metrics.account(account, memoryBound(config));
   const onError = (error: unknown, requestId?: string) =>
     log.error({ err: error, request_id: requestId }, "request failed");
+  runtime.watchModels(({ error, change, ...facts }) => {
+    const level = error === undefined ? "info" : "error";
+    log[level]({ ...facts, ...(error !== undefined && { err: error }) }, `model ${change}`);
+  });
   let warming = true;
   const app = appOfRuntime(runtime, {
     ...settingsOf(config),
@@ -161,13 +165,13 @@ function reachable(url: string): string {
   return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
 }
 
-function greeting({ adapter, model }: ServedRuntime, url: string): string {
+function greeting({ adapter, model, models }: ServedRuntime, url: string): string {
   const kind =
     adapter.kind === "software"
       ? `a software GPU: the CPU does the work, slowly${canBeFaster(gpuVendors(), adapter) ? "; `daguerre doctor` says what would be faster" : ""}`
       : adapter.backend;
   return `daguerre ${version}
-  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps${model.description === undefined ? "" : `\n           ${model.description}`}
+  model    ${model.name}, ${model.defaultWidth}x${model.defaultHeight}, ${model.defaultSteps} steps${model.description === undefined ? "" : `\n           ${model.description}`}${models.length > 1 ? `\n           and ${models.length - 1} more: ${url}/models` : ""}
   adapter  ${adapter.name} (${kind})
   serving  ${url}
 

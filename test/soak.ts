@@ -1,6 +1,9 @@
 /** `npm run soak -- NAME`: what is looked at for minutes, not in every run of the tests. Exits with 1 where it fails. */
 import { Command, InvalidArgumentError, Option } from "commander";
 
+/** The built-in model takes 26 MiB with the plans of one size. */
+const TWO_MODELS_BYTES = 60 * 2 ** 20;
+
 const program = new Command("soak").description("Long runs against a real server.");
 
 const positive = (text: string) => {
@@ -70,18 +73,26 @@ program
   .description("random jobs at once on one runtime, against what each draws alone in a fresh process")
   .option("--jobs <number>", "how many", positive, 1_000)
   .option("--requests <number>", "different requests among them", positive, 60)
+  .option("--models <number>", "of so many models; several share memory in which two fit", positive, 3)
   .option("--seed <number>", "of what is random", positive)
-  .action(async ({ jobs, requests, seed = Math.floor(Math.random() * 2 ** 31) + 1 }) => {
+  .action(async ({ jobs, requests, models: count, seed = Math.floor(Math.random() * 2 ** 31) + 1 }) => {
     const { aloneElsewhere, manyJobs } = await import("./many/jobs.ts");
     const { createRuntime } = await import("../src/engine/runtime.ts");
-    process.stdout.write(`seed ${seed}, ${jobs} jobs, ${requests} requests\n`);
-    const alone = await aloneElsewhere(Array.from({ length: requests }, (_, request) => request));
-    const runtime = await createRuntime();
-    const { outcomes, faults, slotsPerReplay, deviceBytes } = await manyJobs(runtime, { jobs, requests, seed }, alone);
+    const { fewModels, MODEL_NAMES } = await import("./many/requests.ts");
+    process.stdout.write(`seed ${seed}, ${jobs} jobs, ${requests} requests, ${count} models\n`);
+    const seeds = Array.from({ length: requests }, (_, request) => request);
+    const alone = await aloneElsewhere(seeds, count);
+    const several = count > 1 ? { models: fewModels(), maxGpuMemory: TWO_MODELS_BYTES } : {};
+    const runtime = await createRuntime(several);
+    const models = count > 1 ? MODEL_NAMES.slice(0, count) : undefined;
+    const asked = { jobs, requests, seed, models, boundBytes: several.maxGpuMemory };
+    const { outcomes, faults, slotsPerReplay, deviceBytes } = await manyJobs(runtime, asked, alone);
+    const loads = runtime.models.map(({ name, loads, evictions }) => `${name} ${loads} loads, ${evictions} evictions`);
+    const peak = Math.round(runtime.device.peakMemoryBytes / 2 ** 20);
     await runtime.close();
     const [early, late] = deviceBytes.map((bytes) => Math.round(bytes / 2 ** 20));
     process.stdout.write(
-      `${JSON.stringify(outcomes)}, ${slotsPerReplay.toFixed(2)} pictures a replay, ${early} MiB on the device after a third, ${late} at the end\n`,
+      `${JSON.stringify(outcomes)}, ${slotsPerReplay.toFixed(2)} pictures a replay, ${early} MiB on the device after a third, ${late} at the end, ${peak} at the most; ${loads.join("; ")}\n`,
     );
     for (const fault of faults) process.stdout.write(`FAULT ${fault}\n`);
     process.exitCode = faults.length === 0 ? 0 : 1;

@@ -2,6 +2,7 @@
  * The server's routes, put together. Each transport stands alone; this file only says which answers where.
  */
 import { type Context, Hono } from "hono";
+import type { ModelState } from "../src/engine/contract.ts";
 import type { RunEvent } from "../src/engine/events.ts";
 import { type GenerationRequest, generationFields } from "../src/engine/request.ts";
 import { fieldsOf, fromText } from "../src/engine/request-fields.ts";
@@ -12,13 +13,15 @@ import { createJobs, type Jobs, type JobsOptions } from "../src/jobs/jobs.ts";
 import type { Run } from "../src/jobs/run.ts";
 import { a1111Routes } from "./a1111/a1111.ts";
 import { failureOf, type InputSource, isServerFault } from "./failure.ts";
+import { appNamed } from "./fal/fal-app-name.ts";
 import { falAppRoutes } from "./fal/fal-apps.ts";
 import { falRoutes } from "./fal/fal-queue.ts";
-import { OF_CONNECTION, requestsOverWebSocket } from "./fal/fal-websocket.ts";
+import { OF_CONNECTION, requestsOverWebSocket, upgradeOf } from "./fal/fal-websocket.ts";
 import type { WebhookPolicy } from "./fal/webhook.ts";
 import { createAuthenticator, ownerOf, principalOf } from "./gate/auth.ts";
 import { type GateOptions, gate } from "./gate/gate.ts";
 import { checkGeneration, checkUpdate, type GenerationLimits } from "./gate/generation-limits.ts";
+import { ModelChoice, type ServedModel } from "./gate/model-choice.ts";
 import { createRate, type Rate } from "./gate/rate.ts";
 import { tokenRoutes } from "./gate/token-route.ts";
 import { wholeAddress } from "./http/address.ts";
@@ -30,7 +33,6 @@ import { observedRun } from "./observe/observed-run.ts";
 import { type MessageLog, messageLog, type RequestEntry, requestLog } from "./observe/request-log.ts";
 import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
-import type { ServedModel } from "./openai/images-request.ts";
 import { realtimeRoutes } from "./realtime/realtime-routes.ts";
 import { realtime } from "./realtime/websocket.ts";
 import { type RouteGroup, RouteTable } from "./route.ts";
@@ -44,8 +46,13 @@ export interface AppOptions {
   run: Run<GenerationRequest, RunEvent>;
   /** The fields of `GET /health` besides `status`: version, adapter, model. */
   health: () => Record<string, unknown>;
-  /** The model that answers; without it there are no OpenAI routes, and limits see only what a request says. */
-  model?: ServedModel & { countTokens: (text: string) => number | Promise<number> };
+  /**
+   * The model that answers a request which names none; without it there are no OpenAI routes, and limits see only what a
+   * request says. `countTokens` counts for the model of a name.
+   */
+  model?: ServedModel & { countTokens: (text: string, model?: string) => number | Promise<number> };
+  /** All models that answer, as they stand at this moment, the default first; which they are never changes. Left out: `model`. */
+  models?: () => readonly (ServedModel & Partial<ModelState>)[];
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
   /** Names of the embeddings that a prompt may name; left out: there are none. */
@@ -117,17 +124,23 @@ export function createApp(options: AppOptions): App {
   const rate = gateSettings.requestsPerMinute === undefined ? undefined : createRate(gateSettings.requestsPerMinute);
   const publicUrl = gateSettings.publicUrl === undefined ? undefined : new URL(gateSettings.publicUrl);
   const addressOf = (c: Context) => wholeAddress(c, { publicUrl, proxies });
+  const { model, models: statesOf = () => (model === undefined ? [] : [model]) } = options;
+  const models = new ModelChoice(statesOf());
+  const modelOf = (id: string) => {
+    const job = jobs.get(id);
+    return job && (job.input.model ?? models.all[0]?.name);
+  };
   const input = {
-    ...inputOptions(options),
+    ...inputOptions(options, models),
     account,
     tracing,
     onError,
     clientOf: (c: Context) => clientOf(c, proxies),
-    messageLog: onRequest && messageLog(onRequest, { proxies }),
+    messageLog: onRequest && messageLog(onRequest, { proxies, modelOf }),
   };
 
   const table: RouteTable = new RouteTable([
-    ...jobGroups(jobs, options, input, { draining, rate, addressOf }),
+    ...jobGroups(jobs, options, input, { draining, rate, addressOf, models }),
     {
       base: "",
       scope: "run",
@@ -136,6 +149,7 @@ export function createApp(options: AppOptions): App {
         ...serverRoutes({
           health,
           loras: options.loras ?? none,
+          models: (c) => statesOf().filter(({ name }) => models.of(c).some((own) => own.name === name)),
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,
@@ -149,9 +163,10 @@ export function createApp(options: AppOptions): App {
   const app = new Hono();
   app.use(tracing.requests);
   if (metrics !== undefined) app.use(metrics.requests);
-  if (onRequest !== undefined) app.use(requestLog(onRequest, { proxies, jobOf: (id) => jobs.get(id) }));
-  const model = options.model?.name ?? "";
-  app.use(gate({ corsOrigins: [], model, ...gateSettings, proxies, routes: table, rate, authenticator, draining }));
+  if (onRequest !== undefined) app.use(requestLog(onRequest, { proxies, modelOf, jobOf: (id) => jobs.get(id) }));
+  const names = models.all.map(({ name }) => name);
+  const rules = { ...gateSettings, proxies, routes: table, rate, authenticator, draining };
+  app.use(gate({ corsOrigins: [], model: names, ...rules }));
   table.addTo(app);
   app.notFound((c) => table.refuse(c, { status: 404, detail: "Not Found" }));
   app.onError((error, c) => {
@@ -168,14 +183,18 @@ export function createApp(options: AppOptions): App {
 }
 
 /** How every transport reads a request. */
-function inputOptions({ limits = {}, model }: AppOptions) {
-  const allowed = (request: GenerationRequest) => {
+function inputOptions({ limits = {} }: AppOptions, models: ModelChoice) {
+  /** A request with the name of its model, if there are several, once it is known to be allowed. */
+  const allowed = (request: GenerationRequest, c: Context) => {
+    const app = appNamed(c);
+    const asked = request.model ?? (app === undefined ? undefined : models.named(app));
+    const model = models.all.length === 0 ? undefined : models.choose(asked, c);
     checkGeneration(request, limits, model);
-    return request;
+    return models.areSeveral ? { ...request, model: model!.name } : request;
   };
   return {
     allowed,
-    parse: (raw: unknown, source: InputSource) => allowed(parse(raw, source)),
+    parse: (raw: unknown, source: InputSource, c: Context) => allowed(parse(raw, source), c),
     parseChange: (raw: unknown) => {
       const change = parseUpdate(raw);
       checkUpdate(change, limits);
@@ -192,6 +211,7 @@ interface Around {
   readonly draining: () => boolean;
   readonly rate: Rate | undefined;
   readonly addressOf: (c: Context) => URL;
+  readonly models: ModelChoice;
 }
 
 type TransportInput = ReturnType<typeof inputOptions> &
@@ -205,15 +225,15 @@ function jobGroups(
   jobs: Jobs<GenerationRequest, RunEvent>,
   { model, loras = none, embeddings = none, resume: patience = {}, webhooks, gate: { sessions } = {} }: AppOptions,
   input: TransportInput,
-  { draining, rate, addressOf }: Around,
+  { draining, rate, addressOf, models }: Around,
 ): RouteGroup[] {
   const { parse, parseChange, allowed } = input;
   // The gate sees a session's upgrade, not what comes over it later.
   const session = {
     ...input,
-    parse: (raw: unknown) => {
+    parse: (raw: unknown, c: Context) => {
       if (draining()) throw new JobError("draining", "The server is restarting", RESTART_SECONDS);
-      return parse(raw, "body");
+      return parse(raw, "body", c);
     },
     parseUpdate: parseChange,
     parseDefaults,
@@ -224,7 +244,8 @@ function jobGroups(
     graceMs: patience.sessionMs,
   };
   // Nobody sees previews there, so none are made.
-  const finished = { ...input, parse: (raw: unknown, source: InputSource) => withoutPreviews(parse(raw, source)) };
+  const finished = { ...input, parse: (...of: Parameters<typeof parse>) => withoutPreviews(parse(...of)) };
+  const overSocket = (raw: unknown, _: InputSource, c: Context) => session.parse(raw, upgradeOf(c));
   const streamed = { ...input, maxGraceS: patience.streamSeconds };
   const sessionHandler = realtime(jobs, session);
   const groups: RouteGroup[] = [
@@ -241,22 +262,25 @@ function jobGroups(
   ];
   if (model !== undefined)
     groups.push(
-      openaiRoutes(jobs, { ...input, model, countTokens: model.countTokens, allowed }),
+      openaiRoutes(jobs, { ...input, model, models, countTokens: model.countTokens, allowed }),
       ...a1111Routes(jobs, { ...input, model: model.name, loras, embeddings, allowed }),
     );
   groups.push(falRoutes(jobs, { ...input, webhooks, addressOf }), {
     base: "",
     scope: "run",
-    routes: falAppRoutes(model?.name ?? "", {
-      run: json(jobs, finished),
-      stream: sse(jobs, streamed),
-      realtime: sessionHandler,
-      runSocket: requestsOverWebSocket(
-        json(jobs, { ...finished, ...OF_CONNECTION, parse: (raw) => withoutPreviews(session.parse(raw)) }),
-        session,
-      ),
-      streamSocket: requestsOverWebSocket(sse(jobs, { ...streamed, ...OF_CONNECTION, parse: session.parse }), session),
-    }),
+    routes: falAppRoutes(
+      models.all.map(({ name }) => name),
+      {
+        run: json(jobs, finished),
+        stream: sse(jobs, streamed),
+        realtime: sessionHandler,
+        runSocket: requestsOverWebSocket(
+          json(jobs, { ...finished, ...OF_CONNECTION, parse: (...of) => withoutPreviews(overSocket(...of)) }),
+          session,
+        ),
+        streamSocket: requestsOverWebSocket(sse(jobs, { ...streamed, ...OF_CONNECTION, parse: overSocket }), session),
+      },
+    ),
   });
   return groups;
 }

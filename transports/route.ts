@@ -117,6 +117,11 @@ function pathBelow(base: string, c: Context): string {
   return base === "/" ? c.req.path : c.req.path.slice(base.length);
 }
 
+/** The request's path as the app sees it whose handler runs, wherever that is mounted. */
+export function pathInApp(c: Context): string {
+  return pathBelow(baseRoutePath(c), c);
+}
+
 /** The pattern of the request's route (`/jobs/:job`): one of few, whatever clients ask for. */
 export function routePathOf(c: Context): string | undefined {
   const [entry] = [...entriesAt(c), ...entriesOfPath(c)];
@@ -148,9 +153,7 @@ export class RouteTable implements RouteRules {
       const { method, isThere, handlers } = entry.route;
       for (const handler of handlers as Handler[]) {
         const asked: Handler =
-          isThere === undefined
-            ? handler
-            : (c, next) => (entry.isAt(pathBelow(baseRoutePath(c), c), c) ? handler(c, next) : next());
+          isThere === undefined ? handler : (c, next) => (entry.isAt(pathInApp(c), c) ? handler(c, next) : next());
         ENTRIES.set(asked, entry);
         app.on(method, [isWild(entry.path) ? "*" : entry.path], asked);
       }

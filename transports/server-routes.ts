@@ -1,7 +1,9 @@
 /** A server's account of itself: its page, its health, its figures, its routes. */
 import type { Context, Handler } from "hono";
 import { z } from "zod";
+import type { ModelState } from "../src/engine/contract.ts";
 import { listSchedulers } from "../src/engine/schedulers.ts";
+import type { ServedModel } from "./gate/model-choice.ts";
 import { baseAddress } from "./http/address.ts";
 import { FixedFile } from "./http/fixed-file.ts";
 import type { Metrics } from "./observe/metrics.ts";
@@ -18,6 +20,8 @@ export interface ServerRoutesOptions {
   readonly unready: () => string | undefined;
   /** Names of the LoRAs that a request may use. */
   readonly loras: () => Promise<readonly string[]>;
+  /** The models that a client may use, as they stand. */
+  readonly models: (c: Context) => readonly (ServedModel & Partial<ModelState>)[];
   readonly metrics?: Metrics;
   /** True if credentials are asked for. */
   readonly secured: boolean;
@@ -33,6 +37,31 @@ const READY: NamedSchema = {
   schema: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
 };
 
+const modelSchema = z.object({
+  name: z.string(),
+  description: z.string().optional(),
+  default: z.boolean().describe("a request that names no model means this one"),
+  state: z.enum(["loaded", "loading", "absent"]),
+  bytes: z.int().optional().describe("bytes that it and its plans take on the device"),
+  defaults: z.object({
+    width: z.int(),
+    height: z.int(),
+    num_inference_steps: z.int(),
+    guidance_scale: z.number().optional(),
+  }),
+  few_step: z
+    .object({ num_inference_steps: z.int(), guidance_scale: z.number() })
+    .optional()
+    .describe("defaults of a request with few_step"),
+  keep_alive_seconds: z.number().optional().describe("seconds without a request after which it leaves the device"),
+  preload: z.boolean().optional().describe("it is loaded at the start"),
+  loads: z.int().optional().describe("how often it was loaded"),
+  evictions: z.int().optional().describe("how often it left the device"),
+});
+const MODELS: NamedSchema = { name: "ServedModels", schema: z.object({ models: z.array(modelSchema) }) };
+
+const JSON_TYPE = { "Content-Type": "application/json" };
+
 const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
 
 const SCHEDULERS: NamedSchema = {
@@ -47,6 +76,7 @@ export function serverRoutes(options: ServerRoutesOptions): Route[] {
   return [
     ...pageRoutes(options),
     ...stateRoutes(options),
+    modelRoute(options),
     loraRoute(options),
     SCHEDULER_ROUTE,
     ...documentRoutes(options),
@@ -122,6 +152,43 @@ function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[]
   ];
 }
 
+function modelRoute({ models }: ServerRoutesOptions): Route {
+  return {
+    method: "GET",
+    path: "/models",
+    scope: "run",
+    about: {
+      tag: "server",
+      summary: "The models that a request may name, and which of them are on the device",
+      answers: { 200: { description: "the default first", schema: MODELS }, ...COMMON },
+    },
+    // ASCII alone, as for LoRAs.
+    handlers: [(c) => c.body(asciiJson({ models: models(c).map(described) }), 200, JSON_TYPE)],
+  };
+}
+
+function described(model: ServedModel & Partial<ModelState>): z.infer<typeof modelSchema> {
+  const { isDefault = true, state = "loaded", bytes, fewStep, keepAlive, preload, loads, evictions } = model;
+  return {
+    name: model.name,
+    ...(model.description !== undefined && { description: model.description }),
+    default: isDefault,
+    state,
+    bytes,
+    defaults: {
+      width: model.defaultWidth,
+      height: model.defaultHeight,
+      num_inference_steps: model.defaultSteps,
+      guidance_scale: model.defaultGuidanceScale,
+    },
+    ...(fewStep && { few_step: { num_inference_steps: fewStep.steps, guidance_scale: fewStep.guidanceScale } }),
+    keep_alive_seconds: keepAlive,
+    preload,
+    loads,
+    evictions,
+  };
+}
+
 function loraRoute({ loras }: ServerRoutesOptions): Route {
   return {
     method: "GET",
@@ -136,7 +203,7 @@ function loraRoute({ loras }: ServerRoutesOptions): Route {
       async (c) => {
         const found = (await loras()).map((name) => ({ name }));
         // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
-        return c.body(asciiJson({ loras: found }), 200, { "Content-Type": "application/json" });
+        return c.body(asciiJson({ loras: found }), 200, JSON_TYPE);
       },
     ],
   };

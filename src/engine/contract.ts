@@ -12,14 +12,47 @@ import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
+/** A model among several that a runtime serves. */
+export interface ModelSource {
+  /** The path of a folder in diffusers layout or of a checkpoint in one file, or a folder's files wherever they lie. */
+  readonly model: ModelFiles | string;
+  /** Which of several saved weights to take, such as `fp16`. */
+  readonly variant?: string;
+  /** A VAE in place of the model's own: its files, or the path of its folder or file. */
+  readonly vae?: ModelFiles | string;
+  /** An AutoencoderTiny (TAESD) to decode previews with: its files, or the path of its folder or file. */
+  readonly tinyAutoencoder?: ModelFiles | string;
+  /** Seconds without a request after which it leaves the device; left out: as `keepAlive` of the runtime. */
+  readonly keepAlive?: number;
+  /** True if it is loaded at the start, and not with its first request. */
+  readonly preload?: boolean;
+}
+
 /** How a runtime is made. */
 export interface RuntimeOptions {
   /**
    * A model: the path of a folder in diffusers layout or of a checkpoint in one file, the name of one that was pulled
    * from a hub (`owner/name`), or a folder's files wherever they lie;
-   * left out: the built-in model.
+   * left out: the first of `models`, or without any the built-in model. Beside `models` it is one more of them, and the one
+   * that a request without `model` means.
    */
   readonly model?: ModelFiles | string;
+  /**
+   * Models by the names under which requests ask for them. They share the device and its memory: one is loaded when a
+   * request needs it, and idle ones give way, the longest unused first.
+   */
+  readonly models?: Readonly<Record<string, ModelSource>>;
+  /**
+   * A folder of models: each folder and each checkpoint in one file in it is one, under its name without the ending. Those
+   * that cannot be opened are left out, and `onNote` is told why.
+   */
+  readonly modelFolder?: string;
+  /** Seconds without a request after which a model leaves the device; left out: it stays until another needs the room. */
+  readonly keepAlive?: number;
+  /** Names of models that are loaded at the start, besides the default and those that say so. */
+  readonly preload?: readonly string[];
+  /** Told of what is odd about the models, in sentences. */
+  readonly onNote?: (note: string) => void;
   readonly adapter?: AdapterChoice;
   /** The embedding program's own `GPU` or `GPUDevice` (see `deviceDescriptor`); `adapter` is not looked at then. */
   readonly gpu?: GPU | GPUDevice;
@@ -32,7 +65,7 @@ export interface RuntimeOptions {
   readonly maxGpuMemory?: number;
   /**
    * Runs that go on at the same time; others wait. Default: 13, of which eight may share a step. Under `maxGpuMemory` it is
-   * one, since the parts of two would not fit beside each other.
+   * one for each model, since the parts of two would not fit beside each other; those of two models go on at once if both fit.
    */
   readonly runsAtOnce?: number;
   /**
@@ -74,6 +107,7 @@ export interface WarmUpShape {
   readonly height?: number;
   readonly guidance_scale?: number;
   readonly num_images?: number;
+  readonly model?: string;
 }
 
 export type Precision = "auto" | "f32" | "f16";
@@ -93,6 +127,33 @@ export interface ModelFacts {
   readonly defaultGuidanceScale: number;
   /** Defaults of a request with `few_step`; undefined if the model has no few-step variant. */
   readonly fewStep?: { readonly steps: number; readonly guidanceScale: number };
+}
+
+/** A model that a runtime serves, as it stands at this moment. */
+export interface ModelState extends ModelFacts {
+  /** A request that names no model means this one. */
+  readonly isDefault: boolean;
+  readonly state: "loaded" | "loading" | "absent";
+  /** Bytes that it and its plans take on the device. */
+  readonly bytes: number;
+  /** Seconds without a request after which it leaves the device; undefined: it stays until another needs the room. */
+  readonly keepAlive?: number;
+  /** It is loaded at the start. */
+  readonly preload: boolean;
+  /** How often it was loaded, and how often it gave way to another or left after `keepAlive`. */
+  readonly loads: number;
+  readonly evictions: number;
+}
+
+/** A change of what is on the device. */
+export interface ModelChange {
+  readonly model: string;
+  readonly change: "loaded" | "load failed" | "load cancelled" | "evicted" | "expired";
+  /** Milliseconds that the loading took. */
+  readonly ms?: number;
+  /** Bytes that it took on the device before it left, or takes now. */
+  readonly bytes?: number;
+  readonly error?: unknown;
 }
 
 export interface RunOptions {
@@ -135,23 +196,31 @@ export interface DeviceWork {
 
 export interface Runtime {
   readonly adapter: AdapterFacts;
+  /** The model that a request means which names none. */
   readonly model: ModelFacts;
+  /** All models, the default first. */
+  readonly models: readonly ModelState[];
   readonly device: DeviceState;
   /** Runs that go on at the same time; others wait. Those that can share the steps of one batch do. */
   readonly runsAtOnce: number;
   /**
    * Compiles what text-to-image of this shape takes and runs each kernel once, so that the first request does not wait for
-   * it; before that it tunes what was never timed on this adapter, where `tune` says so. Takes its turn among the runs.
-   * An abort ends it before the next kernel.
+   * it; before that it tunes what was never timed on this adapter, where `tune` says so. It does so for `shape.model`, or
+   * for each model that is loaded. Takes its turn among the runs. An abort ends it before the next kernel.
    * @throws RequestError where the shape cannot be run; GPU errors; the signal's reason
    */
   warmUp(shape?: WarmUpShape, options?: Pick<RunOptions, "signal">): Promise<void>;
-  /** Tokens of a prompt as the model's text encoder counts them, its begin and end marks included. */
-  countTokens(text: string): number;
+  /**
+   * Tokens of a prompt as the text encoder of a model counts them, its begin and end marks included. Here and below, `model`
+   * is a name of `models`; left out: the default.
+   */
+  countTokens(text: string, model?: string): number;
+  /** Calls `listener` when a model has come or gone, until the function is called that this returns. */
+  watchModels(listener: (change: ModelChange) => void): () => void;
   /** The names of the LoRAs in `loraFolder`, and what is odd about its files, as it is now. */
   loras(): Promise<{ readonly names: readonly string[]; readonly notes: readonly string[] }>;
   /** Sentences that the author of a prompt should read before a run: of words that the model does not know or does not read. */
-  promptWarnings(prompt: string, syntax?: PromptSyntax): Promise<readonly string[]>;
+  promptWarnings(prompt: string, syntax?: PromptSyntax, model?: string): Promise<readonly string[]>;
   /** The names of the embeddings in `embeddingFolder`, as it is now. */
   embeddings(): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

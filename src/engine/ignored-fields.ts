@@ -22,7 +22,7 @@ const DRAWING_FIELDS: ReadonlySet<string> = new Set(
     ...["enable_hr", "hr_scale", "hires_fix", "upscale", "refiner", "refiner_checkpoint", "refine", "restore_faces"],
     ...["controlnet", "controlnets", "control_image", "control_images", "controlnet_conditioning_scale"],
     ...["ip_adapter", "ip_adapters", "ip_adapter_image", "ip_adapter_image_embeds", "image_prompts"],
-    ...["cross_attention_kwargs", "lora_scale", "freeu", "free_u", "model", "model_name", "vae"],
+    ...["cross_attention_kwargs", "lora_scale", "freeu", "free_u", "model_name", "vae"],
     ...["override_settings", "script_name", "alwayson_scripts"],
   ].map(plain),
 );

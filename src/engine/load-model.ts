@@ -1,6 +1,8 @@
 /** A model onto a device, whatever its family. */
 
+import type { DeviceTurns } from "../diffusion/device-turns.ts";
 import { type LoadedModel, loadedModel } from "../diffusion/loaded-model.ts";
+import type { FamilyModel } from "../diffusion/model.ts";
 import type { Family } from "../families/family.ts";
 import { openFamily } from "../families/registry.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -31,7 +33,19 @@ export async function loadModel(
   { variant, vae, tinyAutoencoder, families, ...options }: LoadModelOptions,
 ): Promise<LoadedModel> {
   const files = typeof model === "string" ? await locateModel(model) : model;
-  const family = await openFamily(files, { variant, vae, tinyAutoencoder }, families);
+  return loadFamily(gpu, await openFamily(files, { variant, vae, tinyAutoencoder }, families), options);
+}
+
+/**
+ * Loads a model that has been opened. Throws as `loadModel`, and the signal's reason.
+ * @param turns of the device, if other models are on it as well
+ */
+export async function loadFamily(
+  gpu: Gpu,
+  family: FamilyModel,
+  options: Omit<LoadOptions, "resolve">,
+  turns?: DeviceTurns,
+): Promise<LoadedModel> {
   const memory = await ModelMemory.load(gpu, family.components, { ...options, resolve: family.resolve });
-  return loadedModel(family, memory);
+  return loadedModel(family, memory, turns);
 }

@@ -32,6 +32,11 @@ const MOST_FOLDERS = 200;
 /** Bytes of the file that names a cache's snapshot: a commit's hash. */
 const LONGEST_REF = 200;
 
+/** True if a file is named as a checkpoint in one file is. */
+export function isCheckpointName(file: string): boolean {
+  return SINGLE_FILE.test(file);
+}
+
 /** A folder's files, or a checkpoint in one file. */
 export type LocatedModel = ModelFiles | FileAt;
 

@@ -30,7 +30,7 @@ export type EngineOptions = Pick<RuntimeOptions, "loraFolder" | "promptSyntax"> 
 
 /** A checked request with what the model decides filled in. */
 export async function toPipelineRequest(
-  model: LoadedModel,
+  model: Pick<LoadedModel, "family">,
   request: GenerationRequest,
   options: EngineOptions,
 ): Promise<PipelineRequest> {

@@ -14,7 +14,7 @@ async function positionsOf(place: Place, signal?: AbortSignal): Promise<number[]
 
 describe("places in a runtime", () => {
   it("come one at a time, in order; 0 is next", async () => {
-    const line = Place.line(1);
+    const line = Place.line({ concurrency: 1 });
     const places = [1, 2, 3].map(() => new Place(line));
     const waits = places.map((place) => positionsOf(place));
     for (const [index, place] of places.entries()) {
@@ -27,9 +27,9 @@ describe("places in a runtime", () => {
   });
 
   it("are free for one that is alone once nobody else has any, and nobody overtakes it", async () => {
-    const line = Place.line(2);
+    const line = Place.line({ concurrency: 2 });
     const [first, second] = [new Place(line), new Place(line)];
-    const alone = new Place(line, true);
+    const alone = new Place(line, { isAlone: true });
     const last = new Place(line);
     first.leave();
     expect([alone.position, last.position]).toEqual([0, 1]);
@@ -40,7 +40,7 @@ describe("places in a runtime", () => {
   });
 
   it("pass on if one leaves while it waits, or is aborted", async () => {
-    const line = Place.line(1);
+    const line = Place.line({ concurrency: 1 });
     const [first, second, third] = [new Place(line), new Place(line), new Place(line)];
     const stop = new AbortController();
     const aborted = positionsOf(second, stop.signal);
@@ -58,7 +58,7 @@ describe("places in a runtime", () => {
   });
 
   it("are noticed if they come while nobody listens", async () => {
-    const line = Place.line(1);
+    const line = Place.line({ concurrency: 1 });
     const [first, second] = [new Place(line), new Place(line)];
     const before = second.position!;
     first.leave();

@@ -44,6 +44,8 @@ export const LIMITS = {
   /** The scale of the scores that SDXL's refiner was trained with. */
   aestheticScore: 10,
   loras: 8,
+  /** Characters of a model's name. */
+  modelCharacters: 256,
   /** Characters of a LoRA's name, folders included. */
   loraNameCharacters: 1024,
   /** Multiples of the trained strength; beyond it there is only noise. */
@@ -327,6 +329,12 @@ export const generationFields = z.object({
     .describe(
       "write the settings into the result's pictures as AUTOMATIC1111's web UI does, and into the result as `infotexts`; default: false",
     ),
+  model: z
+    .string()
+    .min(1)
+    .max(LIMITS.modelCharacters)
+    .optional()
+    .describe("the model that draws; `GET /models` lists them; default: the server's"),
   request_id: id
     .optional()
     .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),

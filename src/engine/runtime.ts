@@ -5,27 +5,38 @@
  * of `events.ts`. Encoding pictures and speaking to clients is for whoever pulls.
  */
 
-import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import { Preparing } from "../diffusion/preparing.ts";
-import { PipelineError, type PipelineUpdate } from "../diffusion/request.ts";
+import { PipelineError, type PipelineRequest, type PipelineUpdate } from "../diffusion/request.ts";
+import { limitOf } from "../diffusion/room.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
-import { openCheckpoint } from "../families/checkpoint/open-checkpoint.ts";
 import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
+import { MemoryLimitError } from "../gpu/errors.ts";
 import { Refinements } from "../graph/compile/refinement.ts";
 import type { Preparation } from "../memory/preparation.ts";
-import { packagePath } from "../platform/package-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
-import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import type {
+  DeviceState,
+  ModelChange,
+  ModelFacts,
+  ModelState,
+  RunOptions,
+  Runtime,
+  RuntimeOptions,
+  Tune,
+  WarmUpShape,
+} from "./contract.ts";
+import { costOf } from "./cost.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
-import { loadModel } from "./load-model.ts";
 import { checkLoraFolder, listLoras } from "./lora-files.ts";
-import { locateModel } from "./model-location.ts";
+import type { Claim } from "./model-claim.ts";
+import { type ModelLease, Models, type ServedModel } from "./models.ts";
+import { openModels } from "./open-models.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
 import { Place, RUNS_AT_ONCE } from "./place.ts";
@@ -35,39 +46,44 @@ import { toRunEvent } from "./run-events.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
 
-/** The folder of the model that comes with the package. */
-export function builtInModel(): string {
-  return packagePath("models", "landscapes");
-}
+export { builtInModel } from "./open-models.ts";
 
 /**
- * Opens a GPU and loads a model onto it.
+ * Milliseconds for which runs of models that are on the device pass one whose model does not find room: a few switches'
+ * time, so that the device does not change models with each request.
+ */
+const PATIENCE_MS = 2_000;
+
+/**
+ * Opens models, a GPU, and loads onto it the default model and those that are to be there from the start.
  * @throws AdapterError if there is no such adapter
  * @throws WeightsError, ModelConfigError, TokenizerError, SchedulerError for a folder that is not a model we can run
  * @throws MemoryLimitError for a model that cannot be run within `maxGpuMemory`
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const { model: source = builtInModel() } = options;
-  const files = typeof source === "string" ? await locateModel(source) : source;
-  // A file that is no checkpoint is refused before a GPU is opened.
-  if ("path" in files) await openCheckpoint(files, { hasVae: options.vae !== undefined });
+  // Files that are no models are refused before a GPU is opened.
+  const opened = await openModels(options);
   await checkLoraFolder(options.loraFolder);
   await checkEmbeddingFolder(options.embeddingFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
+  let runtime: ModelRuntime | undefined;
+  let isStarting = true;
   try {
-    const loading = loadModel(gpu, files, {
+    const models = new Models(opened, {
+      gpu,
       precision: precisionOn(gpu, options.precision ?? "auto"),
-      vae: options.vae,
-      tinyAutoencoder: options.tinyAutoencoder,
-      variant: options.variant,
-      families: options.families,
-      onProgress: (what, done, total) => options.onProgress?.({ what, done, total }),
+      choose: await rememberedChoice(gpu.facts),
+      // A model that comes later is told of to those who wait for it.
+      onProgress: (progress) => isStarting && options.onProgress?.(progress),
+      restore: (model) => runtime?.bring(model),
     });
-    const [model, choose] = await Promise.all([loading, rememberedChoice(gpu.facts)]);
-    if (choose) model.memory.useChoice(choose);
-    return new ModelRuntime(gpu, model, options);
+    runtime = new ModelRuntime(gpu, models, options);
+    await runtime.bringAll();
+    isStarting = false;
+    return runtime;
   } catch (error) {
-    gpu.close();
+    if (runtime) await runtime.close();
+    else gpu.close();
     throw error;
   }
 }
@@ -89,7 +105,7 @@ class ModelRuntime implements Runtime {
   readonly device: DeviceState;
   readonly runsAtOnce: number;
   readonly #gpu: Gpu;
-  readonly #model: LoadedModel;
+  readonly #models: Models;
   readonly #options: RuntimeOptions;
   readonly #embeddings: EmbeddingFolder | undefined;
   readonly #line: ReturnType<typeof Place.line>;
@@ -97,18 +113,35 @@ class ModelRuntime implements Runtime {
   /** How far the warm-up is that is going on, and those who are told. */
   #warming: Preparation | undefined;
   readonly #watchers = new Set<(progress: Preparation) => void>();
+  /** Models that are being brought without a request. */
+  readonly #bringing = new Set<Promise<void>>();
 
-  constructor(gpu: Gpu, model: LoadedModel, options: RuntimeOptions) {
+  constructor(gpu: Gpu, models: Models, options: RuntimeOptions) {
     this.#gpu = gpu;
-    this.#model = model;
+    this.#models = models;
     this.#options = options;
     this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
     this.adapter = gpu.facts;
-    this.model = factsOf(model);
-    this.device = stateOf(gpu, model);
-    // Under a limit of memory the parts of a run take turns on the device, and those of two would not fit beside each other.
-    this.runsAtOnce = gpu.maxBytes === undefined ? (options.runsAtOnce ?? RUNS_AT_ONCE) : 1;
-    this.#line = Place.line(this.runsAtOnce);
+    this.model = models.default.facts;
+    this.device = stateOf(gpu, models);
+    const wanted = options.runsAtOnce ?? RUNS_AT_ONCE;
+    if (gpu.maxBytes === undefined) {
+      this.runsAtOnce = wanted;
+      this.#line = Place.line({ concurrency: wanted });
+    } else {
+      // The parts of a run take turns on the device, and those of two of one model would not fit beside each other.
+      this.runsAtOnce = this.#areSeveral ? wanted : 1;
+      const bounds = { ofClient: 1, maxWorkingBytes: gpu.maxBytes, patienceMs: PATIENCE_MS };
+      this.#line = Place.line({ concurrency: this.runsAtOnce, ...bounds });
+    }
+  }
+
+  get models(): readonly ModelState[] {
+    return this.#models.states;
+  }
+
+  watchModels(listener: (change: ModelChange) => void): () => void {
+    return this.#models.watch(listener);
   }
 
   textToImage(input: TextToImageInput, options: RunOptions = {}): AsyncGenerator<RunEvent, void, undefined> {
@@ -119,16 +152,17 @@ class ModelRuntime implements Runtime {
     return this.#run(input, options);
   }
 
-  countTokens(text: string): number {
-    return this.#model.family.countTokens(text, this.#options.promptSyntax);
+  countTokens(text: string, model?: string): number {
+    return this.#models.named(model).family.countTokens(text, this.#options.promptSyntax);
   }
 
   async promptWarnings(
     prompt: string,
     syntax: PromptSyntax = this.#options.promptSyntax ?? "plain",
+    model?: string,
   ): Promise<readonly string[]> {
     const embeddings = await this.#embeddings?.in([prompt], syntax);
-    return this.#model.family.promptWarnings(prompt, "prompt", { promptSyntax: syntax, embeddings });
+    return this.#models.named(model).family.promptWarnings(prompt, "prompt", { promptSyntax: syntax, embeddings });
   }
 
   async embeddings(): Promise<readonly string[]> {
@@ -139,47 +173,101 @@ class ModelRuntime implements Runtime {
     return listLoras(this.#options.loraFolder);
   }
 
-  async warmUp(
-    { width, height, guidance_scale, num_images }: WarmUpShape = {},
-    options: Pick<RunOptions, "signal"> = {},
-  ): Promise<void> {
-    const { defaults } = this.#model.family.facts;
-    const signal = this.#orClosing(options.signal);
-    const place = new Place(this.#line, true);
-    try {
-      for (let { position } = place; position !== undefined; { position } = place) await place.moved(position, signal);
-      const shape = {
-        width: width ?? defaults.width,
-        height: height ?? defaults.height,
-        guidanceScale: guidance_scale ?? defaults.guidanceScale,
-        images: num_images,
-      };
-      const tell = (progress: Preparation, what: string = progress.what) => {
-        this.#warming = progress;
-        for (const watcher of this.#watchers) watcher(progress);
-        this.#options.onProgress?.({ ...progress, what });
-      };
-      if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
-        const onProgress = (part: string, done: number, total: number) =>
-          tell({ what: "tuning", done, total }, `tuning ${part}`);
-        await tuneMissing(this.#model, shape, { signal, onProgress });
-      }
-      await warmUp(this.#model, shape, { signal, onProgress: tell });
-    } catch (error) {
-      throw toRequestError(error);
-    } finally {
-      this.#warming = undefined;
-      place.leave();
+  async warmUp(shape: WarmUpShape = {}, options: Pick<RunOptions, "signal"> = {}): Promise<void> {
+    const { model, ...size } = shape;
+    const asked = model === undefined ? this.#models.all.filter(({ loaded }) => loaded) : [this.#models.named(model)];
+    for (const one of asked) await this.#warmUp(one, size, this.#orClosing(options.signal));
+  }
+
+  /** Loads the default model and those that are to be there from the start, one after the other. */
+  async bringAll(): Promise<void> {
+    for (const model of this.#models.all) {
+      if (model === this.#models.default || model.preload) await this.#bring(model);
     }
+  }
+
+  /** Loads a model if it finds room beside the others, some time later; if it cannot be loaded, its next request is told. */
+  bring(model: ServedModel): void {
+    const bringing = this.#bring(model).catch(() => {});
+    this.#bringing.add(bringing);
+    void bringing.then(() => this.#bringing.delete(bringing));
   }
 
   async close(): Promise<void> {
     this.#closing.abort(new DOMException("The runtime was closed", "AbortError"));
+    await Promise.all(this.#bringing);
     // A run that is between two steps notices the signal before it touches the device again.
     await this.#gpu.idle().catch(() => {});
     await Refinements.of(this.#gpu).end();
-    this.#model.memory.destroy();
+    await this.#models.close();
     this.#gpu.close();
+  }
+
+  get #areSeveral(): boolean {
+    return this.#models.all.length > 1;
+  }
+
+  async #bring(model: ServedModel): Promise<void> {
+    const signal = this.#orClosing();
+    const workingBytes = this.#gpu.maxBytes === undefined ? 0 : await model.claim.weightBytes();
+    await this.#inPlace({ client: model.name, workingBytes: () => workingBytes }, signal, async () => {
+      const isTight = this.#gpu.maxBytes !== undefined && this.#gpu.memory.bytes + workingBytes > this.#gpu.maxBytes;
+      // Nobody has asked for it now, so it displaces nothing. A model larger than all memory takes turns with itself.
+      if (isTight && this.#gpu.memory.bytes > 0) return;
+      (await model.lease({ signal })).release();
+    });
+  }
+
+  async #warmUp(served: ServedModel, size: Omit<WarmUpShape, "model">, signal: AbortSignal): Promise<void> {
+    const { width, height, guidance_scale, num_images } = size;
+    const { defaults } = served.family.facts;
+    const shape = {
+      width: width ?? defaults.width,
+      height: height ?? defaults.height,
+      guidanceScale: guidance_scale ?? defaults.guidanceScale,
+      images: num_images,
+    };
+    const tell = (progress: Preparation, what: string = progress.what) => {
+      this.#warming = progress;
+      for (const watcher of this.#watchers) watcher(progress);
+      this.#options.onProgress?.({ ...progress, what });
+    };
+    try {
+      await this.#inPlace({ isAlone: true }, signal, async () => {
+        const { model, release } = await served.lease({ signal });
+        try {
+          if (isToTune(this.#gpu, this.#options.tune ?? "auto")) {
+            const onProgress = (part: string, done: number, total: number) =>
+              tell({ what: "tuning", done, total }, `tuning ${part}`);
+            if ((await tuneMissing(model, shape, { signal, onProgress })) > 0) {
+              this.#models.useChoice(model.memory.choose, served);
+            }
+          }
+          await warmUp(model, shape, { signal, onProgress: tell });
+        } finally {
+          release();
+        }
+      });
+    } catch (error) {
+      throw toRequestError(error);
+    } finally {
+      this.#warming = undefined;
+    }
+  }
+
+  /** Does `work` in a place of its own. */
+  async #inPlace(
+    facts: ConstructorParameters<typeof Place>[1],
+    signal: AbortSignal,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const place = new Place(this.#line, facts);
+    try {
+      for (let { position } = place; position !== undefined; { position } = place) await place.moved(position, signal);
+      await work();
+    } finally {
+      place.leave();
+    }
   }
 
   #orClosing(signal?: AbortSignal): AbortSignal {
@@ -204,22 +292,34 @@ class ModelRuntime implements Runtime {
     const pending = new PendingUpdate(options.updates);
     let request: GenerationRequest | undefined;
     let place: Place | undefined;
+    let lease: ModelLease | undefined;
+    let ended: ((cost: number) => void) | undefined;
+    let done = 0; // of its steps, as a share
     try {
       request = parseGeneration(input);
-      const asked = await toPipelineRequest(this.#model, request, {
+      const served = this.#models.named(request.model);
+      const asked = await toPipelineRequest(served, request, {
         ...this.#options,
         embeddings: this.#embeddings,
       });
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
       const begun = performance.now();
-      place = new Place(this.#line);
+      const claim = await this.#claimOf(served, asked);
+      const cost = costOf(request, served.facts) * served.pace.msPerCost;
+      place = new Place(this.#line, {
+        cost,
+        ...(claim && { client: served.name, workingBytes: () => served.bytesOf(claim) }),
+      });
       for (let { position } = place; position !== undefined; { position } = place) {
         options.onPhase?.("wait");
-        yield { type: "queued", position };
+        yield { type: "queued", position, ...secondsBefore(place, served) };
         yield* this.#moved(place, position, signal);
         options.onPhase?.("compile");
       }
+      lease = served.loaded ? await served.lease({ signal }) : yield* this.#load(served, signal);
+      if (claim) await served.makeRoomFor(claim);
+      ended = served.measure();
       const takeUpdate = () => {
         const update = pending.take();
         if (update?.prompt !== undefined) request = { ...request!, prompt: update.prompt };
@@ -228,33 +328,51 @@ class ModelRuntime implements Runtime {
       const wantsPreview = () => options.wants?.("preview") ?? true;
       const { client, priority, onPhase } = options;
       const running = { signal, client, priority, onPhase, takeUpdate, wantsPreview };
-      for await (const event of generate(this.#model, asked, running)) {
-        yield toRunEvent(this.#model, event, request, asked, begun);
+      for await (const event of generate(lease.model, asked, running)) {
+        if (event.type === "step") done = event.step / event.steps;
+        yield toRunEvent(lease.model, event, request, asked, begun);
       }
     } catch (error) {
       throw toRequestError(error);
     } finally {
+      if (request) ended?.(done * costOf(request, this.#models.named(request.model).facts));
+      lease?.release();
       place?.leave();
       pending.stop();
     }
   }
+
+  /** Under a limit of memory, runs of several models are admitted by what they take. */
+  async #claimOf(served: ServedModel, asked: PipelineRequest): Promise<Claim | undefined> {
+    if (this.#gpu.maxBytes === undefined || !this.#areSeveral) return undefined;
+    return served.claim.of(asked, this.#models.choose);
+  }
+
+  /** Brings a model onto the device, and tells how far that is. */
+  async *#load(served: ServedModel, signal: AbortSignal): AsyncGenerator<RunEvent, ModelLease, undefined> {
+    const preparing = new Preparing(signal);
+    const leasing = served.lease(preparing.watch);
+    let isTaken = false;
+    try {
+      const lease = yield* preparing.during(leasing);
+      isTaken = true;
+      return lease;
+    } catch (error) {
+      if (!(error instanceof MemoryLimitError)) throw error;
+      throw new RequestError("model", `${JSON.stringify(served.name)} does not fit into ${limitOf(error)}`);
+    } finally {
+      if (!isTaken) leasing.then(({ release }) => release()).catch(() => {});
+    }
+  }
 }
 
-function factsOf({ family }: LoadedModel): ModelFacts {
-  const { facts, fewStep } = family;
-  const { width, height, steps, guidanceScale } = facts.defaults;
-  return {
-    name: facts.name,
-    ...(facts.description !== undefined && { description: facts.description }),
-    defaultWidth: width,
-    defaultHeight: height,
-    defaultSteps: steps,
-    defaultGuidanceScale: guidanceScale,
-    fewStep: fewStep && { steps: fewStep.steps, guidanceScale: fewStep.guidanceScale },
-  };
+/** Seconds until a run's turn, about, with the loading of its model; nothing if no run of the model has been measured. */
+function secondsBefore(place: Place, { pace, loaded, loadMs = 0 }: ServedModel): { seconds?: number } {
+  if (!pace.isKnown) return {};
+  return { seconds: Math.ceil((place.waitMs + (loaded ? 0 : loadMs)) / 1000) };
 }
 
-function stateOf(gpu: Gpu, { memory, stepper, turns }: LoadedModel): DeviceState {
+function stateOf(gpu: Gpu, models: Models): DeviceState {
   return {
     get lost() {
       return gpu.lost;
@@ -266,13 +384,7 @@ function stateOf(gpu: Gpu, { memory, stepper, turns }: LoadedModel): DeviceState
       return gpu.memory.peakBytes;
     },
     get work() {
-      return {
-        batches: new Map(stepper.batches),
-        turns: turns.count,
-        waitMilliseconds: turns.waitMilliseconds,
-        merges: memory.weightSets.merges,
-        evictions: memory.budget.evictions,
-      };
+      return models.work;
     },
   };
 }

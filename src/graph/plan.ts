@@ -4,3 +4,4 @@ export { type CompileOptions, compile, type FootprintOptions, footprint } from "
 export type { CompileWatch } from "./compile/kernels.ts";
 export { type PlanParameters, storageOf } from "./compile/parameters.ts";
 export type { Around, KernelTime, Plan, Range } from "./compile/plan.ts";
+export type { WeightStorage } from "./compile/target.ts";

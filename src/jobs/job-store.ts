@@ -16,6 +16,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { Line, type LineBounds, type Waiting } from "../line/line.ts";
+import { Pace } from "../line/pace.ts";
 import type { Account } from "./account.ts";
 import { bytesOf } from "./bytes-of.ts";
 import { Directory } from "./directory.ts";
@@ -31,7 +32,6 @@ import {
 } from "./job.ts";
 import { JobError } from "./job-errors.ts";
 import type { LogBounds } from "./job-log.ts";
-import { Pace } from "./pace.ts";
 import { Retention, type RetentionBounds } from "./retention.ts";
 import type { AnyRun } from "./run.ts";
 import type { Viewer } from "./visible.ts";

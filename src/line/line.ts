@@ -41,6 +41,8 @@ export interface LineOptions<T> extends Partial<LineBounds> {
   readonly ofClient?: number;
   /** Bytes that those who have their turn take together; one alone may take more. Default: any number. */
   readonly maxWorkingBytes?: number;
+  /** Milliseconds for which others that find room pass one that does not. Default: none do. */
+  readonly patienceMs?: number;
   /** Called at each entry's turn; `end` ends it. */
   readonly begin: (entry: T) => void;
   /** Called for an entry that has to wait, and whenever it moves up: so many are ahead of it (0: next). */
@@ -58,6 +60,8 @@ interface Place<T> {
   readonly rank: number;
   /** The position that `moved` was called with last. */
   announced?: number;
+  /** Since when there has been a place for it and no room. */
+  blockedSince?: number;
 }
 
 export class Line<T extends Waiting> {
@@ -155,6 +159,7 @@ export class Line<T extends Waiting> {
   /** The first whose turn can come, and its place among those that run. */
   #next(): { readonly place: Place<T>; readonly isReserved: boolean } | undefined {
     const { concurrency, reserved = 0, ofClient = UNBOUNDED, maxWorkingBytes = UNBOUNDED } = this.#options;
+    const { patienceMs = 0 } = this.#options;
     const running = [...this.#running];
     if (running.some(([entry]) => entry.isAlone)) return undefined;
     const ordinary = running.filter(([, { isReserved }]) => !isReserved);
@@ -169,9 +174,12 @@ export class Line<T extends Waiting> {
         if (taken >= reserved) return undefined;
         continue;
       }
-      if (running.length > 0 && workingBytes > room) return undefined; // or it would never have room
       const own = ordinary.filter(([entry]) => client !== undefined && entry.client === client).length;
-      if (isReserved || own < ofClient) return { place, isReserved };
+      if (!isReserved && own >= ofClient) continue;
+      if (running.length === 0 || workingBytes <= room) return { place, isReserved };
+      place.blockedSince ??= performance.now();
+      // In the end those behind it wait, or it would never have room.
+      if (performance.now() - place.blockedSince >= patienceMs) return undefined;
     }
     return undefined;
   }

@@ -11,10 +11,16 @@ export class BufferPool {
   readonly #maxFreeBytes: number;
   /** The longest unused first. */
   #free: GPUBuffer[] = [];
+  /** Bytes of its buffers, free ones and others. */
+  #bytes = 0;
 
   constructor(gpu: Gpu, maxFreeBytes = MAX_FREE_BYTES) {
     this.#gpu = gpu;
     this.#maxFreeBytes = maxFreeBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /**
@@ -23,7 +29,11 @@ export class BufferPool {
    */
   take(label: string, bytes: number): GPUBuffer {
     const at = this.#free.findLastIndex(({ size }) => size === align(bytes, 16));
-    if (at < 0) return this.#gpu.createBuffer(label, bytes);
+    if (at < 0) {
+      const made = this.#gpu.createBuffer(label, bytes);
+      this.#bytes += made.size;
+      return made;
+    }
     return this.#free.splice(at, 1)[0]!;
   }
 
@@ -33,7 +43,7 @@ export class BufferPool {
     while (bytes > this.#maxFreeBytes) {
       const oldest = this.#free.shift()!;
       bytes -= oldest.size;
-      this.#gpu.destroyBuffer(oldest);
+      this.#destroy(oldest);
     }
   }
 
@@ -41,7 +51,12 @@ export class BufferPool {
   dropUnused(): boolean {
     const free = this.#free;
     this.#free = [];
-    for (const buffer of free) this.#gpu.destroyBuffer(buffer);
+    for (const buffer of free) this.#destroy(buffer);
     return free.length > 0;
+  }
+
+  #destroy(buffer: GPUBuffer): void {
+    this.#bytes -= buffer.size;
+    this.#gpu.destroyBuffer(buffer);
   }
 }

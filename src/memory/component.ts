@@ -2,7 +2,9 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
+import { align } from "../graph/compile/memory.ts";
 import type { MatrixParameter, Parameter, Storage } from "../graph/tensor.ts";
+import { parameterBytes } from "../graph/weights.ts";
 import { isUnneededInEncoder, withEncoderNames } from "../weights/encoder-names.ts";
 import { checkTensors } from "../weights/manifest.ts";
 import type { Component } from "../weights/model-directory.ts";
@@ -46,20 +48,59 @@ export function loadComponent(
   parameters: readonly Parameter[],
   options: LoadComponentOptions,
 ): Promise<StreamedWeights> {
-  return streamedWeights((alsoTold) =>
-    loadOnce(gpu, component, parameters, {
+  let { signal } = options;
+  return streamedWeights((alsoTold) => {
+    const loading = loadOnce(gpu, component, parameters, {
       ...options,
+      signal,
       onProgress(done, total) {
         options.onProgress?.(done, total);
         alsoTold?.(done, total);
       },
-    }),
-  );
+    });
+    signal = undefined; // it is about this loading, and not about those that bring them back
+    return loading;
+  });
 }
 
 interface LoadComponentOptions {
   readonly precision: Precision;
   readonly onProgress?: LoadingProgress | undefined;
+  /** If it is aborted, the first loading stops before its next parameter. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The memory that a component's weights take on a device. */
+export interface ComponentSize {
+  readonly storage: Storage;
+  readonly bytes: number;
+  /** The most that they take while they are loaded. */
+  readonly loadingBytes: number;
+}
+
+/**
+ * The size of a component, by its files' headers. Nothing is allocated.
+ * @throws WeightsError, MemoryLimitError as `loadComponent` does before it allocates
+ */
+export async function measureComponent(
+  gpu: Gpu,
+  { files, parameters }: ComponentSpec,
+  precision: Precision,
+): Promise<ComponentSize> {
+  const { tensors, halves, close } = await openTensors(files, parameters);
+  try {
+    const storage = storageFor(precision, halves);
+    checkLimit(gpu, files.name, storage, (as) => loadingBytes(gpu, parameters, tensors, as));
+    const sizes = parameters.flatMap((parameter) => parameterBytes(parameter, storage, gpu));
+    const bytes = sizes.reduce((sum, size) => sum + align(size, 16), 0);
+    return { storage, bytes, loadingBytes: loadingBytes(gpu, parameters, tensors, storage) };
+  } finally {
+    await close();
+  }
+}
+
+function storageFor(precision: Precision, halves: boolean): Storage {
+  return precision === "f16" || halves ? "f16" : "f32";
 }
 
 async function loadOnce(
@@ -70,12 +111,13 @@ async function loadOnce(
 ): Promise<LoadedParameters> {
   const { tensors, halves, close } = await openTensors(component, parameters);
   try {
-    const storage: Storage = options.precision === "f16" || halves ? "f16" : "f32";
+    const storage = storageFor(options.precision, halves);
     checkLimit(gpu, component.name, storage, (as) => loadingBytes(gpu, parameters, tensors, as));
     const loaded = await loadParameters(gpu, parameters, tensors, {
       label: component.name,
       storage,
       onProgress: options.onProgress,
+      signal: options.signal,
     });
     if (storage === "f32" || halves) return loaded;
     return { ...loaded, finer: (parameter) => loadFiner(gpu, component, parameter) };

@@ -23,6 +23,8 @@ export interface LoadedParameters extends ParameterBuffers {
   readonly loadingBytes: number;
   /** Reads a parameter once more, in f32; absent if the file has nothing finer than these. */
   readonly finer?: (parameter: MatrixParameter) => Promise<LoadedParameters>;
+  /** Bytes of the transformed weights. */
+  readonly transformedBytes: number;
   /** Destroys the transformed weights, which no plan may use any more; whether there were any. */
   dropTransformed(): boolean;
   destroy(): void;
@@ -34,7 +36,9 @@ export interface LoadOptions {
   /** How the weights are stored on the device. */
   readonly storage: Storage;
   /** Bytes read so far, and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  /** If it is aborted, loading stops before the next parameter, and rejects with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -75,6 +79,7 @@ export async function loadParameters(
   const all = [...parameters];
   try {
     for (const parameter of all) {
+      options.signal?.throwIfAborted();
       const label = `${options.label}: ${parameter.key}`;
       const list = parameterBytes(parameter, options.storage, gpu).map((size) => gpu.createBuffer(label, size));
       buffers.set(parameter.key, list);
@@ -116,6 +121,9 @@ export async function loadParameters(
     bytes,
     loadingBytes: loadingBytes(gpu, all, tensors, options.storage),
     transformed,
+    get transformedBytes() {
+      return transformed.bytes;
+    },
     dropTransformed: () => transformed.drop(),
     destroy() {
       transformed.destroy();

@@ -109,6 +109,9 @@ export async function mergeLoras(
         has: (matrix: MatrixParameter, transform: WeightTransform) => transformedOf(matrix).has(matrix, transform),
       },
     }),
+    get transformedBytes() {
+      return own.bytes;
+    },
     dropTransformed: () => own.drop(),
     destroy() {
       own.destroy();

@@ -3,10 +3,11 @@
  * everything fits (`Gpu.maxBytes`).
  *
  * Weights and plans stay as long as they fit. If something does not, what no run is using gives way: first plans, which
- * are made again in a moment, and free buffers; then merged weight sets, and copies of weights that are transformed for
- * faster kernels; then the new plan does without such copies itself; and only then the weights of other components go,
- * which come back from their files. With room for all of a model nothing ever moves. If the device itself is out of memory,
- * plans, free buffers and merged sets give way in the same way, and the rest is an error.
+ * are made again in a moment, free buffers and merged weight sets, those of other models (`device-memory.ts`) before its
+ * own; then other models that nobody uses; then copies of weights that are transformed for faster kernels; then the new
+ * plan does without such copies itself; and only then the weights of other components go, which come back from their files.
+ * With room for all of a model nothing ever moves. If the device itself is out of memory, the same gives way up to other
+ * models, and the rest is an error.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -17,9 +18,16 @@ import type { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
-import { Budget } from "./budget.ts";
 import { BufferPool } from "./buffer-pool.ts";
-import { activationStorage, type ComponentId, type ComponentSpec, loadComponent, type Precision } from "./component.ts";
+import {
+  activationStorage,
+  type ComponentId,
+  type ComponentSpec,
+  loadComponent,
+  measureComponent,
+  type Precision,
+} from "./component.ts";
+import { DeviceMemory, type Tenant } from "./device-memory.ts";
 import { PlanCache, type PlanLoan, type PlanShape } from "./plan-cache.ts";
 import { KernelCount, type PreparationWatch } from "./preparation.ts";
 import type { StreamedWeights } from "./streamed-weights.ts";
@@ -54,39 +62,52 @@ export interface LoadOptions {
   readonly precision: Precision;
   /** Instead of what `activationStorage` says of the precision. */
   readonly activations?: Storage;
-  /** Bytes that plans and merged weight sets may take before old ones are given up. */
+  /** The memory of the device, if other models are on it as well. */
+  readonly device?: DeviceMemory;
+  /** Frees the whole model, which nobody uses, because another needs the room. Left out: it never goes for another. */
+  readonly evict?: () => void;
+  /** Told of each model that is about to give way to this one. */
+  readonly onDisplace?: (model: Tenant) => void;
+  /** Bytes that plans and merged weight sets may take before old ones are given up, without `device`. */
   readonly maxKeptBytes?: number;
   /** Which kernels plans take. Default: by rule. */
   readonly choose?: Choose;
   /** How the names in LoRA files are read. */
   readonly resolve?: ResolveOptions;
   readonly onProgress?: (component: ComponentId, done: number, total: number) => void;
+  /** If it is aborted, loading stops before the next parameter. */
+  readonly signal?: AbortSignal;
 }
-
-const DEFAULT_KEPT_BYTES = 4 * 2 ** 30;
 
 const NO_PARAMETERS: ParameterBuffers = { storage: "f32", get: () => [] };
 
-export class ModelMemory {
+export class ModelMemory implements Tenant {
   readonly gpu: Gpu;
   /** How activations are stored, but for a part that is to be upcast. */
   readonly activations: Storage;
   readonly plans: PlanCache;
   readonly weightSets: WeightSets;
-  readonly budget: Budget;
+  readonly device: DeviceMemory;
+  /** Frees the whole model for the sake of another; undefined: it never goes. */
+  readonly evict: LoadOptions["evict"];
+  /** Told of each model that is about to give way to this one. */
+  readonly onDisplace: LoadOptions["onDisplace"];
   /** Buffers that runs keep their latents in. */
   readonly buffers: BufferPool;
   readonly #components = new Map<ComponentId, StreamedWeights>();
   #choose: Choose | undefined;
+  #users = 0;
 
   private constructor(gpu: Gpu, specs: readonly ComponentSpec[], options: LoadOptions) {
-    const { precision, activations, maxKeptBytes = DEFAULT_KEPT_BYTES, resolve = {} } = options;
+    const { precision, activations, maxKeptBytes, resolve = {} } = options;
     this.gpu = gpu;
+    this.device = options.device ?? new DeviceMemory(gpu, maxKeptBytes);
+    this.evict = options.evict;
+    this.onDisplace = options.onDisplace;
     this.#choose = options.choose;
     this.activations = activations ?? activationStorage(gpu, precision);
     this.buffers = new BufferPool(gpu);
-    const budget = new Budget(maxKeptBytes);
-    this.budget = budget;
+    const { budget } = this.device;
     const plans = new PlanCache(budget);
     this.plans = plans;
     const base = new WeightSet(this.#components);
@@ -98,21 +119,80 @@ export class ModelMemory {
   /**
    * Loads components onto the device, one after the other; those that were loaded give way if there is no room for all.
    * @throws WeightsError naming file, tensor and reason
-   * @throws MemoryLimitError if one component alone is over the GPU's limit
+   * @throws MemoryLimitError if one component alone is over the GPU's limit, before another model gives way; the signal's
+   *   reason if it is aborted
    */
   static async load(gpu: Gpu, specs: readonly ComponentSpec[], options: LoadOptions): Promise<ModelMemory> {
+    const { precision, signal } = options;
     const memory = new ModelMemory(gpu, specs, options);
+    const leave = memory.enter();
     try {
+      if (gpu.maxBytes !== undefined && options.device !== undefined) {
+        let bytes = 0;
+        for (const spec of specs) bytes += (await measureComponent(gpu, spec, precision)).loadingBytes;
+        await memory.device.makeRoom(memory, bytes);
+      }
       for (const { id, parameters, files } of specs) {
         const onProgress = (done: number, total: number) => options.onProgress?.(id, done, total);
-        const load = () => loadComponent(gpu, files, parameters, { precision: options.precision, onProgress });
+        const load = () => loadComponent(gpu, files, parameters, { precision, onProgress, signal });
         memory.#components.set(id, await memory.withRoom([], load));
       }
       return memory;
     } catch (error) {
       memory.destroy();
       throw error;
+    } finally {
+      leave();
     }
+  }
+
+  /** Bytes that it takes on the device. */
+  get bytes(): number {
+    const { plans, weightSets, buffers } = this;
+    let weights = 0;
+    for (const { resident, bytes, transformedBytes } of this.#components.values()) {
+      if (resident) weights += bytes + transformedBytes;
+    }
+    return weights + plans.bytes + weightSets.bytes + buffers.bytes;
+  }
+
+  /** Bytes of weights that are transformed for faster kernels. They stay as long as any plan reads the component. */
+  get transformedBytes(): number {
+    const own = [...this.#components.values()].reduce((sum, { transformedBytes }) => sum + transformedBytes, 0);
+    return own + this.weightSets.transformedBytes;
+  }
+
+  /** Gives up all but the weights, which no run may be using. */
+  shrink(): void {
+    this.dropUnused();
+    this.weightSets.dropUnused();
+    for (const weights of this.#components.values()) weights.dropTransformed();
+  }
+
+  /** Somebody uses it until the function that this returns is called: it does not give way to other models. */
+  enter(): () => void {
+    this.#users++;
+    this.device.use(this);
+    let isIn = true;
+    return () => {
+      if (isIn) this.#users--;
+      isIn = false;
+    };
+  }
+
+  /** Somebody has entered it. */
+  get isUsed(): boolean {
+    return this.#users > 0;
+  }
+
+  /** Nobody uses it, and nothing is being made for it that was asked for before. */
+  get isIdle(): boolean {
+    return !this.isUsed && !this.plans.isMaking && !this.weightSets.isMerging;
+  }
+
+  /** Resolves once all that is being made now has been made. */
+  async settled(): Promise<void> {
+    await Promise.all([this.plans.made(), this.weightSets.merged()]);
   }
 
   get components(): ReadonlyMap<ComponentId, StreamedWeights> {
@@ -140,7 +220,8 @@ export class ModelMemory {
         }
         return await make({ transformed });
       } catch (error) {
-        if (error instanceof GpuOutOfMemoryError && this.#dropUnused()) continue;
+        if (!(error instanceof GpuOutOfMemoryError)) throw error;
+        if (this.device.dropUnused(this) || this.dropUnused() || (await this.device.dropModel(this))) continue;
         if (!(error instanceof MemoryLimitError)) throw error;
         const unused = [...this.#components].filter(([id]) => !this.plans.reads(id));
         if (transformed) {
@@ -160,7 +241,7 @@ export class ModelMemory {
   }
 
   /** Gives up what later runs would be glad of and no run is using; whether there was anything. */
-  #dropUnused(): boolean {
+  dropUnused(): boolean {
     const [plans, buffers] = [this.plans.dropUnused(), this.buffers.dropUnused()];
     return plans || buffers || this.weightSets.dropUnused();
   }
@@ -209,6 +290,7 @@ export class ModelMemory {
   }
 
   destroy(): void {
+    this.device.forget(this);
     this.plans.drop();
     this.weightSets.destroy();
     this.buffers.dropUnused();

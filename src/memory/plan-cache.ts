@@ -71,6 +71,7 @@ export class PlanCache {
   readonly #entries = new Map<object, Map<string, Entry>>();
   /** Plans that are being made. */
   readonly #making = new WeakMap<object, Map<string, Making>>();
+  readonly #works = new Set<Promise<unknown>>();
 
   constructor(budget: Budget) {
     this.#budget = budget;
@@ -80,7 +81,10 @@ export class PlanCache {
     const borrowed = new Set<Entry>();
     return {
       get: async (key, make, watch = {}) => {
-        const entry = this.#find(key) ?? (await this.#make(key, make, watch));
+        let entry = this.#find(key);
+        while (entry === undefined || entry !== this.#find(key)) {
+          entry = await this.#make(key, make, watch); // it may have had to give way at once
+        }
         if (!borrowed.has(entry)) entry.borrowers++;
         borrowed.add(entry);
         this.#budget.use(entry);
@@ -111,6 +115,16 @@ export class PlanCache {
     return this.#all().some(({ isUsed, key }) => isUsed && key.components.includes(component));
   }
 
+  /** A plan is being made, be it one that nobody waits for any more. */
+  get isMaking(): boolean {
+    return this.#works.size > 0;
+  }
+
+  /** Resolves once all plans that are being made now are there, or have failed. */
+  async made(): Promise<void> {
+    await Promise.all(this.#works);
+  }
+
   get bytes(): number {
     return this.#all().reduce((sum, { bytes }) => sum + bytes, 0);
   }
@@ -138,7 +152,12 @@ export class PlanCache {
       const work = new SharedWork(async (signal) => this.#add(key, await make(watches.of(signal))));
       const made = { work, watches };
       making.set(name, made);
-      void work.ended.then(() => making.get(name) === made && making.delete(name));
+      const { ended } = work;
+      this.#works.add(ended);
+      void ended.then(() => {
+        this.#works.delete(ended);
+        if (making.get(name) === made) making.delete(name);
+      });
       one = made;
     }
     one.watches.add(watch);

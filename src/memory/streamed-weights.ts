@@ -39,6 +39,9 @@ export async function streamedWeights(
     get transformed() {
       return present().transformed;
     },
+    get transformedBytes() {
+      return held?.transformedBytes ?? 0;
+    },
     dropTransformed: () => held?.dropTransformed() ?? false,
     ...(finer && { finer }),
     get resident() {

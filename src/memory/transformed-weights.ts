@@ -13,12 +13,14 @@ import {
   copyTiles,
   type ParameterBuffers,
   type TransformedWeights,
+  textureBytes,
   tilesInBuffer,
   transformedTexture,
   type WeightTransform,
 } from "../graph/weights.ts";
 
 export interface OwnTransformedWeights extends TransformedWeights {
+  readonly bytes: number;
   /** Destroys those made so far, which no plan may use any more; whether there were any. */
   drop(): boolean;
   destroy(): void;
@@ -70,6 +72,11 @@ class Transformed implements OwnTransformedWeights {
     } finally {
       this.#making[transform].delete(matrix.key);
     }
+  }
+
+  get bytes(): number {
+    const textures = Object.values(this.#made).flatMap((made) => [...made.values()]);
+    return textures.reduce((sum, texture) => sum + textureBytes(texture), 0);
   }
 
   drop(): boolean {

@@ -49,6 +49,11 @@ export class WeightSet {
     this.bytes = base ? [...own.values()].reduce((sum, { bytes }) => sum + bytes, 0) : 0;
   }
 
+  /** Bytes of the transformed weights of its own. */
+  get transformedBytes(): number {
+    return [...this.#own.values()].reduce((sum, { transformedBytes }) => sum + transformedBytes, 0);
+  }
+
   /** @throws Error if the model has no such component */
   weights(component: ComponentId): LoadedParameters {
     const weights = this.#own.get(component) ?? this.#base?.weights(component);
@@ -109,6 +114,8 @@ export class WeightSets {
   /** Sets that were merged so far. */
   merges = 0;
   readonly #ready = new Set<MergedSet>();
+  /** The ends of those that are being merged. */
+  readonly #works = new Set<Promise<unknown>>();
 
   constructor(options: WeightSetsOptions) {
     this.#options = options;
@@ -122,6 +129,30 @@ export class WeightSets {
   /** Merged sets that are on the device. */
   get size(): number {
     return this.#ready.size;
+  }
+
+  /** Bytes of the weights of merged sets. */
+  get bytes(): number {
+    let sum = this.transformedBytes;
+    for (const { set } of this.#ready) sum += set.bytes;
+    return sum;
+  }
+
+  /** The part of them that is transformed for faster kernels. */
+  get transformedBytes(): number {
+    let sum = 0;
+    for (const { set } of this.#ready) sum += set.transformedBytes;
+    return sum;
+  }
+
+  /** A set is being merged, be it one that nobody waits for any more. */
+  get isMerging(): boolean {
+    return this.#works.size > 0;
+  }
+
+  /** Resolves once all sets that are being merged now are there, or have failed. */
+  async merged(): Promise<void> {
+    await Promise.all(this.#works);
   }
 
   /**
@@ -179,7 +210,10 @@ export class WeightSets {
     const work = new SharedWork((signal) => this.#merge(key, loras, { signal, onProgress }));
     const merging = { work, followers };
     this.#merged.set(key, merging);
-    void work.ended.then((isMerged) => {
+    const { ended } = work;
+    this.#works.add(ended);
+    void ended.then((isMerged) => {
+      this.#works.delete(ended);
       if (!isMerged && this.#merged.get(key) === merging) this.#merged.delete(key);
     });
     return merging;

@@ -21,6 +21,10 @@ export interface ManyJobs {
   readonly jobs: number;
   readonly requests: number;
   readonly seed: number;
+  /** Names of models that the requests are for in turns; left out: for the runtime's default. */
+  readonly models?: readonly string[];
+  /** Bytes that the device's memory is never to be over. */
+  readonly boundBytes?: number;
 }
 
 export interface ManyOutcome {
@@ -33,9 +37,9 @@ export interface ManyOutcome {
   readonly deviceBytes: readonly [number, number];
 }
 
-/** The hashes of these requests in a fresh process. */
-export async function aloneElsewhere(seeds: readonly number[]): Promise<Map<number, string>> {
-  const args = ["--import", path("../../tooling/run.mjs"), path("alone.ts"), ...seeds.map(String)];
+/** The hashes of these requests in a fresh process, in turns of the first so many of `fewModels`. */
+export async function aloneElsewhere(seeds: readonly number[], models = 1): Promise<Map<number, string>> {
+  const args = ["--import", path("../../tooling/run.mjs"), path("alone.ts"), String(models), ...seeds.map(String)];
   const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 24 });
   return new Map(JSON.parse(stdout) as [number, string][]);
 }
@@ -43,7 +47,7 @@ export async function aloneElsewhere(seeds: readonly number[]): Promise<Map<numb
 /** @param alone the hash of each of the requests `0 … requests - 1` */
 export async function manyJobs(
   runtime: Runtime,
-  { jobs: count, requests, seed }: ManyJobs,
+  { jobs: count, requests, seed, models, boundBytes = Number.POSITIVE_INFINITY }: ManyJobs,
   alone: Map<number, string>,
 ) {
   const store = createJobs<GenerationRequest, RunEvent>(
@@ -58,7 +62,14 @@ export async function manyJobs(
   const crowd = Array.from({ length: 24 }, async (_, client) => {
     for (let index = client; index < count; index += 24) {
       const asked = Math.floor(next() * requests);
-      const outcome = await oneJob(store, { asked, client: `client${client % 5}`, dice: next(), pause: next(), alone });
+      const outcome = await oneJob(store, {
+        asked,
+        models,
+        client: `client${client % 5}`,
+        dice: next(),
+        pause: next(),
+        alone,
+      });
       outcomes[outcome.how] = (outcomes[outcome.how] ?? 0) + 1;
       if (outcome.fault) faults.push(`job ${index}, request ${asked}: ${outcome.fault}`);
       if (index >= count / 3) early ||= runtime.device.memoryBytes;
@@ -67,6 +78,8 @@ export async function manyJobs(
   await Promise.all(crowd);
   const left = store.list().filter(({ endedAt }) => endedAt === undefined);
   if (left.length > 0) faults.push(`${left.length} jobs have not ended`);
+  const { peakMemoryBytes } = runtime.device;
+  if (peakMemoryBytes > boundBytes) faults.push(`${peakMemoryBytes} bytes on the device, over ${boundBytes}`);
   let replays = 0;
   let slots = 0;
   for (const [size, times] of runtime.device.work.batches) {
@@ -84,6 +97,7 @@ export async function manyJobs(
 
 interface OneJob {
   readonly asked: number;
+  readonly models: readonly string[] | undefined;
   readonly client: string;
   /** 0..1: what becomes of it, and when. */
   readonly dice: number;
@@ -93,10 +107,10 @@ interface OneJob {
 
 async function oneJob(
   store: Jobs<GenerationRequest, RunEvent>,
-  { asked, client, dice, pause, alone }: OneJob,
+  { asked, models, client, dice, pause, alone }: OneJob,
 ): Promise<{ how: string; fault?: string }> {
   const priority = dice < 0.3 ? "realtime" : dice < 0.8 ? "stream" : "detached";
-  const job = store.submit(parseGeneration(requestOf(asked)), { client, priority, detached: true });
+  const job = store.submit(parseGeneration(requestOf(asked, models)), { client, priority, detached: true });
   const kind = pause < 0.2 ? "cancelled" : pause < 0.3 ? "changed" : pause < 0.4 ? "slow" : "plain";
   if (kind === "cancelled") {
     await sleep(dice * 1_500);

@@ -1,8 +1,10 @@
 /** Requests of many kinds by a seed, and the hashes of the pictures that they draw. */
 import { createHash } from "node:crypto";
-import type { Runtime } from "../../src/engine/contract.ts";
+import type { ModelSource, Runtime } from "../../src/engine/contract.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
 import type { TextToImageInput } from "../../src/engine/request.ts";
+import { builtInModel } from "../../src/engine/runtime.ts";
+import { builtInFile, changedModel, changedTensors, WEIGHTS } from "../changed-weights.ts";
 
 /** 0..1, the same for a seed on every machine (mulberry32). */
 export function random(seed: number): () => number {
@@ -25,12 +27,27 @@ const PROMPTS = [
 const SCHEDULERS = [undefined, undefined, "euler_a", "dpmpp_2m", "ddim", "heun", "unipc"];
 const SIDES = [64, 64, 64, 96];
 
-/** The request of this number. */
-export function requestOf(seed: number): TextToImageInput {
+/** Models that draw unlike pictures: the built-in one, and the same with other weights at its denoiser's end. */
+export function fewModels(): Record<string, ModelSource> {
+  const changed = (factor: number): ModelSource => {
+    const scale = (values: Float32Array) => {
+      for (const index of values.keys()) values[index]! *= factor;
+    };
+    const unet = changedTensors(builtInFile(WEIGHTS.unet), /^conv_out\.weight$/, scale, "F16");
+    return { model: changedModel({ [WEIGHTS.unet]: unet }) };
+  };
+  return { landscapes: { model: builtInModel() }, darker: changed(0.875), brighter: changed(1.125) };
+}
+
+export const MODEL_NAMES = ["landscapes", "darker", "brighter"] as const;
+
+/** The request of this number, for one of the models if there are several. */
+export function requestOf(seed: number, models?: readonly string[]): TextToImageInput {
   const next = random(seed);
   const one = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)]!;
   const isFewStep = next() < 0.15;
   return {
+    ...(models && { model: models[seed % models.length] }),
     prompt: one(PROMPTS),
     negative_prompt: next() < 0.3 ? "fog" : "",
     seed,

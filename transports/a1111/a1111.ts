@@ -35,7 +35,7 @@ import { type PictureJob, Task, Tasks } from "./tasks.ts";
 
 export interface A1111Options extends Omit<JobRequestOptions<GenerationRequest>, "parse">, ListOptions {
   /** Gives back a request that this server allows; throws a RequestError for others. */
-  readonly allowed?: (request: GenerationRequest) => GenerationRequest;
+  readonly allowed?: (request: GenerationRequest, c: Context) => GenerationRequest;
 }
 
 type ImageJobs = Jobs<GenerationRequest, RunEvent>;
@@ -208,7 +208,7 @@ class A1111 {
     const processing = processingOf(fields, { ...this.options.of(caller), ...changes });
     const [first] = processing.iterations[0]!;
     const total = processing.iterations.flat().length;
-    this.#settings.allowed?.({ ...first!, num_images: total });
+    this.#settings.allowed?.({ ...first!, num_images: total }, c);
     if (!fields.override_settings_restore_afterwards) this.options.set(caller, changes);
     const task = new Task(total);
     return this.#tasks.during(caller, task, () => this.#run(c, task, processing));

@@ -7,14 +7,15 @@
  *     GET  /{app}            a WebSocket of JSON: a request of the first or the second kind in each message (ws.fal.run)
  *     GET  /{app}/stream
  *
- * `{app}` is the model's name, or any id as fal writes them (`owner/app`, with more parts or without): one model
- * answers here, whatever a client calls it. No such path hides a route or a file of this server, since an id that
+ * `{app}` is a model's name, or any id as fal writes them (`owner/app`, with more parts or without): where one model
+ * answers it means that one, and of several the one whose name is its end. No such path hides a route or a file of this server, since an id that
  * begins as one of them is nobody's app.
  */
 import type { Context, Handler } from "hono";
 import { failureResponse } from "../failure.ts";
-import type { Route } from "../route.ts";
+import { pathInApp, type Route } from "../route.ts";
 import { APP_REALTIME, APP_RUN, APP_STREAM, APP_WEBSOCKET } from "./fal-answers.ts";
+import { nameApp } from "./fal-app-name.ts";
 
 export interface AppHandlers {
   /** Answers with the result. */
@@ -28,28 +29,35 @@ export interface AppHandlers {
   readonly streamSocket: Handler;
 }
 
-/** @param model the name of the model that answers; empty: it has none */
-export function falAppRoutes(model: string, handlers: AppHandlers): Route[] {
+/** @param models the names of the models that answer; empty: they have none */
+export function falAppRoutes(models: readonly string[], handlers: AppHandlers): Route[] {
   const { run, stream, realtime, runSocket, streamSocket } = handlers;
-  const at = (ending: string) => ({
+  const at = (ending: string, ...asked: Handler[]) => ({
     path: `/:app{.+}${ending}`,
     isThere: (path: string, c: Context) =>
       path.endsWith(ending) && isApp(path.slice(1, path.length - ending.length), c),
+    handlers: asked.map((handler): Handler => {
+      return (c, next) => {
+        const path = pathInApp(c);
+        nameApp(c, decoded(path.slice(1, path.length - ending.length)));
+        return handler(c, next);
+      };
+    }),
   });
   const isApp = (path: string, c: Context) => {
     const app = decoded(path);
-    if (app === model && app !== "") return true;
+    if (app !== "" && models.includes(app)) return true;
     // Where nothing is started, only what is surely an app is there.
     const starts = c.req.method === "POST" || isUpgrade(c);
     return starts && APP_ID.test(app) && !OF_APP.test(app);
   };
   const socket = { method: "GET", scope: "realtime", work: isUpgrade, webSocket: true } as const;
   return [
-    { method: "POST", ...at("/stream"), about: APP_STREAM, handlers: [stream] },
-    { ...socket, ...at("/realtime"), about: APP_REALTIME, handlers: [realtime, noUpgrade] },
-    { ...socket, ...at("/stream"), about: APP_WEBSOCKET, handlers: [streamSocket, noUpgrade] },
-    { method: "POST", ...at(""), about: APP_RUN, handlers: [run] },
-    { ...socket, ...at(""), about: APP_WEBSOCKET, handlers: [runSocket, noUpgrade] },
+    { method: "POST", ...at("/stream", stream), about: APP_STREAM },
+    { ...socket, ...at("/realtime", realtime, noUpgrade), about: APP_REALTIME },
+    { ...socket, ...at("/stream", streamSocket, noUpgrade), about: APP_WEBSOCKET },
+    { method: "POST", ...at("", run), about: APP_RUN },
+    { ...socket, ...at("", runSocket, noUpgrade), about: APP_WEBSOCKET },
   ];
 }
 

@@ -7,8 +7,8 @@
  *     GET  /queue/{app}/requests/{id}                 the result, or the failure with its status
  *     PUT  /queue/{app}/requests/{id}/cancel          cancel
  *
- * `{app}` is what the client calls the model (`owner/name`, with or without more); one model answers here, so it is only
- * repeated. A job that failed is COMPLETED too: its result is the failure. Jobs are gone when the process is.
+ * `{app}` is what the client calls the model (`owner/name`, with or without more). Where one model answers it is only
+ * repeated; of several it names one. A job that failed is COMPLETED too: its result is the failure. Jobs are gone when the process is.
  */
 import { type Context, Hono } from "hono";
 import type { RunEvent } from "../../src/engine/events.ts";
@@ -36,12 +36,13 @@ import { NO_PREVIEWS, watchFor } from "../stream/reading.ts";
 import { JsonText } from "../wire/json-text.ts";
 import { envelopeOfJob, idHeaders, wireEvent } from "../wire/wire.ts";
 import { CANCEL, RESULT, STATUS, STATUS_STREAM, SUBMIT } from "./fal-answers.ts";
+import { nameApp } from "./fal-app-name.ts";
 import { JobWebhooks } from "./job-webhooks.ts";
 import { parseWebhook, type WebhookPolicy } from "./webhook.ts";
 
 export interface QueueOptions extends BodyOptions, StreamOptions {
   /** Checks an input; throws a RequestError for 422. */
-  parse: (raw: unknown, source: InputSource) => GenerationRequest;
+  parse: (raw: unknown, source: InputSource, c: Context) => GenerationRequest;
   webhooks?: WebhookPolicy;
   /** The address that a client has asked for, which others are made from; left out: as the request came. */
   addressOf?: (c: Context) => URL;
@@ -125,7 +126,8 @@ class FalQueue {
     const hook = c.req.query("fal_webhook");
     const target = hook === undefined ? undefined : parseWebhook(hook, webhooks);
     // Nobody sees previews there, so none are made.
-    const parse = (raw: unknown, source: InputSource) => ({ ...this.#options.parse(raw, source), preview_every: 0 });
+    nameApp(c, c.req.param("app") ?? "");
+    const parse = (raw: unknown, source: InputSource) => ({ ...this.#options.parse(raw, source, c), preview_every: 0 });
     const input = await readInput(c, { ...this.#options, parse, keepBase64: true });
     const job = this.#jobs.submit(input, {
       id: input.request_id,

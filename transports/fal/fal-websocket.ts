@@ -38,6 +38,8 @@ export interface SocketOptions
 interface Caller {
   readonly owner: string | undefined;
   readonly client: string;
+  /** The request that has opened the connection. */
+  readonly upgrade: Context;
 }
 
 /** For the handlers that answer: they take owner and client from the connection. */
@@ -45,6 +47,11 @@ export const OF_CONNECTION = {
   ownerOf: (c: Context) => (c.env as Caller).owner,
   clientOf: (c: Context) => (c.env as Caller).client,
 };
+
+/** The request that has opened the connection, from an answer's context. */
+export function upgradeOf(c: Context): Context {
+  return (c.env as Caller).upgrade;
+}
 
 const PING_MS = 20_000;
 /** Requests that may wait for the one before them. */
@@ -89,7 +96,7 @@ class RequestSocket {
     this.#c = c;
     this.#app = app;
     this.#options = options;
-    this.#caller = { owner: ownerOf?.(c), client: whose(c) };
+    this.#caller = { owner: ownerOf?.(c), client: whose(c), upgrade: c };
     this.#hold = account.open("sessions", this.#caller.client);
     this.#logRequest = options.messageLog?.(c);
   }

@@ -297,8 +297,8 @@ export interface GuardOptions {
   readonly authenticator: Authenticator;
   /** The credential that a path needs. An unknown path should need one. */
   readonly scopeOf: (path: string, method: string, c: Context) => Access;
-  /** The model that would answer. */
-  readonly model: string;
+  /** The model that would answer, or the names of those of which one would. */
+  readonly model: string | readonly string[];
   /** True if a path takes Basic credentials; left out: none does. */
   readonly takesBasic?: (c: Context) => boolean;
   /** Writes a refusal as this path's transport does. */
@@ -307,6 +307,7 @@ export interface GuardOptions {
 
 /** Lets only those pass who may: 401 without a valid credential, 403 without the scope or the model. */
 export function guard({ authenticator, scopeOf, model, takesBasic, refuse }: GuardOptions): MiddlewareHandler {
+  const models = [model].flat();
   return async (c, next) => {
     const scope = scopeOf(c.req.path, c.req.method, c);
     if (scope === "open") return next();
@@ -319,10 +320,16 @@ export function guard({ authenticator, scopeOf, model, takesBasic, refuse }: Gua
     }
     if (scope !== "any" && !who.scopes.includes(scope))
       return refuse(c, { status: 403, detail: `This credential lacks the scope '${scope}'` });
-    if (scope !== "any" && scope !== "metrics" && who.models !== undefined && !who.models.includes(model)) {
-      return refuse(c, { status: 403, detail: `This credential may not use the model '${model}'` });
+    if (scope !== "any" && scope !== "metrics" && !mayUseOne(who, models)) {
+      const [only = ""] = models;
+      const which = models.length > 1 ? "may use none of the models here" : `may not use the model '${only}'`;
+      return refuse(c, { status: 403, detail: `This credential ${which}` });
     }
     principals.set(c.req.raw, who);
     return next();
   };
+}
+
+function mayUseOne({ models: own }: Principal, models: readonly string[]): boolean {
+  return own === undefined || models.some((model) => own.includes(model));
 }

@@ -18,8 +18,8 @@ export interface GateOptions {
   /** The routes behind it: what each needs, and in which words its clients are refused. */
   readonly routes: RouteRules;
   readonly authenticator: Authenticator;
-  /** The model that answers; what a credential may be bound to. */
-  readonly model: string;
+  /** The model that answers, or the names of several; what a credential may be bound to. */
+  readonly model: string | readonly string[];
   /** Origins of web pages that may use this server, besides its own. */
   readonly corsOrigins: readonly string[];
   /**

@@ -31,8 +31,9 @@ export interface InputOptions<Input> extends BodyOptions {
   /**
    * Checks what the client sent and gives the run's input; throws a `RequestError` or a `ZodError` for 422.
    * Left out, the run gets the JSON value (or the query as an object of strings) as it came.
+   * @param c the request, which says whose it is and what its path names
    */
-  parse?: (raw: unknown, source: InputSource) => Input;
+  parse?: (raw: unknown, source: InputSource, c: Context) => Input;
   /** `parse` takes base64 of 64 KiB and more as `Base64Text`: a picture is then in memory once, and as bytes. */
   keepBase64?: boolean;
 }
@@ -57,7 +58,7 @@ export function inputSource(c: Context): InputSource {
 export async function readInput<Input>(c: Context, options: InputOptions<Input>): Promise<Input> {
   const source = inputSource(c);
   const raw = source === "query" ? c.req.query() : await readJson(c, options, options.keepBase64);
-  return options.parse === undefined ? (raw as Input) : options.parse(raw, source);
+  return options.parse === undefined ? (raw as Input) : options.parse(raw, source, c);
 }
 
 /**

@@ -10,35 +10,8 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { type Account, HOLD_KINDS } from "../../src/jobs/account.ts";
 import type { Jobs } from "../../src/jobs/jobs.ts";
 import { routePathOf } from "../route.ts";
+import { countModels, gauge, type MetricSources, type Registers, watchDevice, watchEngine } from "./engine-figures.ts";
 import type { Observe } from "./observed-run.ts";
-
-/** Figures that are read at the moment when somebody asks. */
-export interface MetricSources {
-  readonly device?: DeviceSource;
-  /** The process of the engine, if it has one of its own. */
-  readonly engine?: EngineSource;
-}
-
-export interface EngineSource {
-  /** Processes that are ready to take over. */
-  readonly spares: number;
-  /** Processes that were lost, by the reason. */
-  readonly losses: ReadonlyMap<string, number>;
-}
-
-export interface DeviceSource {
-  readonly lost: boolean;
-  readonly memoryBytes: number;
-  readonly peakMemoryBytes: number;
-  /** As `DeviceWork`; left out: it is not counted. */
-  readonly work?: {
-    readonly batches: ReadonlyMap<number, number>;
-    readonly turns: number;
-    readonly waitMilliseconds: number;
-    readonly merges: number;
-    readonly evictions: number;
-  };
-}
 
 export interface Metrics {
   /** The times of a run's steps. */
@@ -65,8 +38,6 @@ interface EventCounts {
   previews: number;
 }
 
-type Registers = { readonly registers: Registry[] };
-
 export function createMetrics(sources: MetricSources = {}): Metrics {
   return new ServerMetrics(sources);
 }
@@ -77,27 +48,19 @@ class ServerMetrics implements Metrics {
   readonly #http: HttpMetrics;
   readonly #network: NetworkMetrics;
 
-  constructor({ device, engine }: MetricSources) {
+  constructor({ device, engine, models }: MetricSources) {
     const registers = { registers: [this.#registry] };
     collectDefaultMetrics({ register: this.#registry });
-    this.#jobs = new JobMetrics(registers);
+    this.#jobs = new JobMetrics(registers, models?.()[0]?.name);
+    if (models !== undefined) countModels(registers, models);
     this.#http = new HttpMetrics(registers);
     this.#network = new NetworkMetrics(registers);
     if (engine !== undefined) watchEngine(registers, engine);
-    if (device === undefined) return;
-    gauge(registers, "daguerre_gpu_memory_bytes", "Bytes held on the device", () => device.memoryBytes);
-    gauge(
-      registers,
-      "daguerre_gpu_memory_peak_bytes",
-      "Most bytes ever held on the device",
-      () => device.peakMemoryBytes,
-    );
-    gauge(registers, "daguerre_gpu_lost", "1 when the device is lost", () => Number(device.lost));
-    if (device.work !== undefined) countWork(registers, () => device.work!);
+    if (device !== undefined) watchDevice(registers, device);
   }
 
-  readonly observe: Observe<unknown, unknown> = () => ({
-    event: (event, _, ms) => this.#jobs.event(event, ms),
+  readonly observe: Observe<unknown, unknown> = (input) => ({
+    event: (event, _, ms) => this.#jobs.event(event, ms, (input as { model?: string } | undefined)?.model),
   });
 
   jobs(jobs: Jobs<unknown, unknown>): void {
@@ -132,60 +95,6 @@ class ServerMetrics implements Metrics {
     new Response(await this.#registry.metrics(), { headers: { "Content-Type": this.#registry.contentType } });
 }
 
-function watchEngine(registers: Registers, engine: EngineSource): void {
-  const help = "Processes of the engine that are ready to take over";
-  gauge(registers, "daguerre_engine_spares", help, () => engine.spares);
-  new Counter({
-    name: "daguerre_engine_losses_total",
-    help: "Processes of the engine that were lost and replaced, by the reason",
-    labelNames: ["reason"],
-    ...registers,
-    collect() {
-      this.reset();
-      for (const [reason, count] of engine.losses) this.inc({ reason }, count);
-    },
-  });
-}
-
-function countWork(registers: Registers, work: () => NonNullable<DeviceSource["work"]>): void {
-  new Counter({
-    name: "daguerre_batches_total",
-    help: "Replays of a denoising step, by the pictures that shared them",
-    labelNames: ["slots"],
-    ...registers,
-    collect() {
-      this.reset();
-      for (const [slots, count] of work().batches) this.inc({ slots }, count);
-    },
-  });
-  const counter = (name: string, help: string, value: () => number) =>
-    new Counter({
-      name,
-      help,
-      ...registers,
-      collect() {
-        this.reset();
-        this.inc(value());
-      },
-    });
-  counter("daguerre_turns_total", "Turns on the device: steps, prompts, pictures", () => work().turns);
-  const waited = "Seconds that turns on the device were waited for";
-  counter("daguerre_turn_wait_seconds_total", waited, () => work().waitMilliseconds / 1000);
-  counter("daguerre_lora_merges_total", "Weight sets merged from LoRAs", () => work().merges);
-  counter("daguerre_evictions_total", "Plans and merged weight sets that gave way", () => work().evictions);
-}
-
-function gauge(registers: Registers, name: string, help: string, value: () => number): void {
-  new Gauge({
-    name,
-    help,
-    ...registers,
-    collect() {
-      this.set(value());
-    },
-  });
-}
-
 /** Jobs, the events of their runs, and their previews. */
 class JobMetrics {
   #store: Jobs<unknown, unknown> | undefined;
@@ -195,9 +104,12 @@ class JobMetrics {
   readonly #firstEvent: Histogram;
   readonly #firstPreview: Histogram;
   readonly #jobTime: Histogram;
-  readonly #stepTime: Histogram;
+  readonly #stepTime: Histogram<"model">;
+  readonly #usualModel: string | undefined;
 
-  constructor(registers: Registers) {
+  /** @param model the name of the model that a job without one means; undefined: none is told */
+  constructor(registers: Registers, model: string | undefined) {
+    this.#usualModel = model;
     const states = () => this.#store?.counts();
     new Gauge({
       name: "daguerre_jobs",
@@ -225,7 +137,13 @@ class JobMetrics {
       JOB_BUCKETS,
     );
     this.#jobTime = histogram("daguerre_job_seconds", "From admission to a job's end", JOB_BUCKETS);
-    this.#stepTime = histogram("daguerre_step_seconds", "One denoising step", STEP_BUCKETS);
+    this.#stepTime = new Histogram({
+      name: "daguerre_step_seconds",
+      help: "One denoising step, by model",
+      labelNames: ["model"],
+      buckets: STEP_BUCKETS,
+      ...registers,
+    });
     this.#previews = counter(
       "daguerre_previews_total",
       "Previews: made; and, once for each client that watched, sent, or dropped for a newer one",
@@ -233,10 +151,11 @@ class JobMetrics {
     );
   }
 
-  /** An event of a run, and the milliseconds that it took. */
-  event(event: unknown, ms: number): void {
+  /** An event of a run of a model, which admission has looked up, and the milliseconds that it took. */
+  event(event: unknown, ms: number, model = this.#usualModel): void {
     // The first step's time holds the text encoder and whatever was compiled.
-    if (typeOf(event) === "progress") this.#stepTime.observe(ms / 1000);
+    if (typeOf(event) !== "progress") return;
+    this.#stepTime.observe(this.#usualModel === undefined ? {} : { model: model! }, ms / 1000);
   }
 
   watch(jobs: Jobs<unknown, unknown>): void {

@@ -31,6 +31,8 @@ export interface RequestEntry {
   readonly ms: number;
   /** Milliseconds until the answer's headers were ready; a request within a WebSocket has none. */
   readonly headers_ms?: number;
+  /** The model of its job; left out if it has none. */
+  readonly model?: string;
   readonly client: string;
   /** Whom the token was for, if it was a token. */
   readonly subject?: string;
@@ -41,6 +43,8 @@ export interface RequestLogOptions {
   readonly proxies: number;
   /** The job of a request, by its id. */
   readonly jobOf: (requestId: string) => Pick<Job<unknown, unknown>, "state"> | undefined;
+  /** The model of a request's job, by its id; undefined if there is no such job. */
+  readonly modelOf: (requestId: string) => string | undefined;
 }
 
 /** Characters of a path that are logged. */
@@ -48,7 +52,7 @@ const PATH_CHARACTERS = 200;
 
 export function requestLog(
   write: (entry: RequestEntry) => void,
-  { proxies, jobOf }: RequestLogOptions,
+  { proxies, jobOf, modelOf }: RequestLogOptions,
 ): MiddlewareHandler {
   return async (c, next) => {
     const began = performance.now();
@@ -61,11 +65,14 @@ export function requestLog(
     const { status } = c.res;
     const request_id = c.res.headers.get("x-request-id") ?? undefined;
     const headers_ms = taken();
-    const end = (ended: RequestEnd) =>
+    const end = (ended: RequestEnd) => {
+      const model = request_id === undefined ? undefined : modelOf(request_id);
       write({
         ...{ request_id, method, path: path.slice(0, PATH_CHARACTERS), status, ended, ms: taken(), headers_ms },
+        ...(model !== undefined && { model }),
         ...{ client: name, subject, address },
       });
+    };
     const { outgoing } = (c.env ?? {}) as { outgoing?: ServerResponse };
     // Without one, the answer goes elsewhere than to a socket of Node's: to a WebSocket, or to the caller of `fetch`.
     if (outgoing === undefined) end(endOf(status));
@@ -84,7 +91,7 @@ export type MessageLog = (c: Context) => () => EndMessage;
 
 export function messageLog(
   write: (entry: RequestEntry) => void,
-  { proxies }: Pick<RequestLogOptions, "proxies">,
+  { proxies, modelOf }: Pick<RequestLogOptions, "proxies" | "modelOf">,
 ): MessageLog {
   return (c) => {
     const { name: client, subject } = principalOf(c);
@@ -93,7 +100,9 @@ export function messageLog(
       const began = performance.now();
       return (request_id, status, ended = endOf(status)) => {
         const ms = Math.round(performance.now() - began);
-        write({ request_id, method: "MESSAGE", path, status, ended, ms, client, subject, address });
+        const model = modelOf(request_id);
+        const answer = { request_id, method: "MESSAGE", path, status, ended, ms };
+        write({ ...answer, ...(model !== undefined && { model }), client, subject, address });
       };
     };
   };

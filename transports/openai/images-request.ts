@@ -13,19 +13,12 @@ import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engi
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
 import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
 import { requestIssues } from "../../src/faults/request-issues.ts";
+import type { ChooseModel, ServedModel } from "../gate/model-choice.ts";
 import type { FormField } from "../http/form.ts";
-
-/** The facts about the model that the mapping needs. Pixels and steps. */
-export interface ServedModel {
-  readonly name: string;
-  readonly defaultWidth: number;
-  readonly defaultHeight: number;
-  readonly defaultSteps: number;
-}
 
 const shared = {
   prompt: z.string().max(LIMITS.promptCharacters),
-  /** The served model, or any of OpenAI's own names, which then mean it. */
+  /** A served model, or any of OpenAI's own names, which then mean the default one. */
   model: z.string().max(256).optional(),
   /** A client that wants more than 10 asks several times. */
   n: z.int().min(1).max(LIMITS.images).default(1),
@@ -94,8 +87,8 @@ export interface ImagesRequest {
  *
  * @throws RequestError
  */
-export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>, served: ServedModel): ImagesRequest {
-  const request = parseImagesRequest(fields, imageEditSchema, served);
+export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>, choose: ChooseModel): ImagesRequest {
+  const request = parseImagesRequest(fields, imageEditSchema, choose);
   if (pictures < 2) return request;
   const warning = `the first of ${pictures} pictures was used; several cannot be combined here`;
   return { ...request, warnings: [...request.warnings, warning] };
@@ -110,17 +103,18 @@ export function parseEdit({ fields, pictures }: ReturnType<typeof fieldsOfJson>,
 export function parseImagesRequest(
   raw: unknown,
   schema: typeof imageGenerationSchema | typeof imageEditSchema,
-  served: ServedModel,
+  choose: ChooseModel,
 ): ImagesRequest {
   const sent = withoutNulls(raw);
   const asked = checked(schema, sent);
-  refuseOtherModel(asked.model, served);
+  const served = choose(modelMeant(asked.model));
   const steps = asked.num_inference_steps ?? stepsOf(asked.quality, served.defaultSteps);
   // Image-to-image leaves out the first steps, so that previews have less room.
   const strength = asked.image === undefined ? 1 : (asked.strength ?? DEFAULT_STRENGTH);
   const stepsRun = Math.max(1, Math.floor(steps * strength));
   const partialImages = asked.stream ? asked.partial_images : 0;
   const generation = parseRemoteGeneration({
+    model: served.name,
     prompt: asked.prompt,
     negative_prompt: asked.negative_prompt,
     ...sizeOf(asked.size, served),
@@ -185,16 +179,9 @@ function warningsOf({ quality, background, moderation }: ImageFields, unknown: r
 /** Clients have these built in; refusing them would refuse the clients. */
 const OPENAI_MODELS = /^(gpt-image-|dall-e-|chatgpt-image-)/;
 
-/** @throws RequestError for a name that does not mean the served model */
-export function refuseOtherModel(model: string | undefined, served: ServedModel): void {
-  if (model === undefined || model === served.name || OPENAI_MODELS.test(model)) return;
-  throw new RequestError("model", `The model '${model}' is not served here; '${served.name}' is`, [
-    {
-      path: ["model"],
-      message: `The model '${model}' is not served here; '${served.name}' is`,
-      type: "model_not_found",
-    },
-  ]);
+/** The name of a model; undefined for OpenAI's own, which mean the default one. */
+export function modelMeant(model: string | undefined): string | undefined {
+  return model !== undefined && OPENAI_MODELS.test(model) ? undefined : model;
 }
 
 function stepsOf(quality: string, usual: number): number {

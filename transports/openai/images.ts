@@ -15,6 +15,7 @@ import type { LogEntry } from "../../src/jobs/job-log.ts";
 import type { Job, Jobs } from "../../src/jobs/jobs.ts";
 import { type Failure, failureOf, isServerFault } from "../failure.ts";
 import { ownerOf } from "../gate/auth.ts";
+import { type ChooseModel, ModelChoice, type ServedModel } from "../gate/model-choice.ts";
 import { readForm } from "../http/form.ts";
 import { type BodyOptions, readJson } from "../http/input.ts";
 import { addRoutes, type RouteGroup } from "../route.ts";
@@ -39,17 +40,19 @@ import {
   imageGenerationSchema,
   parseEdit,
   parseImagesRequest,
-  type ServedModel,
 } from "./images-request.ts";
 import { modelRoutes } from "./models.ts";
 import { openaiError, openaiFailure } from "./openai-error.ts";
 
 export interface OpenAiOptions extends BodyOptions, StreamOptions {
+  /** The model that answers. */
   model: ServedModel;
-  /** Tokens of a prompt, as the model's text encoder counts them. */
-  countTokens: (text: string) => number | Promise<number>;
+  /** All models that answer, if there are several. */
+  models?: ModelChoice;
+  /** Tokens of a prompt, as the text encoder of a model counts them. */
+  countTokens: (text: string, model?: string) => number | Promise<number>;
   /** Gives back a request that this server allows; throws a RequestError for others. */
-  allowed?: (request: GenerationRequest) => GenerationRequest;
+  allowed?: (request: GenerationRequest, c: Context) => GenerationRequest;
   /** Told of every error that the client is not to see (5xx). */
   onError?: (error: unknown, requestId: string) => void;
 }
@@ -66,13 +69,17 @@ export function openaiImages(jobs: ImageJobs, options: OpenAiOptions): Hono {
 }
 
 export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGroup {
-  const { model } = options;
+  const { models = new ModelChoice([options.model]) } = options;
+  const chooseFor =
+    (c: Context): ChooseModel =>
+    (name) =>
+      models.choose(name, c);
   return {
     base: "/v1",
     scope: "openai",
     refuse: openaiFailure,
     routes: [
-      ...modelRoutes(model),
+      ...modelRoutes(models),
       {
         method: "POST",
         path: "/images/generations",
@@ -80,7 +87,7 @@ export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGrou
         handlers: [
           (c) =>
             answer(c, "image_generation", jobs, options, async () =>
-              parseImagesRequest(await readJson(c, options, true), imageGenerationSchema, model),
+              parseImagesRequest(await readJson(c, options, true), imageGenerationSchema, chooseFor(c)),
             ),
         ],
       },
@@ -93,7 +100,7 @@ export function openaiRoutes(jobs: ImageJobs, options: OpenAiOptions): RouteGrou
             answer(c, "image_edit", jobs, options, async () =>
               parseEdit(
                 isForm(c) ? fieldsOfForm(await readForm(c, options)) : fieldsOfJson(await readJson(c, options, true)),
-                model,
+                chooseFor(c),
               ),
             ),
         ],
@@ -122,11 +129,12 @@ async function answer(
   };
   try {
     const request = await read();
-    options.allowed?.(request.generation);
+    options.allowed?.(request.generation, c);
     envelope = envelopeOf(request.generation);
-    const { prompt, negative_prompt } = request.generation;
-    const counts = [prompt, ...(negative_prompt === "" ? [] : [negative_prompt])].map(options.countTokens);
-    const tokens = (await Promise.all(counts)).reduce((sum, count) => sum + count);
+    const { prompt, negative_prompt, model } = request.generation;
+    const texts = negative_prompt === "" ? [prompt] : [prompt, negative_prompt];
+    const counts = await Promise.all(texts.map((text) => options.countTokens(text, model)));
+    const tokens = counts.reduce((sum, count) => sum + count);
     const job = submit(c, jobs, request.generation, { ...options, ownerOf }, { id: envelope.requestId });
     envelope = envelopeOfJob(job, options.tracing);
     const exchange = { c, kind, request, envelope, tokens, job, options, fail };

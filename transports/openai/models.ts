@@ -5,10 +5,11 @@
  */
 import { z } from "zod";
 import { failureOf } from "../failure.ts";
+import type { ModelChoice } from "../gate/model-choice.ts";
 import { inPath, type NamedSchema } from "../openapi/describe.ts";
 import type { Route } from "../route.ts";
 import { error } from "./images-answers.ts";
-import { refuseOtherModel, type ServedModel } from "./images-request.ts";
+import { modelMeant } from "./images-request.ts";
 import { openaiFailure } from "./openai-error.ts";
 
 const modelSchema = z.object({
@@ -28,7 +29,7 @@ const REFUSALS = {
   421: error("not under this name"),
 };
 
-export function modelRoutes(served: ServedModel): Route[] {
+export function modelRoutes(models: ModelChoice): Route[] {
   const created = Math.floor(Date.now() / 1000);
   const described = (id: string) => ({ id, object: "model", created, owned_by: "daguerre" }) as const;
   return [
@@ -37,10 +38,10 @@ export function modelRoutes(served: ServedModel): Route[] {
       path: "/models",
       about: {
         tag: "OpenAI",
-        summary: "OpenAI's models API: the model that is served",
-        answers: { 200: { description: "a list of one", schema: MODELS }, ...REFUSALS },
+        summary: "OpenAI's models API: the models that are served, the default first",
+        answers: { 200: { description: "a list", schema: MODELS }, ...REFUSALS },
       },
-      handlers: [(c) => c.json({ object: "list", data: [described(served.name)] })],
+      handlers: [(c) => c.json({ object: "list", data: models.of(c).map(({ name }) => described(name)) })],
     },
     {
       method: "GET",
@@ -48,7 +49,8 @@ export function modelRoutes(served: ServedModel): Route[] {
       path: "/models/:model{.+}",
       about: {
         tag: "OpenAI",
-        summary: "OpenAI's models API: one model, by the served one's name or one of OpenAI's own, which mean it",
+        summary:
+          "OpenAI's models API: one model, by a served one's name or one of OpenAI's own, which mean the default",
         parameters: [inPath("model", "its name")],
         answers: { 200: { description: "the model", schema: MODEL }, 404: error("another model"), ...REFUSALS },
       },
@@ -56,7 +58,7 @@ export function modelRoutes(served: ServedModel): Route[] {
         (c) => {
           const id = c.req.param("model") ?? "";
           try {
-            refuseOtherModel(id, served);
+            models.choose(modelMeant(id), c);
           } catch (fault) {
             return openaiFailure(failureOf(fault));
           }

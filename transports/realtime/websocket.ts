@@ -38,8 +38,10 @@ import { TokenExpiry } from "./token-expiry.ts";
 export interface RealtimeOptions<Input>
   extends Pick<
     SessionOptions<Input>,
-    "parse" | "parseUpdate" | "parseDefaults" | "withDefaults" | "onError" | "account" | "tracing"
+    "parseUpdate" | "parseDefaults" | "withDefaults" | "onError" | "account" | "tracing"
   > {
+  /** Checks a request of the session that `c` has opened; throws what `failureOf` understands. */
+  parse?: (raw: Readonly<Record<string, unknown>>, c: Context) => Input;
   ownerOf?: OwnerOf;
   /** Whom a session counts against. Default: the credential's name, or the address of the connection. */
   clientOf?: (c: Context) => string;
@@ -178,7 +180,7 @@ class Attachment<Input, Event> {
   /** The session that the client asks for, or a new one. */
   #enter(): { open: OpenSession; resumed: boolean } {
     const c = this.#c;
-    const { ownerOf, clientOf: whose = clientOf, account = PROCESS_ACCOUNT } = this.#options;
+    const { parse, ownerOf, clientOf: whose = clientOf, account = PROCESS_ACCOUNT } = this.#options;
     const owner = ownerOf?.(c);
     const client = whose(c);
     const admit = async () => (this.#expiry?.over ? UNAUTHORIZED : this.#options.admit?.(c));
@@ -188,6 +190,7 @@ class Attachment<Input, Event> {
     const open = this.#sessions.open({ owner, client, admit }, (admit) => {
       return new Session(this.#jobs, {
         ...this.#options,
+        parse: parse && ((raw) => parse(raw, c)),
         account,
         client,
         owner,

@@ -62,7 +62,7 @@ export function sse<Input, Event>(
   const { parse = (raw: unknown) => raw as Input } = options;
   const reading: SseOptions<Input> = {
     ...options,
-    parse: (raw, source) => parse(source === "query" ? withoutPlace(raw as Record<string, string>) : raw, source),
+    parse: (raw, source, c) => parse(source === "query" ? withoutPlace(raw as Record<string, string>) : raw, source, c),
   };
 
   return async (c) => {

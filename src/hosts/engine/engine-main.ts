@@ -1,6 +1,6 @@
 /** The engine in a child process: a runtime whose pictures, facts and device's state cross as data. */
 import process from "node:process";
-import type { LoadProgress, Runtime } from "../../engine/contract.ts";
+import type { Runtime, RuntimeOptions } from "../../engine/contract.ts";
 import { createRuntime } from "../../engine/runtime.ts";
 import type { AnyRun } from "../../jobs/run.ts";
 import type { HostContext, PlaceLink } from "../host.ts";
@@ -24,16 +24,21 @@ const LOOK_MS = 100;
 export async function open(
   options: EngineOptions,
   link: PlaceLink,
-  create: (
-    options: EngineOptions & { onProgress: (progress: LoadProgress) => void },
-  ) => Promise<Runtime> = createRuntime,
+  create: (options: EngineOptions & Pick<RuntimeOptions, "onProgress" | "onNote">) => Promise<Runtime> = createRuntime,
 ): Promise<AnyRun<EngineAsk, unknown>> {
   // They are sent to all processes of a command; this one ends when its gateway lets it.
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
   const report = (news: EngineNews) => link.report({ ...news, pid: process.pid } satisfies EngineReport);
-  const runtime = await create({ ...options, onProgress: (progress) => report({ type: "progress", progress }) });
-  const { adapter, model, runsAtOnce } = runtime;
-  report({ type: "facts", facts: { adapter, model, runsAtOnce } });
+  const runtime = await create({
+    ...options,
+    onProgress: (progress) => report({ type: "progress", progress }),
+    onNote: (note) => report({ type: "note", note }),
+  });
+  const { adapter, model, models, runsAtOnce } = runtime;
+  report({ type: "facts", facts: { adapter, model, models, runsAtOnce } });
+  runtime.watchModels(({ error, ...change }) => {
+    report({ type: "change", change, error: error === undefined ? undefined : (error as Error).message });
+  });
   const engine = new Engine(runtime, report);
   return (asked, context) => engine.run(asked, context);
 }
@@ -62,7 +67,7 @@ class Engine {
         this.#look();
         return;
       case "tokens":
-        yield this.#runtime.countTokens(asked.text);
+        yield this.#runtime.countTokens(asked.text, asked.model);
         return;
       default:
         asked satisfies never;
@@ -103,12 +108,13 @@ class Engine {
   /** Reports the device's state if it has changed, and ends the process if the device is lost. */
   #look(): void {
     this.#endIfLost();
-    const { memoryBytes, peakMemoryBytes, work } = this.#runtime.device;
+    const { device: state, models } = this.#runtime;
+    const { memoryBytes, peakMemoryBytes, work } = state;
     const device = { memoryBytes, peakMemoryBytes, work };
-    const text = JSON.stringify({ ...device, work: { ...work, batches: [...work.batches] } });
+    const text = JSON.stringify([device, [...work.batches], models]);
     if (text === this.#reported) return;
     this.#reported = text;
-    this.#report({ type: "device", device });
+    this.#report({ type: "device", device, models });
   }
 
   #endIfLost(): void {

@@ -3,7 +3,7 @@
  * killed: it is replaced, and its pictures go on where their readers are.
  */
 import { randomInt } from "node:crypto";
-import type { RunOptions, Runtime, WarmUpShape } from "../../engine/contract.ts";
+import type { ModelChange, ModelState, RunOptions, Runtime, WarmUpShape } from "../../engine/contract.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "../../engine/embedding-files.ts";
 import type { RunEvent } from "../../engine/events.ts";
 import { checkLoraFolder, listLoras } from "../../engine/lora-files.ts";
@@ -23,7 +23,7 @@ import type { EngineAsk, EngineEvent, EngineFacts, EngineOptions, EngineReport }
 
 /** A runtime that may be in another process, which counts tokens when it can. */
 export type ServedRuntime = Omit<Runtime, "countTokens" | "promptWarnings"> & {
-  countTokens(text: string): number | Promise<number>;
+  countTokens(text: string, model?: string): number | Promise<number>;
   /** The process, if it has one of its own. */
   readonly process?: EngineWatch;
 };
@@ -49,6 +49,8 @@ export interface EngineProcessOptions extends Pick<ProcessOptions, "onStderr" | 
   readonly firstStepSeconds?: number;
   /** Told of progress while the model is loaded, by the first process. */
   readonly onProgress?: (progress: { what: string; done: number; total: number }) => void;
+  /** Told of what is odd about the models, by the first process. */
+  readonly onNote?: (note: string) => void;
   /** A module in place of the engine's own. */
   readonly worker?: URL;
 }
@@ -81,7 +83,9 @@ export class EngineProcess implements ServedRuntime {
     ["host-hung", 0],
   ]);
   readonly #embeddings: EmbeddingFolder | undefined;
+  readonly #watchers = new Set<(change: ModelChange) => void>();
   #facts: EngineFacts | undefined;
+  #models: readonly ModelState[] = [];
   #isReady = false;
 
   constructor(options: EngineProcessOptions) {
@@ -131,6 +135,15 @@ export class EngineProcess implements ServedRuntime {
     return this.#facts!.model;
   }
 
+  get models(): readonly ModelState[] {
+    return this.#models;
+  }
+
+  watchModels(listener: (change: ModelChange) => void): () => void {
+    this.#watchers.add(listener);
+    return () => void this.#watchers.delete(listener);
+  }
+
   get runsAtOnce(): number {
     return this.#facts!.runsAtOnce;
   }
@@ -148,8 +161,8 @@ export class EngineProcess implements ServedRuntime {
     return this.#picture(input, options);
   }
 
-  async countTokens(text: string): Promise<number> {
-    for await (const tokens of this.#host.run({ ask: "tokens", text }, contextOf({}))) {
+  async countTokens(text: string, model?: string): Promise<number> {
+    for await (const tokens of this.#host.run({ ask: "tokens", text, model }, contextOf({}))) {
       return tokens as unknown as number;
     }
     throw new Error("the engine has counted no tokens");
@@ -184,13 +197,24 @@ export class EngineProcess implements ServedRuntime {
     switch (report.type) {
       case "facts":
         this.#facts = report.facts;
+        if (!this.#isReady) this.#models = report.facts.models;
         return;
       case "progress":
         if (!this.#isReady) this.#options.onProgress?.(report.progress);
         return;
+      case "note":
+        if (!this.#isReady) this.#options.onNote?.(report.note);
+        return;
       case "device":
         this.device.enter(report.pid, report.device);
+        if (report.pid === this.#host.pid) this.#models = report.models;
         return;
+      case "change": {
+        if (report.pid !== this.#host.pid) return;
+        const { change, error } = report;
+        for (const tell of this.#watchers) tell(error === undefined ? change : { ...change, error: new Error(error) });
+        return;
+      }
       default:
         report satisfies never;
     }

@@ -1,5 +1,14 @@
 /** Messages between a gateway and the engine in its child process. */
-import type { DeviceWork, LoadProgress, ModelFacts, RuntimeOptions, WarmUpShape } from "../../engine/contract.ts";
+import type {
+  DeviceWork,
+  LoadProgress,
+  ModelChange,
+  ModelFacts,
+  ModelSource,
+  ModelState,
+  RuntimeOptions,
+  WarmUpShape,
+} from "../../engine/contract.ts";
 import type { RunEvent } from "../../engine/events.ts";
 import type { GenerationRequest, GenerationUpdate } from "../../engine/request.ts";
 import type { AdapterFacts } from "../../gpu/adapter-facts.ts";
@@ -16,14 +25,22 @@ export type EngineOptions = Pick<
   | "loraFolder"
   | "embeddingFolder"
   | "promptSyntax"
+  | "modelFolder"
+  | "preload"
+  | "keepAlive"
 > &
-  Partial<Record<"model" | "vae" | "tinyAutoencoder", string>>;
+  FilePaths & { readonly models?: Readonly<Record<string, ModelPaths>> };
+
+/** A model whose files have paths. */
+export type ModelPaths = Omit<ModelSource, keyof FilePaths> & FilePaths & { readonly model: string };
+
+type FilePaths = Partial<Record<"model" | "vae" | "tinyAutoencoder", string>>;
 
 /** The engine is asked for one of these; each is a run of its host. */
 export type EngineAsk =
   | { readonly ask: "picture"; readonly request: GenerationRequest }
   | { readonly ask: "warm-up"; readonly shape: WarmUpShape }
-  | { readonly ask: "tokens"; readonly text: string };
+  | { readonly ask: "tokens"; readonly text: string; readonly model?: string };
 
 /** An event of a picture, with the places at which its run was given the changes so far. */
 export interface EngineEvent {
@@ -55,6 +72,7 @@ export interface DeviceReport {
 export interface EngineFacts {
   readonly adapter: AdapterFacts;
   readonly model: ModelFacts;
+  readonly models: readonly ModelState[];
   readonly runsAtOnce: number;
 }
 
@@ -62,7 +80,9 @@ export interface EngineFacts {
 export type EngineNews =
   | { readonly type: "facts"; readonly facts: EngineFacts }
   | { readonly type: "progress"; readonly progress: LoadProgress }
-  | { readonly type: "device"; readonly device: DeviceReport };
+  | { readonly type: "note"; readonly note: string }
+  | { readonly type: "device"; readonly device: DeviceReport; readonly models: readonly ModelState[] }
+  | { readonly type: "change"; readonly change: Omit<ModelChange, "error">; readonly error?: string };
 
 /** News, with the process that they are of. */
 export type EngineReport = EngineNews & { readonly pid: number };

@@ -1,4 +1,4 @@
-/** How fast a store gets through its work, measured at the ends of its jobs. */
+/** How fast work gets done, measured at the ends of its parts: of the jobs of a store, of the runs of a model. */
 
 /** Share that the jobs before keep when one more has ended. */
 const DECAY = 0.9;
