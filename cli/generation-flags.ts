@@ -25,6 +25,7 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
   height: "--size",
   image_size: "--size",
   image: "--image",
+  mask: "--mask",
   loras: "--lora",
   output_format: "--output",
 };
@@ -32,6 +33,8 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
 /** Fields of clients on the other side of a wire. */
 const WIRE_ONLY: ReadonlySet<string> = new Set([
   "image_url",
+  "mask_url",
+  "mask_image_url",
   "preview_max_fps",
   "preview_size",
   "preview_format",

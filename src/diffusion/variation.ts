@@ -68,6 +68,7 @@ export function pasteNoise(into: Float32Array, size: LatentSize, from: Float32Ar
 
 /** The generator of a seed's noise. */
 export function generatorOf({ generator }: Pick<PipelineRequest, "generator">, seed: number | bigint): NoiseGenerator {
+  if (typeof generator === "object") return generator;
   return generator === "cuda" ? cudaGenerator(seed) : cpuGenerator(seed);
 }
 
@@ -78,8 +79,7 @@ export async function startNoise(
   shape: StepShape,
   downscale: number,
 ): Promise<Float32Array> {
-  const { startNoise: given, seedResizeFrom } = request;
-  if (given) return given.slice();
+  const { seedResizeFrom } = request;
   const images = shape.slots;
   if (seedResizeFrom === undefined) return mixed(request, await draw(noise, shape, images), shape, images);
   const [height, width] = seedResizeFrom.map((side) => Math.floor(side / downscale)) as [number, number];

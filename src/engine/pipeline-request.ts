@@ -1,14 +1,15 @@
 /** From a client's request to the pipeline's: what was left out is the model's to decide, names become files. */
 
 import { randomInt } from "node:crypto";
-import pLimit from "p-limit";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest } from "../diffusion/request.ts";
 import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
 import type { Size } from "../image/decode.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { lorasIn, type PromptLora } from "../text/prompt-syntax.ts";
+import type { Canvas, CanvasModel } from "./canvas.ts";
 import type { RuntimeOptions } from "./contract.ts";
+import { decoding } from "./decoding.ts";
 import type { EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import { ignoredWarning } from "./ignored-fields.ts";
@@ -25,13 +26,18 @@ export type EngineOptions = Pick<RuntimeOptions, "loraFolder" | "promptSyntax"> 
   readonly embeddings?: EmbeddingFolder;
 };
 
+/** A request for the pipeline, and the canvas of its pictures if it draws a part of one. */
+export interface RunRequest extends PipelineRequest {
+  readonly canvas?: Canvas;
+}
+
 /** A checked request with what the model decides filled in. */
 export async function toPipelineRequest(
   model: LoadedModel,
   request: GenerationRequest,
   options: EngineOptions,
-): Promise<PipelineRequest> {
-  const { facts, fewStep: variant } = model.family;
+): Promise<RunRequest> {
+  const { facts, latent, fewStep: variant } = model.family;
   const { defaults } = facts;
   const sampler = request.scheduler === undefined ? undefined : samplerNamed(request.scheduler);
   if (request.scheduler !== undefined && sampler === undefined) {
@@ -44,7 +50,8 @@ export async function toPipelineRequest(
     throw new RequestError("few_step", "this model has no few-step variant");
   }
   const words = await wordsOf(request, options);
-  const image = request.image && (await picture(request.image, request, defaults));
+  const canvas = request.image && (await canvasOf(request, { usual: defaults, downscale: latent.downscale }));
+  const image = canvas?.image ?? (request.image && (await picture(request.image, request, defaults)));
   return {
     ...inCamelCase(request),
     ...words,
@@ -61,8 +68,10 @@ export async function toPipelineRequest(
     ...(request.sigmas === undefined && request.timesteps === undefined
       ? { sigmaSchedule: request.sigma_schedule ?? sampler?.sigmaSchedule }
       : {}),
-    warnings: ignoredWarning(request.ignored_fields ?? []),
+    warnings: [...ignoredWarning(request.ignored_fields ?? []), ...(canvas?.warnings ?? [])],
     image,
+    mask: canvas?.mask,
+    canvas,
   };
 }
 
@@ -118,11 +127,14 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
 /** Steps of which at least one is run at any strength worth asking for: LCM's schedules have no more. */
 const MOST_STEPS_FOR_ONE = 50;
 
-const decoding = pLimit(1);
-
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
+async function canvasOf(request: GenerationRequest, model: CanvasModel): Promise<Canvas | undefined> {
+  if (request.mask === undefined && request.outpaint === undefined && request.mask_channel !== "alpha")
+    return undefined;
+  return (await import("./canvas.ts")).Canvas.of(request, model);
+}
+
 async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  // One at a time: a large one takes 160 MiB.
   return decoding(() => decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) }));
 }

@@ -19,6 +19,7 @@ import type { Preparation } from "../memory/preparation.ts";
 import { packagePath } from "../platform/package-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
+import { onCanvas } from "./canvas.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
@@ -225,7 +226,8 @@ class ModelRuntime implements Runtime {
       };
       const wantsPreview = () => options.wants?.("preview") ?? true;
       const { client, priority } = options;
-      for await (const event of generate(this.#model, asked, { signal, client, priority, takeUpdate, wantsPreview })) {
+      const events = generate(this.#model, asked, { signal, client, priority, takeUpdate, wantsPreview });
+      for await (const event of onCanvas(asked.canvas, events)) {
         yield toRunEvent(event, request, asked, begun);
       }
     } catch (error) {

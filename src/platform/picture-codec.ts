@@ -2,7 +2,7 @@
 
 import type Sharp from "sharp";
 
-export type { Metadata as PictureHeader } from "sharp";
+export type { Metadata as PictureHeader, Sharp } from "sharp";
 
 let loading: Promise<typeof Sharp> | undefined;
 
