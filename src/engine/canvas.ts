@@ -6,11 +6,11 @@
 import { latentMask, type Mask } from "../diffusion/mask.ts";
 import type { PipelineEvent } from "../diffusion/request.ts";
 import { extended, extendedMask, partOf, pasted, scaledTo } from "../image/canvas.ts";
+import { croppedTo } from "../image/crop-region.ts";
 import { type Channel, decodeChannel, decodePicture, isTransparent, type Size } from "../image/decode.ts";
 import type { Pixels } from "../image/encode.ts";
 import { blurred, boundsOf, grown, type Region, resized } from "../image/mask.ts";
 import { inTurns } from "../platform/turns.ts";
-import { croppedTo } from "./crop-region.ts";
 import { decoding } from "./decoding.ts";
 import { RequestError } from "./errors.ts";
 import { LIMITS } from "./limits.ts";
@@ -152,7 +152,7 @@ async function isMasked({ image, mask, mask_channel: channel, outpaint = NO_MARG
 
 /** The whole picture and the mask as the request wants it. @throws RequestError, ImageError */
 async function layersOf(request: Request): Promise<Layers> {
-  const { image, mask_padding: padding, mask_blur: blur, num_images: images, outpaint = NO_MARGINS } = request;
+  const { image, mask_padding: padding = 0, mask_blur: blur = 0, num_images: images, outpaint = NO_MARGINS } = request;
   const picture = await decodePicture(image, { alpha: "keep", maxPixels: LIMITS.canvasPixels });
   const size = {
     width: picture.width + outpaint.left + outpaint.right,
@@ -177,7 +177,7 @@ async function layersOf(request: Request): Promise<Layers> {
 
 /** The mask that the request brings, of the picture's size; nothing if there is none. */
 async function ownMask(request: Request, { width, height }: Size): Promise<Channel> {
-  const { image, mask: bytes, mask_channel: channel, mask_invert: isInverted } = request;
+  const { image, mask: bytes, mask_channel: channel = "luminance", mask_invert: isInverted = false } = request;
   const maxPixels = LIMITS.canvasPixels;
   if (bytes === undefined && channel !== "alpha") return { width, height, values: new Uint8Array(width * height) };
   const mask = await decodeChannel(bytes ?? image, channel, { maxPixels, field: fieldOf(request) });
@@ -190,7 +190,7 @@ async function ownMask(request: Request, { width, height }: Size): Promise<Chann
 }
 
 function nothingMarked(request: Request): RequestError {
-  const { mask_channel: channel, mask_invert: isInverted } = request;
+  const { mask_channel: channel, mask_invert: isInverted = false } = request;
   const [all, wanted] = channel === "alpha" ? ["opaque", "transparent"] : ["black", "white"];
   const [is, drawn] = isInverted ? [wanted, all] : [all, wanted];
   const reason = `is ${is} everywhere, so that nothing would be drawn anew; what is ${drawn} is drawn`;

@@ -146,23 +146,25 @@ export const generationFields = z.object({
   mask_image_url: picture.optional().describe("another name of fal's for `mask`"),
   mask_channel: z
     .enum(["luminance", "alpha"])
-    .default("luminance")
+    .optional()
     .describe(
-      "what the mask is read from; alpha: transparent is drawn anew, as OpenAI has it, and without `mask` the transparency of `image` counts, if there is any",
+      "what the mask is read from; alpha: transparent is drawn anew, as OpenAI has it, and without `mask` the transparency of `image` counts, if there is any; default: luminance",
     ),
-  mask_invert: z.boolean().default(false).describe("draw anew what is black in `mask`, and not what is white"),
+  mask_invert: z.boolean().optional().describe("draw anew what is black in `mask`, not what is white; default: false"),
   mask_blur: z
     .number()
     .min(0)
     .max(LIMITS.maskBlur)
-    .default(0)
-    .describe("pixels (σ) over which the edge of the mask fades, on both sides; it reaches three times as far"),
+    .optional()
+    .describe(
+      "pixels (σ) over which the edge of the mask fades, on both sides; it reaches three times as far; default: 0",
+    ),
   mask_padding: z
     .int()
     .min(0)
     .max(LIMITS.maskPadding)
-    .default(0)
-    .describe("pixels by which the mask grows on all sides, before it is blurred"),
+    .optional()
+    .describe("pixels by which the mask grows on all sides, before it is blurred; default: 0"),
   padding_mask_crop: z
     .int()
     .min(0)
@@ -253,7 +255,7 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
-  lossless: z.boolean().default(false).describe("WebP without loss; PNG always is"),
+  lossless: z.boolean().optional().describe("WebP without loss; PNG always is; default: false"),
   request_id: id
     .optional()
     .describe("the client's name for the request, in every event; a number is its decimal text; default: a random one"),

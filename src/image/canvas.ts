@@ -1,6 +1,6 @@
 /** A picture that another is drawn into, through a mask. Pixels that the mask has at 0 stay as they are, to the bit. */
 
-import { pictureCodec } from "../platform/picture-codec.ts";
+import { bytesOf, pictureCodec } from "../platform/picture-codec.ts";
 import { inTurns } from "../platform/turns.ts";
 import type { Channel, Size } from "./decode.ts";
 import type { Pixels } from "./encode.ts";
@@ -22,7 +22,7 @@ export async function partOf(picture: Pixels, region: Region, { width, height }:
   const part = sharp(picture.rgba, raw(picture)).extract(region).flatten({ background: "white" });
   const isSame = region.width === width && region.height === height;
   const image = isSame ? part : part.resize({ width, height, fit: "fill" });
-  return { width, height, rgba: await image.ensureAlpha().raw().toBuffer() };
+  return { width, height, rgba: await bytesOf(image.ensureAlpha()) };
 }
 
 /** A picture at another size. */
@@ -30,7 +30,7 @@ export async function scaledTo(picture: Pixels, { width, height }: Size): Promis
   if (picture.width === width && picture.height === height) return picture;
   const sharp = await pictureCodec();
   const image = sharp(picture.rgba, raw(picture)).resize({ width, height, fit: "fill" });
-  return { width, height, rgba: await image.ensureAlpha().raw().toBuffer() };
+  return { width, height, rgba: await bytesOf(image.ensureAlpha()) };
 }
 
 /** A picture with margins, which mirror it: something of its colours to begin with. */
@@ -38,8 +38,8 @@ export async function extended(picture: Pixels, margins: Margins): Promise<Pixel
   const sharp = await pictureCodec();
   const { left, top, right, bottom } = margins;
   const image = sharp(picture.rgba, raw(picture)).extend({ left, top, right, bottom, extendWith: "mirror" });
-  const { data, info } = await image.raw().toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, rgba: data };
+  const size = { width: picture.width + left + right, height: picture.height + top + bottom };
+  return { ...size, rgba: await bytesOf(image) };
 }
 
 /** A mask with margins, all of which are to be drawn. */

@@ -1,6 +1,6 @@
 /** Masks as pictures: one byte a pixel, 255 where something is to be drawn, 0 where nothing may change. */
 
-import { pictureCodec } from "../platform/picture-codec.ts";
+import { bytesOf, pictureCodec } from "../platform/picture-codec.ts";
 import type { Channel, Size } from "./decode.ts";
 
 /** A part of a picture, in pixels from its upper left corner. */
@@ -83,7 +83,7 @@ export async function blurred({ width, height, values }: Channel, sigma: number)
     .blur({ sigma, minAmplitude: CUT_OFF })
     .toColourspace("b-w")
     .extractChannel(0);
-  return { width, height, values: await blurs.raw({ depth: "uchar" }).toBuffer() };
+  return { width, height, values: await bytesOf(blurs) };
 }
 
 /** A part of a mask, at another size. */
@@ -94,5 +94,5 @@ export async function resized(mask: Channel, region: Region, { width, height }: 
     .resize({ width, height, fit: "fill", kernel: "linear" })
     .toColourspace("b-w")
     .extractChannel(0);
-  return { width, height, values: await image.raw({ depth: "uchar" }).toBuffer() };
+  return { width, height, values: await bytesOf(image) };
 }

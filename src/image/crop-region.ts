@@ -1,7 +1,7 @@
 /** The part of a picture around a mask that is drawn by itself ("only masked"). */
 
-import type { Size } from "../image/decode.ts";
-import type { Region } from "../image/mask.ts";
+import type { Size } from "./decode.ts";
+import type { Region } from "./mask.ts";
 
 interface Span {
   readonly first: number;
