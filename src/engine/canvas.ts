@@ -47,7 +47,7 @@ export class Canvas {
   readonly #request: Request;
   readonly #size: Size;
   readonly #region: Region;
-  /** What previews are pasted into. */
+  /** The layers of previews. */
   readonly #small: Layers;
 
   private constructor(

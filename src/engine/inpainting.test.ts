@@ -118,9 +118,7 @@ describe("a mask", () => {
     const ways: Partial<GenerationInput>[] = [
       { mask: uri },
       { mask_url: uri },
-      { mask: await masked(BOX, WHITE, NOTHING) },
       { mask: await masked(BOX, NOTHING, BLACK), mask_channel: "alpha" },
-      { mask: await masked(BOX, BLACK, WHITE), mask_invert: true },
       { mask: await masked(BOX, BLACK, NOTHING), mask_channel: "alpha", mask_invert: true },
     ];
     for (const way of ways) expect(await drawn({ image: opaque, ...way })).toEqual(expected);
@@ -156,7 +154,7 @@ describe("a mask", () => {
     for (const one of [cropped, whole]) {
       expect(changes(one, picture, box)).toEqual({ inside: expect.closeTo(1200, -2), outside: 0 });
     }
-    // Of 64 pixels across, 40 of 400 are 6: the whole's part is coarser by far.
+    // The whole is drawn 64 pixels across, and 6 of them are the box's 40: that part is coarser by far.
     expect(roughness(cropped, box)).toBeGreaterThan(roughness(whole, box));
   });
 

@@ -181,7 +181,7 @@ export const generationFields = z.object({
   denoising_start: z
     .number()
     .gt(0)
-    .lt(1)
+    .max(1)
     .optional()
     .describe(
       "SDXL's refiner: the part of the noise levels that is left out at the beginning, instead of a strength, as 0.8 after a base that has ended there; needs `image`",
@@ -189,7 +189,7 @@ export const generationFields = z.object({
   denoising_end: z
     .number()
     .gt(0)
-    .lt(1)
+    .max(1)
     .optional()
     .describe("SDXL's base before a refiner: the part of the noise levels to run; it leaves noise in the picture"),
   loras: z

@@ -50,7 +50,6 @@ const REQUESTS: readonly PipelineRequest[] = [
   { ...SMALL, prompt: "waves", seed: 9, fewStep: true, guidanceScale: 1 },
   { ...SMALL, prompt: "a lighthouse", seed: 10, image, strength: 1, mask: part(0, 32) },
   { ...SMALL, prompt: "dunes", seed: 11, image, strength: 0.6, mask: part(40, 64), images: 2 },
-  { ...SMALL, prompt: "snow", seed: 12, image, mask: part(8, 24), scheduler: { className: "HeunDiscreteScheduler" } },
 ];
 
 /** The hash of a run's latents and pictures. */

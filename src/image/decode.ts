@@ -33,7 +33,7 @@ export interface DecodeOptions {
   readonly maxPixels?: number;
   /** The size of the answer, by the picture's own (turned as EXIF says); left out: its own. */
   readonly resize?: (own: Size) => TargetSize;
-  /** What transparency becomes: laid on white or black, or kept. Default: `white` */
+  /** Transparency is laid on this colour, or kept. Default: `white` */
   readonly alpha?: "white" | "black" | "keep";
   /** The field of the request that the picture is in, for errors; left out: `image`. */
   readonly field?: string;

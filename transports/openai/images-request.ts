@@ -67,7 +67,7 @@ export const imageEditSchema = z.object({
   ...shared,
   /** The picture to start from: JPEG, PNG or WebP. */
   image: z.custom<PictureField>(isPictureField, { error: NO_PICTURE }),
-  /** Of the picture's size, transparent where it is to be drawn anew; without one, the picture's own transparency counts. */
+  /** Its transparent part is drawn anew, and it has the picture's size; without one, the picture's own transparency counts. */
   mask: z.custom<PictureField>(isPictureField, { error: NO_PICTURE }).optional(),
   strength: z.number().optional(),
 });

@@ -52,7 +52,7 @@ export const pipelineKind: Kind = {
 
 /**
  * The model of a run: the case's own, another case's, or another case's with the components that this one has in their
- * places. Of two that share a schedule, the first is the other case's as it is.
+ * places. If two share a schedule, the first is the other case's as it is.
  */
 function modelOf({ path, components, facts }: CaseFolder, run: RunFacts): ModelFiles {
   const other = (run.model ?? facts.model ?? facts.base) as string | undefined;
