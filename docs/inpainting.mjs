@@ -18,15 +18,30 @@ const mask = (shape) =>
 const ROWS = [
   {
     before: { prompt: "a calm lake under mountains at noon", seed: 11 },
-    asked: { prompt: "a sailboat on a lake at noon", mask: await mask('<ellipse cx="64" cy="76" rx="36" ry="32" fill="white"/>'), mask_blur: 2, seed: 4 },
+    asked: {
+      prompt: "a sailboat on a lake at noon",
+      mask: await mask('<ellipse cx="64" cy="76" rx="36" ry="32" fill="white"/>'),
+      mask_blur: 2,
+      seed: 4,
+    },
   },
   {
     before: { prompt: "a beautiful sunset over the sea", seed: 11 },
-    asked: { prompt: "a palm tree before a sunset over the sea", mask: await mask('<rect x="68" y="10" width="56" height="112" fill="white"/>'), mask_blur: 2, seed: 2 },
+    asked: {
+      prompt: "a palm tree before a sunset over the sea",
+      mask: await mask('<rect x="68" y="10" width="56" height="112" fill="white"/>'),
+      mask_blur: 2,
+      seed: 2,
+    },
   },
   {
     before: { prompt: "a lighthouse at dusk, purple sky", seed: 11 },
-    asked: { prompt: "a lighthouse at dusk, purple sky", outpaint: { left: 48, top: 0, right: 48, bottom: 0 }, mask_blur: 2, seed: 5 },
+    asked: {
+      prompt: "a lighthouse at dusk, purple sky",
+      outpaint: { left: 48, top: 0, right: 48, bottom: 0 },
+      mask_blur: 2,
+      seed: 5,
+    },
   },
 ];
 
@@ -43,7 +58,14 @@ for (const [row, { before, asked }] of ROWS.entries()) {
   place(0, sharp(image));
   place(1, asked.mask ? sharp(asked.mask) : sharp(image));
   let column = 2;
-  const request = { ...asked, image, strength: 1, num_inference_steps: STEPS, preview_every: 2, preview_decoder: "full" };
+  const request = {
+    ...asked,
+    image,
+    strength: 1,
+    num_inference_steps: STEPS,
+    preview_every: 2,
+    preview_decoder: "full",
+  };
   for await (const event of runtime.imageToImage(request)) {
     if (event.type === "preview") place(column++, ofPixels(event.picture));
     if (event.type === "result") place(column++, ofPixels(event.pictures[0]));

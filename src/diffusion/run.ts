@@ -30,10 +30,10 @@ import { levelAfter, scheduleOf } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
 import { isSameShape, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
-import { draw, startOf } from "./start.ts";
+import { startOf } from "./start.ts";
 import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
-import { generatorOf } from "./variation.ts";
+import { draw, generatorOf } from "./variation.ts";
 import { wordWarnings } from "./word-warnings.ts";
 
 /**

@@ -8,7 +8,7 @@ import { type NoiseGenerator, PIECE } from "./noise.ts";
 import type { Pictures } from "./pictures.ts";
 import { PipelineError, type PipelineRequest } from "./request.ts";
 import type { NoiseLevel, Schedule } from "./schedulers/schedule.ts";
-import { startNoise } from "./variation.ts";
+import { draw, startNoise } from "./variation.ts";
 
 /** The beginning of a run's pictures. */
 export interface Start {
@@ -52,11 +52,6 @@ export async function startOf(request: PipelineRequest, parts: StartParts): Prom
   const masks = await masksOf(request, parts, { original, drawn });
   if (mask && !family.step.readsMask) await skipMaskedPicture(family, noise, shape);
   return { latents, masks };
-}
-
-/** Draws noise for all of a run's pictures as one tensor, `[n, c, h, w]`, as the reference does. */
-export function draw(noise: NoiseGenerator, size: LatentSize, images: number): Promise<Float32Array> {
-  return inTurns(noise.randnInPieces(images * latentCount(size)));
 }
 
 /** The noise that a start is made with; of words alone, as the request varies it. */

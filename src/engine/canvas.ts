@@ -96,7 +96,7 @@ export class Canvas {
     return new Canvas(
       request,
       { image, mask: drawn, warnings },
-      { size: picture, region, small: await shrunk(layers) },
+      { size: { width: picture.width, height: picture.height }, region, small: await shrunk(layers) },
     );
   }
 
@@ -105,17 +105,9 @@ export class Canvas {
     const { picture, mask } = this.#small;
     const [across, down] = [picture.width / this.#size.width, picture.height / this.#size.height];
     const { left, top, width, height } = this.#region;
-    const [first, last] = [
-      [Math.round(left * across), Math.round(top * down)],
-      [Math.round((left + width) * across), Math.round((top + height) * down)],
-    ] as const;
-    const region = {
-      left: first[0],
-      top: first[1],
-      width: Math.max(1, last[0] - first[0]),
-      height: Math.max(1, last[1] - first[1]),
-    };
-    return pasted(picture, mask, region, drawn);
+    const [first, end] = span(left, width, across);
+    const [upper, lower] = span(top, height, down);
+    return pasted(picture, mask, { left: first, top: upper, width: end - first, height: lower - upper }, drawn);
   }
 
   /** The run's pictures on the canvas, at its own size. It is decoded again: a run does not keep a large one. */
@@ -125,6 +117,7 @@ export class Canvas {
         this.#small.picture.width === this.#size.width && this.#small.picture.height === this.#size.height;
       const { picture, mask } = isSmall ? this.#small : await layersOf(this.#request);
       const finished: Pixels[] = [];
+      // One after the other: each is a whole canvas.
       for (const one of drawn) finished.push(await pasted(picture, mask, this.#region, one));
       return finished;
     });
@@ -201,6 +194,12 @@ function nothingMarked(request: Request): RequestError {
 function fieldOf({ mask, outpaint, mask_channel: channel }: Request): string {
   if (mask !== undefined) return "mask";
   return channel === "alpha" || outpaint === undefined ? "image" : "outpaint";
+}
+
+/** The ends of a shrunk span, of one pixel at least. */
+function span(first: number, count: number, scale: number): readonly [number, number] {
+  const end = Math.max(1, Math.round((first + count) * scale));
+  return [Math.min(Math.round(first * scale), end - 1), end];
 }
 
 async function shrunk({ picture, mask }: Layers): Promise<Layers> {
