@@ -97,7 +97,7 @@ describe("the built-in model", () => {
     ["a mask by another name", { image, mask_image: "AAAA" } as object, "mask_image", /did you mean mask\?/],
     ["a mask without a picture", { mask: "AAAA" }, "mask", /needs an image/],
     ["margins without a picture", { outpaint: { left: 8 } }, "outpaint", /needs an image/],
-    ["a margin below 0", { image, outpaint: { left: -8 } }, "outpaint", /\{left, top, right, bottom\}, each a whole/],
+    ["a margin below 0", { image, outpaint: { left: -8 } }, "outpaint.left", /greater than or equal to 0/],
   ])("%s", async (_, input, field, message) => {
     const fault = await faultIn(runtime, input);
     expect(fault).toMatchObject({ status: 422, field });
