@@ -19,6 +19,7 @@ export class UsageError extends Error {
 export interface GenerateFiles {
   readonly output: { readonly file: string };
   readonly image?: string;
+  readonly mask?: string;
   readonly lora?: readonly { readonly path: string }[];
   readonly previewDir?: string;
   readonly strength?: number;
@@ -26,14 +27,18 @@ export interface GenerateFiles {
 
 /** @throws UsageError naming the first flag at fault */
 export async function checkGenerate(prompt: string, options: GenerateFiles): Promise<void> {
-  const { output, image, lora = [], previewDir, strength } = options;
+  const { output, image, mask, lora = [], previewDir, strength } = options;
   if (prompt.trim() === "") {
     throw new UsageError('the prompt has no words; try: daguerre generate "northern lights over a lake"');
   }
   if (strength !== undefined && image === undefined) {
     throw new UsageError("--strength says how much of a picture to draw anew: name the picture with --image");
   }
+  if (mask !== undefined && image === undefined) {
+    throw new UsageError("--mask says which part of a picture to draw anew: name the picture with --image");
+  }
   if (image !== undefined) await checkReadable("--image", image);
+  if (mask !== undefined) await checkReadable("--mask", mask);
   for (const { path: file } of lora) await checkReadable("--lora", await existingPath(file));
   await checkWritable("--output", output.file);
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);

@@ -89,6 +89,10 @@ describe("the command", () => {
       "generate lake --strength 0.5",
       "--strength says how much of a picture to draw anew: name the picture with --image",
     ],
+    [
+      "generate lake --mask mask.png",
+      "--mask says which part of a picture to draw anew: name the picture with --image",
+    ],
     ["generate lake --image /nowhere.png", "--image /nowhere.png: there is no such file or folder"],
     ["generate lake --lora /nowhere.safetensors", "--lora /nowhere.safetensors: there is no such file or folder"],
     [

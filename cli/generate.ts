@@ -11,11 +11,13 @@ import { progressBar } from "./progress-bar.ts";
 
 /** The options of one call of the command. */
 export interface GenerateJob {
-  readonly input: Omit<GenerationInput, "image" | "image_url">;
+  readonly input: Omit<GenerationInput, "image" | "image_url" | "mask">;
   /** Where the picture goes; of several, the second is `name-2.png`. */
   readonly output: { readonly file: string; readonly format: PictureFormat };
   /** The file of a picture to start from. */
   readonly image?: string;
+  /** The file of its mask. */
+  readonly mask?: string;
   /** A folder for the previews, as `preview-005.jpg`. */
   readonly previewDir?: string;
 }
@@ -38,7 +40,7 @@ export async function generate(
   screen: Screen & NodeJS.WritableStream,
   signal?: AbortSignal,
 ): Promise<string[]> {
-  const { input, output, image, previewDir } = job;
+  const { input, output, image, mask, previewDir } = job;
   await makeFolder("--output", path.dirname(output.file));
   if (previewDir !== undefined) await makeFolder("--preview-dir", previewDir);
 
@@ -47,7 +49,7 @@ export async function generate(
   const events =
     image === undefined
       ? runtime.textToImage(input, { signal })
-      : runtime.imageToImage({ ...input, image: new Uint8Array(await readFile(image)) }, { signal });
+      : runtime.imageToImage({ ...input, ...(await picturesIn({ image, mask })) }, { signal });
   const files: string[] = [];
   const progress = screen.isTTY ? bar(screen) : lines(screen);
   try {
@@ -63,7 +65,11 @@ export async function generate(
         progress.end();
         for (const [index, picture] of event.pictures.entries()) {
           const file = numbered(output.file, index);
-          const { bytes } = await encodePicture(picture, { format: output.format, infotext: event.infotexts?.[index] });
+          const { bytes } = await encodePicture(picture, {
+            format: output.format,
+            lossless: input.lossless,
+            infotext: event.infotexts?.[index],
+          });
           await writeFile(file, bytes);
           files.push(file);
         }
@@ -75,6 +81,11 @@ export async function generate(
     progress.end();
   }
   return files;
+}
+
+async function picturesIn({ image, mask }: { readonly image: string; readonly mask?: string }) {
+  const bytesOf = async (file: string) => new Uint8Array(await readFile(file));
+  return { image: await bytesOf(image), ...(mask !== undefined && { mask: await bytesOf(mask) }) };
 }
 
 /** `out.png`, `out-2.png`, `out-3.png` */

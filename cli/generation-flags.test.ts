@@ -7,15 +7,16 @@ import { parseGeneration } from "../src/engine/request-parsing.ts";
 import { inFlags } from "./checks.ts";
 import { fieldsInFlags, flagOf, withGenerationFlags } from "./generation-flags.ts";
 
-const PROMPT = { prompt: "a lake" };
+const PROMPT = { prompt: "a lake", image: new Uint8Array(1) };
 
 /** Fields that are lists, as a flag has them. */
-const LISTS: Readonly<Record<string, { readonly text: string; readonly value: readonly number[] }>> = {
+const LISTS: Readonly<Record<string, { readonly text: string; readonly value: object }>> = {
   sigmas: { text: "14.6,2,0", value: [14.6, 2, 0] },
   timesteps: { text: "999,500", value: [999, 500] },
   original_size: { text: "1024x768", value: [1024, 768] },
   crops_coords_top_left: { text: "0,64", value: [0, 64] },
   target_size: { text: "512, 512", value: [512, 512] },
+  outpaint: { text: "8,0,16,24", value: { left: 8, top: 0, right: 16, bottom: 24 } },
   seed_resize_from: { text: "512,768", value: [512, 768] },
 };
 
@@ -38,6 +39,9 @@ describe("flags of a request's fields", () => {
       image_size: "--size",
       image: "--image",
       image_url: undefined,
+      mask: "--mask",
+      mask_url: undefined,
+      mask_image_url: undefined,
       loras: "--lora",
       preview_max_fps: undefined,
       preview_size: undefined,

@@ -25,6 +25,7 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
   height: "--size",
   image_size: "--size",
   image: "--image",
+  mask: "--mask",
   loras: "--lora",
   output_format: "--output",
 };
@@ -33,6 +34,8 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
 const WIRE_ONLY: ReadonlySet<string> = new Set([
   "image_url",
   "model",
+  "mask_url",
+  "mask_image_url",
   "preview_max_fps",
   "preview_size",
   "preview_format",

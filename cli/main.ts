@@ -138,6 +138,7 @@ withGenerationFlags(
 )
   .optionsGroup("More files:")
   .option("--image <file>", "a picture to start from")
+  .option("--mask <file>", "the part of --image to draw anew: a picture of its size, white where to draw")
   .option("--preview-dir <dir>", "save the previews in this folder")
   .option(
     "--lora <file[:scale[:unet]]>",
@@ -183,12 +184,7 @@ withGenerationFlags(
       }
       compiling = false;
       loading.end();
-      await generate(
-        runtime,
-        { input, output: options.output, image: options.image, previewDir: options.previewDir },
-        process.stderr,
-        interrupt.signal,
-      );
+      await generate(runtime, { input, ...options }, process.stderr, interrupt.signal);
     } catch (error) {
       if (!interrupt.signal.aborted) throw error;
       process.exitCode = INTERRUPTED;

@@ -24,6 +24,7 @@ import { inTurns } from "../platform/turns.ts";
 import type { InTurn } from "./device-turns.ts";
 import {
   type Encoded,
+  type EncoderPicture,
   encodedOf,
   type LatentSize,
   type Pixels,
@@ -120,7 +121,7 @@ export async function decodeInBands(
 export async function encodeInBands(
   gpu: Gpu,
   encoder: Autoencoder,
-  pixels: Pixels,
+  pixels: EncoderPicture,
   options: BandOptions,
 ): Promise<Encoded> {
   const { downscale, latentChannels: channels } = encoder;

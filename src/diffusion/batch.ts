@@ -11,21 +11,26 @@ import { Leases, type ModelMemory } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
 import type { WeightSet } from "../memory/weight-sets.ts";
 import { latentBytes } from "./latents.ts";
+import type { SlotMask } from "./mask.ts";
 import type { StepModel, StepPlace, StepShape } from "./model.ts";
-import type { StepRow } from "./schedulers/schedule.ts";
+import type { NoiseLevel, StepRow } from "./schedulers/schedule.ts";
 import type { Slot } from "./slots.ts";
-import { type Guidance, stepSpec, writeStep } from "./step.ts";
+import { type Guidance, stepSpec, writeMask, writeStep } from "./step.ts";
 
 /** A slot in a batch, and the conditioning of its picture. Another object means other words. */
 export interface Seat {
   readonly slot: Slot;
   conditioning: unknown;
+  /** The mask of its picture, if its shape or its network has one. */
+  readonly mask?: SlotMask;
 }
 
 /** One step of one slot. */
 export interface SeatStep extends Guidance {
   readonly seat: Seat;
   readonly place: Omit<StepPlace, "joins">;
+  /** The level that the latents have after it; read where the shape is `masked`. */
+  readonly after?: NoiseLevel;
   /** Noise to add, `[h, w, channels]`; left out: none. */
   readonly noise?: Float32Array;
   readonly signal?: AbortSignal;
@@ -154,15 +159,17 @@ export class Batch {
   async #write(
     { plan, shape, rows }: Bucket,
     row: number,
-    { seat, place, guidanceScale, guidanceRescale, noise }: SeatStep,
+    { seat, place, after, guidanceScale, guidanceRescale, noise }: SeatStep,
   ): Promise<void> {
     const { conditioning } = seat;
     const before = rows[row];
     if (before?.seat !== seat || before.conditioning !== conditioning) {
       await this.#model.writeConditioning(plan, shape, row, conditioning);
     }
+    if (seat.mask && before?.seat !== seat) await writeMask(plan, this.#model, shape, row, seat.mask);
     writeStep(plan, this.#model, shape, row, {
       ...place,
+      after,
       guidanceScale,
       guidanceRescale,
       joins: before?.seat !== seat,

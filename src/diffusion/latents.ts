@@ -23,6 +23,12 @@ export interface Pixels {
   readonly rgba: Uint8Array;
 }
 
+/** A picture for the encoder. */
+export interface EncoderPicture extends Pixels {
+  /** One byte a pixel: where it is 1, the encoder sees grey, which is 0 to it. */
+  readonly without?: Uint8Array;
+}
+
 export interface LatentSize {
   readonly height: number;
   readonly width: number;
@@ -181,7 +187,7 @@ export interface Encoded {
 }
 
 /** Runs the encoder on RGBA8 pixels (alpha is ignored). */
-export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: Pixels): Promise<Encoded> {
+export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: EncoderPicture): Promise<Encoded> {
   await plan.writeInTurns("picture", await inTurns(signedRows(pixels, 0, pixels.height)));
   plan.run();
   return encodedOf((await plan.read("encoded")) as Float32Array, encoder);
@@ -189,13 +195,14 @@ export async function encodePixels(plan: Plan, encoder: Autoencoder, pixels: Pix
 
 /** Rows of a picture without alpha, as the reference normalises them: `u8 / 255 · 2 − 1`. */
 export function* signedRows(
-  { width, rgba }: Pixels,
+  { width, rgba, without }: EncoderPicture,
   firstRow: number,
   rows: number,
 ): Generator<void, Float32Array, void> {
   const picture = new Float32Array(rows * width * 3);
   for (let row = 0; row < rows; row++) {
     for (let pixel = row * width; pixel < (row + 1) * width; pixel++) {
+      if (without?.[firstRow * width + pixel] === 1) continue;
       for (let colour = 0; colour < 3; colour++) {
         picture[pixel * 3 + colour] = Math.fround(rgba[(firstRow * width + pixel) * 4 + colour]! / 255) * 2 - 1;
       }

@@ -12,6 +12,7 @@ import type { ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
+import type { MaskedPicture } from "./mask.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
 
@@ -36,6 +37,8 @@ export interface StepPlace {
 export interface StepModel<Conditioning = unknown> {
   /** Names its plans: `unet`. */
   readonly part: string;
+  /** True if it reads a mask and the masked picture's latents beside the latents, as inpainting UNets do. */
+  readonly readsMask?: boolean;
   /** Components whose weights it reads. */
   needs(shape: StepShape): readonly ComponentId[];
   /** The part of the shape beside the latents' size: guidance, chunks of text, further networks. */
@@ -48,6 +51,8 @@ export interface StepModel<Conditioning = unknown> {
   predict(g: Recorder, shape: StepShape, sample: Tensor): Tensor;
   /** Writes what a slot's picture is to show. */
   writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: Conditioning): Promise<void>;
+  /** Writes the mask and the masked picture's latents of a slot, if the network `readsMask`. */
+  writeMasked?(plan: Plan, shape: StepShape, slot: number, picture: MaskedPicture): Promise<void>;
   /** Writes what the network reads of a slot's step. Steps come one after the other, the first of a slot in a plan `joins`. */
   writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
 }

@@ -8,6 +8,7 @@ import {
   decodeOnDevice,
   decoderSpec,
   type Encoded,
+  type EncoderPicture,
   encodePixels,
   encoderSpec,
   type LatentSize,
@@ -79,7 +80,7 @@ export class Pictures {
   }
 
   /** Encodes a picture. Throws as `decode` does. */
-  async encode(image: Pixels): Promise<Encoded> {
+  async encode(image: EncoderPicture): Promise<Encoded> {
     const encoded = await this.#encode(image);
     const { component } = this.#model.full;
     await checkFinite(encoded.mean, "encoder", component);
@@ -87,7 +88,7 @@ export class Pictures {
     return encoded;
   }
 
-  async #encode(image: Pixels): Promise<Encoded> {
+  async #encode(image: EncoderPicture): Promise<Encoded> {
     const { autoencoder } = this.#model.full;
     const spec = encoderSpec(this.#model.full, image);
     const inBands = () =>

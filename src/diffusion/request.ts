@@ -5,6 +5,8 @@ import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { TextEmbedding } from "../text/embeddings.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { Pixels } from "./latents.ts";
+import type { Mask } from "./mask.ts";
+import type { NoiseGenerator } from "./noise.ts";
 import type { PreparingEvent } from "./preparing.ts";
 import type { SigmaSchedule } from "./schedulers/sigma-schedules.ts";
 import type { TimestepSpacing } from "./schedulers/timesteps.ts";
@@ -57,11 +59,9 @@ export interface PipelineRequest {
   readonly steps: number;
   readonly guidanceScale: number;
   readonly seed: number | bigint;
-  /** The generator of a seed's noise: `torch.Generator("cpu")`, as diffusers' examples have it, or `"cuda"`. */
-  readonly generator?: "cpu" | "cuda";
+  /** The generator of a seed's noise: `torch.Generator("cpu")`, as diffusers' examples have it, `"cuda"`, or another. */
+  readonly generator?: "cpu" | "cuda" | NoiseGenerator;
   readonly images?: number;
-  /** The noise to start from, `[n, c, h, w]`, instead of the seed's first draw. */
-  readonly startNoise?: Float32Array;
   /** Another seed whose noise is mixed into the start's, and its share, 0..1. */
   readonly subseed?: number | bigint;
   readonly subseedStrength?: number;
@@ -86,6 +86,16 @@ export interface PipelineRequest {
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
   readonly image?: Pixels;
   readonly strength?: number;
+  /** Draw anew only this part of the picture; of the request's size. */
+  readonly mask?: Mask;
+  /**
+   * The part of the schedule to run, 0..1 in training timesteps, as SDXL's base and refiner share it: from `denoisingStart`
+   * on, whatever the strength, and to `denoisingEnd`, which leaves noise in the latents.
+   */
+  readonly denoisingStart?: number;
+  readonly denoisingEnd?: number;
+  /** Start from these latents, `[n, c, h, w]`, as they are at the first step, instead of from noise or a picture. */
+  readonly latents?: Float32Array;
   /** Steps between previews; 0: none. */
   readonly previewEvery?: number;
   readonly previewDecoder?: Decoder | "auto";

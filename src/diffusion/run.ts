@@ -30,15 +30,16 @@ import {
 } from "./request.ts";
 import { isOutOfRoom, tooLarge } from "./room.ts";
 import { leaseWeights } from "./run-weights.ts";
-import { scheduleOf } from "./schedulers/run-schedule.ts";
+import { levelAfter, scheduleOf } from "./schedulers/run-schedule.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
 import { isSameShape, latentSize, stepShape } from "./shape.ts";
 import { Slot } from "./slots.ts";
-import { draw, fromNoise, fromPicture } from "./start.ts";
+import { startOf } from "./start.ts";
 import type { Membership } from "./stepper.ts";
 import { Stopwatch } from "./stopwatch.ts";
-import { generatorOf, startNoise } from "./variation.ts";
-import { Words, wordWarnings } from "./words.ts";
+import { draw, generatorOf } from "./variation.ts";
+import { wordWarnings } from "./word-warnings.ts";
+import { Words } from "./words.ts";
 
 /**
  * Runs one request. Runs of one model may go on at once: their steps share replays, and no picture depends on its company.
@@ -250,12 +251,14 @@ class Run {
     const { rows } = this.#schedule;
     const noise = await this.#drawNoise(rows[index]!);
     const { signal, onPhase } = this.#options;
+    const after = levelAfter(this.#schedule, index);
     onPhase?.("wait");
     const begins = () => onPhase?.(index === 0 ? "first-step" : "step");
     const steps = this.#seats.map((seat, at): SeatStep => {
       const use = at === 0 ? (denoised: Range) => this.#beginPreview(index, denoised) : undefined;
       const { guidanceScale, guidanceRescale } = this.#request;
-      return { seat, place: { rows, index }, guidanceScale, guidanceRescale, noise: noise?.[at], signal, begins, use };
+      const guidance = { guidanceScale, guidanceRescale };
+      return { seat, place: { rows, index }, after, ...guidance, noise: noise?.[at], signal, begins, use };
     });
     return this.#membership!.step(steps);
   }
@@ -285,18 +288,18 @@ class Run {
   /** Takes a slot for each picture and writes the latents to start from. */
   async #start(): Promise<void> {
     this.#checkSignal();
-    const { slots: images } = this.#shape;
-    const { image } = this.#request;
-    const { downscale } = this.#family.latent;
-    const parts = { model: this.#family.picture, pictures: this.#pictures };
-    const start = image
-      ? await fromPicture(image, parts, this.#noise, this.#schedule, this.#shape, images)
-      : await fromNoise(await startNoise(this.#request, this.#noise, this.#shape, downscale), this.#schedule);
+    const { latents, masks } = await startOf(this.#request, {
+      family: this.#family,
+      pictures: this.#pictures,
+      noise: this.#noise,
+      schedule: this.#schedule,
+      shape: this.#shape,
+    });
     const each = latentCount(this.#shape);
-    for (let index = 0; index < images; index++) {
+    for (const [index, mask] of masks.entries()) {
       const slot = await Slot.take(this.#model.memory, this.#shape, this.#schedule.historySlots);
-      this.#seats.push({ slot, conditioning: undefined });
-      await slot.write(start.subarray(index * each, (index + 1) * each));
+      this.#seats.push({ slot, conditioning: undefined, mask });
+      await slot.write(latents.subarray(index * each, (index + 1) * each));
     }
   }
 

@@ -21,7 +21,10 @@ export function stepShape(family: FamilyModel, request: RunShape): StepShape {
   const part = family.step.shape(request);
   // Steps without are recorded without, and stay as they were.
   const rescales = part.branches === 2 && (request.guidanceRescale ?? 0) > 0;
-  return { slots: request.images ?? 1, ...part, ...(rescales && { rescales }), ...latentSize(family, request) };
+  // A network that reads the mask keeps what is outside by itself.
+  const masked = request.mask !== undefined && !family.step.readsMask;
+  const flags = { ...(rescales && { rescales }), ...(masked && { masked }) };
+  return { slots: request.images ?? 1, ...part, ...flags, ...latentSize(family, request) };
 }
 
 /** True if two shapes are made with the same plan. */

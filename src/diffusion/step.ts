@@ -6,14 +6,17 @@
 
 import { finiteCheck } from "../graph/ops/diffusion/finite-check.ts";
 import { guidanceRescale } from "../graph/ops/diffusion/guidance-rescale.ts";
+import { maskBlend } from "../graph/ops/diffusion/mask-blend.ts";
 import { modelInput } from "../graph/ops/diffusion/model-input.ts";
 import { ROW_QUADS } from "../graph/ops/diffusion/rows.ts";
 import { schedulerStep } from "../graph/ops/diffusion/scheduler-step.ts";
 import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
+import type { SlotMask } from "./mask.ts";
 import type { StepModel, StepPlace, StepShape } from "./model.ts";
-import { MAX_HISTORY_SLOTS, type StepRow } from "./schedulers/schedule.ts";
+import { MAX_HISTORY_SLOTS, type NoiseLevel, type StepRow } from "./schedulers/schedule.ts";
 
 /** The plan of a step. */
 export function stepSpec(model: StepModel, shape: StepShape): PlanSpec {
@@ -31,7 +34,8 @@ export function stepSpec(model: StepModel, shape: StepShape): PlanSpec {
 
 /**
  * Records one step: states `latents` and `history`, inputs `noise` and `rows` (the scheduler's row of each slot), and what
- * the network reads; outputs `model`, its prediction, `denoised`, and `broken`, 1 for a slot with NaN or infinity.
+ * the network reads; outputs `model`, its prediction, `denoised`, and `broken`, 1 for a slot with NaN or infinity. If the
+ * shape is `masked`, inputs `original`, `start noise`, `mask` and `known` as well (`ops/diffusion/mask-blend.ts`).
  */
 export function recordStep(model: StepModel, shape: StepShape): Recorder {
   const g = new Recorder();
@@ -45,8 +49,22 @@ export function recordStep(model: StepModel, shape: StepShape): Recorder {
   g.output("model", prediction);
   const guided = shape.rescales ? guidanceRescale(g, prediction, rows, "guidance") : prediction;
   g.output("denoised", schedulerStep(g, { latents, model: guided, noise, history, rows }, "scheduler"));
-  g.output("broken", finiteCheck(g, prediction, latents, "finite"));
+  const after = shape.masked ? recordBlend(g, latents) : latents;
+  g.output("broken", finiteCheck(g, prediction, after, "finite"));
   return g;
+}
+
+function recordBlend(g: Recorder, latents: Tensor): Tensor {
+  const [slots, height, width] = latents.shape as [number, number, number, number];
+  const f32 = { element: "f32" } as const;
+  const operands = {
+    latents,
+    original: g.input("original", latents.shape, f32),
+    noise: g.input("start noise", latents.shape, f32),
+    mask: g.input("mask", [slots, height, width, 1], f32),
+    known: g.input("known", [slots, 4], f32),
+  };
+  return maskBlend(g, operands, "mask_blend");
 }
 
 /** Numbers of classifier-free guidance. */
@@ -56,15 +74,31 @@ export interface Guidance {
   readonly guidanceRescale?: number;
 }
 
+/** Writes what a slot's steps read of its mask, once it has joined. */
+export async function writeMask(
+  plan: Plan,
+  model: StepModel,
+  shape: StepShape,
+  slot: number,
+  { mask, original, noise, masked }: SlotMask,
+): Promise<void> {
+  if (masked) await model.writeMasked!(plan, shape, slot, { mask, masked });
+  if (!shape.masked) return;
+  await plan.writeInTurns("mask", mask, slot);
+  await plan.writeInTurns("original", original!, slot);
+  await plan.writeInTurns("start noise", noise!, slot);
+}
+
 /** Writes what a slot's step needs. */
 export function writeStep(
   plan: Plan,
   model: StepModel,
   shape: StepShape,
   slot: number,
-  step: StepPlace & Guidance,
+  step: StepPlace & Guidance & { readonly after?: NoiseLevel },
 ): void {
   plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale, step.guidanceRescale), slot * ROW_QUADS);
+  if (shape.masked) plan.write("known", Float32Array.of(step.after!.original, step.after!.noise, 0, 0), slot);
   model.writeTimestep(plan, shape, slot, step);
 }
 

@@ -3,12 +3,12 @@
  * and the noise of another size may be pasted into the middle of a picture's own.
  */
 
+import { inTurns } from "../platform/turns.ts";
 import { type LatentSize, latentCount } from "./latents.ts";
 import type { StepShape } from "./model.ts";
 import { cpuGenerator, type NoiseGenerator } from "./noise.ts";
 import { cudaGenerator } from "./philox.ts";
 import type { PipelineRequest } from "./request.ts";
-import { draw } from "./start.ts";
 
 /** Noises that are more alike than this are mixed linearly. */
 const ALIKE = 0.9995;
@@ -68,7 +68,13 @@ export function pasteNoise(into: Float32Array, size: LatentSize, from: Float32Ar
 
 /** The generator of a seed's noise. */
 export function generatorOf({ generator }: Pick<PipelineRequest, "generator">, seed: number | bigint): NoiseGenerator {
+  if (typeof generator === "object") return generator;
   return generator === "cuda" ? cudaGenerator(seed) : cpuGenerator(seed);
+}
+
+/** Draws noise for all of a run's pictures as one tensor, `[n, c, h, w]`, as the reference does. */
+export function draw(noise: NoiseGenerator, size: LatentSize, images: number): Promise<Float32Array> {
+  return inTurns(noise.randnInPieces(images * latentCount(size)));
 }
 
 /** The noise that a text-to-image run starts from, `[n, c, h, w]`; `noise` is left after the draw of the picture's size. */
@@ -78,8 +84,7 @@ export async function startNoise(
   shape: StepShape,
   downscale: number,
 ): Promise<Float32Array> {
-  const { startNoise: given, seedResizeFrom } = request;
-  if (given) return given.slice();
+  const { seedResizeFrom } = request;
   const images = shape.slots;
   if (seedResizeFrom === undefined) return mixed(request, await draw(noise, shape, images), shape, images);
   const [height, width] = seedResizeFrom.map((side) => Math.floor(side / downscale)) as [number, number];

@@ -1,7 +1,6 @@
 /** The words of a run, step by step: prompts in the weighted syntax may say what changes when (`text/prompt-schedule.ts`). */
 
 import { mayChange, promptSchedule, type ScheduledText, textOfStep } from "../text/prompt-schedule.ts";
-import type { FamilyModel, StepShape } from "./model.ts";
 import type { PipelineRequest, PipelineUpdate } from "./request.ts";
 
 const FIELDS = ["prompt", "negativePrompt", "prompt2", "negativePrompt2"] as const;
@@ -46,15 +45,4 @@ export class Words {
     if (this.#schedules.length === 0) return [this.request];
     return [...new Set(Array.from({ length: evaluations }, (_, evaluation) => this.at(evaluation)))];
   }
-}
-
-/** Warnings about the words of a request: the prompt's, and the negative prompt's if steps read it. */
-export async function wordWarnings(
-  family: FamilyModel,
-  { prompt, negativePrompt = "", ...reading }: PipelineRequest,
-  { branches }: StepShape,
-): Promise<string[]> {
-  const ofPrompt = await family.promptWarnings(prompt, "prompt", reading);
-  if (negativePrompt === "" || branches === 1) return ofPrompt;
-  return [...ofPrompt, ...(await family.promptWarnings(negativePrompt, "negative prompt", reading))];
 }

@@ -3,8 +3,6 @@
  * (`sync_mode`); these leave the client with another picture than it has asked for, so the result says that they were.
  */
 
-import type { RequestIssue } from "./errors.ts";
-
 /** By their names in lower case without `_` and `-`: those of diffusers, fal, AUTOMATIC1111, Replicate and InvokeAI. */
 const DRAWING_FIELDS: ReadonlySet<string> = new Set(
   [
@@ -13,7 +11,7 @@ const DRAWING_FIELDS: ReadonlySet<string> = new Set(
     ...["styles", "style", "style_preset", "embeddings", "textual_inversion", "prompt_strength"],
     // guidance and noise
     ...["cfg_rescale", "true_cfg_scale", "pag_scale", "perturbed_attention_guidance"],
-    ...["denoising_start", "denoising_end", "high_noise_frac", "scheduler_config"],
+    ...["high_noise_frac", "scheduler_config"],
     ...["variation_amount", "variation_strength", "noise_multiplier"],
     ...["s_churn", "s_noise", "karras", "use_karras_sigmas", "shift", "latents"],
     // size and shape
@@ -27,23 +25,12 @@ const DRAWING_FIELDS: ReadonlySet<string> = new Set(
   ].map(plain),
 );
 
-/** Fields that name a mask: ignored, all of the picture would be drawn anew. */
-const MASKS: ReadonlySet<string> = new Set(["mask", "mask_image", "mask_url", "mask_image_url", "mask_b64"].map(plain));
-
 /** Ignored fields that a result tells of: their names come from the client. */
 export const MOST_IGNORED = 20;
 const LONGEST_NAME = 64;
 
 function plain(name: string): string {
   return name.toLowerCase().replace(/[_-]/g, "");
-}
-
-/** Refuses a mask. */
-export function maskIssues(input: Readonly<Record<string, unknown>>): RequestIssue[] {
-  const message = "Masks are not supported: all of the picture would be drawn anew; leave it out";
-  return Object.keys(input)
-    .filter((name) => MASKS.has(plain(name)) && asksForSomething(input[name]))
-    .map((name) => ({ path: [name], message, type: "extra_forbidden" }));
 }
 
 /** The fields of a request that are ignored though they would change the picture. */

@@ -1,7 +1,6 @@
 /** From a client's request to the pipeline's: what was left out is the model's to decide, names become files. */
 
 import { randomInt } from "node:crypto";
-import pLimit from "p-limit";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
 import type { PipelineRequest, SchedulerChoice } from "../diffusion/request.ts";
 import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
@@ -9,7 +8,9 @@ import type { Size } from "../image/decode.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { lorasIn, type PromptLora } from "../text/prompt-syntax.ts";
 import { BLOCK_LIST_LENGTHS } from "../weights/lora-scales.ts";
+import type { Canvas, CanvasModel } from "./canvas.ts";
 import type { RuntimeOptions } from "./contract.ts";
+import { decoding } from "./decoding.ts";
 import type { EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import { type AskedRun, decidedBy, fewStepOf } from "./few-step-loras.ts";
@@ -28,13 +29,18 @@ export type EngineOptions = Pick<RuntimeOptions, "loraFolder" | "promptSyntax"> 
   readonly embeddings?: EmbeddingFolder;
 };
 
+/** A request for the pipeline, and the canvas of its pictures if it draws a part of one. */
+export interface RunRequest extends PipelineRequest {
+  readonly canvas?: Canvas;
+}
+
 /** A checked request with what the model decides filled in. */
 export async function toPipelineRequest(
   model: Pick<LoadedModel, "family">,
   request: GenerationRequest,
   options: EngineOptions,
-): Promise<PipelineRequest> {
-  const { facts, fewStep: variant } = model.family;
+): Promise<RunRequest> {
+  const { facts, latent, fewStep: variant } = model.family;
   const { defaults } = facts;
   const sampler = request.scheduler === undefined ? undefined : samplerNamed(request.scheduler);
   if (request.scheduler !== undefined && sampler === undefined) {
@@ -51,7 +57,8 @@ export async function toPipelineRequest(
   const usual = lora?.run ?? fewStep;
   const scheduler = sampler && { className: sampler.className, changes: sampler.config };
   const decided = lora && decidedBy(lora, askedRun(request, scheduler, sampler?.sigmaSchedule));
-  const image = request.image && (await picture(request.image, request, defaults));
+  const canvas = request.image && (await canvasOf(request, { usual: defaults, downscale: latent.downscale }));
+  const image = canvas?.image ?? (request.image && (await picture(request.image, request, defaults)));
   return {
     ...inCamelCase(request),
     ...words,
@@ -69,8 +76,14 @@ export async function toPipelineRequest(
     ...(request.sigmas === undefined && request.timesteps === undefined
       ? { sigmaSchedule: request.sigma_schedule ?? sampler?.sigmaSchedule }
       : {}),
-    warnings: [...ignoredWarning(request.ignored_fields ?? []), ...(decided?.warnings ?? [])],
+    warnings: [
+      ...ignoredWarning(request.ignored_fields ?? []),
+      ...(decided?.warnings ?? []),
+      ...(canvas?.warnings ?? []),
+    ],
     image,
+    mask: canvas?.mask,
+    canvas,
   };
 }
 
@@ -145,11 +158,14 @@ function usualSteps(steps: number, { image, strength }: GenerationRequest): numb
 /** Steps of which at least one is run at any strength worth asking for: LCM's schedules have no more. */
 const MOST_STEPS_FOR_ONE = 50;
 
-const decoding = pLimit(1);
-
 /** Loads what decodes pictures when the first one comes: whoever sends none does not wait for it. */
+async function canvasOf(request: GenerationRequest, model: CanvasModel): Promise<Canvas | undefined> {
+  if (request.mask === undefined && request.outpaint === undefined && request.mask_channel !== "alpha")
+    return undefined;
+  return (await import("./canvas.ts")).Canvas.of(request, model);
+}
+
 async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
-  // One at a time: a large one takes 160 MiB.
   return decoding(() => decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) }));
 }

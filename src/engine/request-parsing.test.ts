@@ -35,6 +35,26 @@ describe("parseGeneration", () => {
     expect(request).toEqual(parseGeneration({ prompt: "x" }));
   });
 
+  it("takes a mask under fal's names too, and none for an empty one", () => {
+    const image = "data:image/png;base64,iVBORw==";
+    const mask = parseGeneration({ prompt: "x", image, mask: image }).mask;
+    expect(Array.from(mask ?? [])).toEqual([0x89, 0x50, 0x4e, 0x47]);
+    for (const name of ["mask_url", "mask_image_url"]) {
+      expect(parseGeneration({ prompt: "x", image, [name]: image })).toEqual(
+        parseGeneration({ prompt: "x", image, mask }),
+      );
+      expect(parseGeneration({ prompt: "x", image, [name]: "" }).mask).toBeUndefined();
+    }
+    expect(faults({ prompt: "x", mask: image, outpaint: { top: 8 } })).toEqual([
+      "mask: value_error",
+      "outpaint: value_error",
+    ]);
+    for (const outpaint of ["8,0,16,0", { left: 8, right: 16 }]) {
+      const margins = { left: 8, top: 0, right: 16, bottom: 0 };
+      expect(parseGeneration({ prompt: "x", image, outpaint }).outpaint).toEqual(margins);
+    }
+  });
+
   it("changes nothing the second time", () => {
     const once = parseGeneration({
       prompt: "x",

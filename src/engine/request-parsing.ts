@@ -5,7 +5,7 @@
 import { requestIssues } from "../faults/request-issues.ts";
 import { withoutPicture } from "./base64-text.ts";
 import { RequestError, type RequestIssue, refuseIssues } from "./errors.ts";
-import { ignoredFields, isIgnoredField, MOST_IGNORED, maskIssues } from "./ignored-fields.ts";
+import { ignoredFields, isIgnoredField, MOST_IGNORED } from "./ignored-fields.ts";
 import {
   type GenerationRequest,
   type GenerationUpdate,
@@ -29,7 +29,7 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
     if (Object.hasOwn(generationFields.shape, name)) continue;
     const meant = BY_PLAIN_NAME.get(plain(name));
     // Somebody who also sends the right name has written for several servers at once.
-    if (meant === undefined || input[meant] !== undefined) continue;
+    if (meant === undefined || input[meant] !== undefined || input[name] === "") continue;
     issues.push({ path: [name], message: `Unknown field; did you mean ${meant}?`, type: "extra_forbidden" });
   }
   return issues;
@@ -41,7 +41,7 @@ function nearMisses(input: Record<string, unknown>): RequestIssue[] {
  */
 const REQUEST_DEPTH = 5;
 
-/** Objects without fields that are left out by null, or by a seed of -1; as deep as a request goes. Bytes are left alone. */
+/** Objects without fields that are left out by null, by a seed of -1, or by an empty mask; as deep as a request goes. Bytes are left alone. */
 function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown {
   if (depth === 0) return value;
   if (Array.isArray(value)) return value.map((item) => withoutLeftOut(item, depth - 1));
@@ -50,7 +50,10 @@ function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown 
     Object.entries(value)
       .filter(
         ([name, field]) =>
-          field !== null && field !== undefined && !((name === "seed" || name === "subseed") && isAnySeed(field)),
+          field !== null &&
+          field !== undefined &&
+          !((name === "seed" || name === "subseed") && isAnySeed(field)) &&
+          !(MASK_FIELDS.has(name) && field === ""),
       )
       .map(([name, field]) => [
         name,
@@ -58,6 +61,9 @@ function withoutLeftOut(value: unknown, depth: number = REQUEST_DEPTH): unknown 
       ]),
   );
 }
+
+/** Pages with a mask send it empty if nothing was painted. */
+const MASK_FIELDS: ReadonlySet<string> = new Set(["mask", "mask_url", "mask_image_url"]);
 
 /** Other programs of the field write -1 for any seed. */
 function isAnySeed(value: unknown): boolean {
@@ -79,7 +85,7 @@ export function parseGeneration(input: unknown): GenerationRequest {
   const fields = withoutLeftOut(input);
   const parsed = generationSchema.safeParse(fields, { reportInput: true });
   const issues = parsed.success ? [] : requestIssues(parsed.error);
-  if (isPlainObject(fields)) issues.push(...nearMisses(fields), ...maskIssues(fields));
+  if (isPlainObject(fields)) issues.push(...nearMisses(fields));
   refuseIssues(issues);
   return withIgnored(parsed.data as GenerationRequest, fields as Record<string, unknown>);
 }
@@ -120,6 +126,9 @@ const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   image_url: ["image"],
   image: ["image_url"],
   image_bytes: ["image", "image_url"],
+  mask: ["mask_url", "mask_image_url"],
+  mask_url: ["mask", "mask_image_url"],
+  mask_image_url: ["mask", "mask_url"],
 };
 
 /** A request over the fields of `parseDefaults` that lie under it. */

@@ -12,138 +12,18 @@
 import { z } from "zod";
 import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
-import { fromBase64 } from "../platform/base64.ts";
 import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
-import { Base64Text } from "./base64-text.ts";
+import { id, margins, numbers, picture, seed, side, sizes } from "./field-types.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
+import { LIMITS } from "./limits.ts";
 import { loraSchema } from "./lora-request.ts";
 
-/** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
-export const LIMITS = {
-  /** Characters. CLIP reads about 77 tokens a chunk, so this is far beyond what is seen. */
-  promptCharacters: 10_000,
-  /** Pixels of a side. Below 64 no latent is left at the UNet's lowest level. */
-  minSide: 64,
-  maxSide: 2048,
-  /** Pixels of the whole picture: SDXL's 1024 × 1024 four times over. */
-  maxPixels: 2048 * 2048,
-  /** Every autoencoder we load makes 8 × 8 pixels from one latent. */
-  sideMultiple: 8,
-  steps: 200,
-  guidanceScale: 100,
-  /** Noise levels end at 15 for most models, at 4096 with zero terminal SNR. */
-  sigma: 100_000,
-  /** The most training steps that a scheduler may have. */
-  timestep: 10_000,
-  /** OpenAI's bound of `n`. */
-  images: 10,
-  /** Layers of the deepest text encoder, OpenCLIP bigG. */
-  clipSkip: 31,
-  /** Pixels of a side in SDXL's size conditions; training pictures had up to some thousands. */
-  conditionSide: 16_384,
-  /** The scale of the scores that SDXL's refiner was trained with. */
-  aestheticScore: 10,
-  loras: 8,
-  /** Characters of a model's name. */
-  modelCharacters: 256,
-  /** Characters of a LoRA's name, folders included. */
-  loraNameCharacters: 1024,
-  /** Multiples of the trained strength; beyond it there is only noise. */
-  loraScale: 10,
-  /** Layers of a block that have a scale of their own. */
-  loraLayers: 16,
-  /** Bytes of an encoded starting picture. */
-  imageBytes: 20 * 1024 * 1024,
-  /** 2^64 − 1, the largest seed that `torch.Generator.manual_seed` takes. */
-  seed: 18446744073709551615n,
-  idCharacters: 128,
-  previewFps: 60,
-  minPreviewSize: 16,
-} as const;
+export { LIMITS };
 
 /** Steps between two previews when the client does not say. */
 export const DEFAULT_PREVIEW_EVERY = 5;
 /** How much of a starting picture is drawn anew, when the client does not say: diffusers' default. */
 export const DEFAULT_STRENGTH = 0.8;
-
-const side = z.int().min(LIMITS.minSide).max(LIMITS.maxSide).multipleOf(LIMITS.sideMultiple);
-
-/** Ids travel in headers, so they are of plain visible characters. A number is its decimal text. */
-const idText = z
-  .string()
-  .min(1)
-  // The pattern of a long one would be looked for in all of it.
-  .max(LIMITS.idCharacters, { abort: true })
-  .regex(/^[\w.:-]*$/, "may hold letters, digits and . _ : -");
-const id = z
-  .union([z.string(), z.number(), z.bigint()], { error: "must be a text, or a whole number" })
-  .transform((value, ctx): string => {
-    // A larger one has lost its last digits on the way, and would be another client's.
-    if (typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER)
-      ctx.addIssue({ code: "custom", message: "must be sent as text if it is a number beyond 2^53 - 1" });
-    return String(value);
-  })
-  .pipe(idText);
-
-const SEED_MESSAGE = "must be a whole number from 0 to 2^53 - 1, or a decimal string up to 2^64 - 1";
-const seed = z
-  .union([z.int().min(0), z.bigint().min(0n).max(LIMITS.seed), z.string().regex(/^\d{1,20}$/)], { error: SEED_MESSAGE })
-  .transform((value, ctx): number | bigint => {
-    if (typeof value === "number") return value;
-    const exact = BigInt(value);
-    if (exact > LIMITS.seed) ctx.addIssue({ code: "custom", message: SEED_MESSAGE });
-    return exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact;
-  });
-
-const IMAGE_MESSAGE =
-  "must be a data URI (data:image/png;base64,…) or base64 without that head; addresses are not fetched";
-const DATA_URI = /^data:image\/[\w.+-]{1,40};base64,/;
-const BASE64 = /^[A-Za-z0-9+/\s]+={0,2}\s*$/;
-const picture = z
-  .union([z.custom<Uint8Array>((value) => value instanceof Uint8Array), z.string(), z.instanceof(Base64Text)], {
-    error: IMAGE_MESSAGE,
-  })
-  .transform((value, ctx): Uint8Array => {
-    const refuse = (message: string) => {
-      ctx.addIssue({ code: "custom", message });
-      return new Uint8Array();
-    };
-    const tooLarge = `must be at most ${LIMITS.imageBytes} bytes`;
-    if (typeof value !== "string") {
-      const { head, bytes } = value instanceof Base64Text ? value : { head: "", bytes: value };
-      if (head !== "" && !DATA_URI.test(head)) return refuse(IMAGE_MESSAGE);
-      return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
-    }
-    const head = DATA_URI.exec(value.slice(0, 80))?.[0] ?? "";
-    if (head === "" && !BASE64.test(value.slice(0, 1024))) return refuse(IMAGE_MESSAGE);
-    // Four characters of base64 carry three bytes: refuse before decoding.
-    if ((value.length - head.length) * 0.75 > LIMITS.imageBytes + 2) return refuse(tooLarge);
-    const bytes = fromBase64(value.slice(head.length));
-    return bytes.byteLength > LIMITS.imageBytes ? refuse(tooLarge) : bytes;
-  });
-/** Up to `count` numbers from 0 to `most`; in a query or a flag with commas between them. */
-function numbers(most: number, count: number) {
-  const list = z.array(z.number().min(0).max(most)).min(1).max(count);
-  const text = z
-    .string()
-    .max(count * 24)
-    .regex(/^[\d.,eE+\s-]*$/, "must be numbers with commas between them")
-    .transform((value) => value.split(",").map(Number))
-    .pipe(list);
-  return z.union([list, text], { error: `must be up to ${count} numbers from 0 to ${most}` });
-}
-
-/** Two whole numbers, as `1024,768` in a query or a flag. */
-function sizes(most: number) {
-  const pair = z.tuple([z.int().min(0).max(most), z.int().min(0).max(most)]);
-  const text = z
-    .string()
-    .max(32)
-    .regex(/^\s*\d+\s*[,x]\s*\d+\s*$/, "must be two numbers with a comma between them")
-    .transform((value) => value.split(/[,x]/).map(Number))
-    .pipe(pair);
-  return z.union([pair, text], { error: `must be two whole numbers from 0 to ${most}` });
-}
 
 /**
  * Every field by itself. The descriptions are the README's, those of `/openapi.json`, and the help of `daguerre generate`.
@@ -258,6 +138,61 @@ export const generationFields = z.object({
     ),
   image_url: picture.optional().describe("fal's name for `image`"),
   strength: z.number().gt(0).max(1).default(DEFAULT_STRENGTH).describe("how much of `image` to draw anew"),
+  mask: picture
+    .optional()
+    .describe(
+      "the part of `image` to draw anew (inpainting): a picture of its size, white where to draw; the rest stays as it is, to the bit; the result has the size of `image`",
+    ),
+  mask_url: picture.optional().describe("fal's name for `mask`"),
+  mask_image_url: picture.optional().describe("another name of fal's for `mask`"),
+  mask_channel: z
+    .enum(["luminance", "alpha"])
+    .optional()
+    .describe(
+      "what the mask is read from; alpha: transparent is drawn anew, as OpenAI has it, and without `mask` the transparency of `image` counts, if there is any; default: luminance",
+    ),
+  mask_invert: z.boolean().optional().describe("draw anew what is black in `mask`, not what is white; default: false"),
+  mask_blur: z
+    .number()
+    .min(0)
+    .max(LIMITS.maskBlur)
+    .optional()
+    .describe(
+      "pixels (σ) over which the edge of the mask fades, on both sides; it reaches three times as far; default: 0",
+    ),
+  mask_padding: z
+    .int()
+    .min(0)
+    .max(LIMITS.maskPadding)
+    .optional()
+    .describe("pixels by which the mask grows on all sides, before it is blurred; default: 0"),
+  padding_mask_crop: z
+    .int()
+    .min(0)
+    .max(LIMITS.cropPadding)
+    .optional()
+    .describe(
+      "draw only the masked part and so many pixels around it, at the full size of the run, and paste it back; default: all of `image` is drawn",
+    ),
+  outpaint: margins
+    .optional()
+    .describe(
+      'pixels by which the picture grows, drawn like what is masked: `{"left": 128, "right": 128}`, or `left,top,right,bottom`',
+    ),
+  denoising_start: z
+    .number()
+    .gt(0)
+    .max(1)
+    .optional()
+    .describe(
+      "SDXL's refiner: the part of the noise levels that is left out at the beginning, instead of a strength, as 0.8 after a base that has ended there; needs `image`",
+    ),
+  denoising_end: z
+    .number()
+    .gt(0)
+    .max(1)
+    .optional()
+    .describe("SDXL's base before a refiner: the part of the noise levels to run; it leaves noise in the picture"),
   loras: z
     .array(loraSchema(LIMITS))
     .max(LIMITS.loras)
@@ -323,6 +258,7 @@ export const generationFields = z.object({
   preview_format: z.enum(["jpeg", "png", "webp"]).optional().describe("format of previews; default: jpeg"),
   preview_quality: z.int().min(1).max(100).optional().describe("quality of JPEG and WebP previews; default: 70"),
   output_format: z.enum(["jpeg", "png", "webp"]).default("jpeg").describe("format of the result"),
+  lossless: z.boolean().optional().describe("WebP without loss; PNG always is; default: false"),
   embed_metadata: z
     .boolean()
     .optional()
@@ -350,20 +286,41 @@ export const PICTURE_FIELDS: ReadonlySet<string> = new Set(
 
 /** The request schema: parsing gives every default its value and leaves what the model decides undefined. */
 export const generationSchema = generationFields
-  .transform(({ image_url, image = image_url, image_size, ...rest }) => ({
-    ...(image_size !== undefined && sizeOf(image_size)),
-    ...rest,
-    ...(image !== undefined && { image }),
-  }))
+  .transform(
+    ({
+      image_url,
+      image = image_url,
+      image_size,
+      mask_url,
+      mask_image_url,
+      mask = mask_url ?? mask_image_url,
+      ...rest
+    }) => ({
+      ...(image_size !== undefined && sizeOf(image_size)),
+      ...rest,
+      ...(image !== undefined && { image }),
+      ...(mask !== undefined && { mask }),
+    }),
+  )
   .refine(({ width = 0, height = 0 }) => width * height <= LIMITS.maxPixels, {
     path: ["width"],
     error: `width times height must be at most ${LIMITS.maxPixels} pixels`,
+  })
+  .superRefine(({ image, ...fields }, ctx) => {
+    if (image !== undefined) return;
+    for (const field of ["mask", "outpaint", "denoising_start"] as const) {
+      if (fields[field] !== undefined)
+        ctx.addIssue({ code: "custom", path: [field], message: "needs an image as well" });
+    }
   });
 
 /** A request as a caller may write it. */
 export type GenerationInput = z.input<typeof generationSchema>;
 /** A request as the engine runs it: checked, with defaults. */
-export type GenerationRequest = Omit<z.output<typeof generationFields>, "image_url" | "image_size"> & {
+export type GenerationRequest = Omit<
+  z.output<typeof generationFields>,
+  "image_url" | "image_size" | "mask_url" | "mask_image_url"
+> & {
   /** Fields of other servers that the request had, and that would change the picture if this one had them. */
   readonly ignored_fields?: readonly string[];
 };
@@ -401,6 +358,10 @@ export const OTHER_NAMES: Readonly<Record<string, keyof GenerationInput>> = {
   lora: "loras",
   negative: "negative_prompt",
   initimage: "image",
+  maskimage: "mask",
+  maskb64: "mask",
+  inpaintmask: "mask",
+  invertmask: "mask_invert",
   denoisingstrength: "strength",
   format: "output_format",
 };

@@ -94,7 +94,10 @@ describe("the built-in model", () => {
       "image",
       /is not a JPEG, PNG or WebP picture/,
     ],
-    ["a mask", { image, mask_image: "data:image/png;base64,AAAA" } as object, "mask_image", /^Masks are not supported/],
+    ["a mask by another name", { image, mask_image: "AAAA" } as object, "mask_image", /did you mean mask\?/],
+    ["a mask without a picture", { mask: "AAAA" }, "mask", /needs an image/],
+    ["margins without a picture", { outpaint: { left: 8 } }, "outpaint", /needs an image/],
+    ["a margin below 0", { image, outpaint: { left: -8 } }, "outpaint.left", /greater than or equal to 0/],
   ])("%s", async (_, input, field, message) => {
     const fault = await faultIn(runtime, input);
     expect(fault).toMatchObject({ status: 422, field });
@@ -130,8 +133,8 @@ describe("the built-in model", () => {
     ["freeu", { freeu: true }, [/^The field freeu was ignored: this server does not have it\.$/]],
     [
       "several, in other spellings",
-      { hiresFix: true, denoisingEnd: 0.8 },
-      [/^The fields hiresFix, denoisingEnd were ignored/],
+      { hiresFix: true, highNoiseFrac: 0.8 },
+      [/^The fields hiresFix, highNoiseFrac were ignored/],
     ],
     ["fields that ask for nothing", { clip_skip: 0, guidance_rescale: null, mask: "", controlnets: [] }, []],
     ["harmless fields", { sync_mode: true, enable_safety_checker: true }, []],

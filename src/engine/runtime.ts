@@ -18,6 +18,7 @@ import { Refinements } from "../graph/compile/refinement.ts";
 import type { Preparation } from "../memory/preparation.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
+import { onCanvas } from "./canvas.ts";
 import type {
   DeviceState,
   ModelChange,
@@ -328,7 +329,7 @@ class ModelRuntime implements Runtime {
       const wantsPreview = () => options.wants?.("preview") ?? true;
       const { client, priority, onPhase } = options;
       const running = { signal, client, priority, onPhase, takeUpdate, wantsPreview };
-      for await (const event of generate(lease.model, asked, running)) {
+      for await (const event of onCanvas(asked.canvas, generate(lease.model, asked, running))) {
         if (event.type === "step") done = event.step / event.steps;
         yield toRunEvent(lease.model, event, request, asked, begun);
       }

@@ -25,6 +25,18 @@ afterEach(() => vi.restoreAllMocks());
 
 const SMALL = { width: 64, height: 64, steps: 4, guidanceScale: 3 } as const;
 
+/** A picture, and the left or right part of it. */
+const image = {
+  width: 64,
+  height: 64,
+  rgba: Uint8Array.from({ length: 64 * 64 * 4 }, (_, i) => ((i * 7) % 256) | 128),
+};
+const part = (from: number, to: number) => ({
+  width: 64,
+  height: 64,
+  values: Uint8Array.from({ length: 64 * 64 }, (_, i) => (i % 64 >= from && i % 64 < to ? 255 : 0)),
+});
+
 /** Requests that differ in all that one batch may hold, and some that cannot share one. */
 const REQUESTS: readonly PipelineRequest[] = [
   { ...SMALL, prompt: "northern lights over a lake", seed: 1 },
@@ -36,6 +48,8 @@ const REQUESTS: readonly PipelineRequest[] = [
   { ...SMALL, prompt: "a forest in autumn", seed: 7, guidanceScale: 1 },
   { ...SMALL, prompt: "a windmill", seed: 8, width: 96 },
   { ...SMALL, prompt: "waves", seed: 9, fewStep: true, guidanceScale: 1 },
+  { ...SMALL, prompt: "a lighthouse", seed: 10, image, strength: 1, mask: part(0, 32) },
+  { ...SMALL, prompt: "dunes", seed: 11, image, strength: 0.6, mask: part(40, 64), images: 2 },
 ];
 
 /** The hash of a run's latents and pictures. */
@@ -63,6 +77,40 @@ it("draws what each would have drawn alone", async () => {
   const twice = [...others, first!, ...REQUESTS];
   const [head, ...tail] = expected;
   expect(await Promise.all(twice.map((asked) => drawn(asked)))).toEqual([...tail, head, ...expected]);
+});
+
+/** The latents of a run, `[n, c, h, w]`. */
+async function latentsOf(asked: PipelineRequest): Promise<Float32Array> {
+  for await (const event of generate(model, asked)) if (event.type === "result") return event.latents();
+  throw new Error("no result");
+}
+
+it("a mask leaves the latents outside to the picture, whatever is drawn inside", async () => {
+  const asked = { ...SMALL, seed: 1, image, strength: 1, mask: part(0, 32) };
+  const [one, other] = [
+    await latentsOf({ ...asked, prompt: "a lake" }),
+    await latentsOf({ ...asked, prompt: "a fire" }),
+  ];
+  const side = Math.sqrt(one.length / model.family.latent.channels);
+  const isInside = (i: number) => i % side < side / 2;
+  expect(one.filter((value, i) => !isInside(i) && value !== other[i])).toHaveLength(0);
+  expect(one.filter((value, i) => isInside(i) && value === other[i]).length).toBeLessThan(4);
+  // The same picture's latents, drawn from the posterior with the same seed, are those of a run that draws the other half.
+  const half = await latentsOf({ ...asked, prompt: "a lake", mask: part(32, 64) });
+  const whole = half.map((value, i) => (isInside(i) ? value : one[i]!));
+  expect(await latentsOf({ ...asked, prompt: "x", mask: part(0, 0) })).toEqual(whole);
+});
+
+it("a run in two parts is the run, from the latents that the first has left", async () => {
+  const asked: PipelineRequest = {
+    ...SMALL,
+    prompt: "a lake",
+    seed: 5,
+    scheduler: { className: "EulerDiscreteScheduler" },
+  };
+  const first = await latentsOf({ ...asked, denoisingEnd: 0.5 });
+  expect(await latentsOf({ ...asked, denoisingStart: 0.5, latents: first })).toEqual(await latentsOf(asked));
+  await expect(latentsOf({ ...asked, latents: first.subarray(4) })).rejects.toThrow(/^latents: are \d+ numbers; \[1,/);
 });
 
 it("makes a plan that several want at once a single time", async () => {

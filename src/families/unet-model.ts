@@ -25,7 +25,7 @@ import { distilledRun, type UsualRun } from "./distilled.ts";
 import type { OpenOptions } from "./family.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
 import { LARGEST_SIDE, readModelFolder } from "./model-folder.ts";
-import { type UnetConditioning, UnetStep } from "./unet-step.ts";
+import { isInpainting, type UnetConditioning, UnetStep } from "./unet-step.ts";
 
 /** The differences between these families. */
 export interface UnetTraits {
@@ -200,12 +200,12 @@ const FURTHER_INPUTS: Readonly<Record<number, string>> = {
   1: "a depth UNet (latents and a depth map)",
   3: "an upscaler's UNet (latents and a small picture)",
   4: "an InstructPix2Pix UNet (latents and those of the picture to edit)",
-  5: "an inpainting UNet (latents, a mask, and those of the masked picture)",
 };
 
 /** @throws ModelConfigError for a UNet that reads more than latents, which its pipeline class is not made for */
-function checkInputs({ in_channels: inputs }: UnetConfig, latentChannels: number): void {
-  if (inputs === latentChannels) return;
+function checkInputs(config: UnetConfig, latentChannels: number): void {
+  const { in_channels: inputs } = config;
+  if (inputs === latentChannels || isInpainting(config)) return;
   const kind = latentChannels === 4 ? FURTHER_INPUTS[inputs - latentChannels] : undefined;
   const which = kind === undefined ? "" : `: ${kind}, which is not supported`;
   const reason = `is ${inputs}, and the vae has ${latentChannels} latent channels${which}`;

@@ -4,6 +4,7 @@
  * The UNet's additions for the timestep are computed for many steps at once, in the plan's prologue; a step takes its row.
  */
 
+import type { MaskedPicture } from "../diffusion/mask.ts";
 import type { StepModel, StepPlace, StepShape } from "../diffusion/model.ts";
 import type { PipelineRequest, RunShape } from "../diffusion/request.ts";
 import type { StepRow } from "../diffusion/schedulers/schedule.ts";
@@ -42,6 +43,7 @@ const SIZES = { withTarget: 6, withScore: 5 };
 
 export class UnetStep implements StepModel<UnetConditioning> {
   readonly part = "unet";
+  readonly readsMask: boolean;
   readonly #config: UnetConfig;
   readonly #tokens: number;
   readonly #chunks: (request: RunShape) => number;
@@ -63,6 +65,7 @@ export class UnetStep implements StepModel<UnetConditioning> {
     this.#config = config;
     this.#tokens = tokens;
     this.#chunks = chunks;
+    this.readsMask = isInpainting(config);
     const isChecked = hasAddedConditions(config) && pooledWidth !== undefined;
     this.#readsScore = isChecked && sizesOf(config, pooledWidth) === SIZES.withScore;
   }
@@ -102,8 +105,11 @@ export class UnetStep implements StepModel<UnetConditioning> {
     const step = g.input("step", [rows], { element: "u32" });
     const projected = timeProjections(g, config, time);
     const allRows = g.reshape(projected, [1, timeRows * PROJECTED_STEPS, channelsOf(projected)]);
+    const inputs = this.readsMask
+      ? g.concat(sample, g.input("masked picture", [rows, shape.height, shape.width, 1 + shape.channels]))
+      : sample;
     return unet(g, config, {
-      sample,
+      sample: inputs,
       time: g.gatherRows(allRows, step, "time"),
       text: g.input("text", [rows, this.#textTokens(shape), config.cross_attention_dim], { constant: true }),
     });
@@ -126,6 +132,19 @@ export class UnetStep implements StepModel<UnetConditioning> {
     if (!config.time_cond_proj_dim) return;
     const guidance = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
     for (const row of this.#timeRowsOf(shape, slot)) plan.write("guidance", guidance, row);
+  }
+
+  /** The mask stands first among the channels (`StableDiffusionInpaintPipeline`); all branches get the same. */
+  async writeMasked(plan: Plan, shape: StepShape, slot: number, { mask, masked }: MaskedPicture): Promise<void> {
+    const { channels, slots, branches } = shape;
+    const values = new Float32Array(mask.length * (1 + channels));
+    for (const [pixel, value] of mask.entries()) {
+      values[pixel * (1 + channels)] = value;
+      values.set(masked.subarray(pixel * channels, (pixel + 1) * channels), pixel * (1 + channels) + 1);
+    }
+    for (let branch = 0; branch < branches; branch++) {
+      await plan.writeInTurns("masked picture", values, branch * slots + slot);
+    }
   }
 
   writeTimestep(plan: Plan, shape: StepShape, slot: number, { rows, index, joins }: StepPlace): void {
@@ -161,6 +180,11 @@ export class UnetStep implements StepModel<UnetConditioning> {
   #textTokens({ tokens }: StepShape): number {
     return tokens as number;
   }
+}
+
+/** True for a UNet that reads the latents, a mask, and the latents of the masked picture. */
+export function isInpainting({ in_channels: inputs, out_channels: channels }: UnetConfig): boolean {
+  return inputs === 2 * channels + 1;
 }
 
 /** The number of sizes beside the pooled vector. @throws ModelConfigError if that is no number that we know */

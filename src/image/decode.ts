@@ -4,7 +4,7 @@
  * Only the three formats we write are read, told by their first bytes: libvips would also open SVG, PDF and others,
  * each of them a larger thing to be attacked through. The pixel limit is checked on the header, before pixels exist.
  */
-import { type PictureHeader, pictureCodec } from "../platform/picture-codec.ts";
+import { type PictureHeader, pictureCodec, type Sharp } from "../platform/picture-codec.ts";
 import type { PictureFormat, Pixels } from "./encode.ts";
 import { ImageError } from "./errors.ts";
 
@@ -33,6 +33,10 @@ export interface DecodeOptions {
   readonly maxPixels?: number;
   /** The size of the answer, by the picture's own (turned as EXIF says); left out: its own. */
   readonly resize?: (own: Size) => TargetSize;
+  /** Transparency is laid on this colour, or kept. Default: `white` */
+  readonly alpha?: "white" | "black" | "keep";
+  /** The field of the request that the picture is in, for errors; left out: `image`. */
+  readonly field?: string;
 }
 
 /**
@@ -42,8 +46,83 @@ export interface DecodeOptions {
  * @throws ImageError
  */
 export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Pixels> {
+  const { alpha = "white", field } = options;
+  return opened(
+    bytes,
+    options,
+    async (image) => {
+      const flat = alpha === "keep" ? image : image.flatten({ background: alpha });
+      const { data, info } = await flat
+        .toColourspace("srgb")
+        .ensureAlpha()
+        .raw({ depth: "uchar" })
+        .toBuffer({ resolveWithObject: true });
+      return {
+        width: info.width,
+        height: info.height,
+        rgba: new Uint8Array(data.buffer, data.byteOffset, data.length),
+      };
+    },
+    field,
+  );
+}
+
+/** One channel of a picture, one byte a pixel, row by row. */
+export interface Channel extends Size {
+  readonly values: Uint8Array;
+}
+
+/**
+ * Decodes the luminance of a picture, transparency laid on black, or its alpha.
+ *
+ * @throws ImageError
+ */
+export function decodeChannel(
+  bytes: Uint8Array,
+  channel: "luminance" | "alpha",
+  options: Pick<DecodeOptions, "maxPixels" | "field"> = {},
+): Promise<Channel> {
+  return opened(
+    bytes,
+    options,
+    async (image) => {
+      const only =
+        channel === "alpha"
+          ? image.ensureAlpha().extractChannel("alpha")
+          : image.flatten({ background: "black" }).toColourspace("b-w").extractChannel(0);
+      const { data, info } = await only.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+      return {
+        width: info.width,
+        height: info.height,
+        values: new Uint8Array(data.buffer, data.byteOffset, data.length),
+      };
+    },
+    options.field,
+  );
+}
+
+/** True if any pixel is not opaque. @throws ImageError */
+export function isTransparent(
+  bytes: Uint8Array,
+  options: Pick<DecodeOptions, "maxPixels" | "field"> = {},
+): Promise<boolean> {
+  return opened(
+    bytes,
+    options,
+    async (image, { hasAlpha }) => hasAlpha && !(await image.stats()).isOpaque,
+    options.field,
+  );
+}
+
+/** Checks a picture by its header, and gives it to `read`, turned and resized. @throws ImageError */
+async function opened<T>(
+  bytes: Uint8Array,
+  options: DecodeOptions,
+  read: (image: Sharp, header: PictureHeader) => Promise<T>,
+  field?: string,
+): Promise<T> {
   const format = pictureFormat(bytes);
-  if (format === undefined) throw new ImageError("image-format", "is not a JPEG, PNG or WebP picture");
+  if (format === undefined) throw new ImageError("image-format", "is not a JPEG, PNG or WebP picture", { field });
   const sharp = await pictureCodec();
   try {
     // The limit is checked by hand, so that the error can say by how much.
@@ -54,23 +133,22 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = 
       throw new ImageError(
         "image-too-large",
         `has ${header.width}x${header.height} pixels; at most ${maxPixels} in all are allowed${kind}`,
+        { field },
       );
     }
     const target = options.resize?.(header.autoOrient);
     let image = sharp(bytes, { limitInputPixels: maxPixels, failOn: "error" })
       .timeout({ seconds: DECODE_SECONDS })
-      .autoOrient()
-      .flatten({ background: "white" })
-      .toColourspace("srgb");
+      .autoOrient();
     if (target) {
       const { width, height } = target;
       image = image.resize({ width, height, fit: target.fit === "crop" ? "cover" : "fill" });
     }
-    const { data, info } = await image.ensureAlpha().raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
-    return { width: info.width, height: info.height, rgba: new Uint8Array(data.buffer, data.byteOffset, data.length) };
+    return await read(image, header);
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError("image-damaged", "cannot be decoded; the file is damaged or cut short", { cause: error });
+    const message = "cannot be decoded; the file is damaged or cut short";
+    throw new ImageError("image-damaged", message, { cause: error, field });
   }
 }
 

@@ -43,16 +43,17 @@ const FULL_COLOUR_QUALITY = 90;
  * An opaque picture is stored without alpha. JPEG has none: transparency is laid on white.
  *
  * @param options.quality 1..100 for JPEG and WebP; PNG is exact and ignores it
+ * @param options.lossless WebP without loss, colours under transparent pixels included
  * @param options.maxSide pixels of the longer side; a larger picture is shrunk to it, a smaller one left as it is
  * @param options.infotext the picture's settings, to stand in its file
  * @throws RangeError when the bytes are not `width * height * 4`
  */
 export async function encodePicture(
   picture: Pixels,
-  options: { format?: PictureFormat; quality?: number; maxSide?: number; infotext?: string } = {},
+  options: { format?: PictureFormat; quality?: number; maxSide?: number; lossless?: boolean; infotext?: string } = {},
 ): Promise<EncodedPicture> {
   const { width, height, rgba } = picture;
-  const { format = "jpeg", quality = RESULT_QUALITY, maxSide } = options;
+  const { format = "jpeg", quality = RESULT_QUALITY, maxSide, lossless = false } = options;
   if (rgba.byteLength !== width * height * 4) {
     throw new RangeError(`a picture of ${width}x${height} has ${width * height * 4} bytes, not ${rgba.byteLength}`);
   }
@@ -73,7 +74,7 @@ export async function encodePicture(
       image = image.png();
       break;
     case "webp":
-      image = image.webp({ quality });
+      image = image.webp(lossless ? { lossless, exact: true } : { quality });
       break;
     default:
       format satisfies never;

@@ -12,9 +12,11 @@ export type ImageErrorCode = "image-format" | "image-too-large" | "image-damaged
 export class ImageError extends FaultError {
   declare readonly code: ImageErrorCode;
 
-  constructor(code: ImageErrorCode, message: string, options?: ErrorOptions) {
-    const issues = [{ path: ["image"], message, type: code }];
-    super({ code, status: 422, message, field: "image", issues }, options);
+  /** @param options.field of the request that the picture is in; left out: `image` */
+  constructor(code: ImageErrorCode, message: string, options: ErrorOptions & { readonly field?: string } = {}) {
+    const { field = "image", ...cause } = options;
+    const issues = [{ path: [field], message, type: code }];
+    super({ code, status: 422, message, field, issues }, cause);
     this.name = "ImageError";
   }
 }

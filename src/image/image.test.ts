@@ -68,6 +68,12 @@ describe("encodePicture and decodePicture", () => {
     }
   });
 
+  it.each(["png", "webp"] as const)("keep every pixel of a %s without loss, transparent ones too", async (format) => {
+    const picture = { width: 24, height: 16, rgba: Uint8Array.from({ length: 24 * 16 * 4 }, (_, i) => (i * 73) % 256) };
+    const { bytes } = await encodePicture(picture, { format, lossless: true });
+    expect(await decodePicture(bytes, { alpha: "keep" })).toEqual(picture);
+  });
+
   it("resize to exactly what was asked", async () => {
     const { bytes } = await encodePicture(gradient(100, 60), { format: "png" });
     const picture = await decodePicture(bytes, { resize: () => ({ width: 64, height: 128, fit: "stretch" }) });

@@ -9,9 +9,11 @@
 export const PIPELINES: Readonly<Record<string, readonly string[]>> = {
   StableDiffusionPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
   StableDiffusionImg2ImgPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+  StableDiffusionInpaintPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
   // The first text encoder may be absent: SDXL's refiner has only the second.
   StableDiffusionXLPipeline: ["unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"],
   StableDiffusionXLImg2ImgPipeline: ["unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"],
+  StableDiffusionXLInpaintPipeline: ["unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"],
   LatentConsistencyModelPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
   LatentConsistencyModelImg2ImgPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
 };

@@ -10,6 +10,7 @@ import type { Kernel, Params } from "../../src/graph/dispatch.ts";
 import { finiteCheck } from "../../src/graph/ops/diffusion/finite-check.ts";
 import { guidanceRescale } from "../../src/graph/ops/diffusion/guidance-rescale.ts";
 import { latentToRgb } from "../../src/graph/ops/diffusion/latent-to-rgb.ts";
+import { maskBlend } from "../../src/graph/ops/diffusion/mask-blend.ts";
 import { modelInput } from "../../src/graph/ops/diffusion/model-input.ts";
 import { packPicture } from "../../src/graph/ops/diffusion/pack-picture.ts";
 import { philoxNormals } from "../../src/graph/ops/diffusion/philox-normals.ts";
@@ -101,6 +102,10 @@ function recordStep(g: Recorder): void {
   const model = modelInput(g, latents, rows, 2, "model input");
   g.output("guided", guidanceRescale(g, model, rows, "rescale"));
   g.output("denoised", schedulerStep(g, { latents, model, noise, history, rows }, "step"));
+  const original = g.input("original", [1, 8, 8, 4], { element: "f32" });
+  const mask = g.input("mask", [1, 8, 8, 1], { element: "f32" });
+  const known = g.input("known", [1, 4], { element: "f32" });
+  g.output("blended", maskBlend(g, { latents, original, noise, mask, known }, "blend"));
   g.output("broken", finiteCheck(g, model, latents, "finite"));
   const matrix = g.input("rgb matrix", [5, 4], { element: "f32" });
   g.output("rgba", packPicture(g, latentToRgb(g, latents, matrix, "rgb"), "pack"));

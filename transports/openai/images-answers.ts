@@ -78,5 +78,8 @@ export const EDITS: Description = {
 export const EDIT: NamedSchema = {
   name: "ImageEdit",
   schema: imageEditSchema,
-  byHand: { image: { type: "string", format: "binary", description: "JPEG, PNG or WebP" } },
+  byHand: {
+    image: { type: "string", format: "binary", description: "JPEG, PNG or WebP" },
+    mask: { type: "string", format: "binary", description: "of the picture's size; transparent is drawn anew" },
+  },
 };

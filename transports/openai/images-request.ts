@@ -8,7 +8,7 @@
  */
 import { z } from "zod";
 import { Base64Text, withoutPicture } from "../../src/engine/base64-text.ts";
-import { RequestError, refuseIssues } from "../../src/engine/errors.ts";
+import { refuseIssues } from "../../src/engine/errors.ts";
 import { DEFAULT_STRENGTH, type GenerationRequest, LIMITS } from "../../src/engine/request.ts";
 import { fieldsOf, fromText } from "../../src/engine/request-fields.ts";
 import { parseRemoteGeneration } from "../../src/engine/request-parsing.ts";
@@ -60,14 +60,17 @@ const NO_PICTURE = "must be a picture: a file of a form, or in JSON a data URI o
 export const imageEditSchema = z.object({
   ...shared,
   /** The picture to start from: JPEG, PNG or WebP. */
-  image: z.custom<PictureField>(
-    (value) => typeof value === "string" || value instanceof Uint8Array || value instanceof Base64Text,
-    { error: NO_PICTURE },
-  ),
+  image: z.custom<PictureField>(isPictureField, { error: NO_PICTURE }),
+  /** Its transparent part is drawn anew, and it has the picture's size; without one, the picture's own transparency counts. */
+  mask: z.custom<PictureField>(isPictureField, { error: NO_PICTURE }).optional(),
   strength: z.number().optional(),
 });
 
-type ImageFields = z.output<typeof imageGenerationSchema> & { image?: PictureField; strength?: number };
+function isPictureField(value: unknown): boolean {
+  return typeof value === "string" || value instanceof Uint8Array || value instanceof Base64Text;
+}
+
+type ImageFields = z.output<typeof imageGenerationSchema> & Partial<z.output<typeof imageEditSchema>>;
 
 /** A request to run, and how its answer is to look. */
 export interface ImagesRequest {
@@ -117,13 +120,15 @@ export function parseImagesRequest(
     model: served.name,
     prompt: asked.prompt,
     negative_prompt: asked.negative_prompt,
-    ...sizeOf(asked.size, served),
+    // A part of a picture is drawn in the picture's proportions.
+    ...(asked.mask === undefined || asked.size !== "auto" ? sizeOf(asked.size, served) : {}),
     num_inference_steps: steps,
     guidance_scale: asked.guidance_scale,
     seed: asked.seed,
     scheduler: asked.scheduler,
     num_images: asked.n,
     image: asked.image,
+    ...(asked.image !== undefined && { mask: asked.mask, mask_channel: "alpha" }),
     strength: asked.image === undefined ? undefined : strength,
     preview_every: partialImages === 0 ? 0 : Math.max(1, Math.floor(stepsRun / (partialImages + 1))),
     output_format: asked.output_format,
@@ -219,15 +224,15 @@ export interface EditFields {
 
 /**
  * A form's fields with the types that JSON would have given them: a form holds only strings and files.
- *
- * @throws RequestError for a mask
  */
 export function fieldsOfForm(form: readonly FormField[]): EditFields {
   const fields: Record<string, unknown> = {};
   const pictures: unknown[] = [];
   for (const [name, value] of form) {
-    if (name === "mask") refuseMask();
-    if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
+    if (name === "mask") {
+      // A form of a page has a file without bytes where none was chosen.
+      if (value.length > 0) fields.mask = value;
+    } else if (name === "image" || /^image\[\d*\]$/.test(name)) pictures.push(value);
     else if (typeof value === "string" && name !== "__proto__") fields[name] = fromText(value, FIELDS.get(name)?.kind);
   }
   return withPictures(fields, pictures);
@@ -235,18 +240,15 @@ export function fieldsOfForm(form: readonly FormField[]): EditFields {
 
 /**
  * The fields of an edit that came as JSON: a picture, or a list of them, as `image`, or in OpenAI's own way as
- * `images: [{image_url}]`.
- *
- * @throws RequestError for a mask
+ * `images: [{image_url}]`; a mask as a picture, or `{image_url}`.
  */
 export function fieldsOfJson(body: unknown): EditFields | { readonly fields: unknown; readonly pictures: 0 } {
   if (typeof body !== "object" || body === null || Array.isArray(body)) return { fields: body, pictures: 0 };
   const { image, images, mask, ...fields } = body as Record<string, unknown>;
-  if (mask !== undefined && mask !== null) refuseMask();
   const listed = [image, images].flatMap((value) => (Array.isArray(value) ? value : [value]));
   const pictures = listed.map((value) => (isRecord(value) ? value.image_url : value));
   return withPictures(
-    fields,
+    { ...fields, ...(mask !== undefined && mask !== null && { mask: isRecord(mask) ? mask.image_url : mask }) },
     pictures.filter((value) => value !== undefined && value !== null),
   );
 }
@@ -259,15 +261,11 @@ function withPictures(fields: Readonly<Record<string, unknown>>, pictures: reado
   return { fields: pictures.length === 0 ? fields : { ...fields, image: pictures[0] }, pictures: pictures.length };
 }
 
-function refuseMask(): never {
-  throw new RequestError("mask", "masks are not supported yet; leave it out to redraw the whole");
-}
-
 function withoutNulls(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, field]) => field !== null)
-      .map(([name, field]) => [name, name === "image" ? field : withoutPicture(field)]),
+      .map(([name, field]) => [name, name === "image" || name === "mask" ? field : withoutPicture(field)]),
   );
 }

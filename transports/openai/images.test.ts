@@ -236,15 +236,34 @@ describe("images.edit", () => {
     expect(seen[0]!.image).toEqual(new Uint8Array(await (await png()).arrayBuffer()));
   });
 
-  it("takes image[] with one picture, of two the first with a warning, and refuses none, and a mask", async () => {
+  it("takes image[] with one picture, of two the first with a warning, and refuses none", async () => {
     const { client } = await serving();
     expect((await client.images.edit({ image: [await png()], prompt: "x" })).data).toHaveLength(1);
     const two = await client.images.edit({ image: [await png(), await png()], prompt: "x" });
     expect(two).toMatchObject({ warnings: [expect.stringMatching(/first of 2 pictures/)] });
-    const masked = client.images.edit({ image: await png(), mask: await png(), prompt: "x" });
-    await expect(masked).rejects.toMatchObject({ status: 400, param: "mask" });
     // @ts-expect-error: an image is required
     await expect(client.images.edit({ prompt: "x" })).rejects.toMatchObject({ status: 400 });
+  });
+
+  it("takes a mask, whose transparent part is drawn anew, in the picture's proportions", async () => {
+    const seen: GenerationRequest[] = [];
+    const { client, server } = await serving((input, context) => {
+      seen.push(input);
+      return gradientRun()(input, context);
+    });
+    const mask = new Uint8Array(await (await png()).arrayBuffer());
+    await client.images.edit({ image: await png(), mask: await png(), prompt: "x" });
+    expect(seen.at(-1)).toMatchObject({ mask, mask_channel: "alpha" });
+    expect(seen.at(-1)!.width).toBeUndefined();
+    const uri = `data:image/png;base64,${Buffer.from(mask).toString("base64")}`;
+    for (const given of [uri, { image_url: uri }]) {
+      const body = JSON.stringify({ prompt: "x", image: uri, mask: given, size: "512x512" });
+      const headers = { "content-type": "application/json" };
+      expect((await fetch(`${server.url}/v1/images/edits`, { method: "POST", headers, body })).status).toBe(200);
+      expect(seen.at(-1)).toMatchObject({ mask: Buffer.from(mask), width: 512, height: 512 });
+    }
+    await client.images.edit({ image: await png(), mask: await toFile(new Uint8Array(), ""), prompt: "x" });
+    expect(seen.at(-1)!.mask).toBeUndefined();
   });
 
   it("takes JSON: a picture, a list, or images with their addresses", async () => {
@@ -281,7 +300,7 @@ describe("images.edit", () => {
       [{ image: 5 }, "image"],
       [{ image: "https://example.com/a.png" }, "image"],
       [{ images: [{ file_id: "file-1" }] }, "image"],
-      [{ image: uri, mask: uri }, "mask"],
+      [{ image: uri, mask: 5 }, "mask"],
       [{ image: uri, images: [{ image_url: uri }], n: 99 }, "n"],
     ] as const) {
       const [status, answer] = await edit(fields);

@@ -102,6 +102,9 @@ const BY_HAND: Readonly<Record<string, Json>> = {
   },
   image: { type: "string" },
   image_url: { type: "string" },
+  mask: { type: "string" },
+  mask_url: { type: "string" },
+  mask_image_url: { type: "string" },
 };
 
 function bodyOf({ schema, byHand }: NamedSchema): Json {

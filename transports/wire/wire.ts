@@ -24,6 +24,8 @@ export interface Envelope {
   readonly inputId: string | undefined;
   /** The format of result pictures. */
   readonly format: PictureFormat;
+  /** True if a WebP of the result is to be without loss. */
+  readonly lossless: boolean;
   /** How previews are made and how often; what is undefined is JPEG, at preview quality, of full size, unlimited. */
   readonly previews: PreviewWishes;
 }
@@ -75,6 +77,7 @@ export function envelopeOf(input: unknown): Envelope {
     requestId: request_id !== undefined && /^[\w.:-]{1,128}$/.test(request_id) ? request_id : crypto.randomUUID(),
     inputId: input_id !== undefined && input_id.length <= 128 ? input_id : undefined,
     format: formatOf(fields.output_format) ?? "jpeg",
+    lossless: fields.lossless === true,
     previews: {
       format: formatOf(fields.preview_format),
       quality: number("preview_quality", 100),
@@ -132,7 +135,7 @@ export async function wireEvent(event: unknown, envelope: Envelope, carry: Carry
     const options =
       rest.type === "preview"
         ? { format, quality, maxSide: size }
-        : { format: envelope.format, quality: RESULT_QUALITY, infotext };
+        : { format: envelope.format, quality: RESULT_QUALITY, lossless: envelope.lossless, infotext };
     return carry(await traced(() => encodePicture(one, options)));
   };
   const wire: WireEvent = { ...rest };

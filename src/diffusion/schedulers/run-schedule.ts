@@ -6,7 +6,7 @@ import type { SchedulerConfig } from "./config-reader.ts";
 import { createSchedule, img2imgStart, isSchedulerClass, levelsOf, spacesTimesteps } from "./create-schedule.ts";
 import { flowShift } from "./flow-match-euler.ts";
 import { SAMPLERS } from "./samplers.ts";
-import type { Schedule } from "./schedule.ts";
+import type { NoiseLevel, Schedule } from "./schedule.ts";
 import type { ScheduleOptions } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
 import { type AlignedModel, NO_RESPACING, sigmaScheduleFields, sigmaScheduleLevels } from "./sigma-schedules.ts";
@@ -25,6 +25,8 @@ export type ScheduleRequest = Pick<
   | "eta"
   | "image"
   | "strength"
+  | "denoisingStart"
+  | "denoisingEnd"
 >;
 
 export interface RunScheduleOptions {
@@ -59,6 +61,9 @@ export function createRunSchedule(own: OwnScheduler, options: RunScheduleOptions
     const tokens = Math.ceil(request.width / downscale / PATCH) * Math.ceil(request.height / downscale / PATCH);
     const shifts = className === "FlowMatchEulerDiscreteScheduler" && config.use_dynamic_shifting === true;
     const asked = { steps, eta, ...levels, ...(shifts && { mu: flowShift(config, tokens) }) };
+    if (request.denoisingStart !== undefined || request.denoisingEnd !== undefined) {
+      return partOf(createSchedule(className, config, asked), config, request);
+    }
     if (!request.image) return createSchedule(className, config, asked);
     if (options.spacesStepsWithinStrength && className === "LCMScheduler") {
       return createSchedule(className, config, { ...asked, lcmStrength: strength });
@@ -66,6 +71,48 @@ export function createRunSchedule(own: OwnScheduler, options: RunScheduleOptions
     const schedule = createSchedule(className, config, asked);
     return schedule.from(img2imgStart(schedule, strength));
   };
+}
+
+/**
+ * The part of a schedule that one of several models runs (`StableDiffusionXLPipeline` and its image-to-image pipeline): the
+ * first has the timesteps from `1 − denoisingEnd` of training on, the second those below `1 − denoisingStart`. From a
+ * picture, without a start of its own, the strength says where it begins.
+ */
+function partOf(whole: Schedule, config: SchedulerConfig, request: ScheduleRequest): Schedule {
+  const { image, strength = 1, denoisingStart, denoisingEnd } = request;
+  const { className, timesteps, evaluations } = whole;
+  const trained = typeof config.num_train_timesteps === "number" ? config.num_train_timesteps : 1000;
+  /** Rows of whole steps with timesteps from `share` of training on. */
+  const rowsTo = (share: number) => {
+    const cutoff = Math.round(trained - share * trained);
+    const count = timesteps.findIndex((timestep) => timestep < cutoff);
+    return count < 0 ? timesteps.length : Math.floor(count / evaluations) * evaluations;
+  };
+  const usual = image === undefined ? 0 : img2imgStart(whole, strength);
+  const begin = denoisingStart === undefined ? usual : rowsTo(denoisingStart);
+  const end = denoisingEnd === undefined ? timesteps.length : rowsTo(denoisingEnd);
+  if (begin >= end) {
+    const field = denoisingStart === undefined ? "denoising_end" : "denoising_start";
+    throw new SchedulerError(className, field, "leaves no step to run; choose another, or more num_inference_steps");
+  }
+  const tail = whole.from(begin);
+  if (end === timesteps.length) return tail;
+  const rows = end - begin;
+  return {
+    ...tail,
+    timesteps: tail.timesteps.slice(0, rows),
+    ...(tail.sigmas && { sigmas: tail.sigmas.slice(0, rows + 1) }),
+    rows: tail.rows.slice(0, rows),
+    end: tail.addNoise(rows),
+  };
+}
+
+const CLEAN: NoiseLevel = { original: 1, noise: 0 };
+
+/** The level of the latents that a row leaves. */
+export function levelAfter(schedule: Schedule, row: number): NoiseLevel {
+  if (row + 1 < schedule.rows.length) return schedule.addNoise(row + 1);
+  return schedule.end ?? CLEAN;
 }
 
 /** The configuration and options of the noise levels or timesteps that a request asks for. */
@@ -102,6 +149,8 @@ const REQUEST_FIELDS: Readonly<Record<string, string>> = {
   sigma_schedule: "sigma_schedule",
   sigmas: "sigmas",
   timesteps: "timesteps",
+  denoising_start: "denoising_start",
+  denoising_end: "denoising_end",
 };
 
 /** The schedule of a request. @throws PipelineError naming the field that leaves it without one */

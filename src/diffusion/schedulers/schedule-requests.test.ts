@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { SchedulerConfig } from "./config-reader.ts";
 import { createSchedule, img2imgStart, isSchedulerClass, SCHEDULER_CLASSES } from "./create-schedule.ts";
 import { flowShift } from "./flow-match-euler.ts";
+import { createRunSchedule, levelAfter } from "./run-schedule.ts";
 import type { ScheduleOptions } from "./schedule-table.ts";
 import { SchedulerError } from "./scheduler-error.ts";
 
@@ -18,6 +19,47 @@ const STABLE_DIFFUSION = {
 
 const schedule = (className: string, options: ScheduleOptions, config: SchedulerConfig = STABLE_DIFFUSION) =>
   createSchedule(className, config, options);
+
+describe("a part of the noise levels", () => {
+  const parts = (className: string, request: object) =>
+    createRunSchedule({ className, config: STABLE_DIFFUSION })({ steps: 6, width: 64, height: 64, ...request }, 8);
+
+  // As the reference's base and refiner share them: 6 steps, parted at 0.6.
+  test.each([
+    ["EulerDiscreteScheduler", 3],
+    ["DDIMScheduler", 3],
+    ["HeunDiscreteScheduler", 2], // whole steps: the third ends below
+  ])("%s", (className, steps) => {
+    const whole = parts(className, {});
+    const [base, refiner] = [parts(className, { denoisingEnd: 0.6 }), parts(className, { denoisingStart: 0.6 })];
+    const { evaluations } = whole;
+    expect(base.rows.every(({ timestep }) => timestep >= 400)).toBe(true);
+    expect(base.rows).toHaveLength(steps * evaluations);
+    expect([...base.rows, ...refiner.rows]).toEqual(whole.rows);
+    expect([...base.timesteps, ...refiner.timesteps]).toEqual([...whole.timesteps]);
+    expect(levelAfter(base, base.rows.length - 1)).toEqual(whole.addNoise(base.rows.length));
+    expect(levelAfter(base, 0)).toEqual(whole.addNoise(1));
+    expect(levelAfter(refiner, refiner.rows.length - 1)).toEqual({ original: 1, noise: 0 });
+  });
+
+  test("from a picture it begins where the strength says, unless it has a start", () => {
+    const image = { width: 64, height: 64, rgba: new Uint8Array() };
+    const of = (request: object) => [...parts("EulerDiscreteScheduler", { image, ...request }).timesteps];
+    const whole = [...parts("EulerDiscreteScheduler", {}).timesteps];
+    expect(of({ strength: 0.7, denoisingEnd: 0.8 })).toEqual(whole.slice(2, 4));
+    expect(of({ strength: 0.7, denoisingStart: 0.1 })).toEqual(whole);
+  });
+
+  test.each([
+    [{ denoisingEnd: 0.001 }, "denoising_end"],
+    [{ denoisingStart: 0.9999 }, "denoising_start"],
+    [{ denoisingStart: 0.6, denoisingEnd: 0.5 }, "denoising_start"],
+  ])("%j leaves no step", (request, field) => {
+    const run = () => parts("EulerDiscreteScheduler", request);
+    expect(run).toThrow(SchedulerError);
+    expect(run).toThrow(new RegExp(`${field} leaves no step to run`));
+  });
+});
 
 describe("image to image", () => {
   // From StableDiffusionImg2ImgPipeline runs of the reference (strength 0.6).

@@ -50,6 +50,12 @@ export interface StepRow {
   readonly drawsNoise: boolean;
 }
 
+/** The level of noised latents: original·`original` + noise·`noise`. */
+export interface NoiseLevel {
+  readonly original: number;
+  readonly noise: number;
+}
+
 /** A run's table of rows. Plain data; nothing in it changes while it runs. */
 export interface Schedule {
   readonly className: string;
@@ -67,7 +73,9 @@ export interface Schedule {
   /** History tensors the rows need, 0 to `MAX_HISTORY_SLOTS`. */
   readonly historySlots: number;
   /** Latents at the noise level of `row`: original·`original` + noise·`noise`. For image-to-image starts. */
-  addNoise(row: number): { readonly original: number; readonly noise: number };
+  addNoise(row: number): NoiseLevel;
+  /** The level of the latents after the last row; left out: they are clean. */
+  readonly end?: NoiseLevel;
   /**
    * The schedule of a run that begins at `row`: its rows are not just the tail of these, since a multistep scheduler
    * starts without history wherever it starts.

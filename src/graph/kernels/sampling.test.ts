@@ -2,6 +2,7 @@
 
 import { afterAll, describe, expect, test } from "vitest";
 import { guidanceRescale } from "../ops/diffusion/guidance-rescale.ts";
+import { maskBlend } from "../ops/diffusion/mask-blend.ts";
 import { modelInput } from "../ops/diffusion/model-input.ts";
 import { philoxNormals } from "../ops/diffusion/philox-normals.ts";
 import { ROW_QUADS } from "../ops/diffusion/rows.ts";
@@ -158,6 +159,43 @@ describe.each(devices)("$name", ({ gpu }) => {
           );
           expectClose(outputs.guided!.subarray(image * size, (image + 1) * size), { values, bound }, storage);
         }
+      },
+    );
+
+    test.each([[[2, 5, 3, 4]], [[3, 4, 7, 6]], [[1, 2, 3, 16]]])(
+      "latents of %j outside a mask are the picture's, at each image's level",
+      async (shape) => {
+        const source = random(44);
+        const [images, h, w, c] = shape as [number, number, number, number];
+        const count = images * h * w * c;
+        const [latents, original, noise] = [0, 1, 2].map(() => normals(source, count)) as [
+          Float32Array,
+          Float32Array,
+          Float32Array,
+        ];
+        const mask = Float32Array.from({ length: images * h * w }, () => (source.uniform() < 0.5 ? 0 : 1));
+        const known = Float32Array.from({ length: images * 4 }, () => Math.fround(source.normal()));
+        const recorder = new Recorder();
+        const f32 = { element: "f32" } as const;
+        const operands = {
+          latents: recorder.state("latents", shape),
+          original: recorder.input("original", shape, f32),
+          noise: recorder.input("noise", shape, f32),
+          mask: recorder.input("mask", [images, h, w, 1], f32),
+          known: recorder.input("known", [images, 4], f32),
+        };
+        recorder.output("blended", maskBlend(recorder, operands, "blend"));
+        const inputs = { latents, original, noise, mask, known };
+        const { outputs } = await run(gpu, { recorder, storage, inputs, states: ["latents"] });
+        const at = (i: number) => Math.floor(i / (h * w * c)) * 4;
+        const terms = (i: number) => [known[at(i)]! * original[i]!, known[at(i) + 1]! * noise[i]!] as const;
+        const isDrawn = (i: number) => mask[Math.floor(i / c)] === 1;
+        const values = Float64Array.from(latents, (value, i) => (isDrawn(i) ? value : terms(i)[0] + terms(i)[1]));
+        const bound = values.map((_, i) =>
+          isDrawn(i) ? 0 : (Math.abs(terms(i)[0]) + Math.abs(terms(i)[1])) * 2 ** -22,
+        );
+        expectClose(outputs.latents!, { values, bound }, "f32");
+        expect(outputs.blended).toEqual(outputs.latents);
       },
     );
 

@@ -8,6 +8,7 @@ import { type Convolution, convolutionKind } from "./convolution.ts";
 import { type FiniteCheck, finiteCheckKind } from "./diffusion/finite-check.ts";
 import { type GuidanceRescale, guidanceRescaleKind } from "./diffusion/guidance-rescale.ts";
 import { type LatentToRgb, latentToRgbKind } from "./diffusion/latent-to-rgb.ts";
+import { type MaskBlend, maskBlendKind } from "./diffusion/mask-blend.ts";
 import { type ModelInput, modelInputKind } from "./diffusion/model-input.ts";
 import { type PackPicture, packPictureKind } from "./diffusion/pack-picture.ts";
 import { type PhiloxNormals, philoxNormalsKind } from "./diffusion/philox-normals.ts";
@@ -41,6 +42,7 @@ export type Operation =
   | PhiloxNormals
   | GuidanceRescale
   | SchedulerStep
+  | MaskBlend
   | FiniteCheck;
 
 const KINDS = {
@@ -61,6 +63,7 @@ const KINDS = {
   "model-input": modelInputKind,
   "philox-normals": philoxNormalsKind,
   "scheduler-step": schedulerStepKind,
+  "mask-blend": maskBlendKind,
   "guidance-rescale": guidanceRescaleKind,
   "finite-check": finiteCheckKind,
 } satisfies { [K in Operation["kind"]]: OperationKind<Extract<Operation, { kind: K }>> };

@@ -1,7 +1,8 @@
 /** A run of `case.json`, as a request to the pipeline. */
 
+import { cpuGenerator, type NoiseGenerator } from "../../../src/diffusion/noise.ts";
 import type { PipelineRequest } from "../../../src/diffusion/request.ts";
-import type { SchedulerClass } from "../../../src/diffusion/schedulers/create-schedule.ts";
+import { SCHEDULER_CLASSES, type SchedulerClass } from "../../../src/diffusion/schedulers/create-schedule.ts";
 import type { Tensor } from "../tensors.ts";
 
 /** An entry of `runs`. */
@@ -27,6 +28,12 @@ export interface RunFacts {
   readonly target_size?: readonly [number, number];
   /** Follows from the strength and the steps. */
   readonly t_start?: number;
+  readonly denoising_start?: number;
+  readonly denoising_end?: number;
+  readonly aesthetic_score?: number;
+  readonly negative_aesthetic_score?: number;
+  /** The latents that it starts from, in words: "last latents of `base`". */
+  readonly input?: string;
 }
 
 const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
@@ -47,6 +54,11 @@ const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
   "crops_coords_top_left",
   "target_size",
   "t_start",
+  "denoising_start",
+  "denoising_end",
+  "aesthetic_score",
+  "negative_aesthetic_score",
+  "input",
 ]);
 
 /** Tensors that say what `case.json` does not: the start picture, and how many pictures were drawn. */
@@ -55,16 +67,24 @@ export interface Described {
   readonly init?: Tensor;
   /** `[images, …]` */
   readonly noise?: Tensor;
-  /** The start noise, where there is no seed to draw it. */
-  readonly drawn?: Tensor;
+  /** All that the run draws, in order, where there is no seed. */
+  readonly draws?: readonly Tensor[];
+  /** `[height, width]` uint8 */
+  readonly mask?: Tensor;
+  /** `[n, c, h, w]`: the latents to start from. */
+  readonly latents?: Tensor;
 }
 
 /** Throws for a field whose meaning is not known, rather than running something else. */
-export function pipelineRequest(facts: RunFacts, { init, noise, drawn }: Described): PipelineRequest {
+export function pipelineRequest(
+  facts: RunFacts,
+  { init, noise, draws = [], mask, latents }: Described,
+): PipelineRequest {
   for (const field of Object.keys(facts))
     if (!KNOWN.has(field)) throw new Error(`do not know what ${field} of a run means`);
   const fromImage = facts.strength !== undefined && init !== undefined;
-  const [height, width] = fromImage ? init.shape : [facts.height, facts.width];
+  const [, , rows = 0, columns = 0] = latents?.shape ?? [];
+  const [height, width] = fromImage ? init.shape : [facts.height ?? 8 * rows, facts.width ?? 8 * columns];
   return {
     prompt: facts.prompt,
     negativePrompt: facts.negative_prompt,
@@ -73,14 +93,39 @@ export function pipelineRequest(facts: RunFacts, { init, noise, drawn }: Describ
     steps: facts.num_inference_steps,
     guidanceScale: facts.guidance_scale,
     seed: BigInt(facts.seed ?? 0),
-    startNoise: facts.seed === undefined && drawn ? Float32Array.from(drawn.values) : undefined,
+    generator: facts.seed === undefined && draws.length > 0 ? replayed(draws) : undefined,
     guidanceRescale: facts.guidance_rescale,
     eta: facts.eta,
     images: facts.num_images_per_prompt ?? noise?.shape[0],
     strength: facts.strength,
     scheduler: typeof facts.scheduler === "object" ? schedulerOf(facts.scheduler) : undefined,
     image: fromImage ? pixelsOf(init) : undefined,
+    mask: mask && { width: mask.shape[1]!, height: mask.shape[0]!, values: Uint8Array.from(mask.values) },
+    latents: latents && Float32Array.from(latents.values),
+    denoisingStart: facts.denoising_start,
+    denoisingEnd: facts.denoising_end,
+    aestheticScore: facts.aesthetic_score,
+    negativeAestheticScore: facts.negative_aesthetic_score,
     sizes: { original: facts.original_size, crop: facts.crops_coords_top_left, target: facts.target_size },
+  };
+}
+
+/** A generator that draws what a case has drawn, and then what nothing depends on: Euler's steps draw, and add none of it. */
+function replayed(draws: readonly Tensor[]): NoiseGenerator {
+  let next = 0;
+  const unused = cpuGenerator(0);
+  const randn = (count: number) => {
+    if (next === draws.length) return unused.randn(count);
+    const { values } = draws[next++]!;
+    if (values.length !== count) throw new Error(`draw ${next - 1} is of ${count}, and the case has ${values.length}`);
+    return Float32Array.from(values);
+  };
+  return {
+    randn,
+    // biome-ignore lint/correctness/useYield: it is there at once
+    *randnInPieces(count) {
+      return randn(count);
+    },
   };
 }
 
@@ -105,6 +150,33 @@ function schedulerOf(config: Readonly<Record<string, unknown>>): {
   // A case with none of the others' fields is Euler ancestral's, which adds nothing to the noise schedule's.
   const className = named ?? TELLTALES.find(([field]) => field in config)?.[1] ?? "EulerAncestralDiscreteScheduler";
   return { className, config };
+}
+
+/**
+ * A configuration that a case states in words, as "Euler, leading, steps_offset 1", over the model's own; undefined if the
+ * words name no class.
+ */
+export function schedulerInWords(
+  words: string,
+  own: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> | undefined {
+  const [name = ""] = words.split(/[ ,]/);
+  const className = ["", "Scheduler", "DiscreteScheduler"]
+    .map((ending) => name + ending)
+    .find((one) => (SCHEDULER_CLASSES as readonly string[]).includes(one));
+  if (className === undefined) return undefined;
+  const [, schedule] = /\b(linear|scaled_linear|squaredcos_cap_v2)\b/.exec(words) ?? [];
+  const [, first, last] = /\b([\d.]+?)\.\.([\d.]+)\b/.exec(words) ?? [];
+  const [, offset] = /\bsteps_offset (\d+)/.exec(words) ?? [];
+  const [, spacing] = /\b(leading|trailing|linspace)\b/.exec(words) ?? [];
+  return {
+    ...own,
+    _class_name: className,
+    ...(schedule && { beta_schedule: schedule }),
+    ...(first && { beta_start: Number(first), beta_end: Number(last) }),
+    ...(offset && { steps_offset: Number(offset) }),
+    ...(spacing && { timestep_spacing: spacing }),
+  };
 }
 
 function pixelsOf({ shape, values }: Tensor): { width: number; height: number; rgba: Uint8Array } {

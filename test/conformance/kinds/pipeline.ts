@@ -4,20 +4,24 @@
  */
 
 import { join } from "node:path";
-import { recordDecoder, writeDecoderScale } from "../../../src/diffusion/latents.ts";
+import { type EncoderPicture, recordDecoder, signedRows, writeDecoderScale } from "../../../src/diffusion/latents.ts";
+import { latentMask, withoutMasked } from "../../../src/diffusion/mask.ts";
 import { cpuGenerator } from "../../../src/diffusion/noise.ts";
 import type { PipelineRequest, SchedulerChoice } from "../../../src/diffusion/request.ts";
 import { generate } from "../../../src/diffusion/run.ts";
-import { createSchedule, img2imgStart } from "../../../src/diffusion/schedulers/create-schedule.ts";
 import { loadModel } from "../../../src/engine/load-model.ts";
 import type { TextConditioning } from "../../../src/families/clip-text.ts";
 import { compile } from "../../../src/graph/plan.ts";
 import { parseUnetConfig, timestepSinusoids, type UnetConfig } from "../../../src/models/unet.ts";
+import { folderFiles } from "../../../src/platform/folder-files.ts";
+import type { ModelFiles } from "../../../src/platform/model-files.ts";
+import { atOnce } from "../../../src/platform/turns.ts";
 import { openModelDirectory } from "../../../src/weights/model-directory.ts";
+import type { CaseFolder } from "../case-folder.ts";
 import type { CaseRun, Kind } from "../kind.ts";
-import { channelsFirst, channelsLast } from "../tensors.ts";
+import { channelsFirst, channelsLast, type Tensor } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
-import { type Described, pipelineRequest, type RunFacts } from "./pipeline-request.ts";
+import { type Described, pipelineRequest, type RunFacts, schedulerInWords } from "./pipeline-request.ts";
 import { isPromptSchedule } from "./prompt-schedule.ts";
 
 export const pipelineKind: Kind = {
@@ -29,15 +33,18 @@ export const pipelineKind: Kind = {
   async run(run) {
     const runs = run.folder.facts.runs as Record<string, RunFacts>;
     const models = new Map<string, WatchedFolder>();
+    /** The last latents of each run, which others may begin with. */
+    const latents: LastLatents = new Map();
     try {
       for (const [name, facts] of Object.entries(runs)) {
         await run.group(name, async () => {
-          const folder = join(run.folder.path, facts.model ?? modelOf(run.folder.facts) ?? ".");
-          const known = models.get(folder);
-          const watched = known ?? (await openWatched(run, folder));
-          models.set(folder, watched);
+          const files = modelOf(run.folder, facts);
+          const known = models.get(files.name);
+          const watched = known ?? (await openWatched(run, files));
+          models.set(files.name, watched);
           watched.clear();
-          await compareRun(run, watched, name, facts);
+          const last = await compareRun(run, watched, name, facts, latents);
+          latents.set(name, last);
         });
       }
     } finally {
@@ -46,10 +53,34 @@ export const pipelineKind: Kind = {
   },
 };
 
-/** The model that a case's runs share, where it is another case's. */
-export function modelOf({ model, base }: Readonly<Record<string, unknown>>): string | undefined {
-  return (model ?? base) as string | undefined;
+/**
+ * The model of a run: the case's own, another case's, or another case's with the components that this one has in their
+ * places. If two share a schedule, the first is the other case's as it is.
+ */
+export function modelOf(
+  { path, components, facts }: CaseFolder,
+  run: Pick<RunFacts, "model" | "denoising_end"> = {},
+): ModelFiles {
+  const other = (run.model ?? facts.model ?? facts.base) as string | undefined;
+  if (other === undefined) return folderFiles(path);
+  const base = folderFiles(join(path, other));
+  const hasOwn = components.some(({ name, hasWeights }) => name === "unet" && hasWeights);
+  return hasOwn && run.denoising_end === undefined ? over(base, folderFiles(path), components) : base;
 }
+
+function over(base: ModelFiles, own: ModelFiles, components: CaseFolder["components"]): ModelFiles {
+  const isOwn = (file: string) => components.some(({ name }) => file === name || file.startsWith(`${name}/`));
+  return {
+    name: own.name,
+    list: (folder) => (folder !== undefined && isOwn(folder) ? own : base).list(folder),
+    async open(file) {
+      if (isOwn(file)) return own.open(file);
+      return file === "model_index.json" ? own.open(file).catch(() => base.open(file)) : base.open(file);
+    },
+  };
+}
+
+type LastLatents = Map<string, Tensor>;
 
 /** A model, and what its folder says of its UNet and scheduler. */
 export interface WatchedFolder extends Watched {
@@ -57,7 +88,7 @@ export interface WatchedFolder extends Watched {
   readonly scheduler: Required<Pick<SchedulerChoice, "className" | "config">>;
 }
 
-export async function openWatched({ bench }: CaseRun, folder: string): Promise<WatchedFolder> {
+export async function openWatched({ bench }: CaseRun, folder: ModelFiles): Promise<WatchedFolder> {
   const { storage, activations } = bench;
   const directory = await openModelDirectory(folder);
   const { className, config } = directory.component("scheduler")!;
@@ -98,15 +129,25 @@ export interface StepResult {
   readonly denoised: Float64Array;
 }
 
-async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, facts: RunFacts): Promise<void> {
+/** @returns the last latents */
+async function compareRun(
+  run: CaseRun,
+  watched: WatchedFolder,
+  name: string,
+  facts: RunFacts,
+  earlier: LastLatents,
+): Promise<Tensor> {
   // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
   const prefix = name === "main" ? "" : `${name}.`;
+  const draws = [...run.folder.expected.keys()].filter((key) => /^draw\d+$/.test(key.slice(prefix.length)));
   const described: Described = {
-    init: run.optional("init_image_u8"),
+    init: run.optional("init_image_u8") ?? run.optional("image_u8"),
     noise: run.optional(`${prefix}init_noise`),
-    drawn: run.optional(`${prefix}draw0`),
+    draws: draws.filter((key) => key.startsWith(prefix)).map((key) => run.input(key)),
+    mask: run.optional("mask_u8"),
+    latents: facts.input === undefined ? undefined : earlier.get(/`(\w+)`/.exec(facts.input)![1]!),
   };
-  const request = pipelineRequest(await withScheduler(run, facts), described);
+  const request = pipelineRequest(await withScheduler(run, watched, facts), described);
   const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
     images: request.images ?? 1,
@@ -141,16 +182,39 @@ async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, fa
   addedConditions(finished);
   await startLatents(finished);
   timesteps(finished);
+  masks(finished);
   stepTensors(finished);
   await picture(finished);
+  const { images, channels, height, width } = shape;
+  return { shape: [images, channels, height, width], values: steps.at(-1)!.latents };
 }
 
-/** A scheduler that is named by a folder of the case, read. */
-async function withScheduler({ folder }: CaseRun, facts: RunFacts): Promise<RunFacts> {
+/** The mask as the latents and the encoder have it, which all runs of a case share. */
+function masks({ run, watched, request }: Finished): void {
+  const { image, mask } = request;
+  if (!image || !mask) return;
+  const shared = (name: string, actual: () => ArrayLike<number>) => {
+    if (run.folder.expected.has(name)) run.compare(name, actual(), run.tolerances.network);
+  };
+  const masked = withoutMasked(image, mask);
+  const nchw = (pixels: EncoderPicture) =>
+    channelsFirst([1, image.height, image.width, 3], atOnce(signedRows(pixels, 0, image.height)));
+  shared("image_pre", () => nchw(image));
+  shared("mask_pre", () => masked.without!);
+  shared("masked_image", () => nchw(masked));
+  shared("mask_latent", () => latentMask(mask, watched.model.family.latent.downscale));
+}
+
+/** A scheduler that is named by a folder, read; one that is named by its class and some fields, in words. */
+async function withScheduler({ folder }: CaseRun, watched: WatchedFolder, facts: RunFacts): Promise<RunFacts> {
   const { scheduler } = facts;
-  if (typeof scheduler !== "string" || !scheduler.endsWith("/")) return facts;
-  const text = await folder.readText(`${scheduler}scheduler_config.json`);
-  return { ...facts, scheduler: JSON.parse(text) as Record<string, unknown> };
+  if (typeof scheduler !== "string") return facts;
+  const [, path] = /^([\w./-]*\/[\w./-]*?)\/?(?: \(.*)?$/.exec(scheduler) ?? [];
+  if (path !== undefined) {
+    const text = await folder.readText(`${path}/scheduler_config.json`);
+    return { ...facts, scheduler: JSON.parse(text) as Record<string, unknown> };
+  }
+  return { ...facts, scheduler: schedulerInWords(scheduler, watched.scheduler.config) };
 }
 
 export async function readStep(watched: Watched, shape: LatentShape, latents: Float32Array): Promise<StepResult> {
@@ -204,7 +268,7 @@ function addedConditions({ run, watched, name, check, has, input }: Finished): v
 /** Where the latents begin: noise, or a picture with noise added. */
 async function startLatents({ run, watched, request, shape, check, has }: Finished): Promise<void> {
   const start = channelsFirst([shape.images, shape.height, shape.width, shape.channels], watched.start);
-  const { initNoiseSigma } = scheduleOf(watched, request);
+  const { initNoiseSigma } = watched.model.family.schedule(request);
   check("init_noise", () => start.map((value) => value / initNoiseSigma), "noise");
   check("noisy_latents", () => start);
   if (!request.image) return;
@@ -235,15 +299,9 @@ async function startLatents({ run, watched, request, shape, check, has }: Finish
   run.optional("init_image_u8");
 }
 
-function scheduleOf({ scheduler }: WatchedFolder, request: PipelineRequest) {
-  const { className, config = scheduler.config } = request.scheduler ?? scheduler;
-  return createSchedule(className, config, { steps: request.steps, eta: request.eta });
-}
-
 /** The timesteps that were run, as the schedule has them and as the UNet was told them. */
 function timesteps({ run, watched, name, request, has, check, input }: Finished): void {
-  const whole = scheduleOf(watched, request);
-  const schedule = request.image ? whole.from(img2imgStart(whole, request.strength ?? 1)) : whole;
+  const schedule = watched.model.family.schedule(request);
   const integers = schedule.timesteps.every(Number.isInteger);
   check("timesteps", () => schedule.timesteps, integers ? "exact" : "scheduler");
   if (!has("timesteps")) return;
@@ -267,6 +325,16 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
   check("unet_output", () => steps.flatMap((step) => [...step.model]));
   check("denoised_after_step", () => steps.flatMap((step) => [...step.denoised]));
   check("step_noises", () => watched.writes("unet", "noise").flatMap(nchw), "noise");
+  check("unet_input0", () => {
+    const start = channelsFirst([images, height, width, channels], watched.start);
+    const scale = watched.writes("unet", "rows")[0]![0]!;
+    const extra = watched.rows("unet", "masked picture");
+    const rows = steps[0]!.model.length / start.length;
+    return Array.from({ length: rows }, (_, row) => [
+      ...start.map((value) => value * scale),
+      ...(extra[row] ? nchwOf(extra[row], shape, 1 + channels) : []),
+    ]).flat();
+  });
   check("unet_input", () => {
     const start = nchw(watched.start);
     const rows = watched.writes("unet", "rows");
@@ -278,6 +346,10 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
   });
 }
 
+function nchwOf(values: Float32Array | Uint32Array, { height, width }: LatentShape, channels: number): Float64Array {
+  return channelsFirst([1, height, width, channels], values);
+}
+
 async function picture({ run, watched, shape, steps, pictures, check, has }: Finished): Promise<void> {
   const { picture, memory } = { ...watched.model.family, ...watched.model };
   const { autoencoder: vae, component } = picture.full;
@@ -285,7 +357,7 @@ async function picture({ run, watched, shape, steps, pictures, check, has }: Fin
   const final = steps.at(-1)!.latents;
   check("decoder_input", () => final.map((value) => value / vae.scalingFactor + vae.shiftFactor));
   check("image_u8", () => pictures, "picture");
-  if (!has("image_raw")) return;
+  if (!has("image_raw") && !has("image")) return;
   const storage = vae.forceUpcast ? "f32" : memory.activations;
   const parameters = memory.weightSets.base.weights(component);
   const recorder = recordDecoder(vae, { height, width, channels }, { keepPicture: true });
@@ -306,6 +378,7 @@ async function picture({ run, watched, shape, steps, pictures, check, has }: Fin
       raw.push(...channelsFirst([1, height * vae.downscale, width * vae.downscale, 3], await plan.read("picture")));
     }
     check("image_raw", () => raw);
+    check("image", () => raw.map((value) => Math.min(Math.max(value / 2 + 0.5, 0), 1)));
   } finally {
     plan.destroy();
   }

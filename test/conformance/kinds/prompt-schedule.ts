@@ -1,6 +1,5 @@
 /** Prompts that change on the way: their schedules as text, and whole runs on another case's model. */
 
-import { join } from "node:path";
 import { generate } from "../../../src/diffusion/run.ts";
 import { promptSchedule, textOfStep } from "../../../src/text/prompt-schedule.ts";
 import type { CaseFolder } from "../case-folder.ts";
@@ -43,7 +42,7 @@ export const promptScheduleKind: Kind = {
   recognises: isPromptSchedule,
   async run(run) {
     await run.group("schedules", () => texts(run));
-    const model = await openWatched(run, join(run.folder.path, modelOf(run.folder.facts)!));
+    const model = await openWatched(run, modelOf(run.folder));
     try {
       for (const [name, facts] of Object.entries(run.folder.facts.runs as Record<string, RunFacts>)) {
         await run.group(name, () => pictures(run, model, name, facts));
@@ -111,7 +110,7 @@ async function pictures(run: CaseRun, watched: WatchedFolder, name: string, fact
       height,
       scheduler,
     },
-    { drawn: noise },
+    { draws: [noise] },
   );
   const shape = { images: 1, channels: noise.shape[1]!, height: noise.shape[2]!, width: noise.shape[3]! };
   const latents: number[] = [];
