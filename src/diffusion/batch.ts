@@ -159,12 +159,8 @@ export class Batch {
     if (before?.seat !== seat || before.conditioning !== conditioning) {
       await this.#model.writeConditioning(plan, shape, row, conditioning);
     }
-    writeStep(plan, this.#model, shape, row, {
-      ...place,
-      guidanceScale,
-      guidanceRescale,
-      joins: before?.seat !== seat,
-    });
+    const step = { ...place, guidanceScale, guidanceRescale, joins: before?.seat !== seat };
+    writeStep(plan, this.#model, shape, row, step, conditioning);
     if (noise) await plan.writeInTurns("noise", noise, row);
     rows[row] = { seat, conditioning };
   }

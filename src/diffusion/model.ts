@@ -8,9 +8,10 @@ import type { Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
-import type { ModelFiles } from "../platform/model-files.ts";
+import type { FileAt, ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
+import type { ControlNetwork } from "./control.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
@@ -49,7 +50,7 @@ export interface StepModel<Conditioning = unknown> {
   /** Writes what a slot's picture is to show. */
   writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: Conditioning): Promise<void>;
   /** Writes what the network reads of a slot's step. Steps come one after the other, the first of a slot in a plan `joins`. */
-  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace, conditioning?: Conditioning): void;
 }
 
 /** From latents to pictures and back. */
@@ -102,6 +103,20 @@ export interface Encoders {
   plans(specs?: readonly PlanSpec[]): Promise<readonly Plan[]>;
   /** The result of `make`, kept for the next time. `key` is all that it depends on beside the weights. */
   remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
+  /**
+   * What `make` reads from a picture with the plan of `spec`, kept for the next time. `key` is all that it depends on beside
+   * the plan and its weights.
+   */
+  picture<T extends EncodedPicture>(
+    spec: PlanSpec,
+    key: readonly (string | number)[],
+    make: (plan: Plan) => Promise<T>,
+  ): Promise<T>;
+}
+
+/** Something that was read from a picture, and the bytes that it takes on the host. */
+export interface EncodedPicture {
+  readonly bytes: number;
 }
 
 /** A model of some family: its configuration read and checked, nothing of it on a device. */
@@ -118,6 +133,12 @@ export interface FamilyModel<Conditioning = unknown> {
   readonly large?: Large;
   /** How names in LoRA files are read. */
   readonly resolve?: ResolveOptions;
+  /**
+   * Opens a network to stand beside the denoiser, `id` among all that are opened; absent if the family has none.
+   * @param source a folder's files, a file, or the path of either
+   * @throws WeightsError, ModelConfigError: it is no such network, or one for another kind of model
+   */
+  openControl?(source: ModelFiles | FileAt | string, id: ComponentId): Promise<ControlNetwork>;
   /** @throws SchedulerError naming the option that has no schedule */
   schedule(request: PipelineRequest): Schedule;
   /** Words, sizes, guidance: all that conditions the steps of a request. */

@@ -4,6 +4,7 @@ import type { Priority } from "../line/priority.ts";
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { TextEmbedding } from "../text/embeddings.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
+import type { ControlUse } from "./control.ts";
 import type { Pixels } from "./latents.ts";
 import type { PreparingEvent } from "./preparing.ts";
 import type { SigmaSchedule } from "./schedulers/sigma-schedules.ts";
@@ -86,6 +87,10 @@ export interface PipelineRequest {
   /** Start from this picture (of the request's size), and how much of it to draw anew, 0..1. */
   readonly image?: Pixels;
   readonly strength?: number;
+  /** Networks beside the denoiser, with a picture each (ControlNet and its like). */
+  readonly controls?: readonly ControlUse[];
+  /** ControlNets guess without the prompt's help (`guess_mode`). */
+  readonly guessMode?: boolean;
   /** Steps between previews; 0: none. */
   readonly previewEvery?: number;
   readonly previewDecoder?: Decoder | "auto";

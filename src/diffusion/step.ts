@@ -63,9 +63,10 @@ export function writeStep(
   shape: StepShape,
   slot: number,
   step: StepPlace & Guidance,
+  conditioning?: unknown,
 ): void {
   plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale, step.guidanceRescale), slot * ROW_QUADS);
-  model.writeTimestep(plan, shape, slot, step);
+  model.writeTimestep(plan, shape, slot, step, conditioning);
 }
 
 // Larger than any latent, and finite in f32.

@@ -7,6 +7,7 @@ import { autoencoderKind } from "./kinds/autoencoder.ts";
 import { autoencoderFileKind } from "./kinds/autoencoder-file.ts";
 import { clipKind } from "./kinds/clip.ts";
 import { clipVocabularyKind } from "./kinds/clip-vocabulary.ts";
+import { controlKind } from "./kinds/control.ts";
 import { ggufBlocksKind } from "./kinds/gguf-blocks.ts";
 import { guidanceKind } from "./kinds/guidance.ts";
 import { loraKind } from "./kinds/lora.ts";
@@ -24,6 +25,7 @@ const KINDS: readonly Kind[] = [
   autoencoderKind,
   clipKind,
   loraKind,
+  controlKind,
   pipelineKind,
   guidanceKind,
   promptsKind,

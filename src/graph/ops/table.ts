@@ -2,7 +2,9 @@
 
 import type { Dispatch, Target } from "../dispatch.ts";
 import type { Parameter, Tensor } from "../tensor.ts";
+import { type AddScaled, addScaledKind } from "./add-scaled.ts";
 import { type Attention, attentionKind } from "./attention.ts";
+import { type AveragePool, averagePoolKind } from "./average-pool.ts";
 import { type Concatenate, concatenateKind } from "./concatenate.ts";
 import { type Convolution, convolutionKind } from "./convolution.ts";
 import { type FiniteCheck, finiteCheckKind } from "./diffusion/finite-check.ts";
@@ -17,6 +19,7 @@ import { type Embedding, embeddingKind } from "./embedding.ts";
 import { type GatherRows, gatherRowsKind } from "./gather-rows.ts";
 import { type Geglu, gegluKind } from "./geglu.ts";
 import { type GroupNormApply, type GroupNormStats, groupNormApplyKind, groupNormStatsKind } from "./group-norm.ts";
+import { type JoinTokens, joinTokensKind } from "./join-tokens.ts";
 import type { OperationKind } from "./kind.ts";
 import { type LayerNorm, layerNormKind } from "./layer-norm.ts";
 import { type Softmax, softmaxKind } from "./softmax.ts";
@@ -30,6 +33,9 @@ export type Operation =
   | Attention
   | Geglu
   | Elementwise
+  | AddScaled
+  | AveragePool
+  | JoinTokens
   | Upsample
   | Softmax
   | Embedding
@@ -51,6 +57,9 @@ const KINDS = {
   attention: attentionKind,
   geglu: gegluKind,
   elementwise: elementwiseKind,
+  "add-scaled": addScaledKind,
+  "average-pool": averagePoolKind,
+  "join-tokens": joinTokensKind,
   "upsample-nearest": upsampleKind,
   softmax: softmaxKind,
   embedding: embeddingKind,

@@ -8,7 +8,7 @@ import { loadComponent } from "../../../src/memory/component.ts";
 import type { LoadedParameters } from "../../../src/memory/load.ts";
 import { mergeLoras, type WeightedDelta } from "../../../src/memory/merge-loras.ts";
 import { clipText, parseClipTextConfig } from "../../../src/models/clip.ts";
-import { parseUnetConfig } from "../../../src/models/unet.ts";
+import { parseUnetConfig } from "../../../src/models/unet-config.ts";
 import { type LoraComponent, type ModuleShapes, openLora, type ResolveOptions } from "../../../src/weights/lora.ts";
 import { openComponentFolder } from "../../../src/weights/model-directory.ts";
 

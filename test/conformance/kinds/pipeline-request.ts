@@ -25,6 +25,13 @@ export interface RunFacts {
   readonly original_size?: readonly [number, number];
   readonly crops_coords_top_left?: readonly [number, number];
   readonly target_size?: readonly [number, number];
+  readonly controlnet_conditioning_scale?: number | readonly number[];
+  readonly control_guidance_start?: number | readonly number[];
+  readonly control_guidance_end?: number | readonly number[];
+  /** Kinds of the pictures of a union. */
+  readonly control_mode?: readonly number[];
+  readonly guess_mode?: boolean;
+  readonly adapter_conditioning_scale?: number;
   /** Follows from the strength and the steps. */
   readonly t_start?: number;
 }
@@ -46,6 +53,12 @@ const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
   "original_size",
   "crops_coords_top_left",
   "target_size",
+  "controlnet_conditioning_scale",
+  "control_guidance_start",
+  "control_guidance_end",
+  "control_mode",
+  "guess_mode",
+  "adapter_conditioning_scale",
   "t_start",
 ]);
 
@@ -80,6 +93,7 @@ export function pipelineRequest(facts: RunFacts, { init, noise, drawn }: Describ
     strength: facts.strength,
     scheduler: typeof facts.scheduler === "object" ? schedulerOf(facts.scheduler) : undefined,
     image: fromImage ? pixelsOf(init) : undefined,
+    guessMode: facts.guess_mode,
     sizes: { original: facts.original_size, crop: facts.crops_coords_top_left, target: facts.target_size },
   };
 }

@@ -12,11 +12,13 @@ import { createSchedule, img2imgStart } from "../../../src/diffusion/schedulers/
 import { loadModel } from "../../../src/engine/load-model.ts";
 import type { TextConditioning } from "../../../src/families/clip-text.ts";
 import { compile } from "../../../src/graph/plan.ts";
-import { parseUnetConfig, timestepSinusoids, type UnetConfig } from "../../../src/models/unet.ts";
+import { parseUnetConfig, type UnetConfig } from "../../../src/models/unet-config.ts";
+import { timestepSinusoids } from "../../../src/models/unet-time.ts";
 import { openModelDirectory } from "../../../src/weights/model-directory.ts";
 import type { CaseRun, Kind } from "../kind.ts";
 import { channelsFirst, channelsLast } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
+import { controlsOf } from "./control.ts";
 import { type Described, pipelineRequest, type RunFacts } from "./pipeline-request.ts";
 
 export const pipelineKind: Kind = {
@@ -97,13 +99,17 @@ interface StepResult {
 
 async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, facts: RunFacts): Promise<void> {
   // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
-  const prefix = name === "main" ? "" : `${name}.`;
+  const inner = run.folder.expected.has(`${name}.run.latents_after_step`) ? `${name}.run.` : `${name}.`;
+  const prefix = name === "main" ? "" : inner;
   const described: Described = {
     init: run.optional("init_image_u8"),
     noise: run.optional(`${prefix}init_noise`),
-    drawn: run.optional(`${prefix}draw0`),
+    drawn: run.optional(`${prefix}draw0`) ?? (facts.seed === undefined ? run.optional(`${prefix}noise`) : undefined),
   };
-  const request = pipelineRequest(await withScheduler(run, facts), described);
+  const request = {
+    ...pipelineRequest(await withScheduler(run, facts), described),
+    controls: await controlsOf(run, watched.model, name, facts),
+  };
   const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
     images: request.images ?? 1,
@@ -263,6 +269,12 @@ function stepTensors({ watched, shape, steps, check }: Finished): void {
   check("latents_after_step", () => steps.flatMap((step) => [...step.latents]));
   check("unet_output", () => steps.flatMap((step) => [...step.model]));
   check("denoised_after_step", () => steps.flatMap((step) => [...step.denoised]));
+  const [first] = steps;
+  check("unet_input0", () => {
+    const [row] = watched.writes("unet", "rows");
+    const scaled = nchw(watched.start).map((value) => value * row![0]!);
+    return Array.from({ length: first!.model.length / scaled.length }, () => scaled).flat();
+  });
   check("step_noises", () => watched.writes("unet", "noise").flatMap(nchw), "noise");
   check("unet_input", () => {
     const start = nchw(watched.start);
@@ -282,7 +294,7 @@ async function picture({ run, watched, shape, steps, pictures, check, has }: Fin
   const final = steps.at(-1)!.latents;
   check("decoder_input", () => final.map((value) => value / vae.scalingFactor + vae.shiftFactor));
   check("image_u8", () => pictures, "picture");
-  if (!has("image_raw")) return;
+  if (!has("image_raw") && !has("image")) return;
   const storage = vae.forceUpcast ? "f32" : memory.activations;
   const parameters = memory.weightSets.base.weights(component);
   const recorder = recordDecoder(vae, { height, width, channels }, { keepPicture: true });
@@ -303,6 +315,7 @@ async function picture({ run, watched, shape, steps, pictures, check, has }: Fin
       raw.push(...channelsFirst([1, height * vae.downscale, width * vae.downscale, 3], await plan.read("picture")));
     }
     check("image_raw", () => raw);
+    check("image", () => raw.map((value) => Math.min(Math.max(value / 2 + 0.5, 0), 1)));
   } finally {
     plan.destroy();
   }

@@ -1,0 +1,61 @@
+/**
+ * Networks beside the denoiser that a request brings: ControlNets and adapters, each with a picture, a scale and the part of
+ * the steps for which it counts. Which there are is a family's business.
+ */
+
+import type { ComponentId, ComponentSpec } from "../memory/component.ts";
+import type { ModelMemory } from "../memory/model-memory.ts";
+import type { PreparationWatch } from "../memory/preparation.ts";
+import type { StepPlace } from "./model.ts";
+
+/** A network that a request names. A family opens it, and records it in its steps. */
+export interface ControlNetwork {
+  /** Names it among all that are opened: `controlnet canny`. */
+  readonly id: ComponentId;
+  /** In words: `a ControlNet`. */
+  readonly title: string;
+  /** Weights that are to be on the device for it, beside the model's. */
+  readonly components: readonly ComponentSpec[];
+  /** Kinds of control that a union of several has; undefined if it has one. */
+  readonly modes?: number;
+}
+
+/** A picture as numbers: RGB in [0, 1], `[height, width, 3]`. */
+export interface ControlPicture {
+  readonly width: number;
+  readonly height: number;
+  readonly values: Float32Array;
+  /** Equal for equal pictures, and for no others. */
+  readonly digest: string;
+}
+
+/** A network with a picture. */
+export interface ControlUse {
+  readonly network: ControlNetwork;
+  readonly picture: ControlPicture;
+  /** 1: as trained. A list: one for each attention that reads the picture (IP-Adapter), in the order of the file. */
+  readonly scale: number | readonly number[];
+  /** The part of the steps for which it counts, each 0..1. */
+  readonly start: number;
+  readonly end: number;
+  /** The kind of the picture, where the network is a union of several. */
+  readonly mode?: number;
+}
+
+/**
+ * True if it counts in this step: steps of which no part lies before `start` or behind `end`.
+ * (diffusers' `controlnet_keep`: off where i/n < start or (i + 1)/n > end)
+ */
+export function isActive({ start, end }: Pick<ControlUse, "start" | "end">, { rows, index }: StepPlace): boolean {
+  return !(index / rows.length < start || (index + 1) / rows.length > end);
+}
+
+/** Brings the weights of a request's networks. @throws WeightsError, MemoryLimitError as `ModelMemory.add` */
+export async function bringControls(
+  memory: ModelMemory,
+  { controls = [] }: { readonly controls?: readonly ControlUse[] },
+  watch: PreparationWatch,
+): Promise<void> {
+  const specs = controls.flatMap(({ network }) => network.components);
+  for (const spec of new Map(specs.map((spec) => [spec.id, spec])).values()) await memory.add(spec, watch);
+}
