@@ -17,8 +17,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (index >= params.count) { return; }
   let image = index / params.image_quads;
   let factor = factors[image * params.factor_quads + params.column / 4u][params.column % 4u];
-  var from = index;
-  if (params.per_image == 1u) { from = image * params.row_quads + params.first_row_quad + index % params.quads; }
+  var place = index;
+  if (params.per_image == 1u) { place = image * params.row_quads + params.first_row_quad + index % params.quads; }
   // Padding is zero in both, and stays so.
-  out[index] = narrow(widen(x[index]) + factor * widen(y[from]));
+  out[index] = narrow(widen(x[index]) + factor * widen(y[place]));
 }

@@ -27,8 +27,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var sum = vec4f(0.0);
   if (index < params.count) {
     for (var at = lane; at < height * width; at += 64u) {
-      let from = (image * params.in_height + top + at / width) * params.in_width + left + at % width;
-      sum += widen(x[from * params.quads + quad]);
+      let place = (image * params.in_height + top + at / width) * params.in_width + left + at % width;
+      sum += widen(x[place * params.quads + quad]);
     }
   }
   sums[lane] = sum;
