@@ -6,7 +6,7 @@ import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
-export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health" | "loras"> {
+export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health" | "loras" | "controls"> {
   /** Facts that `GET /health` tells besides the status, the adapter and the model. */
   readonly health?: () => Record<string, unknown>;
 }
@@ -33,6 +33,7 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
       image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
     loras: async () => (await runtime.loras()).names,
+    controls: () => runtime.controls(),
     model: { ...model, countTokens: (text) => runtime.countTokens(text) },
     unready: () => (device.lost ? "the device is lost" : options.unready?.()),
   });

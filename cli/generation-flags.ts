@@ -32,6 +32,7 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
 /** Fields of clients on the other side of a wire. */
 const WIRE_ONLY: ReadonlySet<string> = new Set([
   "image_url",
+  "control",
   "preview_max_fps",
   "preview_size",
   "preview_format",

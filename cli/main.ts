@@ -36,6 +36,7 @@ interface RuntimeFlags {
   tune?: Tune;
   loraDir?: string;
   embeddingDir?: string;
+  controlDir?: string;
   promptSyntax?: PromptSyntax;
   variant?: string;
   vae?: string;
@@ -90,8 +91,9 @@ async function openRuntime(
   const { createRuntime } = await import("../src/engine/runtime.ts");
   const device = { adapter, precision, maxGpuMemory, runsAtOnce, tune } satisfies RuntimeOptions;
   const files = { model, vae, tinyAutoencoder: tinyVae, variant } satisfies RuntimeOptions;
-  const { loraDir: loraFolder, embeddingDir: embeddingFolder, promptSyntax } = folders;
-  return createRuntime({ ...files, ...device, loraFolder, embeddingFolder, promptSyntax, onProgress });
+  const { loraDir: loraFolder, embeddingDir: embeddingFolder, controlDir: controlFolder, promptSyntax } = folders;
+  const named = { loraFolder, embeddingFolder, controlFolder };
+  return createRuntime({ ...files, ...device, ...named, promptSyntax, onProgress });
 }
 
 /** The last line of a command's help. */
@@ -131,6 +133,7 @@ withExample(withSettings(program.command("serve")), "daguerre serve --port 8080 
         tune: config.tune,
         loraDir: config.lora_dir,
         embeddingDir: config.embedding_dir,
+        controlDir: config.control_dir,
         promptSyntax: config.prompt_syntax,
       },
       loading.show,

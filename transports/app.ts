@@ -47,6 +47,8 @@ export interface AppOptions {
   model?: ServedModel & { countTokens: (text: string) => number };
   /** Names of the LoRAs that a request may use; left out: there are none. */
   loras?: () => Promise<readonly string[]>;
+  /** Names of the ControlNets and adapters that requests may have; left out: none. */
+  controls?: () => Promise<readonly string[]>;
   /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -133,6 +135,7 @@ export function createApp(options: AppOptions): App {
         ...serverRoutes({
           health,
           loras: options.loras ?? (async () => []),
+          controls: options.controls ?? (async () => []),
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,

@@ -18,6 +18,7 @@ export interface ServerRoutesOptions {
   readonly unready: () => string | undefined;
   /** Names of the LoRAs that a request may use. */
   readonly loras: () => Promise<readonly string[]>;
+  readonly controls: () => Promise<readonly string[]>;
   readonly metrics?: Metrics;
   /** True if credentials are asked for. */
   readonly secured: boolean;
@@ -33,6 +34,10 @@ const READY: NamedSchema = {
   schema: z.object({ status: z.enum(["ready", "unready"]), reason: z.string().optional() }),
 };
 
+const CONTROLS: NamedSchema = {
+  name: "Controls",
+  schema: z.object({ controls: z.array(z.object({ name: z.string() })) }),
+};
 const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
 
 const SCHEDULERS: NamedSchema = {
@@ -48,6 +53,7 @@ export function serverRoutes(options: ServerRoutesOptions): Route[] {
     ...pageRoutes(options),
     ...stateRoutes(options),
     loraRoute(options),
+    controlRoute(options),
     SCHEDULER_ROUTE,
     ...documentRoutes(options),
   ];
@@ -123,21 +129,32 @@ function stateRoutes({ health, unready, metrics }: ServerRoutesOptions): Route[]
 }
 
 function loraRoute({ loras }: ServerRoutesOptions): Route {
+  const summary = "The LoRAs that a request may name";
+  return namesRoute("/loras", summary, LORAS, async () => ({ loras: named(await loras()) }));
+}
+
+function controlRoute({ controls }: ServerRoutesOptions): Route {
+  const summary = "The ControlNets and adapters that a request may name";
+  return namesRoute("/controls", summary, CONTROLS, async () => ({ controls: named(await controls()) }));
+}
+
+function named(names: readonly string[]) {
+  return names.map((name) => ({ name }));
+}
+
+function namesRoute(path: string, summary: string, schema: NamedSchema, list: () => Promise<object>): Route {
   return {
     method: "GET",
-    path: "/loras",
+    path,
     scope: "run",
     about: {
       tag: "server",
-      summary: "The LoRAs that a request may name",
-      answers: { 200: { description: "their names, sorted", schema: LORAS }, ...COMMON },
+      summary,
+      answers: { 200: { description: "their names, sorted", schema }, ...COMMON },
     },
     handlers: [
-      async (c) => {
-        const found = (await loras()).map((name) => ({ name }));
-        // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
-        return c.body(asciiJson({ loras: found }), 200, { "Content-Type": "application/json" });
-      },
+      // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
+      async (c) => c.body(asciiJson(await list()), 200, { "Content-Type": "application/json" }),
     ],
   };
 }

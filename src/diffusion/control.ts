@@ -3,10 +3,14 @@
  * the steps for which it counts. Which there are is a family's business.
  */
 
+import { MemoryLimitError } from "../gpu/errors.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { ModelMemory } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
+import { WeightsError } from "../weights/errors.ts";
 import type { StepPlace } from "./model.ts";
+import { PipelineError } from "./request.ts";
+import { limitOf } from "./room.ts";
 
 /** A network that a request names. A family opens it, and records it in its steps. */
 export interface ControlNetwork {
@@ -40,6 +44,8 @@ export interface ControlUse {
   readonly end: number;
   /** The kind of the picture, where the network is a union of several. */
   readonly mode?: number;
+  /** A ControlNet guesses without the prompt's help (diffusers' `guess_mode`). */
+  readonly isGuess?: boolean;
 }
 
 /**
@@ -50,12 +56,20 @@ export function isActive({ start, end }: Pick<ControlUse, "start" | "end">, { ro
   return !(index / rows.length < start || (index + 1) / rows.length > end);
 }
 
-/** Brings the weights of a request's networks. @throws WeightsError, MemoryLimitError as `ModelMemory.add` */
+/** Brings the weights of a request's networks. @throws PipelineError naming the entry whose weights cannot be used */
 export async function bringControls(
   memory: ModelMemory,
   { controls = [] }: { readonly controls?: readonly ControlUse[] },
   watch: PreparationWatch,
 ): Promise<void> {
-  const specs = controls.flatMap(({ network }) => network.components);
-  for (const spec of new Map(specs.map((spec) => [spec.id, spec])).values()) await memory.add(spec, watch);
+  for (const [index, { network }] of controls.entries()) {
+    try {
+      for (const spec of network.components) await memory.add(spec, watch);
+    } catch (error) {
+      const field = `control.${index}.name`;
+      if (error instanceof WeightsError) throw new PipelineError(field, error.message, { cause: error });
+      if (!(error instanceof MemoryLimitError)) throw error;
+      throw new PipelineError(field, `does not fit beside this model into ${limitOf(error)}`, { cause: error });
+    }
+  }
 }

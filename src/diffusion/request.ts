@@ -89,8 +89,6 @@ export interface PipelineRequest {
   readonly strength?: number;
   /** Networks beside the denoiser, with a picture each (ControlNet and its like). */
   readonly controls?: readonly ControlUse[];
-  /** ControlNets guess without the prompt's help (`guess_mode`). */
-  readonly guessMode?: boolean;
   /** Steps between previews; 0: none. */
   readonly previewEvery?: number;
   readonly previewDecoder?: Decoder | "auto";

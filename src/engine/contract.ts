@@ -52,6 +52,8 @@ export interface RuntimeOptions {
   readonly loraFolder?: string;
   /** The folder whose files of textual inversion, at any depth, a prompt may name. */
   readonly embeddingFolder?: string;
+  /** The folder whose ControlNets and adapters, at any depth, a request may name. */
+  readonly controlFolder?: string;
   /** How prompts are read unless a request says so; left out: plain. */
   readonly promptSyntax?: PromptSyntax;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */
@@ -150,6 +152,8 @@ export interface Runtime {
   promptWarnings(prompt: string, syntax?: PromptSyntax): Promise<readonly string[]>;
   /** The names of the embeddings in `embeddingFolder`, as it is now. */
   embeddings(): Promise<readonly string[]>;
+  /** The names of the ControlNets and adapters in `controlFolder`, as it is now. */
+  controls(): Promise<readonly string[]>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

@@ -9,6 +9,7 @@ import type { Size } from "../image/decode.ts";
 import { listed, quoted } from "../platform/quoted.ts";
 import { lorasIn, type PromptLora } from "../text/prompt-syntax.ts";
 import type { RuntimeOptions } from "./contract.ts";
+import type { ControlFolder } from "./control-files.ts";
 import type { EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import { ignoredWarning } from "./ignored-fields.ts";
@@ -23,6 +24,7 @@ const MOST_NAMES = 5;
 /** The folders and settings that the requests of a runtime share. */
 export type EngineOptions = Pick<RuntimeOptions, "loraFolder" | "promptSyntax"> & {
   readonly embeddings?: EmbeddingFolder;
+  readonly controls?: ControlFolder;
 };
 
 /** A checked request with what the model decides filled in. */
@@ -45,12 +47,16 @@ export async function toPipelineRequest(
   }
   const words = await wordsOf(request, options);
   const image = request.image && (await picture(request.image, request, defaults));
+  const size = {
+    width: image?.width ?? request.width ?? defaults.width,
+    height: image?.height ?? request.height ?? defaults.height,
+  };
   return {
     ...inCamelCase(request),
     ...words,
+    ...size,
+    controls: await controlsOf(model, request, size, options),
     sizes: { original: request.original_size, crop: request.crops_coords_top_left, target: request.target_size },
-    width: image?.width ?? request.width ?? defaults.width,
-    height: image?.height ?? request.height ?? defaults.height,
     steps: request.num_inference_steps ?? usualSteps(fewStep?.steps ?? defaults.steps, request),
     guidanceScale: request.guidance_scale ?? fewStep?.guidanceScale ?? defaults.guidanceScale,
     // 2^48 is what `randomInt` can span, and more than anybody will draw twice from.
@@ -64,6 +70,18 @@ export async function toPipelineRequest(
     warnings: ignoredWarning(request.ignored_fields ?? []),
     image,
   };
+}
+
+/** The networks that a request names, with their pictures. @throws RequestError naming the entry at fault */
+async function controlsOf(
+  model: LoadedModel,
+  { control }: GenerationRequest,
+  size: Size,
+  { controls }: EngineOptions,
+): Promise<PipelineRequest["controls"]> {
+  if (control.length === 0) return undefined;
+  if (controls === undefined) throw new RequestError("control.0.name", "this server offers no control network");
+  return controls.uses(model, control, size);
 }
 
 /** How the prompts of a request are read, and the files that they name. @throws RequestError naming a file's field */

@@ -15,6 +15,7 @@ import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { fromBase64 } from "../platform/base64.ts";
 import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
 import { Base64Text } from "./base64-text.ts";
+import { controlFields } from "./control-fields.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
 
 /** The edge of what anybody may ask. The runtime may allow less (a model's own sizes, the device's memory). */
@@ -270,6 +271,7 @@ export const generationFields = z.object({
     .max(LIMITS.loras)
     .default([])
     .describe('LoRAs of the server, as `[{"name": "ink", "scale": 0.8}]`'),
+  ...controlFields(picture),
   few_step: z
     .boolean()
     .default(false)

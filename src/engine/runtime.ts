@@ -20,6 +20,7 @@ import { packagePath } from "../platform/package-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { DeviceState, ModelFacts, RunOptions, Runtime, RuntimeOptions, Tune, WarmUpShape } from "./contract.ts";
+import { ControlFolder, checkControlFolder } from "./control-files.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
@@ -53,6 +54,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   if ("path" in files) await openCheckpoint(files, { hasVae: options.vae !== undefined });
   await checkLoraFolder(options.loraFolder);
   await checkEmbeddingFolder(options.embeddingFolder);
+  await checkControlFolder(options.controlFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   try {
     const loading = loadModel(gpu, files, {
@@ -92,6 +94,7 @@ class ModelRuntime implements Runtime {
   readonly #model: LoadedModel;
   readonly #options: RuntimeOptions;
   readonly #embeddings: EmbeddingFolder | undefined;
+  readonly #controls: ControlFolder | undefined;
   readonly #line: ReturnType<typeof Place.line>;
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
@@ -103,6 +106,7 @@ class ModelRuntime implements Runtime {
     this.#model = model;
     this.#options = options;
     this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
+    this.#controls = options.controlFolder === undefined ? undefined : new ControlFolder(options.controlFolder);
     this.adapter = gpu.facts;
     this.model = factsOf(model);
     this.device = stateOf(gpu, model);
@@ -133,6 +137,10 @@ class ModelRuntime implements Runtime {
 
   async embeddings(): Promise<readonly string[]> {
     return (await this.#embeddings?.names()) ?? [];
+  }
+
+  async controls(): Promise<readonly string[]> {
+    return (await this.#controls?.names()) ?? [];
   }
 
   loras(): ReturnType<Runtime["loras"]> {
@@ -209,6 +217,7 @@ class ModelRuntime implements Runtime {
       const asked = await toPipelineRequest(this.#model, request, {
         ...this.#options,
         embeddings: this.#embeddings,
+        controls: this.#controls,
       });
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();

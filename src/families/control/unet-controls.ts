@@ -11,7 +11,6 @@ import type { PartInput, PartPlace, UnetPart } from "./part.ts";
 /** Networks of one request, with the values that their inputs have. */
 export interface ControlConditioning {
   readonly parts: readonly PartConditioning[];
-  readonly isGuess: boolean;
 }
 
 interface PartConditioning {
@@ -65,11 +64,11 @@ export class UnetControls {
 
   /** Reads the pictures. @throws PipelineError naming the field of one that does not fit */
   async encode(
-    request: Pick<RunShape, "controls" | "guessMode" | "width" | "height">,
+    request: Pick<RunShape, "controls" | "width" | "height">,
     { branches }: StepShape,
     encoders: Encoders,
   ): Promise<ControlConditioning | undefined> {
-    const { controls = [], guessMode = false, width, height } = request;
+    const { controls = [], width, height } = request;
     if (controls.length === 0) return undefined;
     const parts: PartConditioning[] = [];
     for (const uses of grouped(controls)) {
@@ -77,7 +76,7 @@ export class UnetControls {
       const part = use.network as UnetPart;
       parts.push({ part, use, inputs: await part.encode(uses, { width, height, branches }, encoders) });
     }
-    return { parts, isGuess: guessMode };
+    return { parts };
   }
 
   async writeConditioning(
@@ -99,11 +98,11 @@ export class UnetControls {
   }
 
   /** Writes how much each network counts in a step. */
-  writeFactors(plan: Plan, shape: StepShape, slot: number, step: StepPlace, { parts, isGuess }: ControlConditioning) {
+  writeFactors(plan: Plan, shape: StepShape, slot: number, step: StepPlace, { parts }: ControlConditioning) {
     for (let branch = 0; branch < shape.branches; branch++) {
       const isNegative = shape.branches > 1 && branch === 0;
       const factors = parts.flatMap(({ part, use }) => {
-        const own = part.factors(use.scale, { isNegative, isGuess });
+        const own = part.factors(use.scale, { isNegative, isGuess: use.isGuess ?? false });
         return isActive(use, step) ? [...own] : new Array<number>(own.length).fill(0);
       });
       plan.write(FACTORS, Float32Array.from(factors), branch * shape.slots + slot);
@@ -132,7 +131,13 @@ function grouped(controls: readonly ControlUse[]): ControlUse[][] {
 
 function isTogether(one: ControlUse, other: ControlUse): boolean {
   const isUnion = one.network.modes !== undefined && one.network.id === other.network.id;
-  return isUnion && one.scale === other.scale && one.start === other.start && one.end === other.end;
+  return (
+    isUnion &&
+    one.isGuess === other.isGuess &&
+    one.scale === other.scale &&
+    one.start === other.start &&
+    one.end === other.end
+  );
 }
 
 function nameOf(index: number): string {

@@ -328,6 +328,7 @@ export async function controlsOf(
         start: at(facts.control_guidance_start, index, 0),
         end: at(facts.control_guidance_end, index, 1),
         mode: modes?.[index],
+        isGuess: facts.guess_mode,
       };
     }),
   );

@@ -93,7 +93,6 @@ export function pipelineRequest(facts: RunFacts, { init, noise, drawn }: Describ
     strength: facts.strength,
     scheduler: typeof facts.scheduler === "object" ? schedulerOf(facts.scheduler) : undefined,
     image: fromImage ? pixelsOf(init) : undefined,
-    guessMode: facts.guess_mode,
     sizes: { original: facts.original_size, crop: facts.crops_coords_top_left, target: facts.target_size },
   };
 }
