@@ -57,6 +57,7 @@ function gradientRuntime(record?: RunRecord) {
     loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
     embeddings: async () => [],
+    controls: async () => [],
     promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,

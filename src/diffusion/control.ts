@@ -7,6 +7,7 @@ import { MemoryLimitError } from "../gpu/errors.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { ModelMemory } from "../memory/model-memory.ts";
 import type { PreparationWatch } from "../memory/preparation.ts";
+import type { ModelFiles } from "../platform/model-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { StepPlace } from "./model.ts";
 import { PipelineError } from "./request.ts";
@@ -20,8 +21,16 @@ export interface ControlNetwork {
   readonly title: string;
   /** Weights that are to be on the device for it, beside the model's. */
   readonly components: readonly ComponentSpec[];
+  /** True if it reads a picture of any size, and not one of the size of the picture to draw (IP-Adapter). */
+  readonly readsAnySize?: boolean;
   /** Kinds of control that a union of several has; undefined if it has one. */
   readonly modes?: number;
+}
+
+/** A folder of a CLIP image encoder, `id` among all components. */
+export interface ImageEncoderFolder {
+  readonly id: ComponentId;
+  readonly source: ModelFiles | string;
 }
 
 /** A picture as numbers: RGB in [0, 1], `[height, width, 3]`. */
@@ -35,6 +44,8 @@ export interface ControlPicture {
 
 /** A network with a picture. */
 export interface ControlUse {
+  /** The request's field that it comes from: `control.0`. */
+  readonly field: string;
   readonly network: ControlNetwork;
   readonly picture: ControlPicture;
   /** 1: as trained. A list: one for each attention that reads the picture (IP-Adapter), in the order of the file. */
@@ -62,14 +73,15 @@ export async function bringControls(
   { controls = [] }: { readonly controls?: readonly ControlUse[] },
   watch: PreparationWatch,
 ): Promise<void> {
-  for (const [index, { network }] of controls.entries()) {
+  for (const { network, field } of controls) {
     try {
       for (const spec of network.components) await memory.add(spec, watch);
     } catch (error) {
-      const field = `control.${index}.name`;
-      if (error instanceof WeightsError) throw new PipelineError(field, error.message, { cause: error });
+      if (error instanceof WeightsError) throw new PipelineError(`${field}.name`, error.message, { cause: error });
       if (!(error instanceof MemoryLimitError)) throw error;
-      throw new PipelineError(field, `does not fit beside this model into ${limitOf(error)}`, { cause: error });
+      throw new PipelineError(`${field}.name`, `does not fit beside this model into ${limitOf(error)}`, {
+        cause: error,
+      });
     }
   }
 }

@@ -11,7 +11,7 @@ import type { PlanSpec } from "../memory/model-memory.ts";
 import type { FileAt, ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
-import type { ControlNetwork } from "./control.ts";
+import type { ControlNetwork, ImageEncoderFolder } from "./control.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
 import type { Schedule, StepRow } from "./schedulers/schedule.ts";
@@ -136,9 +136,14 @@ export interface FamilyModel<Conditioning = unknown> {
   /**
    * Opens a network to stand beside the denoiser, `id` among all that are opened; absent if the family has none.
    * @param source a folder's files, a file, or the path of either
+   * @param encoders of pictures, that an IP-Adapter may read by: the first that fits
    * @throws WeightsError, ModelConfigError: it is no such network, or one for another kind of model
    */
-  openControl?(source: ModelFiles | FileAt | string, id: ComponentId): Promise<ControlNetwork>;
+  openControl?(
+    source: ModelFiles | FileAt | string,
+    id: ComponentId,
+    encoders?: readonly ImageEncoderFolder[],
+  ): Promise<ControlNetwork>;
   /** @throws SchedulerError naming the option that has no schedule */
   schedule(request: PipelineRequest): Schedule;
   /** Words, sizes, guidance: all that conditions the steps of a request. */

@@ -70,7 +70,8 @@ export class ControlFolder {
       });
       const { scale, start, end, guess_mode: isGuess } = entry;
       const mode = modeOf(entry, network, field);
-      uses.push({ network, picture: await controlPicture(entry.image, size, field), scale, start, end, mode, isGuess });
+      const picture = await controlPicture(entry.image, size, field);
+      uses.push({ field, network, picture, scale, start, end, mode, isGuess });
     }
     return uses;
   }

@@ -95,8 +95,8 @@ export async function openUnetModel(
     encoders: text.plans,
     resolve: { layersPerBlock: config.layers_per_block },
     schedule: (request) => schedule(request, downscale),
-    openControl: (source, id) =>
-      openControl(source, id, { unet: config, latent: { channels: latentChannels, downscale } }),
+    openControl: (source, id, imageEncoders = []) =>
+      openControl(source, id, { unet: config, latent: { channels: latentChannels, downscale }, imageEncoders }),
     async encode(request, shape, encoders) {
       const { branches, tokens } = shape;
       const chunks = (tokens as number) / text.tokens;

@@ -3,35 +3,46 @@
  * 2308.06721): a linear layer for the plain form, a resampler for Plus. Names are those of the original files.
  */
 
+import { z } from "zod";
 import { headPadding, type Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { ModelConfigError, size } from "./config.ts";
 
-/** The plain form: tokens by a linear layer of the picture's embedding. */
-export interface PlainProjection {
-  readonly kind: "plain";
-  /** Numbers of the picture's embedding. */
-  readonly inputs: number;
-  readonly tokens: number;
+/** Numbers of a file are bounded, since it is untrusted. */
+const count = z.number().int().positive().max(4096);
+const common = {
+  /** Numbers of what it reads: the picture's embedding, or a feature. */
+  inputs: size.channels,
+  tokens: count,
   /** Numbers of a token: the UNet's `cross_attention_dim`. */
-  readonly width: number;
-}
+  width: size.channels.multipleOf(4),
+};
+const projectionSchema = z.discriminatedUnion("kind", [
+  /** Tokens by a linear layer of the picture's embedding. */
+  z.object({ kind: z.literal("plain"), ...common }),
+  /** Learned queries that read the picture's features. */
+  z.object({
+    kind: z.literal("plus"),
+    ...common,
+    /** Numbers of a query within. */
+    inner: size.channels,
+    layers: size.layers,
+    heads: count,
+    /** Width of the hidden layer, in multiples of `inner`. */
+    expansion: count,
+  }),
+]);
 
-/** Plus: learned queries that read the picture's features. */
-export interface Resampler {
-  readonly kind: "plus";
-  /** Numbers of a feature. */
-  readonly inputs: number;
-  readonly tokens: number;
-  readonly width: number;
-  /** Numbers of a query within. */
-  readonly inner: number;
-  readonly layers: number;
-  readonly heads: number;
-  /** Width of the hidden layer, in multiples of `inner`. */
-  readonly expansion: number;
-}
+export type ImageProjection = z.infer<typeof projectionSchema>;
+type PlainProjection = Extract<ImageProjection, { kind: "plain" }>;
+type Resampler = Extract<ImageProjection, { kind: "plus" }>;
 
-export type ImageProjection = PlainProjection | Resampler;
+/** @throws ModelConfigError for a projection of another kind (FaceID, full face); `component` is how messages call it */
+export function parseImageProjection(component: string, config: unknown): ImageProjection {
+  const parsed = projectionSchema.safeParse(config);
+  if (parsed.success) return parsed.data;
+  throw new ModelConfigError(component, "image_proj", "is of a kind that is not supported: plain ones and Plus are");
+}
 
 /** Width of a resampler's heads. */
 export const HEAD_WIDTH = 64;

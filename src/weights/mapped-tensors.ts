@@ -53,6 +53,7 @@ function viewOf(
   }
   if (isRow) return { ...entry, name, shape: [1, ...entry.shape] };
   if (!isTransposed) return { ...entry, name };
-  if (entry.shape.length !== 2) throw broken("where a matrix is expected");
-  return transposed(entry, name);
+  const matrix = entry.shape.length === 3 && entry.shape[0] === 1 ? { ...entry, shape: entry.shape.slice(1) } : entry;
+  if (matrix.shape.length !== 2) throw broken("where a matrix is expected");
+  return transposed(matrix, name);
 }

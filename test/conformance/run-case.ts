@@ -10,6 +10,7 @@ import { clipVocabularyKind } from "./kinds/clip-vocabulary.ts";
 import { controlKind } from "./kinds/control.ts";
 import { ggufBlocksKind } from "./kinds/gguf-blocks.ts";
 import { guidanceKind } from "./kinds/guidance.ts";
+import { ipAdapterKind } from "./kinds/ip-adapter.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
@@ -26,6 +27,7 @@ const KINDS: readonly Kind[] = [
   clipKind,
   loraKind,
   controlKind,
+  ipAdapterKind,
   pipelineKind,
   guidanceKind,
   promptsKind,

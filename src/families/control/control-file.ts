@@ -1,8 +1,9 @@
 /**
- * Files of ControlNets and T2I-Adapters: folders in diffusers' layout, and single files in that or the authors' own layout
+ * Files of ControlNets, T2I-Adapters and IP-Adapters: folders in diffusers' layout, and single files in that or the authors' own layout
  * (`cldm`). What shapes do not say follows from the UNet that a network is a copy of.
  */
 
+import { HEAD_WIDTH } from "../../models/ip-adapter.ts";
 import type { UnetConfig } from "../../models/unet-config.ts";
 import { fileOf, folderFiles } from "../../platform/folder-files.ts";
 import { memoryFiles } from "../../platform/memory-files.ts";
@@ -21,7 +22,9 @@ import { numbersIn, unetNames, withoutPrefix } from "../checkpoint/names.ts";
 export const CONTROLNET = "ControlNetModel";
 export const UNION = "ControlNetUnionModel";
 export const T2I_ADAPTER = "T2IAdapter";
-export type ControlClass = typeof CONTROLNET | typeof UNION | typeof T2I_ADAPTER;
+/** The authors' files have no class; this is how messages call it. */
+export const IP_ADAPTER = "IPAdapter";
+export type ControlClass = typeof CONTROLNET | typeof UNION | typeof T2I_ADAPTER | typeof IP_ADAPTER;
 
 const CLASSES: readonly string[] = [CONTROLNET, UNION, T2I_ADAPTER];
 const PREFIXES = ["control_model.", "controlnet.", ""];
@@ -51,7 +54,7 @@ async function openFolder(files: ModelFiles): Promise<ControlFile> {
   const extraClasses = { components: Object.fromEntries(CLASSES.map((name) => [name, "control network" as const])) };
   const folder = await openComponentFolder(files, { extraClasses });
   if (!CLASSES.includes(folder.className)) {
-    const reason = `is a ${folder.className}, where a ControlNet or a T2I-Adapter is expected`;
+    const reason = `is a ${folder.className}, where a ControlNet or an adapter is expected`;
     throw new WeightsError("model-class", reason, { file: files.name });
   }
   const className = folder.className as ControlClass;
@@ -65,13 +68,12 @@ async function openSingle(at: FileAt, unet: UnetConfig): Promise<ControlFile> {
     const className = classOf(names);
     if (className === undefined) {
       const kind = kindOfTensors(names) ?? "weights of an unknown kind";
-      const reason = `is neither a ControlNet nor a T2I-Adapter: it holds ${kind} (its first tensor is ${quoted(names[0] ?? "none")})`;
+      const reason = `is no ControlNet, T2I-Adapter or IP-Adapter: it holds ${kind} (its first tensor is ${quoted(names[0] ?? "none")})`;
       throw new WeightsError("model-class", reason, { file: file.source });
     }
-    const rename = className === T2I_ADAPTER ? adapterNames : controlnetNames;
+    const { rename, configOf } = LAYOUTS[className];
     const set = mappedTensors(file, rename(names));
-    const shapes: Shapes = new Map(Array.from(set.names(), (name) => [name, set.get(name)!.shape]));
-    const config = className === T2I_ADAPTER ? adapterConfig(shapes) : controlnetConfig(shapes, unet);
+    const config = configOf(new Map(Array.from(set.names(), (name) => [name, set.get(name)!.shape])), unet);
     const name = at.path.slice(at.path.lastIndexOf("/") + 1);
     const weights = async () => withMap(await openTensorFile(at), rename);
     return { name, className, kind: "control network", config, files: memoryFiles({}, name), weights };
@@ -80,12 +82,26 @@ async function openSingle(at: FileAt, unet: UnetConfig): Promise<ControlFile> {
   }
 }
 
+/** How a class's single files are read: names of tensors, and the configuration that follows from their shapes. */
+interface Layout {
+  readonly rename: (names: readonly string[]) => TensorMap;
+  readonly configOf: (shapes: Shapes, unet: UnetConfig) => Config;
+}
+
+const LAYOUTS: Readonly<Record<ControlClass, Layout>> = {
+  [CONTROLNET]: { rename: (names) => controlnetNames(names), configOf: controlnetConfig },
+  [UNION]: { rename: (names) => controlnetNames(names), configOf: controlnetConfig },
+  [T2I_ADAPTER]: { rename: (names) => adapterNames(names), configOf: adapterConfig },
+  [IP_ADAPTER]: { rename: (names) => ipAdapterNames(names), configOf: ipAdapterConfig },
+};
+
 function withMap(set: TensorSet, rename: (names: readonly string[]) => TensorMap): TensorSet {
   return mappedTensors(set, rename([...set.names()]));
 }
 
 function classOf(names: readonly string[]): ControlClass | undefined {
   const has = (pattern: RegExp) => names.some((name) => pattern.test(name));
+  if (has(/^image_proj\./) && has(/^ip_adapter\./)) return IP_ADAPTER;
   if (has(/(?:^|\.)task_embedding$/)) return UNION;
   if (has(/(?:^|\.)(?:input_hint_block|controlnet_cond_embedding)\./)) return CONTROLNET;
   return has(/^(?:adapter\.)?body\.\d+\.(?:block1|body|resnets|in_conv)\./) ? T2I_ADAPTER : undefined;
@@ -211,5 +227,31 @@ function adapterConfig(shapes: Shapes): Config {
     channels: isLight ? widths.slice(0, -1) : widths,
     num_res_blocks: numbersIn(shapes.keys(), /^adapter\.body\.0\.resnets\.(\d+)\./).length,
     downscale_factor: factor,
+  };
+}
+
+/** An IP-Adapter's tensors: as in the file, but for the learned queries, which `models/ip-adapter.ts` has as a layer. */
+function ipAdapterNames(names: readonly string[]): TensorMap {
+  const origin = (name: string): [string, TensorOrigin] =>
+    name === "image_proj.latents" ? [`${name}.weight`, { from: name, transposed: true }] : [name, { from: name }];
+  return new Map(names.map(origin));
+}
+
+/** Numbers of an IP-Adapter's projection. A kind that is not known has none. */
+function ipAdapterConfig(shapes: Shapes): Config {
+  const [plain, norm] = [shapes.get("image_proj.proj.weight"), shapes.get("image_proj.norm.weight")];
+  if (plain && norm) return { kind: "plain", inputs: plain[1], width: norm[0], tokens: plain[0]! / norm[0]! };
+  const [queries, read] = [shapes.get("image_proj.latents.weight"), shapes.get("image_proj.proj_in.weight")];
+  const [query, hidden] = ["0.to_q", "1.1"].map((name) => shapes.get(`image_proj.layers.0.${name}.weight`));
+  if (!queries || !read || !query || !hidden) return {};
+  return {
+    kind: "plus",
+    inputs: read[1],
+    tokens: queries[1],
+    width: shapes.get("image_proj.proj_out.weight")?.[0],
+    inner: queries[0],
+    layers: numbersIn(shapes.keys(), /^image_proj\.layers\.(\d+)\./).length,
+    heads: query[0]! / HEAD_WIDTH,
+    expansion: hidden[0]! / queries[0]!,
   };
 }

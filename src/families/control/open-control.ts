@@ -1,13 +1,14 @@
 /** From the files of a ControlNet or T2I-Adapter to a part of a UNet's step, if it is made for that UNet. */
 
-import type { ControlNetwork } from "../../diffusion/control.ts";
+import type { ControlNetwork, ImageEncoderFolder } from "../../diffusion/control.ts";
 import { controlDownscale, parseControlNetConfig } from "../../models/controlnet.ts";
 import { featureChannels, parseT2iAdapterConfig, type T2iAdapterConfig } from "../../models/t2i-adapter.ts";
 import type { UnetConfig } from "../../models/unet-config.ts";
 import type { FileAt, ModelFiles } from "../../platform/model-files.ts";
 import { WeightsError } from "../../weights/errors.ts";
-import { type ControlFile, openControlFile, T2I_ADAPTER, UNION } from "./control-file.ts";
+import { type ControlFile, IP_ADAPTER, openControlFile, T2I_ADAPTER, UNION } from "./control-file.ts";
 import { ControlNetPart } from "./controlnet-part.ts";
+import { openIpAdapter } from "./ip-adapter-file.ts";
 import { T2iAdapterPart } from "./t2i-part.ts";
 
 /** Models by the width of the text that their UNet reads. */
@@ -23,6 +24,8 @@ export interface ControlledModel {
   readonly unet: UnetConfig;
   /** Channels of its latents, and pixels of a side for one latent. */
   readonly latent: { readonly channels: number; readonly downscale: number };
+  /** Encoders of pictures, for IP-Adapters. */
+  readonly imageEncoders: readonly ImageEncoderFolder[];
 }
 
 /**
@@ -35,6 +38,7 @@ export async function openControl(
   model: ControlledModel,
 ): Promise<ControlNetwork> {
   const file = await openControlFile(source, model.unet);
+  if (file.className === IP_ADAPTER) return openIpAdapter(file, id, model);
   if (file.className === T2I_ADAPTER) {
     const config = parseT2iAdapterConfig(file.name, file.config);
     checkAdapter(file, config, model);

@@ -154,9 +154,9 @@ function joined(controls: readonly UnetControl[]): UnetControl {
 
 /** @throws PipelineError naming the entry whose picture is not of the request's size */
 export function checkPictures({ controls = [], width, height }: Pick<RunShape, "controls" | "width" | "height">): void {
-  for (const [index, { picture }] of controls.entries()) {
-    if (picture.width === width && picture.height === height) continue;
+  for (const { field, network, picture } of controls) {
+    if (network.readsAnySize || (picture.width === width && picture.height === height)) continue;
     const reason = `is ${picture.width}x${picture.height}, and the picture to draw is ${width}x${height}`;
-    throw new PipelineError(`control.${index}.image`, reason);
+    throw new PipelineError(`${field}.image`, reason);
   }
 }

@@ -75,7 +75,7 @@ class ControlBench {
     const parameters = new Map<string, LoadedParameters>();
     const load = async (name: string, files: Component, wanted: readonly Parameter[]) =>
       parameters.set(name, await loadComponent(gpu, files, wanted, { precision }));
-    await load("unet", base, [...recordPlain(config).parameters.values()]);
+    await load("unet", base, plainParameters(config));
     const files = [];
     for (const [index, source] of sourcesOf(run.folder).entries()) {
       const file = await openControlFile(source, config);
@@ -90,11 +90,32 @@ class ControlBench {
   }
 }
 
-function recordPlain(config: UnetConfig): Recorder {
+/** The parameters of a UNet by itself. */
+export function plainParameters(config: UnetConfig): Parameter[] {
   const g = new Recorder();
   const side = 2 ** config.block_out_channels.length;
   recordPass(g, config, { rows: 1, height: side, width: side, tokens: 1 }, () => undefined);
-  return g;
+  return [...g.parameters.values()];
+}
+
+/** A pass that a case gives, and the values of the UNet's own inputs. */
+export interface PassValues {
+  readonly size: PassSize;
+  readonly values: Readonly<Record<string, Float32Array>>;
+}
+
+/** The pass whose tensors stand under `group`; `""`: by their own names. */
+export function passOf(run: CaseRun, config: UnetConfig, group: string): PassValues {
+  const name = (field: string) => (group === "" ? field : `${group}.${field}`);
+  const sample = channelsLast(run.input(name("sample")));
+  const [rows, height, width] = sample.shape as [number, number, number];
+  const text = run.input(name("encoder_hidden_states"));
+  const sinusoids = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
+  const timestep = timestepSinusoids(run.input(name("timestep")).values, config.block_out_channels[0]!, sinusoids);
+  const [embeds, ids] = ["text_embeds", "time_ids"].map((field) => run.optional(name(field)));
+  const added = embeds && ids && addedConditions(config, embeds, ids);
+  const values = { sample: sample.values, text: toF32(text), timestep, ...(added && { added }) };
+  return { size: { rows, height, width, tokens: text.shape[1]! }, values };
 }
 
 function parametersOf({ className, name, config }: Component): Parameter[] {
@@ -104,7 +125,7 @@ function parametersOf({ className, name, config }: Component): Parameter[] {
   return [...recordAdapter(adapter, side, side).parameters.values()];
 }
 
-interface PassSize {
+export interface PassSize {
   readonly rows: number;
   readonly height: number;
   readonly width: number;
@@ -119,7 +140,7 @@ interface PassInputs {
 }
 
 /** Records a UNet's pass with what `control` records beside it; its output is `unet_output`. */
-function recordPass(
+export function recordPass(
   g: Recorder,
   config: UnetConfig,
   { rows, height, width, tokens }: PassSize,
@@ -148,9 +169,8 @@ async function compareControlNets(
 ): Promise<void> {
   const { config } = bench;
   const input = (field: string) => run.input(`${group}.${field}`);
-  const sample = channelsLast(input("sample"));
-  const [rows, height, width] = sample.shape as [number, number, number];
-  const text = input("encoder_hidden_states");
+  const pass = passOf(run, config, group);
+  const { rows } = pass.size;
   const { facts } = run.folder;
   const union = facts[group] as { conditioning_scale?: number; control_type_idx?: number[] } | undefined;
   const pictures = fields.filter((field) => /^cond\d+$/.test(field)).length;
@@ -159,18 +179,11 @@ async function compareControlNets(
   const scales = await scalesOf(run, group, nets, union?.conditioning_scale);
   const g = new Recorder();
   const values: Record<string, Float32Array> = {
-    sample: sample.values,
-    text: toF32(text),
-    timestep: timestepSinusoids(input("timestep").values, config.block_out_channels[0]!, {
-      flip: config.flip_sin_to_cos,
-      freqShift: config.freq_shift,
-    }),
+    ...pass.values,
     factors: Float32Array.from({ length: rows * nets }, (_, at) => scales[at % nets]!),
   };
-  const [embeds, ids] = ["text_embeds", "time_ids"].map((field) => run.optional(`${group}.${field}`));
-  if (embeds && ids) values.added = addedConditions(config, embeds, ids);
   const names: [string, string][] = [["unet_output", `${group}.unet_output`]];
-  recordPass(g, config, { rows, height, width, tokens: text.shape[1]! }, (inputs) => {
+  recordPass(g, config, pass.size, (inputs) => {
     const factors = g.input("factors", [rows, nets], { element: "f32" });
     const residuals = Array.from({ length: nets }, (_, net) => {
       const file = bench.files[net]!;
@@ -273,19 +286,15 @@ async function compareAdapter(run: CaseRun, bench: ControlBench, group: string):
 
 async function compareWithFeatures(run: CaseRun, bench: ControlBench, group: string): Promise<void> {
   const { config } = bench;
-  const sample = channelsLast(run.input("sample"));
-  const [rows, height, width] = sample.shape as [number, number, number];
-  const text = run.input("encoder_hidden_states");
+  const pass = passOf(run, config, "");
+  const { rows } = pass.size;
   const runs = run.folder.facts.runs as Record<string, RunFacts>;
-  const sinusoids = { flip: config.flip_sin_to_cos, freqShift: config.freq_shift };
   const values: Record<string, Float32Array> = {
-    sample: sample.values,
-    text: toF32(text),
-    timestep: timestepSinusoids(run.input("timestep").values, config.block_out_channels[0]!, sinusoids),
+    ...pass.values,
     factors: new Float32Array(rows).fill(runs[group]!.adapter_conditioning_scale!),
   };
   const g = new Recorder();
-  recordPass(g, config, { rows, height, width, tokens: text.shape[1]! }, () => {
+  recordPass(g, config, pass.size, () => {
     const factors = g.input("factors", [rows, 1], { element: "f32" });
     const features = config.block_out_channels.map((_, level) => {
       const feature = channelsLast(run.input(`${group}.feature${level}`));
@@ -322,6 +331,7 @@ export async function controlsOf(
       const network = networks.get(source) ?? (await family.openControl!(source, `control ${source}`));
       networks.set(source, network);
       return {
+        field: `control.${index}`,
         network,
         picture: pictureOf(run.input(pictures[index]!)),
         scale: adapterScale ?? at(scale, index, 1),

@@ -32,6 +32,8 @@ export interface RunFacts {
   readonly control_mode?: readonly number[];
   readonly guess_mode?: boolean;
   readonly adapter_conditioning_scale?: number;
+  /** Of all attentions, or by their names. */
+  readonly ip_adapter_scale?: number | Readonly<Record<string, number>>;
   /** Follows from the strength and the steps. */
   readonly t_start?: number;
 }
@@ -59,6 +61,7 @@ const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
   "control_mode",
   "guess_mode",
   "adapter_conditioning_scale",
+  "ip_adapter_scale",
   "t_start",
 ]);
 

@@ -19,6 +19,7 @@ import type { CaseRun, Kind } from "../kind.ts";
 import { channelsFirst, channelsLast } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
 import { controlsOf } from "./control.ts";
+import { referencesOf } from "./ip-adapter.ts";
 import { type Described, pipelineRequest, type RunFacts } from "./pipeline-request.ts";
 
 export const pipelineKind: Kind = {
@@ -108,7 +109,9 @@ async function compareRun(run: CaseRun, watched: WatchedFolder, name: string, fa
   };
   const request = {
     ...pipelineRequest(await withScheduler(run, facts), described),
-    controls: await controlsOf(run, watched.model, name, facts),
+    controls:
+      (await controlsOf(run, watched.model, name, facts)) ??
+      (await referencesOf(run, watched.model, watched.unet, name, facts)),
   };
   const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
