@@ -33,6 +33,7 @@ const OTHER_WAYS: { readonly [name in Name]?: string } = {
 const WIRE_ONLY: ReadonlySet<string> = new Set([
   "image_url",
   "control",
+  "ip_adapter",
   "preview_max_fps",
   "preview_size",
   "preview_format",

@@ -10,6 +10,7 @@ import type { PreparationWatch } from "../memory/preparation.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { StepPlace } from "./model.ts";
+import type { PreprocessorName } from "./preprocess.ts";
 import { PipelineError } from "./request.ts";
 import { limitOf } from "./room.ts";
 
@@ -48,6 +49,8 @@ export interface ControlUse {
   readonly field: string;
   readonly network: ControlNetwork;
   readonly picture: ControlPicture;
+  /** Brings the picture into the form that the network reads; left out: it is in that form. */
+  readonly preprocess?: PreprocessorName;
   /** 1: as trained. A list: one for each attention that reads the picture (IP-Adapter), in the order of the file. */
   readonly scale: number | readonly number[];
   /** The part of the steps for which it counts, each 0..1. */

@@ -1,6 +1,7 @@
 /** The fields of a request that name networks beside the denoiser, each with a picture. */
 
 import { z } from "zod";
+import { PREPROCESSOR_NAMES } from "../diffusion/preprocess.ts";
 
 export const CONTROL_LIMITS = {
   /** Networks of a request; each has its own memory, and its part of every step. */
@@ -47,6 +48,8 @@ export function controlFields<T extends z.ZodType>(picture: T) {
         )
         .optional(),
       guess_mode: z.boolean().default(false),
+      /** Makes of any picture what the network reads. `GET /preprocessors` lists them. */
+      preprocess: z.enum(PREPROCESSOR_NAMES).optional(),
     })
     .refine(isOrdered, order);
   return {
@@ -55,7 +58,14 @@ export function controlFields<T extends z.ZodType>(picture: T) {
       .max(CONTROL_LIMITS.networks)
       .default([])
       .describe(
-        'ControlNets and T2I-Adapters of the server with their pictures, as `[{"name": "canny", "image": "data:…", "scale": 0.8}]`; `start` and `end` (0 to 1) say for which steps, `mode` which kind of picture a union gets, `guess_mode` that the prompt does not help',
+        'ControlNets and T2I-Adapters of the server with their pictures, as `[{"name": "canny", "image": "data:…", "scale": 0.8}]`; `start` and `end` (0 to 1) say for which steps, `mode` which kind of picture a union gets, `guess_mode` that the prompt does not help, `preprocess` how to make that picture of any other',
+      ),
+    ip_adapter: z
+      .array(common.refine(isOrdered, order))
+      .max(CONTROL_LIMITS.networks)
+      .default([])
+      .describe(
+        'IP-Adapters of the server with pictures whose content or style is taken, as `[{"name": "plus", "image": "data:…", "scale": 0.6}]`',
       ),
   };
 }

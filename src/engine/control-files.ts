@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import type { ControlNetwork, ControlPicture, ControlUse } from "../diffusion/control.ts";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
+import type { Size, TargetSize } from "../image/decode.ts";
 import { ImageError } from "../image/errors.ts";
 import { ModelConfigError } from "../models/config.ts";
 import { fileVersion } from "../platform/file-version.ts";
@@ -23,6 +24,8 @@ import type { GenerationRequest } from "./request.ts";
 const BOUNDS = { depth: 8, entries: 10_000 };
 const ENDING = /\.(?:safetensors|sft|ckpt|pth|bin)$/i;
 const CONFIG = "config.json";
+/** The name of folders with an encoder of pictures, as IP-Adapter's authors have it. */
+const ENCODER = "image_encoder";
 /** Names that an error shows. */
 const MOST_SHOWN = 5;
 /** A picture whose proportions differ by more is not stretched: it is most likely another's, or broken. */
@@ -49,60 +52,97 @@ export class ControlFolder {
 
   /** Names that a request may have, sorted. */
   async names(): Promise<string[]> {
-    return [...(await this.#paths()).keys()].sort();
+    return [...(await this.#listing()).paths.keys()].sort();
   }
 
   /** @throws RequestError naming the field of the entry at fault */
   async uses(
     { family }: LoadedModel,
-    entries: readonly Entry[],
-    size: { readonly width: number; readonly height: number },
+    { control, ip_adapter: references }: Pick<GenerationRequest, "control" | "ip_adapter">,
+    size: Size,
   ): Promise<ControlUse[]> {
-    const paths = await this.#paths();
+    const listing = await this.#listing();
     const uses: ControlUse[] = [];
-    for (const [index, entry] of entries.entries()) {
+    for (const [index, entry] of control.entries()) {
       const field = `control.${index}`;
-      const path = paths.get(entry.name) ?? paths.get(entry.name.replace(ENDING, ""));
-      if (path === undefined) throw new RequestError(`${field}.name`, unknown(entry.name, [...paths.keys()]));
-      const network = await this.#open(family, entry.name, path).catch((error) => {
-        const isAbout = error instanceof WeightsError || error instanceof ModelConfigError;
-        throw isAbout ? new RequestError(`${field}.name`, error.message) : error;
-      });
-      const { scale, start, end, guess_mode: isGuess } = entry;
+      const network = await this.#find(family, listing, entry.name, field);
+      if (network.readsAnySize) throw new RequestError(`${field}.name`, "is an IP-Adapter; name it in ip_adapter");
+      const { scale, start, end, guess_mode: isGuess, preprocess } = entry;
       const mode = modeOf(entry, network, field);
-      const picture = await controlPicture(entry.image, size, field);
-      uses.push({ field, network, picture, scale, start, end, mode, isGuess });
+      const picture = await controlPicture(entry.image, field, size);
+      uses.push({ field, network, picture, preprocess, scale, start, end, mode, isGuess });
+    }
+    for (const [index, { name, image, ...numbers }] of references.entries()) {
+      const field = `ip_adapter.${index}`;
+      const network = await this.#find(family, listing, name, field);
+      if (!network.readsAnySize) throw new RequestError(`${field}.name`, `is ${network.title}; name it in control`);
+      uses.push({ field, network, picture: await controlPicture(image, field), ...numbers });
     }
     return uses;
   }
 
-  /** Paths below the folder by name: of folders with a configuration, and of files that lie in none. */
-  async #paths(): Promise<ReadonlyMap<string, string>> {
+  /** @throws RequestError if there is none of this name, or it is not for this model */
+  async #find(family: LoadedModel["family"], listing: Listing, name: string, field: string): Promise<ControlNetwork> {
+    const { paths } = listing;
+    const own = [name, name.replace(ENDING, "")].find((one) => paths.has(one));
+    if (own === undefined) throw new RequestError(`${field}.name`, unknown(name, [...paths.keys()]));
+    try {
+      return await this.#open(family, own, listing);
+    } catch (error) {
+      const isAbout = error instanceof WeightsError || error instanceof ModelConfigError;
+      throw isAbout ? new RequestError(`${field}.name`, error.message) : error;
+    }
+  }
+
+  async #listing(): Promise<Listing> {
     const { files } = await fileTree(this.#folder, BOUNDS).catch(() => {
       throw new RequestError("control", "the server's folder of control networks cannot be read");
     });
-    const folders = files.filter((file) => basename(file) === CONFIG).map((file) => file.slice(0, -CONFIG.length - 1));
-    const paths = new Map(folders.filter((folder) => folder !== "").map((folder) => [folder, folder]));
+    const configs = files.filter((file) => basename(file) === CONFIG && file !== CONFIG);
+    const folders = configs.map((file) => file.slice(0, -CONFIG.length - 1));
+    const isEncoder = (folder: string) => basename(folder) === ENCODER;
+    const paths = new Map(folders.filter((folder) => !isEncoder(folder)).map((folder) => [folder, folder]));
     for (const file of files) {
       const name = file.replace(ENDING, "");
       const isInside = folders.some((folder) => file.startsWith(`${folder}/`));
       if (ENDING.test(file) && !isInside && !paths.has(name)) paths.set(name, file);
     }
-    return paths;
+    return { paths, encoders: folders.filter(isEncoder) };
   }
 
-  async #open(family: LoadedModel["family"], name: string, path: string): Promise<ControlNetwork> {
+  async #open(family: LoadedModel["family"], name: string, { paths, encoders }: Listing): Promise<ControlNetwork> {
     if (family.openControl === undefined) throw new WeightsError("model-class", "this model has no control networks");
+    const path = paths.get(name)!;
     const file = join(this.#folder, path);
     const version = await versionOf(file);
     const known = this.#opened.get(path);
     if (known?.version === version) return known.network;
+    // The nearest first; many adapters share one.
+    const near = encoders.toSorted(
+      (one, other) => shared(other, path) - shared(one, path) || one.length - other.length,
+    );
+    const folders = near.map((folder) => ({ id: `image encoder (${folder})`, source: join(this.#folder, folder) }));
     // Never the id of one that was there before: its weights may still be on the device.
-    const network = family.openControl(file, `control ${++this.#count} (${name})`);
+    const network = family.openControl(file, `control ${++this.#count} (${name})`, folders);
     this.#opened.set(path, { version, network });
     network.catch(() => this.#opened.delete(path));
     return network;
   }
+}
+
+/** What a folder offers. */
+interface Listing {
+  /** Paths below the folder by name: of folders with a configuration, and of files that lie in none. */
+  readonly paths: ReadonlyMap<string, string>;
+  /** Folders of encoders of pictures. */
+  readonly encoders: readonly string[];
+}
+
+/** Folders that two paths begin with alike. */
+function shared(one: string, other: string): number {
+  const [parts, others] = [one.split("/"), other.split("/")];
+  const first = parts.findIndex((part, at) => part !== others[at]);
+  return first < 0 ? parts.length : first;
 }
 
 /** Tells a network from what was there before under its name. */
@@ -131,23 +171,28 @@ function modeOf({ mode }: Entry, { modes, title }: ControlNetwork, field: string
   throw new RequestError(`${field}.mode`, `${reason}: ${kinds}, or a number from 0 to ${modes - 1}`);
 }
 
-/** A picture as a network reads it, stretched to the size of the picture to draw. @throws RequestError naming `field` */
-export async function controlPicture(
-  bytes: Uint8Array,
-  { width, height }: { readonly width: number; readonly height: number },
-  field: string,
-): Promise<ControlPicture> {
+/** Pixels of the longer side of a picture that keeps its own size. */
+const LONGEST_SIDE = 2048;
+
+/** A picture as a network reads it: stretched to `size`, or of its own size. @throws RequestError naming `field` */
+export async function controlPicture(bytes: Uint8Array, field: string, size?: Size): Promise<ControlPicture> {
   const { decodePicture } = await import("../image/decode.ts");
   const refuse = (reason: string) => new RequestError(`${field}.image`, reason);
   try {
-    const { rgba } = await decodePicture(bytes, {
-      resize: (own) => {
-        const stretch = (own.width / own.height) * (height / width);
-        if (Math.max(stretch, 1 / stretch) <= MOST_STRETCH) return { width, height, fit: "stretch" };
-        const most = `its proportions may differ by a factor of ${MOST_STRETCH} at most`;
-        throw refuse(`has ${own.width}x${own.height} pixels, and the picture to draw has ${width}x${height}; ${most}`);
-      },
-    });
+    const resize = (own: Size): TargetSize => {
+      const ratio = own.width / own.height;
+      const factor = size === undefined ? ratio : (ratio * size.height) / size.width;
+      if (Math.max(factor, 1 / factor) > MOST_STRETCH) {
+        const wanted = size === undefined ? "a square" : `the ${size.width}x${size.height} of the picture to draw`;
+        const most = `its proportions may differ by a factor of ${MOST_STRETCH} at most from ${wanted}`;
+        throw refuse(`has ${own.width}x${own.height} pixels; ${most}`);
+      }
+      if (size !== undefined) return { ...size, fit: "stretch" };
+      const shrink = Math.min(1, LONGEST_SIDE / Math.max(own.width, own.height));
+      const [width, height] = [own.width, own.height].map((side) => Math.max(1, Math.round(side * shrink)));
+      return { width: width!, height: height!, fit: "stretch" };
+    };
+    const { rgba, width, height } = await decodePicture(bytes, { resize });
     const values = new Float32Array(width * height * 3);
     for (let at = 0; at < values.length; at++) values[at] = rgba[Math.floor(at / 3) * 4 + (at % 3)]! / 255;
     const digest = createHash("sha256").update(bytes).digest("hex");

@@ -75,13 +75,14 @@ export async function toPipelineRequest(
 /** The networks that a request names, with their pictures. @throws RequestError naming the entry at fault */
 async function controlsOf(
   model: LoadedModel,
-  { control }: GenerationRequest,
+  request: GenerationRequest,
   size: Size,
   { controls }: EngineOptions,
 ): Promise<PipelineRequest["controls"]> {
-  if (control.length === 0) return undefined;
-  if (controls === undefined) throw new RequestError("control.0.name", "this server offers no control network");
-  return controls.uses(model, control, size);
+  const first = request.control.length > 0 ? "control" : "ip_adapter";
+  if (request[first].length === 0) return undefined;
+  if (controls === undefined) throw new RequestError(`${first}.0.name`, "this server offers no control network");
+  return controls.uses(model, request, size);
 }
 
 /** How the prompts of a request are read, and the files that they name. @throws RequestError naming a file's field */

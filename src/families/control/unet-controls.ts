@@ -2,6 +2,7 @@
 
 import { type ControlUse, isActive } from "../../diffusion/control.ts";
 import type { Encoders, StepPlace, StepShape } from "../../diffusion/model.ts";
+import { preprocessorSpec, preprocessWith } from "../../diffusion/preprocess.ts";
 import { PipelineError, type RunShape } from "../../diffusion/request.ts";
 import type { Plan } from "../../graph/plan.ts";
 import type { Recorder } from "../../graph/recorder.ts";
@@ -74,7 +75,9 @@ export class UnetControls {
     for (const uses of grouped(controls)) {
       const [use] = uses as [ControlUse];
       const part = use.network as UnetPart;
-      parts.push({ part, use, inputs: await part.encode(uses, { width, height, branches }, encoders) });
+      const ready: ControlUse[] = [];
+      for (const one of uses) ready.push(await preprocessed(one, encoders));
+      parts.push({ part, use, inputs: await part.encode(ready, { width, height, branches }, encoders) });
     }
     return { parts };
   }
@@ -116,6 +119,17 @@ export class UnetControls {
       pictures,
     }));
   }
+}
+
+/** The use with the picture that its preprocessor makes. */
+async function preprocessed(use: ControlUse, encoders: Encoders): Promise<ControlUse> {
+  const { preprocess: name, picture } = use;
+  if (name === undefined) return use;
+  const { made } = await encoders.picture(preprocessorSpec(name, picture), [picture.digest], async (plan) => {
+    const done = await preprocessWith(plan, name, picture);
+    return { made: done, bytes: done.values.byteLength };
+  });
+  return { ...use, picture: made };
 }
 
 /** Uses by network: pictures of one union that count alike are read together. */

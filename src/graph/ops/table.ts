@@ -22,6 +22,15 @@ import { type GroupNormApply, type GroupNormStats, groupNormApplyKind, groupNorm
 import { type JoinTokens, joinTokensKind } from "./join-tokens.ts";
 import type { OperationKind } from "./kind.ts";
 import { type LayerNorm, layerNormKind } from "./layer-norm.ts";
+import {
+  type EdgeGradient,
+  type EdgeLink,
+  type EdgeThin,
+  edgeGradientKind,
+  edgeLinkKind,
+  edgeThinKind,
+} from "./picture/edges.ts";
+import { type GaussianBlur, gaussianBlurKind } from "./picture/gaussian-blur.ts";
 import { type Softmax, softmaxKind } from "./softmax.ts";
 import { type Upsample, upsampleKind } from "./upsample.ts";
 
@@ -41,6 +50,10 @@ export type Operation =
   | Embedding
   | Concatenate
   | GatherRows
+  | GaussianBlur
+  | EdgeGradient
+  | EdgeThin
+  | EdgeLink
   | PackPicture
   | LatentToRgb
   | ModelInput
@@ -65,6 +78,10 @@ const KINDS = {
   embedding: embeddingKind,
   concatenate: concatenateKind,
   "gather-rows": gatherRowsKind,
+  "gaussian-blur": gaussianBlurKind,
+  "edge-gradient": edgeGradientKind,
+  "edge-thin": edgeThinKind,
+  "edge-link": edgeLinkKind,
   "pack-picture": packPictureKind,
   "latent-to-rgb": latentToRgbKind,
   "model-input": modelInputKind,
