@@ -6,7 +6,8 @@ import { pictureCodec } from "./src/platform/picture-codec.ts";
 import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
-export interface RuntimeAppOptions extends Omit<AppOptions, "run" | "model" | "health" | "loras" | "controls"> {
+export interface RuntimeAppOptions
+  extends Omit<AppOptions, "run" | "model" | "health" | "loras" | "controls" | "preprocess"> {
   /** Facts that `GET /health` tells besides the status, the adapter and the model. */
   readonly health?: () => Record<string, unknown>;
 }
@@ -34,6 +35,7 @@ export function appOfRuntime(runtime: Runtime, options: RuntimeAppOptions = {}):
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
     loras: async () => (await runtime.loras()).names,
     controls: () => runtime.controls(),
+    preprocess: (input, options) => runtime.preprocess(input, options),
     model: { ...model, countTokens: (text) => runtime.countTokens(text) },
     unready: () => (device.lost ? "the device is lost" : options.unready?.()),
   });

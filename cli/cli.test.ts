@@ -58,6 +58,7 @@ function gradientRuntime(record?: RunRecord) {
     countTokens: (text) => text.split(" ").length + 2,
     embeddings: async () => [],
     controls: async () => [],
+    preprocess: () => Promise.reject(new Error("no command asks for it")),
     promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,

@@ -30,6 +30,7 @@ import { type MessageLog, messageLog, type RequestEntry, requestLog } from "./ob
 import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
 import type { ServedModel } from "./openai/images-request.ts";
+import { type Preprocess, preprocessRoutes } from "./preprocess-routes.ts";
 import { realtimeRoutes } from "./realtime/realtime-routes.ts";
 import { realtime } from "./realtime/websocket.ts";
 import { type RouteGroup, RouteTable } from "./route.ts";
@@ -49,6 +50,8 @@ export interface AppOptions {
   loras?: () => Promise<readonly string[]>;
   /** Names of the ControlNets and adapters that requests may have; left out: none. */
   controls?: () => Promise<readonly string[]>;
+  /** Makes a picture for a ControlNet of any other; left out: there are no preprocessors. */
+  preprocess?: Preprocess;
   /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -132,6 +135,7 @@ export function createApp(options: AppOptions): App {
       scope: "run",
       routes: [
         ...tokenRoutes(authenticator),
+        ...preprocessRoutes(options.preprocess, input),
         ...serverRoutes({
           health,
           loras: options.loras ?? (async () => []),

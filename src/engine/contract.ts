@@ -9,6 +9,7 @@ import type { Priority } from "../line/priority.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
+import type { PreprocessInput } from "./preprocessing.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
 /** How a runtime is made. */
@@ -154,6 +155,14 @@ export interface Runtime {
   embeddings(): Promise<readonly string[]>;
   /** The names of the ControlNets and adapters in `controlFolder`, as it is now. */
   controls(): Promise<readonly string[]>;
+  /**
+   * The picture that a preprocessor makes for a ControlNet, RGBA8.
+   * @throws RequestError naming the field at fault; the signal's reason
+   */
+  preprocess(
+    input: PreprocessInput,
+    options?: Pick<RunOptions, "signal" | "client">,
+  ): Promise<{ readonly width: number; readonly height: number; readonly rgba: Uint8Array }>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

@@ -69,14 +69,14 @@ export class ControlFolder {
       if (network.readsAnySize) throw new RequestError(`${field}.name`, "is an IP-Adapter; name it in ip_adapter");
       const { scale, start, end, guess_mode: isGuess, preprocess } = entry;
       const mode = modeOf(entry, network, field);
-      const picture = await controlPicture(entry.image, field, size);
+      const picture = await controlPicture(entry.image, `${field}.image`, size);
       uses.push({ field, network, picture, preprocess, scale, start, end, mode, isGuess });
     }
     for (const [index, { name, image, ...numbers }] of references.entries()) {
       const field = `ip_adapter.${index}`;
       const network = await this.#find(family, listing, name, field);
       if (!network.readsAnySize) throw new RequestError(`${field}.name`, `is ${network.title}; name it in control`);
-      uses.push({ field, network, picture: await controlPicture(image, field), ...numbers });
+      uses.push({ field, network, picture: await controlPicture(image, `${field}.image`), ...numbers });
     }
     return uses;
   }
@@ -177,7 +177,7 @@ const LONGEST_SIDE = 2048;
 /** A picture as a network reads it: stretched to `size`, or of its own size. @throws RequestError naming `field` */
 export async function controlPicture(bytes: Uint8Array, field: string, size?: Size): Promise<ControlPicture> {
   const { decodePicture } = await import("../image/decode.ts");
-  const refuse = (reason: string) => new RequestError(`${field}.image`, reason);
+  const refuse = (reason: string) => new RequestError(field, reason);
   try {
     const resize = (own: Size): TargetSize => {
       const ratio = own.width / own.height;

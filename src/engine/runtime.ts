@@ -30,6 +30,7 @@ import { locateModel } from "./model-location.ts";
 import { PendingUpdate } from "./pending-update.ts";
 import { toPipelineRequest } from "./pipeline-request.ts";
 import { Place, RUNS_AT_ONCE } from "./place.ts";
+import { preprocess } from "./preprocessing.ts";
 import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
 import { toRunEvent } from "./run-events.ts";
@@ -141,6 +142,10 @@ class ModelRuntime implements Runtime {
 
   async controls(): Promise<readonly string[]> {
     return (await this.#controls?.names()) ?? [];
+  }
+
+  preprocess(...[input, options = {}]: Parameters<Runtime["preprocess"]>): ReturnType<Runtime["preprocess"]> {
+    return preprocess(this.#model, input, { ...options, signal: this.#orClosing(options.signal) });
   }
 
   loras(): ReturnType<Runtime["loras"]> {
