@@ -1,7 +1,6 @@
 /** Preprocessors over HTTP: which there are, and what each makes of a picture. */
 import { z } from "zod";
-import { PREPROCESSORS } from "../src/diffusion/preprocess.ts";
-import { type PreprocessInput, preprocessSchema } from "../src/engine/preprocessing.ts";
+import { listPreprocessors, type PreprocessInput, preprocessSchema } from "../src/engine/preprocessors.ts";
 import { encodePicture, type Pixels } from "../src/image/encode.ts";
 import { type BodyOptions, readInput } from "./http/input.ts";
 import { COMMON, type NamedSchema } from "./openapi/describe.ts";
@@ -19,9 +18,7 @@ export type Preprocess = (input: PreprocessInput, options: { readonly signal: Ab
 export function preprocessRoutes(preprocess: Preprocess | undefined, options: BodyOptions): Route[] {
   const { maxBodyBytes, bounds, account, clientOf } = options;
   const input = { maxBodyBytes, bounds, account, clientOf, keepBase64: true };
-  const preprocessors = Object.entries(preprocess ? PREPROCESSORS : {}).map(([name, { description }]) => {
-    return { name, description };
-  });
+  const preprocessors = preprocess ? listPreprocessors() : [];
   const listing: Route = {
     method: "GET",
     path: "/preprocessors",

@@ -3,16 +3,9 @@
  * the steps for which it counts. Which there are is a family's business.
  */
 
-import { MemoryLimitError } from "../gpu/errors.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
-import type { ModelMemory } from "../memory/model-memory.ts";
-import type { PreparationWatch } from "../memory/preparation.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
-import { WeightsError } from "../weights/errors.ts";
-import type { StepPlace } from "./model.ts";
-import type { PreprocessorName } from "./preprocess.ts";
-import { PipelineError } from "./request.ts";
-import { limitOf } from "./room.ts";
+import type { PreprocessorName } from "./preprocessors.ts";
 
 /** A network that a request names. A family opens it, and records it in its steps. */
 export interface ControlNetwork {
@@ -66,25 +59,6 @@ export interface ControlUse {
  * True if it counts in this step: steps of which no part lies before `start` or behind `end`.
  * (diffusers' `controlnet_keep`: off where i/n < start or (i + 1)/n > end)
  */
-export function isActive({ start, end }: Pick<ControlUse, "start" | "end">, { rows, index }: StepPlace): boolean {
-  return !(index / rows.length < start || (index + 1) / rows.length > end);
-}
-
-/** Brings the weights of a request's networks. @throws PipelineError naming the entry whose weights cannot be used */
-export async function bringControls(
-  memory: ModelMemory,
-  { controls = [] }: { readonly controls?: readonly ControlUse[] },
-  watch: PreparationWatch,
-): Promise<void> {
-  for (const { network, field } of controls) {
-    try {
-      for (const spec of network.components) await memory.add(spec, watch);
-    } catch (error) {
-      if (error instanceof WeightsError) throw new PipelineError(`${field}.name`, error.message, { cause: error });
-      if (!(error instanceof MemoryLimitError)) throw error;
-      throw new PipelineError(`${field}.name`, `does not fit beside this model into ${limitOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
+export function isActive({ start, end }: Pick<ControlUse, "start" | "end">, index: number, steps: number): boolean {
+  return !(index / steps < start || (index + 1) / steps > end);
 }

@@ -11,54 +11,34 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
 import { inTurns } from "../platform/turns.ts";
 import type { ControlPicture } from "./control.ts";
+import type { PreprocessorName } from "./preprocessors.ts";
 
-export interface Preprocessor {
-  readonly description: string;
-  /** `[1, h, w, 3]` in [0, 1] → its picture: of three channels, or of one that all colours have; clamped when it is read. */
-  readonly record: (g: Recorder, picture: Tensor) => Tensor;
-}
+/** `[1, h, w, 3]` in [0, 1] → its picture: of three channels, or of one that all colours have; clamped when it is read. */
+type Preprocessor = (g: Recorder, picture: Tensor) => Tensor;
 
 /** OpenCV's usual thresholds, 100 and 200 of 255. */
 const CANNY = { low: 100 / 255, high: 200 / 255 };
 /** Steps in brightness of so much are lines of a sketch. */
 const SKETCH = { low: 0.3, high: 0.3 };
 
-export const PREPROCESSORS = {
-  canny: {
-    description: "thin edges, white on black (Canny's, thresholds 100 and 200)",
-    record(g, picture) {
-      const thin = edgeThin(g, edgeGradient(g, picture, "gradient"), CANNY, "thin");
-      return g.affine(edgeLinked(g, thin, "linked"), "strong", { scale: 2, shift: -1 });
-    },
+const RECORDS: Readonly<Record<PreprocessorName, Preprocessor>> = {
+  canny(g, picture) {
+    const thin = edgeThin(g, edgeGradient(g, picture, "gradient"), CANNY, "thin");
+    return g.affine(edgeLinked(g, thin, "linked"), "strong", { scale: 2, shift: -1 });
   },
-  soft_edge: {
-    description: "soft edges, white on black: the gradient of a blurred picture (Sobel's; no network, as HED is)",
-    record: (g, picture) => onlyFirst(g, edgeGradient(g, gaussianBlur(g, picture, 1, "blur"), "gradient")),
+  soft_edge: (g, picture) => onlyFirst(g, edgeGradient(g, gaussianBlur(g, picture, 1, "blur"), "gradient")),
+  lineart(g, picture) {
+    const [fine, coarse] = [0.7, 3].map((sigma) => gaussianBlur(g, picture, sigma, `blur ${sigma}`));
+    const gain = 6;
+    return g.add(g.affine(coarse!, "coarse", { scale: gain }), g.affine(fine!, "fine", { scale: -gain }), "lines");
   },
-  lineart: {
-    description: "lines, white on black, by the difference of two blurs",
-    record(g, picture) {
-      const [fine, coarse] = [0.7, 3].map((sigma) => gaussianBlur(g, picture, sigma, `blur ${sigma}`));
-      const gain = 6;
-      return g.add(g.affine(coarse!, "coarse", { scale: gain }), g.affine(fine!, "fine", { scale: -gain }), "lines");
-    },
+  scribble(g, picture) {
+    const gradient = edgeGradient(g, gaussianBlur(g, picture, 1.5, "blur"), "gradient");
+    const thick = gaussianBlur(g, edgeThin(g, gradient, SKETCH, "thin"), 1.5, "thick");
+    return g.affine(thick, "lines", { scale: 16, shift: -1.5 });
   },
-  scribble: {
-    description: "thick lines, white on black, as of a sketch",
-    record(g, picture) {
-      const gradient = edgeGradient(g, gaussianBlur(g, picture, 1.5, "blur"), "gradient");
-      const thick = gaussianBlur(g, edgeThin(g, gradient, SKETCH, "thin"), 1.5, "thick");
-      return g.affine(thick, "lines", { scale: 16, shift: -1.5 });
-    },
-  },
-  tile: {
-    description: "the picture without its details, for networks that add them",
-    record: (g, picture) => gaussianBlur(g, picture, 2, "blur"),
-  },
-} as const satisfies Readonly<Record<string, Preprocessor>>;
-
-export type PreprocessorName = keyof typeof PREPROCESSORS;
-export const PREPROCESSOR_NAMES = Object.keys(PREPROCESSORS) as [PreprocessorName, ...PreprocessorName[]];
+  tile: (g, picture) => gaussianBlur(g, picture, 2, "blur"),
+};
 
 /** Of three channels, the first alone: the magnitude of a gradient. */
 function onlyFirst(g: Recorder, gradient: Tensor): Tensor {
@@ -81,7 +61,7 @@ export function preprocessorSpec(
     reads: ["made"],
     record: () => {
       const g = new Recorder();
-      const made = PREPROCESSORS[name].record(g, g.input("picture", [1, height, width, 3]));
+      const made = RECORDS[name](g, g.input("picture", [1, height, width, 3]));
       g.output("made", made);
       return g;
     },

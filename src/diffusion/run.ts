@@ -15,7 +15,7 @@ import type { LoraRequest, WeightSet, WeightSetLease } from "../memory/weight-se
 import { inTurns } from "../platform/turns.ts";
 import { WeightsError } from "../weights/errors.ts";
 import type { Seat, SeatStep } from "./batch.ts";
-import { bringControls } from "./control.ts";
+import { bringControls } from "./bring-controls.ts";
 import type { Customer, InTurn } from "./device-turns.ts";
 import { encodersOf } from "./encoding.ts";
 import { latentCount, toNhwc } from "./latents.ts";

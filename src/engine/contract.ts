@@ -9,7 +9,7 @@ import type { Priority } from "../line/priority.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
-import type { PreprocessInput } from "./preprocessing.ts";
+import type { PreprocessInput } from "./preprocessors.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
 /** How a runtime is made. */

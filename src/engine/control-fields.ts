@@ -1,7 +1,7 @@
 /** The fields of a request that name networks beside the denoiser, each with a picture. */
 
 import { z } from "zod";
-import { PREPROCESSOR_NAMES } from "../diffusion/preprocess.ts";
+import { PREPROCESSOR_NAMES } from "../diffusion/preprocessors.ts";
 
 export const CONTROL_LIMITS = {
   /** Networks of a request; each has its own memory, and its part of every step. */

@@ -1,20 +1,12 @@
 /** A preprocessor by itself, for whoever wants to see what a ControlNet would be given. */
 
-import { z } from "zod";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
-import { PREPROCESSOR_NAMES, preprocessorSpec, preprocessWith } from "../diffusion/preprocess.ts";
+import { preprocessorSpec, preprocessWith } from "../diffusion/preprocess.ts";
 import { requestIssues } from "../faults/request-issues.ts";
 import { Leases } from "../memory/model-memory.ts";
 import { controlPicture } from "./control-files.ts";
 import { refuseIssues } from "./errors.ts";
-import { generationFields } from "./request.ts";
-
-export const preprocessSchema = z.object({
-  preprocessor: z.enum(PREPROCESSOR_NAMES).describe("its name; `GET /preprocessors` lists them"),
-  image: generationFields.shape.image.unwrap().describe("the picture: a data URI, or its base64 alone"),
-});
-
-export type PreprocessInput = z.input<typeof preprocessSchema>;
+import { preprocessSchema } from "./preprocessors.ts";
 
 /** RGBA8 pixels. */
 interface Made {

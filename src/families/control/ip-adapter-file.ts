@@ -3,9 +3,9 @@
 import { parseImageProjection } from "../../models/ip-adapter.ts";
 import { WeightsError } from "../../weights/errors.ts";
 import type { ControlFile } from "./control-file.ts";
+import type { ControlledModel } from "./controlled-model.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import { IpAdapterPart } from "./ip-adapter-part.ts";
-import type { ControlledModel } from "./open-control.ts";
 
 /** @throws WeightsError, ModelConfigError: it is for another kind of model, or no encoder fits it */
 export async function openIpAdapter(

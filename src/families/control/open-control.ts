@@ -1,12 +1,13 @@
 /** From the files of a ControlNet or T2I-Adapter to a part of a UNet's step, if it is made for that UNet. */
 
-import type { ControlNetwork, ImageEncoderFolder } from "../../diffusion/control.ts";
+import type { ControlNetwork } from "../../diffusion/control.ts";
 import { controlDownscale, parseControlNetConfig } from "../../models/controlnet.ts";
 import { featureChannels, parseT2iAdapterConfig, type T2iAdapterConfig } from "../../models/t2i-adapter.ts";
 import type { UnetConfig } from "../../models/unet-config.ts";
 import type { FileAt, ModelFiles } from "../../platform/model-files.ts";
 import { WeightsError } from "../../weights/errors.ts";
 import { type ControlFile, IP_ADAPTER, openControlFile, T2I_ADAPTER, UNION } from "./control-file.ts";
+import type { ControlledModel } from "./controlled-model.ts";
 import { ControlNetPart } from "./controlnet-part.ts";
 import { openIpAdapter } from "./ip-adapter-file.ts";
 import { T2iAdapterPart } from "./t2i-part.ts";
@@ -18,15 +19,6 @@ const MODELS: Readonly<Record<number, string>> = {
   1280: "SDXL's refiner",
   2048: "Stable Diffusion XL",
 };
-
-/** The model that a network is to be for. */
-export interface ControlledModel {
-  readonly unet: UnetConfig;
-  /** Channels of its latents, and pixels of a side for one latent. */
-  readonly latent: { readonly channels: number; readonly downscale: number };
-  /** Encoders of pictures, for IP-Adapters. */
-  readonly imageEncoders: readonly ImageEncoderFolder[];
-}
 
 /**
  * @param id names the network among all that are opened

@@ -106,7 +106,7 @@ export class UnetControls {
       const isNegative = shape.branches > 1 && branch === 0;
       const factors = parts.flatMap(({ part, use }) => {
         const own = part.factors(use.scale, { isNegative, isGuess: use.isGuess ?? false });
-        return isActive(use, step) ? [...own] : new Array<number>(own.length).fill(0);
+        return isActive(use, step.index, step.rows.length) ? [...own] : new Array<number>(own.length).fill(0);
       });
       plan.write(FACTORS, Float32Array.from(factors), branch * shape.slots + slot);
     }
