@@ -62,7 +62,7 @@ function parallel(name: string, groupOrder: number, isolate: boolean, include: s
 
 /**
  * A project with a device. Two files at a time: a software GPU uses every core, but half of a test's time goes to starting,
- * compiling and comparing. One at a time where a clock is read, or a browser draws.
+ * compiling and comparing. One at a time where a clock is read.
  */
 function onDevice(name: string, groupOrder: number, maxWorkers: 1 | 2, include: string[], exclude: string[]) {
   return {
@@ -108,7 +108,7 @@ export default defineConfig({
         ["{src,transports,cli,shaders,playground,test,examples}/**/*.test.ts"],
         [...UNIT, ...SERVER, ...BROWSER, ...TIMING],
       ),
-      onDevice("browser", 4, 1, BROWSER, []),
+      onDevice("browser", 4, 2, BROWSER, []),
       onDevice("timing", 5, 1, TIMING, []),
     ],
   },
