@@ -9,10 +9,14 @@ import { appOfRuntime } from "../../runtime-app.ts";
 import { type TensorToWrite, writeSafetensors } from "../../test/fixtures/safetensors-writer.ts";
 import { normals } from "../../test/generated-weights.ts";
 import { controlnetParameters } from "../families/control/controlnet-part.ts";
+import { recordEncoder } from "../families/control/image-encoder.ts";
+import { adapterParameters } from "../families/control/ip-adapter-part.ts";
 import { recordAdapter } from "../families/control/t2i-part.ts";
 import type { Parameter } from "../graph/tensor.ts";
+import { parseClipVisionConfig } from "../models/clip-vision.ts";
 import { parseControlNetConfig } from "../models/controlnet.ts";
 import { parseT2iAdapterConfig } from "../models/t2i-adapter.ts";
+import { parseUnetConfig } from "../models/unet-config.ts";
 import type { Runtime } from "./contract.ts";
 import type { GenerationInput } from "./request.ts";
 import { parseRemoteGeneration } from "./request-parsing.ts";
@@ -33,6 +37,8 @@ beforeAll(async () => {
   await writeControlNet("nested/depth", unet, 2);
   await writeControlNet("other", { ...unet, cross_attention_dim: 2048 }, 3);
   await writeAdapter("sketch", unet);
+  await writeOriginal("original", "edges", unet);
+  await writeReference("styles", unet);
   await writeFile(join(folder, "broken.safetensors"), "not a file of tensors");
   picture = await sharp({ create: { ...SIZE, channels: 3, background: "white" } })
     .composite([{ input: { create: { width: 20, height: 30, channels: 3, background: "black" } }, left: 13, top: 9 }])
@@ -128,6 +134,21 @@ describe("a request with control", () => {
     expect(await drawn({ control: [entry("edges")] })).not.toEqual(given);
   });
 
+  test("takes a file in the authors' own layout for the same network", async () => {
+    expect(await drawn({ control: [entry("original")] })).toEqual(await drawn({ control: [entry("edges")] }));
+  });
+
+  test("follows a picture by an IP-Adapter, by its scale", async () => {
+    const plain = await drawn();
+    const styled = await drawn({ ip_adapter: [entry("styles/plain")] });
+    expect(styled).not.toEqual(plain);
+    expect(await drawn({ ip_adapter: [entry("styles/plain", { scale: 0 })] })).toEqual(plain);
+    const other = await sharp(picture).negate().png().toBuffer();
+    expect(await drawn({ ip_adapter: [{ name: "styles/plain", image: other }] })).not.toEqual(styled);
+    const both = await drawn({ ip_adapter: [entry("styles/plain")], control: [entry("edges")] });
+    expect(both).not.toEqual(styled);
+  });
+
   test("reads a file that was replaced anew", async () => {
     const before = await drawn({ control: [entry("edges")] });
     const unet = JSON.parse(await readFile(join(builtInModel(), "unet", "config.json"), "utf8"));
@@ -201,7 +222,15 @@ describe("over HTTP", () => {
   test("networks and preprocessors are listed, and a picture is made", async () => {
     const app = appOfRuntime(runtime);
     const { controls } = (await (await app.request("/controls")).json()) as { controls: { name: string }[] };
-    expect(controls.map(({ name }) => name)).toEqual(["broken", "edges", "nested/depth", "other", "sketch"]);
+    expect(controls.map(({ name }) => name)).toEqual([
+      "broken",
+      "edges",
+      "nested/depth",
+      "original",
+      "other",
+      "sketch",
+      "styles/plain",
+    ]);
     const { preprocessors } = (await (await app.request("/preprocessors")).json()) as {
       preprocessors: { name: string }[];
     };

@@ -96,7 +96,7 @@ function adapterParameters(config: T2iAdapterConfig): Parameter[] {
 /** Sizes of the features beside latents of this size. */
 function featureSizes(config: T2iAdapterConfig, latents: { readonly height: number; readonly width: number }) {
   const half = (side: number) => Math.ceil(side / 2);
-  const isHalved = config.downscale_factor === 16;
+  const isHalved = config.adapter_type === "full_adapter_xl";
   let size = isHalved ? { height: half(latents.height), width: half(latents.width) } : latents;
   return featureChannels(config).map((channels, level) => {
     if (halves(config, level)) size = { height: half(size.height), width: half(size.width) };
