@@ -185,7 +185,7 @@ export async function controlPicture(bytes: Uint8Array, field: string, size?: Si
       if (Math.max(factor, 1 / factor) > MOST_STRETCH) {
         const wanted = size === undefined ? "a square" : `the ${size.width}x${size.height} of the picture to draw`;
         const most = `its proportions may differ by a factor of ${MOST_STRETCH} at most from ${wanted}`;
-        throw refuse(`has ${own.width}x${own.height} pixels; ${most}`);
+        throw new ImageError("image-format", `has ${own.width}x${own.height} pixels; ${most}`);
       }
       if (size !== undefined) return { ...size, fit: "stretch" };
       const shrink = Math.min(1, LONGEST_SIDE / Math.max(own.width, own.height));

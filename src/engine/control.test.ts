@@ -37,7 +37,7 @@ beforeAll(async () => {
   await writeControlNet("nested/depth", unet, 2);
   await writeControlNet("other", { ...unet, cross_attention_dim: 2048 }, 3);
   await writeAdapter("sketch", unet);
-  await writeOriginal("original", "edges", unet);
+  await writeOriginal("original", unet, 1);
   await writeReference("styles", unet);
   await writeFile(join(folder, "broken.safetensors"), "not a file of tensors");
   picture = await sharp({ create: { ...SIZE, channels: 3, background: "white" } })
@@ -68,17 +68,81 @@ async function writeNetwork(
   config: object,
   parameters: readonly Parameter[],
   seed: number,
+  file = "diffusion_pytorch_model.safetensors",
 ): Promise<void> {
   await mkdir(join(folder, name), { recursive: true });
   await writeFile(join(folder, name, "config.json"), JSON.stringify(config));
-  const tensors = parameters
+  await writeSafetensors(join(folder, name, file), tensorsOf(parameters, seed));
+}
+
+function tensorsOf(parameters: readonly Parameter[], seed: number): TensorToWrite[] {
+  return parameters
     .flatMap(({ parts }) => parts)
-    .map(({ name: tensor, shape }, index): TensorToWrite => {
+    .map(({ name, shape }, index) => {
       const count = shape.reduce((product, size) => product * size, 1);
       const values = normals(count, seed * 1000 + index, 1 / Math.sqrt(count / shape[0]!));
-      return { name: tensor, dtype: "F32", shape: [...shape], data: new Uint8Array(values.buffer) };
+      const data = new Uint8Array(values.buffer);
+      // A vector in the files, and a table of one row in the network.
+      const isVector = name.endsWith("class_embedding.weight");
+      return isVector
+        ? { name: name.replace(/\.weight$/, ""), dtype: "F32", shape: shape.slice(1), data }
+        : { name, dtype: "F32", shape: [...shape], data };
     });
-  await writeSafetensors(join(folder, name, "diffusion_pytorch_model.safetensors"), tensors);
+}
+
+/** The ControlNet of a folder as one file under the names of its authors' program. */
+async function writeOriginal(name: string, unet: Record<string, unknown>, seed: number): Promise<void> {
+  const layers = unet.layers_per_block as number;
+  const { up_block_types: _, out_channels: __, ...own } = unet;
+  const config = { ...own, conditioning_embedding_out_channels: [4, 4, 8, 8] };
+  const inner: Record<string, string> = {
+    norm1: "in_layers.0",
+    conv1: "in_layers.2",
+    time_emb_proj: "emb_layers.1",
+    norm2: "out_layers.0",
+    conv2: "out_layers.3",
+    conv_shortcut: "skip_connection",
+  };
+  const block = (level: string, layer: string) => 1 + Number(level) * (layers + 1) + Number(layer);
+  const rules: [RegExp, (parts: string[]) => string][] = [
+    [/^conv_in\./, () => "input_blocks.0.0."],
+    [/^time_embedding\.linear_([12])\./, ([part]) => `time_embed.${part === "1" ? 0 : 2}.`],
+    [
+      /^down_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)\./,
+      ([l, j, part]) => `input_blocks.${block(l!, j!)}.0.${inner[part!]}.`,
+    ],
+    [/^down_blocks\.(\d+)\.attentions\.(\d+)\./, ([l, j]) => `input_blocks.${block(l!, j!)}.1.`],
+    [/^down_blocks\.(\d+)\.downsamplers\.0\.conv\./, ([l]) => `input_blocks.${(Number(l) + 1) * (layers + 1)}.0.op.`],
+    [/^mid_block\.resnets\.(\d)\.(\w+)\./, ([j, part]) => `middle_block.${Number(j) * 2}.${inner[part!]}.`],
+    [/^mid_block\.attentions\.0\./, () => "middle_block.1."],
+    [/^controlnet_cond_embedding\.conv_in\./, () => "input_hint_block.0."],
+    [/^controlnet_cond_embedding\.blocks\.(\d)\./, ([at]) => `input_hint_block.${2 * (Number(at) + 1)}.`],
+    [/^controlnet_cond_embedding\.conv_out\./, () => "input_hint_block.14."],
+    [/^controlnet_down_blocks\.(\d+)\./, ([at]) => `zero_convs.${at}.0.`],
+    [/^controlnet_mid_block\./, () => "middle_block_out.0."],
+  ];
+  const tensors = tensorsOf(controlnetParameters(parseControlNetConfig(name, config, false)), seed);
+  const renamed = tensors.map((tensor) => {
+    const [pattern, rename] = rules.find(([one]) => one.test(tensor.name))!;
+    const [whole, ...parts] = pattern.exec(tensor.name)!;
+    return { ...tensor, name: `control_model.${rename(parts)}${tensor.name.slice(whole.length)}` };
+  });
+  await writeSafetensors(join(folder, `${name}.safetensors`), renamed);
+}
+
+/** A plain IP-Adapter, and its encoder of pictures beside it. */
+async function writeReference(place: string, unet: Record<string, unknown>): Promise<void> {
+  const encoder = {
+    architectures: ["CLIPVisionModelWithProjection"],
+    ...{ hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2 },
+    ...{ image_size: 32, patch_size: 16, projection_dim: 12, hidden_act: "gelu" },
+  };
+  const recorded = recordEncoder(parseClipVisionConfig("image_encoder", encoder), ["features", "embedding"]);
+  const parameters = [...recorded.parameters.values()];
+  await writeNetwork(`${place}/image_encoder`, encoder, parameters, 5, "model.safetensors");
+  const config = parseUnetConfig(unet);
+  const projection = { kind: "plain", inputs: 12, tokens: 4, width: config.cross_attention_dim } as const;
+  await writeSafetensors(join(folder, place, "plain.safetensors"), tensorsOf(adapterParameters(config, projection), 6));
 }
 
 async function drawn(more: Partial<GenerationInput> = {}): Promise<Uint8Array> {

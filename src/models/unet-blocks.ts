@@ -26,7 +26,7 @@ export interface Context {
 
 /**
  * The down blocks: `x` after `conv_in` → the skips, which begin with it.
- * @param features adds what other networks have for the end of a block: before it is halved, or after where it reads no text
+ * @param features adds what other networks have of this shape for the end of a block: before it is halved, or after
  */
 export function downPath(
   g: Recorder,
@@ -48,7 +48,7 @@ export function downPath(
           const readsText = atLevel(config.only_cross_attention, level);
           x = transformer(g, x, context, { name: `attentions.${layer}`, level, depth, readsText }, config);
         }
-        if (layer === layers - 1 && (isCross || isLast)) x = features(level, x);
+        if (layer === layers - 1) x = features(level, x);
         skips.push(x);
       }
       if (isLast) return;

@@ -62,7 +62,7 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
 
   const start = g.conv2d(inputs.sample, "conv_in", { outputs: channels[0]!, padding: 1 });
   const skips = downPath(g, config, start, nextTime, context, (level, x) =>
-    features.reduce((sum, ofLevels) => (ofLevels[level] ? scaledSum(g, sum, ofLevels[level]) : sum), x),
+    features.reduce((sum, { [level]: own }) => (own && hasShape(own.tensor, x) ? scaledSum(g, sum, own) : sum), x),
   );
   let x = middle(g, config, skips.at(-1)!, nextTime, context);
   // Once the whole path down has been taken, as in the reference: no down block reads them.
@@ -97,6 +97,10 @@ export function unet(g: Recorder, config: UnetConfig, inputs: UnetInputs): Tenso
 
   x = g.groupNorm(x, "conv_norm_out", { groups: config.norm_num_groups, eps: config.norm_eps });
   return g.conv2d(g.activation(x, "silu"), "conv_out", { outputs: config.out_channels, padding: 1 });
+}
+
+function hasShape(tensor: Tensor, { shape }: Tensor): boolean {
+  return shape.every((size, axis) => tensor.shape[axis] === size);
 }
 
 function scaledSum(g: Recorder, x: Tensor, { tensor, factors, column }: Scaled): Tensor {
