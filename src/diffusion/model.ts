@@ -104,7 +104,7 @@ export interface Encoders {
   /** The result of `make`, kept for the next time. `key` is all that it depends on beside the weights. */
   remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
   /**
-   * What `make` reads from a picture with the plan of `spec`, kept for the next time. `key` is all that it depends on beside
+   * The result of `make`, which reads a picture with the plan of `spec`, kept for the next time. `key` is all that it depends on beside
    * the plan and its weights.
    */
   picture<T extends EncodedPicture>(

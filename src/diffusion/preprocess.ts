@@ -40,7 +40,7 @@ const RECORDS: Readonly<Record<PreprocessorName, Preprocessor>> = {
   tile: (g, picture) => gaussianBlur(g, picture, 2, "blur"),
 };
 
-/** Of three channels, the first alone: the magnitude of a gradient. */
+/** The first of three channels alone: the magnitude of a gradient. */
 function onlyFirst(g: Recorder, gradient: Tensor): Tensor {
   const [n, h, w] = g.picture(gradient, "first");
   // The same quads: channels behind the first are not looked at.

@@ -130,7 +130,7 @@ export class ControlFolder {
   }
 }
 
-/** What a folder offers. */
+/** The networks and encoders in a folder. */
 interface Listing {
   /** Paths below the folder by name: of folders with a configuration, and of files that lie in none. */
   readonly paths: ReadonlyMap<string, string>;

@@ -162,7 +162,7 @@ describe("a request with control", () => {
     expect(controlled).not.toEqual(plain);
     expect(await drawn({ control: [entry("edges", { scale: 0.5 })] })).not.toEqual(controlled);
     expect(await drawn({ control: [entry("edges", { scale: 0 })] })).toEqual(plain);
-    // Of three steps none lies within the last tenth.
+    // None of three steps lies within the last tenth.
     expect(await drawn({ control: [entry("edges", { start: 0.9 })] })).toEqual(plain);
     expect(await drawn({ control: [entry("edges", { end: 0.4 })] })).not.toEqual(controlled);
     expect(await drawn({ control: [entry("edges", { guess_mode: true })] })).not.toEqual(controlled);

@@ -25,7 +25,7 @@ export interface UnetConditioning {
     PipelineRequest,
     "width" | "height" | "guidanceScale" | "sizes" | "aestheticScore" | "negativeAestheticScore"
   >;
-  /** What the networks beside the UNet read; undefined if there are none. */
+  /** The values that the networks beside the UNet read; undefined if there are none. */
   readonly control?: ControlConditioning;
 }
 

@@ -47,7 +47,7 @@ export class WeightSet {
   readonly bytes: number;
   /** Conditioning of prompts by its text encoders, by the key of `Encoders.remember`. */
   readonly prompts = new LRUCache<string, object>({ max: MAX_PROMPTS });
-  /** What networks have read from pictures, by the key of `Encoders.picture`. */
+  /** Results of networks that have read pictures, by the key of `Encoders.picture`. */
   readonly pictures = new LRUCache<string, { readonly bytes: number }>({
     maxSize: MAX_PICTURE_BYTES,
     sizeCalculation: ({ bytes }) => Math.max(1, bytes),

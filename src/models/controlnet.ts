@@ -93,7 +93,7 @@ export interface ControlNetInputs {
   readonly attendsBatch?: boolean;
 }
 
-/** What a ControlNet adds to a UNet: a residual for each skip, and one for the middle; one row an image if it pools them. */
+/** The tensors that a ControlNet adds to a UNet: a residual for each skip, and one for the middle; one row an image if it pools them. */
 export interface ControlResiduals {
   readonly skips: readonly Tensor[];
   readonly middle: Tensor;
@@ -127,7 +127,7 @@ export function skipCount({ block_out_channels: levels, layers_per_block: layers
 }
 
 /**
- * What a union adds to the channels of a condition, `[rows, channels]`: its mean and kind as a token, through attention.
+ * The vector that a union adds to the channels of a condition, `[rows, channels]`: its mean and kind as a token, through attention.
  * The reference gives its attention `[batch, tokens, channels]` where it reads `[tokens, batch, channels]`: tokens of one
  * row never read each other, but the same token of the other rows.
  */

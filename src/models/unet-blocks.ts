@@ -6,7 +6,7 @@ import { atLevel, depthOf, type UnetConfig } from "./unet-config.ts";
 
 /** A picture that attention reads beside the text (IP-Adapter): its tokens, and how much they count. */
 export interface Reference {
-  /** Of the weights that make keys and values of the tokens. */
+  /** The component of the weights that make keys and values of the tokens. */
   readonly component: string;
   /** `[rows, tokens, cross_attention_dim]` */
   readonly tokens: Tensor;

@@ -1,6 +1,6 @@
 /**
  * Files of ControlNets, T2I-Adapters and IP-Adapters: folders in diffusers' layout, and single files in that or the authors' own layout
- * (`cldm`). What shapes do not say follows from the UNet that a network is a copy of.
+ * (`cldm`). Numbers that shapes do not say follow from the UNet that a network is a copy of.
  */
 
 import { HEAD_WIDTH } from "../../models/ip-adapter.ts";

@@ -127,7 +127,7 @@ export function identity(size: number): Float32Array {
   return Float32Array.from({ length: size * size }, (_, at) => (Math.floor(at / size) === at % size ? 1 : 0));
 }
 
-/** Of the projection, and of each attention's keys and values. */
+/** The parameters of the projection, and of each attention's keys and values. */
 export function adapterParameters(unet: UnetConfig, projection: ImageProjection): Parameter[] {
   const g = recordProjection(projection, 2);
   const tokens = g.input("tokens", [1, projection.tokens, projection.width]);

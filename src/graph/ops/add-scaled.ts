@@ -11,7 +11,7 @@ import type { OperationKind } from "./kind.ts";
 export interface AddScaled extends OperationBase {
   readonly kind: "add-scaled";
   readonly input: Tensor;
-  /** Of the shape of `input`, or one row an image. */
+  /** It has the shape of `input`, or is one row an image. */
   readonly addend: Tensor;
   /** f32 `[images, columns]` */
   readonly factors: Tensor;

@@ -32,7 +32,7 @@ export interface RunFacts {
   readonly control_mode?: readonly number[];
   readonly guess_mode?: boolean;
   readonly adapter_conditioning_scale?: number;
-  /** Of all attentions, or by their names. */
+  /** One for all attentions, or by their names. */
   readonly ip_adapter_scale?: number | Readonly<Record<string, number>>;
   /** Follows from the strength and the steps. */
   readonly t_start?: number;
