@@ -7,7 +7,7 @@ import { type App, type AppOptions, createApp } from "./transports/app.ts";
 
 /** As for `createApp`; the runtime gives the rest. */
 export interface RuntimeAppOptions
-  extends Omit<AppOptions, "run" | "model" | "models" | "health" | "loras" | "embeddings"> {
+  extends Omit<AppOptions, "run" | "model" | "models" | "health" | "loras" | "embeddings" | "controls" | "preprocess"> {
   /** Facts that `GET /health` tells besides the status, the adapter and the model. */
   readonly health?: () => Record<string, unknown>;
 }
@@ -36,6 +36,8 @@ export function appOfRuntime(runtime: ServedRuntime, options: RuntimeAppOptions 
       image === undefined ? runtime.textToImage(input, context) : runtime.imageToImage({ ...input, image }, context),
     health: () => ({ ...options.health?.(), ...healthOf(runtime) }),
     loras: async () => (await runtime.loras()).names,
+    controls: () => runtime.controls(),
+    preprocess: (input, options) => runtime.preprocess(input, options),
     embeddings: () => runtime.embeddings(),
     model: { ...model, countTokens: (text, name) => runtime.countTokens(text, name) },
     models: () => runtime.models,

@@ -59,6 +59,8 @@ function gradientRuntime(record?: RunRecord) {
     loras: async () => ({ names: [], notes: [] }),
     countTokens: (text) => text.split(" ").length + 2,
     embeddings: async () => [],
+    controls: async () => [],
+    preprocess: () => Promise.reject(new Error("no command asks for it")),
     promptWarnings: async (prompt) => (prompt.includes("xyzzy") ? ["This model knows no word of the prompt."] : []),
     textToImage: start,
     imageToImage: start,

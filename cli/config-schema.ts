@@ -156,6 +156,11 @@ export const configSchema = z.strictObject({
     "the folder of textual inversion files that prompts may name",
     { isPath: true },
   ),
+  control_dir: setting(
+    text.refine(isFolder, { error: ({ input }) => `there is no folder ${JSON.stringify(input)}` }).optional(),
+    "the folder of ControlNets and adapters that requests may name",
+    { isPath: true },
+  ),
   prompt_syntax: setting(
     z.enum(PROMPT_SYNTAXES).default("plain"),
     "how prompts are read unless a request says so: plain, or weighted as in AUTOMATIC1111",

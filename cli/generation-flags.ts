@@ -36,6 +36,8 @@ const WIRE_ONLY: ReadonlySet<string> = new Set([
   "model",
   "mask_url",
   "mask_image_url",
+  "control",
+  "ip_adapter",
   "preview_max_fps",
   "preview_size",
   "preview_format",

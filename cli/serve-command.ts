@@ -89,6 +89,7 @@ async function openRuntime(config: Config, onProgress: (progress: LoadProgress) 
     tune: config.tune,
     loraFolder: config.lora_dir,
     embeddingFolder: config.embedding_dir,
+    controlFolder: config.control_dir,
     promptSyntax: config.prompt_syntax,
   };
   if (config.isolation === "none") {

@@ -6,7 +6,9 @@ import { MemoryLimitError } from "../src/gpu/errors.ts";
 import { compile, footprint } from "../src/graph/plan.ts";
 import { Recorder } from "../src/graph/recorder.ts";
 import { autoencoder } from "../src/models/autoencoder.ts";
-import { parseUnetConfig, timeProjections, unet } from "../src/models/unet.ts";
+import { unet } from "../src/models/unet.ts";
+import { parseUnetConfig } from "../src/models/unet-config.ts";
+import { timeProjections } from "../src/models/unet-time.ts";
 import { generateParameters } from "./generated-weights.ts";
 
 /** Bytes of the device's buffers and textures, counted at the device and not by `Gpu`. */

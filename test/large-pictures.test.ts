@@ -10,7 +10,9 @@ import { Recorder } from "../src/graph/recorder.ts";
 import type { Tensor } from "../src/graph/tensor.ts";
 import { decodeKl, encodeKl, parseAutoencoderKlConfig } from "../src/models/autoencoder-kl.ts";
 import { decodeTiny, parseAutoencoderTinyConfig } from "../src/models/autoencoder-tiny.ts";
-import { parseUnetConfig, timeProjections, unet } from "../src/models/unet.ts";
+import { unet } from "../src/models/unet.ts";
+import { parseUnetConfig } from "../src/models/unet-config.ts";
+import { timeProjections } from "../src/models/unet-time.ts";
 import { generateParameters, normals } from "./generated-weights.ts";
 
 let gpu: Gpu;

@@ -33,6 +33,7 @@ import { observedRun } from "./observe/observed-run.ts";
 import { type MessageLog, messageLog, type RequestEntry, requestLog } from "./observe/request-log.ts";
 import { Tracing } from "./observe/tracing.ts";
 import { openaiRoutes } from "./openai/images.ts";
+import { type Preprocess, preprocessRoutes } from "./preprocess-routes.ts";
 import { realtimeRoutes } from "./realtime/realtime-routes.ts";
 import { realtime } from "./realtime/websocket.ts";
 import { type RouteGroup, RouteTable } from "./route.ts";
@@ -57,6 +58,10 @@ export interface AppOptions {
   loras?: () => Promise<readonly string[]>;
   /** Names of the embeddings that a prompt may name; left out: there are none. */
   embeddings?: () => Promise<readonly string[]>;
+  /** Names of the ControlNets and adapters that requests may have; left out: none. */
+  controls?: () => Promise<readonly string[]>;
+  /** Makes a picture for a ControlNet of any other; left out: there are no preprocessors. */
+  preprocess?: Preprocess;
   /** Rules about clients, pages and rates. Left out: everybody, from the server's own pages, as often as they like. */
   gate?: Partial<Omit<GateOptions, "model" | "routes">>;
   /** Counts; with it there is `GET /metrics`. */
@@ -146,10 +151,12 @@ export function createApp(options: AppOptions): App {
       scope: "run",
       routes: [
         ...tokenRoutes(authenticator),
+        ...preprocessRoutes(options.preprocess, input),
         ...serverRoutes({
           health,
           loras: options.loras ?? none,
           models: (c) => statesOf().filter(({ name }) => models.of(c).some((own) => own.name === name)),
+          controls: options.controls ?? none,
           unready: () => (draining() ? "draining" : unready?.()),
           metrics,
           secured: authenticator.required,

@@ -22,6 +22,7 @@ export interface ServerRoutesOptions {
   readonly loras: () => Promise<readonly string[]>;
   /** The models that a client may use, as they stand. */
   readonly models: (c: Context) => readonly (ServedModel & Partial<ModelState>)[];
+  readonly controls: () => Promise<readonly string[]>;
   readonly metrics?: Metrics;
   /** True if credentials are asked for. */
   readonly secured: boolean;
@@ -62,6 +63,10 @@ const MODELS: NamedSchema = { name: "ServedModels", schema: z.object({ models: z
 
 const JSON_TYPE = { "Content-Type": "application/json" };
 
+const CONTROLS: NamedSchema = {
+  name: "Controls",
+  schema: z.object({ controls: z.array(z.object({ name: z.string() })) }),
+};
 const LORAS: NamedSchema = { name: "Loras", schema: z.object({ loras: z.array(z.object({ name: z.string() })) }) };
 
 const SCHEDULERS: NamedSchema = {
@@ -78,6 +83,7 @@ export function serverRoutes(options: ServerRoutesOptions): Route[] {
     ...stateRoutes(options),
     modelRoute(options),
     loraRoute(options),
+    controlRoute(options),
     SCHEDULER_ROUTE,
     ...documentRoutes(options),
   ];
@@ -190,21 +196,32 @@ function described(model: ServedModel & Partial<ModelState>): z.infer<typeof mod
 }
 
 function loraRoute({ loras }: ServerRoutesOptions): Route {
+  const summary = "The LoRAs that a request may name";
+  return namesRoute("/loras", summary, LORAS, async () => ({ loras: named(await loras()) }));
+}
+
+function controlRoute({ controls }: ServerRoutesOptions): Route {
+  const summary = "The ControlNets and adapters that a request may name";
+  return namesRoute("/controls", summary, CONTROLS, async () => ({ controls: named(await controls()) }));
+}
+
+function named(names: readonly string[]) {
+  return names.map((name) => ({ name }));
+}
+
+function namesRoute(path: string, summary: string, schema: NamedSchema, list: () => Promise<object>): Route {
   return {
     method: "GET",
-    path: "/loras",
+    path,
     scope: "run",
     about: {
       tag: "server",
-      summary: "The LoRAs that a request may name",
-      answers: { 200: { description: "their names, sorted", schema: LORAS }, ...COMMON },
+      summary,
+      answers: { 200: { description: "their names, sorted", schema }, ...COMMON },
     },
     handlers: [
-      async (c) => {
-        const found = (await loras()).map((name) => ({ name }));
-        // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
-        return c.body(asciiJson({ loras: found }), 200, JSON_TYPE);
-      },
+      // ASCII alone: a file's name may hold marks that turn the direction of a terminal's text.
+      async (c) => c.body(asciiJson(await list()), 200, JSON_TYPE),
     ],
   };
 }

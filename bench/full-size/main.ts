@@ -25,7 +25,8 @@ import { activationStorage, loadComponent } from "../../src/memory/component.ts"
 import type { LoadedParameters } from "../../src/memory/load.ts";
 import { type Autoencoder, autoencoder } from "../../src/models/autoencoder.ts";
 import { parseClipTextConfig, poolingPosition } from "../../src/models/clip.ts";
-import { parseUnetConfig, timestepSinusoids } from "../../src/models/unet.ts";
+import { parseUnetConfig } from "../../src/models/unet-config.ts";
+import { timestepSinusoids } from "../../src/models/unet-time.ts";
 import {
   type Component,
   type ModelDirectory,

@@ -8,7 +8,7 @@ import { Recorder } from "../../src/graph/recorder.ts";
 import type { Parameter } from "../../src/graph/tensor.ts";
 import { autoencoder } from "../../src/models/autoencoder.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig } from "../../src/models/clip.ts";
-import { parseUnetConfig } from "../../src/models/unet.ts";
+import { parseUnetConfig } from "../../src/models/unet-config.ts";
 import type { Component } from "../../src/weights/model-directory.ts";
 
 /** One prompt through a text encoder: inputs `ids` and, with a projection, `end`; outputs `hidden` and `pooled`. */

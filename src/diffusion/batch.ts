@@ -167,13 +167,8 @@ export class Batch {
       await this.#model.writeConditioning(plan, shape, row, conditioning);
     }
     if (seat.mask && before?.seat !== seat) await writeMask(plan, this.#model, shape, row, seat.mask);
-    writeStep(plan, this.#model, shape, row, {
-      ...place,
-      after,
-      guidanceScale,
-      guidanceRescale,
-      joins: before?.seat !== seat,
-    });
+    const step = { ...place, after, guidanceScale, guidanceRescale, joins: before?.seat !== seat };
+    writeStep(plan, this.#model, shape, row, step, conditioning);
     if (noise) await plan.writeInTurns("noise", noise, row);
     rows[row] = { seat, conditioning };
   }

@@ -8,9 +8,10 @@ import type { Recorder } from "../graph/recorder.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { ComponentId, ComponentSpec } from "../memory/component.ts";
 import type { PlanSpec } from "../memory/model-memory.ts";
-import type { ModelFiles } from "../platform/model-files.ts";
+import type { FileAt, ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
+import type { ControlNetwork, ImageEncoderFolder } from "./control.ts";
 import type { LatentRgb, LatentSize, PictureCoder } from "./latents.ts";
 import type { MaskedPicture } from "./mask.ts";
 import type { PipelineRequest, RunShape, SchedulerChoice } from "./request.ts";
@@ -54,7 +55,7 @@ export interface StepModel<Conditioning = unknown> {
   /** Writes the mask and the masked picture's latents of a slot, if the network `readsMask`. */
   writeMasked?(plan: Plan, shape: StepShape, slot: number, picture: MaskedPicture): Promise<void>;
   /** Writes what the network reads of a slot's step. Steps come one after the other, the first of a slot in a plan `joins`. */
-  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace): void;
+  writeTimestep(plan: Plan, shape: StepShape, slot: number, step: StepPlace, conditioning?: Conditioning): void;
 }
 
 /** From latents to pictures and back. */
@@ -107,6 +108,20 @@ export interface Encoders {
   plans(specs?: readonly PlanSpec[]): Promise<readonly Plan[]>;
   /** The result of `make`, kept for the next time. `key` is all that it depends on beside the weights. */
   remember<T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T>;
+  /**
+   * The result of `make`, which reads a picture with the plan of `spec`, kept for the next time. `key` is all that it depends on beside
+   * the plan and its weights.
+   */
+  picture<T extends EncodedPicture>(
+    spec: PlanSpec,
+    key: readonly (string | number)[],
+    make: (plan: Plan) => Promise<T>,
+  ): Promise<T>;
+}
+
+/** Something that was read from a picture, and the bytes that it takes on the host. */
+export interface EncodedPicture {
+  readonly bytes: number;
 }
 
 /** A model of some family: its configuration read and checked, nothing of it on a device. */
@@ -123,6 +138,17 @@ export interface FamilyModel<Conditioning = unknown> {
   readonly large?: Large;
   /** How names in LoRA files are read. */
   readonly resolve?: ResolveOptions;
+  /**
+   * Opens a network to stand beside the denoiser, `id` among all that are opened; absent if the family has none.
+   * @param source a folder's files, a file, or the path of either
+   * @param encoders of pictures, that an IP-Adapter may read by: the first that fits
+   * @throws WeightsError, ModelConfigError: it is no such network, or one for another kind of model
+   */
+  openControl?(
+    source: ModelFiles | FileAt | string,
+    id: ComponentId,
+    encoders?: readonly ImageEncoderFolder[],
+  ): Promise<ControlNetwork>;
   /** @throws SchedulerError naming the option that has no schedule */
   schedule(request: PipelineRequest): Schedule;
   /** Words, sizes, guidance: all that conditions the steps of a request. */

@@ -4,6 +4,7 @@ import type { Priority } from "../line/priority.ts";
 import type { LoraRequest } from "../memory/weight-sets.ts";
 import type { TextEmbedding } from "../text/embeddings.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
+import type { ControlUse } from "./control.ts";
 import type { Pixels } from "./latents.ts";
 import type { Mask } from "./mask.ts";
 import type { NoiseGenerator } from "./noise.ts";
@@ -96,6 +97,8 @@ export interface PipelineRequest {
   readonly denoisingEnd?: number;
   /** Start from these latents, `[n, c, h, w]`, as they are at the first step, instead of from noise or a picture. */
   readonly latents?: Float32Array;
+  /** Networks beside the denoiser, with a picture each (ControlNet and its like). */
+  readonly controls?: readonly ControlUse[];
   /** Steps between previews; 0: none. */
   readonly previewEvery?: number;
   readonly previewDecoder?: Decoder | "auto";

@@ -12,10 +12,12 @@ import { Leases } from "../memory/model-memory.ts";
 import type { WeightSet, WeightSetLease } from "../memory/weight-sets.ts";
 import { inTurns } from "../platform/turns.ts";
 import type { Seat, SeatStep } from "./batch.ts";
+import { bringControls } from "./bring-controls.ts";
 import type { Customer, InTurn } from "./device-turns.ts";
+import { encodersOf } from "./encoding.ts";
 import { latentCount, toNhwc } from "./latents.ts";
 import type { LoadedModel } from "./loaded-model.ts";
-import type { Encoders, FamilyModel, StepShape } from "./model.ts";
+import type { FamilyModel, StepShape } from "./model.ts";
 import type { NoiseGenerator } from "./noise.ts";
 import { NotFiniteError } from "./not-finite.ts";
 import { Pictures } from "./pictures.ts";
@@ -157,6 +159,10 @@ class Run {
     const decoder = Previews.decoder(family.picture, request);
     const warnings = [...(request.warnings ?? []), ...(await wordWarnings(family, words.at(0), shape))];
     const lease = await leaseWeights(model, request, warnings, preparing.watch);
+    await bringControls(model.memory, request, preparing.watch).catch((error) => {
+      lease.release();
+      throw error;
+    });
     const previews = (pictures: Pictures) =>
       new Previews(pictures, shape, { decoder, every: request.previewEvery ?? 0, isWanted: options.wantsPreview });
     return new Run(model, words, options, { shape, schedule, preparing, previews, lease, warnings, clock });
@@ -334,20 +340,7 @@ class Run {
   }
 
   async #read(request: PipelineRequest): Promise<unknown> {
-    const { encoders } = this.#family;
-    const owner = this.#lease.set.ownerOf(encoders.flatMap(({ components }) => components));
-    const tools: Encoders = {
-      plans: (specs = encoders) => this.#leases.plans(specs),
-      remember: async <T extends object>(key: readonly (string | number)[], make: () => Promise<T>): Promise<T> => {
-        const name = JSON.stringify(key);
-        const known = owner.prompts.get(name) as T | undefined;
-        if (known) return known;
-        await tools.plans(); // compiled before the turn: others have the device meanwhile
-        const made = await this.#inTurn(make);
-        owner.prompts.set(name, made);
-        return made;
-      },
-    };
+    const tools = encodersOf(this.#family, this.#leases, this.#inTurn);
     return this.#family.encode(request, stepShape(this.#family, request), tools);
   }
 

@@ -96,10 +96,11 @@ export function writeStep(
   shape: StepShape,
   slot: number,
   step: StepPlace & Guidance & { readonly after?: NoiseLevel },
+  conditioning?: unknown,
 ): void {
   plan.write("rows", packRow(step.rows[step.index]!, step.guidanceScale, step.guidanceRescale), slot * ROW_QUADS);
   if (shape.masked) plan.write("known", Float32Array.of(step.after!.original, step.after!.noise, 0, 0), slot);
-  model.writeTimestep(plan, shape, slot, step);
+  model.writeTimestep(plan, shape, slot, step, conditioning);
 }
 
 // Larger than any latent, and finite in f32.

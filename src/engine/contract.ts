@@ -10,6 +10,7 @@ import type { Priority } from "../line/priority.ts";
 import type { ModelFiles } from "../platform/model-files.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
 import type { RunEvent } from "./events.ts";
+import type { PreprocessInput } from "./preprocessors.ts";
 import type { GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
 
 /** A model among several that a runtime serves. */
@@ -87,6 +88,8 @@ export interface RuntimeOptions {
   readonly loraFolder?: string;
   /** The folder whose files of textual inversion, at any depth, a prompt may name. */
   readonly embeddingFolder?: string;
+  /** The folder whose ControlNets and adapters, at any depth, a request may name. */
+  readonly controlFolder?: string;
   /** How prompts are read unless a request says so; left out: plain. */
   readonly promptSyntax?: PromptSyntax;
   /** Told of what is done while the model is loaded, and later by `warmUp`. */
@@ -223,6 +226,16 @@ export interface Runtime {
   promptWarnings(prompt: string, syntax?: PromptSyntax, model?: string): Promise<readonly string[]>;
   /** The names of the embeddings in `embeddingFolder`, as it is now. */
   embeddings(): Promise<readonly string[]>;
+  /** The names of the ControlNets and adapters in `controlFolder`, as it is now. */
+  controls(): Promise<readonly string[]>;
+  /**
+   * The picture that a preprocessor makes for a ControlNet, RGBA8.
+   * @throws RequestError naming the field at fault; the signal's reason
+   */
+  preprocess(
+    input: PreprocessInput,
+    options?: Pick<RunOptions, "signal" | "client">,
+  ): Promise<{ readonly width: number; readonly height: number; readonly rgba: Uint8Array }>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */
   textToImage(input: TextToImageInput, options?: RunOptions): AsyncGenerator<RunEvent, void, undefined>;
   /** @throws RequestError, from the first `next()`, when the input cannot be run */

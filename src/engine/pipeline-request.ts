@@ -2,7 +2,7 @@
 
 import { randomInt } from "node:crypto";
 import type { LoadedModel } from "../diffusion/loaded-model.ts";
-import type { PipelineRequest, SchedulerChoice } from "../diffusion/request.ts";
+import type { PipelineRequest, PipelineUpdate, SchedulerChoice } from "../diffusion/request.ts";
 import { SAMPLER_NAMES, samplerNamed } from "../diffusion/schedulers/samplers.ts";
 import type { Size } from "../image/decode.ts";
 import { listed, quoted } from "../platform/quoted.ts";
@@ -10,6 +10,7 @@ import { lorasIn, type PromptLora } from "../text/prompt-syntax.ts";
 import { BLOCK_LIST_LENGTHS } from "../weights/lora-scales.ts";
 import type { Canvas, CanvasModel } from "./canvas.ts";
 import type { RuntimeOptions } from "./contract.ts";
+import type { ControlFolder } from "./control-files.ts";
 import { decoding } from "./decoding.ts";
 import type { EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
@@ -19,7 +20,7 @@ import { loraFiles } from "./lora-files.ts";
 import { BLOCK_LISTS } from "./lora-request.ts";
 import { nearest } from "./near-names.ts";
 import { sizeFromPicture } from "./picture-size.ts";
-import { type GenerationRequest, LIMITS } from "./request.ts";
+import { type GenerationRequest, type GenerationUpdate, LIMITS } from "./request.ts";
 
 /** Names of samplers that an error shows. */
 const MOST_NAMES = 5;
@@ -27,6 +28,7 @@ const MOST_NAMES = 5;
 /** The folders and settings that the requests of a runtime share. */
 export type EngineOptions = Pick<RuntimeOptions, "loraFolder" | "promptSyntax"> & {
   readonly embeddings?: EmbeddingFolder;
+  readonly controls?: ControlFolder;
 };
 
 /** A request for the pipeline, and the canvas of its pictures if it draws a part of one. */
@@ -59,12 +61,16 @@ export async function toPipelineRequest(
   const decided = lora && decidedBy(lora, askedRun(request, scheduler, sampler?.sigmaSchedule));
   const canvas = request.image && (await canvasOf(request, { usual: defaults, downscale: latent.downscale }));
   const image = canvas?.image ?? (request.image && (await picture(request.image, request, defaults)));
+  const size = {
+    width: image?.width ?? request.width ?? defaults.width,
+    height: image?.height ?? request.height ?? defaults.height,
+  };
   return {
     ...inCamelCase(request),
     ...words,
+    ...size,
+    controls: await controlsOf(model, request, size, options),
     sizes: { original: request.original_size, crop: request.crops_coords_top_left, target: request.target_size },
-    width: image?.width ?? request.width ?? defaults.width,
-    height: image?.height ?? request.height ?? defaults.height,
     steps: request.num_inference_steps ?? usualSteps(usual?.steps ?? defaults.steps, request),
     guidanceScale: request.guidance_scale ?? usual?.guidanceScale ?? defaults.guidanceScale,
     eta: request.eta ?? lora?.run.eta,
@@ -101,6 +107,19 @@ function askedRun(
     steps: request.num_inference_steps,
     guidanceScale: request.guidance_scale,
   };
+}
+
+/** The networks that a request names, with their pictures. @throws RequestError naming the entry at fault */
+async function controlsOf(
+  model: Pick<LoadedModel, "family">,
+  request: GenerationRequest,
+  size: Size,
+  { controls }: EngineOptions,
+): Promise<PipelineRequest["controls"]> {
+  const first = request.control.length > 0 ? "control" : "ip_adapter";
+  if (request[first].length === 0) return undefined;
+  if (controls === undefined) throw new RequestError(`${first}.0.name`, "this server offers no control network");
+  return controls.uses(model, request, size);
 }
 
 /** How the prompts of a request are read, and the files that they name. @throws RequestError naming a file's field */
@@ -168,4 +187,13 @@ async function canvasOf(request: GenerationRequest, model: CanvasModel): Promise
 async function picture(bytes: Uint8Array, target: Partial<Size>, usual: Size) {
   const { decodePicture } = await import("../image/decode.ts");
   return decoding(() => decodePicture(bytes, { resize: (own) => sizeFromPicture(own, target, usual) }));
+}
+
+/** A change names only what it changes. */
+export function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: GenerationUpdate): PipelineUpdate {
+  return {
+    ...(prompt !== undefined && { prompt }),
+    ...(negative_prompt !== undefined && { negativePrompt: negative_prompt }),
+    ...(guidance_scale !== undefined && { guidanceScale: guidance_scale }),
+  };
 }

@@ -24,6 +24,8 @@ describe("parseGeneration", () => {
       preview_every: 5,
       preview_decoder: "auto",
       few_step: false,
+      control: [],
+      ip_adapter: [],
       loras: [],
       strength: 0.8,
       output_format: "jpeg",

@@ -13,6 +13,7 @@ import { z } from "zod";
 import { SIGMA_SCHEDULES } from "../diffusion/schedulers/sigma-schedules.ts";
 import { TIMESTEP_SPACINGS } from "../diffusion/schedulers/timesteps.ts";
 import { PROMPT_SYNTAXES } from "../text/prompt-syntax.ts";
+import { controlFields } from "./control-fields.ts";
 import { id, margins, numbers, picture, seed, side, sizes } from "./field-types.ts";
 import { imageSizeSchema, sizeOf } from "./image-size.ts";
 import { LIMITS } from "./limits.ts";
@@ -200,6 +201,7 @@ export const generationFields = z.object({
     .describe(
       'LoRAs of the server, as `[{"name": "ink", "scale": 0.8}]`; `unet`, `text_encoder`, `text_encoder_2` are scales of one component, `blocks` of parts of the UNet: `{"down": 0.5, "up": {"block_1": [0, 1, 1]}}`',
     ),
+  ...controlFields(picture),
   few_step: z
     .boolean()
     .default(false)

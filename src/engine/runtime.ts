@@ -6,18 +6,16 @@
  */
 
 import { Preparing } from "../diffusion/preparing.ts";
-import { PipelineError, type PipelineRequest, type PipelineUpdate } from "../diffusion/request.ts";
+import type { PipelineRequest } from "../diffusion/request.ts";
 import { limitOf } from "../diffusion/room.ts";
 import { generate } from "../diffusion/run.ts";
 import { warmUp } from "../diffusion/warm-up.ts";
-import { FaultError } from "../faults/fault.ts";
 import type { AdapterFacts } from "../gpu/adapter-facts.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { MemoryLimitError } from "../gpu/errors.ts";
 import { Refinements } from "../graph/compile/refinement.ts";
 import type { Preparation } from "../memory/preparation.ts";
 import type { PromptSyntax } from "../text/prompt-syntax.ts";
-import { WeightsError } from "../weights/errors.ts";
 import { onCanvas } from "./canvas.ts";
 import type {
   DeviceState,
@@ -30,6 +28,7 @@ import type {
   Tune,
   WarmUpShape,
 } from "./contract.ts";
+import { ControlFolder, checkControlFolder } from "./control-files.ts";
 import { costOf } from "./cost.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "./embedding-files.ts";
 import { RequestError } from "./errors.ts";
@@ -39,10 +38,12 @@ import type { Claim } from "./model-claim.ts";
 import { type ModelLease, Models, type ServedModel } from "./models.ts";
 import { openModels } from "./open-models.ts";
 import { PendingUpdate } from "./pending-update.ts";
-import { toPipelineRequest } from "./pipeline-request.ts";
+import { toPipelineRequest, toPipelineUpdate } from "./pipeline-request.ts";
 import { Place, RUNS_AT_ONCE } from "./place.ts";
-import type { GenerationRequest, GenerationUpdate, ImageToImageInput, TextToImageInput } from "./request.ts";
+import { preprocess } from "./preprocessing.ts";
+import type { GenerationRequest, ImageToImageInput, TextToImageInput } from "./request.ts";
 import { parseGeneration } from "./request-parsing.ts";
+import { toRequestError } from "./run-errors.ts";
 import { toRunEvent } from "./run-events.ts";
 import { tuneMissing } from "./tuning.ts";
 import { rememberedChoice } from "./tuning-cache.ts";
@@ -66,6 +67,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   const opened = await openModels(options);
   await checkLoraFolder(options.loraFolder);
   await checkEmbeddingFolder(options.embeddingFolder);
+  await checkControlFolder(options.controlFolder);
   const gpu = await openGpu({ adapter: options.adapter, gpu: options.gpu, maxBytes: options.maxGpuMemory });
   let runtime: ModelRuntime | undefined;
   let isStarting = true;
@@ -109,6 +111,7 @@ class ModelRuntime implements Runtime {
   readonly #models: Models;
   readonly #options: RuntimeOptions;
   readonly #embeddings: EmbeddingFolder | undefined;
+  readonly #controls: ControlFolder | undefined;
   readonly #line: ReturnType<typeof Place.line>;
   readonly #closing = new AbortController();
   /** How far the warm-up is that is going on, and those who are told. */
@@ -122,6 +125,7 @@ class ModelRuntime implements Runtime {
     this.#models = models;
     this.#options = options;
     this.#embeddings = options.embeddingFolder === undefined ? undefined : new EmbeddingFolder(options.embeddingFolder);
+    this.#controls = options.controlFolder === undefined ? undefined : new ControlFolder(options.controlFolder);
     this.adapter = gpu.facts;
     this.model = models.default.facts;
     this.device = stateOf(gpu, models);
@@ -168,6 +172,20 @@ class ModelRuntime implements Runtime {
 
   async embeddings(): Promise<readonly string[]> {
     return (await this.#embeddings?.names()) ?? [];
+  }
+
+  async controls(): Promise<readonly string[]> {
+    return (await this.#controls?.names()) ?? [];
+  }
+
+  async preprocess(...[input, options = {}]: Parameters<Runtime["preprocess"]>): ReturnType<Runtime["preprocess"]> {
+    const signal = this.#orClosing(options.signal);
+    const { model, release } = await this.#models.default.lease({ signal });
+    try {
+      return await preprocess(model, input, { ...options, signal });
+    } finally {
+      release();
+    }
   }
 
   loras(): ReturnType<Runtime["loras"]> {
@@ -302,6 +320,7 @@ class ModelRuntime implements Runtime {
       const asked = await toPipelineRequest(served, request, {
         ...this.#options,
         embeddings: this.#embeddings,
+        controls: this.#controls,
       });
       const signal = this.#orClosing(options.signal);
       signal.throwIfAborted();
@@ -388,25 +407,4 @@ function stateOf(gpu: Gpu, models: Models): DeviceState {
       return models.work;
     },
   };
-}
-
-/** A change names only what it changes. */
-function toPipelineUpdate({ prompt, negative_prompt, guidance_scale }: GenerationUpdate): PipelineUpdate {
-  return {
-    ...(prompt !== undefined && { prompt }),
-    ...(negative_prompt !== undefined && { negativePrompt: negative_prompt }),
-    ...(guidance_scale !== undefined && { guidanceScale: guidance_scale }),
-  };
-}
-
-/**
- * Errors about the request name its field; all others pass through. Weights of the model that cannot be read again are the
- * server's fault.
- */
-function toRequestError(error: unknown): unknown {
-  if (error instanceof PipelineError) return new RequestError(error.field, error.reason);
-  if (error instanceof WeightsError) {
-    return new FaultError({ code: error.code, status: 500, message: error.message }, { cause: error });
-  }
-  return error;
 }

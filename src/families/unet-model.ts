@@ -9,7 +9,7 @@ import { Recorder } from "../graph/recorder.ts";
 import type { ComponentSpec } from "../memory/component.ts";
 import { type Autoencoder, autoencoder } from "../models/autoencoder.ts";
 import { ModelConfigError } from "../models/config.ts";
-import { parseUnetConfig, type UnetConfig } from "../models/unet.ts";
+import { parseUnetConfig, type UnetConfig } from "../models/unet-config.ts";
 import type { Component, ModelDirectory } from "../weights/model-directory.ts";
 import { openAutoencoder } from "./checkpoint/open-autoencoder.ts";
 import {
@@ -21,6 +21,7 @@ import {
   type TextConditioning,
   zeroConditioning,
 } from "./clip-text.ts";
+import { openControl } from "./control/open-control.ts";
 import { distilledRun, type UsualRun } from "./distilled.ts";
 import type { OpenOptions } from "./family.ts";
 import { type LatentRgb, latentRgbOf } from "./latent-rgb.ts";
@@ -94,19 +95,23 @@ export async function openUnetModel(
     encoders: text.plans,
     resolve: { layersPerBlock: config.layers_per_block },
     schedule: (request) => schedule(request, downscale),
-    async encode(request, { branches, tokens }, encoders) {
+    openControl: (source, id, imageEncoders = []) =>
+      openControl(source, id, { unet: config, latent: { channels: latentChannels, downscale }, imageEncoders }),
+    async encode(request, shape, encoders) {
+      const { branches, tokens } = shape;
       const chunks = (tokens as number) / text.tokens;
       const read = (words: PromptText, reading: Reading): Promise<TextConditioning> => {
         const make = async () => text.encode(words, reading, await encoders.plans(text.plansFor(reading)), chunks);
         return encoders.remember(conditioningKey(words, reading, chunks), make);
       };
       const positive = await read(promptOf(request), readingOf(request));
-      if (branches === 1) return { branches: [positive], request };
+      const control = await step.controls.encode(request, shape, encoders);
+      if (branches === 1) return { branches: [positive], request, control };
       const words = negativeOf(request);
       const isEmpty = words.prompt === "" && (words.second ?? "") === "";
       const isZero = isEmpty && (request.zeroNegativePrompt ?? traits.zerosForNoPrompt);
       const negative = isZero ? zeroConditioning(positive) : await read(words, negativeReadingOf(request));
-      return { branches: [negative, positive], request };
+      return { branches: [negative, positive], request, control };
     },
     countTokens: (prompt, syntax) => text.countTokens(prompt, syntax),
     promptWarnings: (prompt, kind, reading = {}) => text.warnings(prompt, kind, readingOf(reading)),

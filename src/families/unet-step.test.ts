@@ -6,7 +6,8 @@ import { createSchedule } from "../diffusion/schedulers/create-schedule.ts";
 import { recordStep, writeStep } from "../diffusion/step.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { compile } from "../graph/plan.ts";
-import { parseUnetConfig, timestepSinusoids } from "../models/unet.ts";
+import { parseUnetConfig } from "../models/unet-config.ts";
+import { timestepSinusoids } from "../models/unet-time.ts";
 import { UnetStep } from "./unet-step.ts";
 
 let gpu: Gpu;

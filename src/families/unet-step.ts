@@ -12,16 +12,11 @@ import type { Plan } from "../graph/plan.ts";
 import { Recorder } from "../graph/recorder.ts";
 import { channelsOf, type Parameter, type Tensor } from "../graph/tensor.ts";
 import { ModelConfigError } from "../models/config.ts";
-import {
-  guidanceEmbedding,
-  hasAddedConditions,
-  type TimeInputs,
-  timeProjections,
-  timestepSinusoids,
-  type UnetConfig,
-  unet,
-} from "../models/unet.ts";
+import { unet } from "../models/unet.ts";
+import { hasAddedConditions, type UnetConfig } from "../models/unet-config.ts";
+import { guidanceEmbedding, type TimeInputs, timeProjections, timestepSinusoids } from "../models/unet-time.ts";
 import type { TextConditioning } from "./clip-text.ts";
+import { type ControlConditioning, checkPictures, UnetControls } from "./control/unet-controls.ts";
 
 /** All that conditions the UNet for one picture. */
 export interface UnetConditioning {
@@ -31,6 +26,8 @@ export interface UnetConditioning {
     PipelineRequest,
     "width" | "height" | "guidanceScale" | "sizes" | "aestheticScore" | "negativeAestheticScore"
   >;
+  /** The values that the networks beside the UNet read; undefined if there are none. */
+  readonly control?: ControlConditioning;
 }
 
 /** Steps whose timesteps are projected at once; a longer schedule does so again after as many. */
@@ -47,6 +44,7 @@ export class UnetStep implements StepModel<UnetConditioning> {
   readonly #config: UnetConfig;
   readonly #tokens: number;
   readonly #chunks: (request: RunShape) => number;
+  readonly controls = new UnetControls();
   /** Its size conditions end with an aesthetic score. */
   readonly #readsScore: boolean;
 
@@ -70,13 +68,15 @@ export class UnetStep implements StepModel<UnetConditioning> {
     this.#readsScore = isChecked && sizesOf(config, pooledWidth) === SIZES.withScore;
   }
 
-  needs(): readonly string[] {
-    return ["unet"];
+  needs(shape: StepShape): readonly string[] {
+    return ["unet", ...this.controls.needs(shape)];
   }
 
   shape(request: RunShape) {
     const isGuided = request.guidanceScale > 1 && !this.#config.time_cond_proj_dim;
-    return { branches: isGuided ? 2 : 1, tokens: this.#tokens * this.#chunks(request) } as const;
+    const tokens = this.#tokens * this.#chunks(request);
+    checkPictures(request);
+    return { branches: isGuided ? 2 : 1, tokens, ...this.controls.shape(request) } as const;
   }
 
   /** The UNet's parameters. They do not depend on the picture's size, so any small one names them. */
@@ -103,16 +103,18 @@ export class UnetStep implements StepModel<UnetConditioning> {
         : undefined,
     };
     const step = g.input("step", [rows], { element: "u32" });
-    const projected = timeProjections(g, config, time);
-    const allRows = g.reshape(projected, [1, timeRows * PROJECTED_STEPS, channelsOf(projected)]);
     const inputs = this.readsMask
       ? g.concat(sample, g.input("masked picture", [rows, shape.height, shape.width, 1 + shape.channels]))
       : sample;
-    return unet(g, config, {
-      sample: inputs,
-      time: g.gatherRows(allRows, step, "time"),
-      text: g.input("text", [rows, this.#textTokens(shape), config.cross_attention_dim], { constant: true }),
-    });
+    const atStep = (projected: Tensor) => {
+      const allRows = g.reshape(projected, [1, timeRows * PROJECTED_STEPS, channelsOf(projected)]);
+      return g.gatherRows(allRows, step, "time");
+    };
+    const text = g.input("text", [rows, this.#textTokens(shape), config.cross_attention_dim], { constant: true });
+    const control = this.controls.record(g, shape, { rows, sample, text, time, atStep });
+    const whole = () =>
+      unet(g, config, { sample: inputs, time: atStep(timeProjections(g, config, time)), text, control });
+    return control ? g.component("unet", whole) : whole();
   }
 
   async writeConditioning(plan: Plan, shape: StepShape, slot: number, conditioning: UnetConditioning): Promise<void> {
@@ -128,6 +130,9 @@ export class UnetStep implements StepModel<UnetConditioning> {
         : (request.aestheticScore ?? AESTHETIC_SCORES.positive);
       const last = this.#readsScore ? [score] : undefined;
       plan.write("added", addedConditions(config.addition_time_embed_dim!, text, request, last), row);
+    }
+    if (conditioning.control) {
+      await this.controls.writeConditioning(plan, shape, slot, conditioning.control, this.#timeRows(shape));
     }
     if (!config.time_cond_proj_dim) return;
     const guidance = guidanceEmbedding(request.guidanceScale, config.time_cond_proj_dim);
@@ -147,7 +152,15 @@ export class UnetStep implements StepModel<UnetConditioning> {
     }
   }
 
-  writeTimestep(plan: Plan, shape: StepShape, slot: number, { rows, index, joins }: StepPlace): void {
+  writeTimestep(
+    plan: Plan,
+    shape: StepShape,
+    slot: number,
+    place: StepPlace,
+    { control }: Pick<UnetConditioning, "control"> = {},
+  ): void {
+    const { rows, index, joins } = place;
+    if (control) this.controls.writeFactors(plan, shape, slot, place, control);
     const at = index % PROJECTED_STEPS;
     const first = index - at;
     if (at === 0 || joins) this.#writeTimesteps(plan, shape, slot, rows.slice(first, first + PROJECTED_STEPS));

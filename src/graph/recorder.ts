@@ -4,7 +4,9 @@
  */
 
 import { Graph } from "./graph.ts";
+import { addScaled } from "./ops/add-scaled.ts";
 import { type AttentionOptions, attention } from "./ops/attention.ts";
+import { averagePool } from "./ops/average-pool.ts";
 import { concat } from "./ops/concatenate.ts";
 import { type ConvolutionOptions, conv2d, type LinearOptions, linear } from "./ops/convolution.ts";
 import { type AffineOptions, add, affine } from "./ops/elementwise.ts";
@@ -12,6 +14,7 @@ import { type EmbeddingSizes, embedding } from "./ops/embedding.ts";
 import { gatherRows } from "./ops/gather-rows.ts";
 import { geglu } from "./ops/geglu.ts";
 import { groupNorm } from "./ops/group-norm.ts";
+import { joinTokens } from "./ops/join-tokens.ts";
 import { layerNorm } from "./ops/layer-norm.ts";
 import { softmax } from "./ops/softmax.ts";
 import type { Operation } from "./ops/table.ts";
@@ -72,6 +75,21 @@ export class Recorder extends Graph {
     return add(this, x, y, name);
   }
 
+  /** `x + factors[image, column] · y`; y has x's shape, or is one row an image. `factors`: f32 `[images, columns]`. */
+  addScaled(x: Tensor, y: Tensor, factor: { tensor: Tensor; column: number }, name = "add"): Tensor {
+    return addScaled(this, x, y, factor, name);
+  }
+
+  /** Means of the windows of `[n, h, w, c]`, of `window` × `window` pixels; without a window of each whole picture. */
+  averagePool(x: Tensor, name: string, window?: number): Tensor {
+    return averagePool(this, x, name, window);
+  }
+
+  /** `[n, a, c]` and `[n, b, c]` → `[n, a + b, c]` */
+  joinTokens(x: Tensor, y: Tensor, name: string): Tensor {
+    return joinTokens(this, x, y, name);
+  }
+
   /** Nearest-neighbour resize of `[n, h, w, c]`. */
   upsampleNearest(x: Tensor, name: string, size: { height: number; width: number }): Tensor {
     return upsampleNearest(this, x, name, size);
@@ -92,10 +110,12 @@ export class Recorder extends Graph {
     return gatherRows(this, x, rows, name);
   }
 
-  /** The same elements under another shape with the same channels. */
+  /** The same elements under another shape: of the same channels, or of whole quads before and after. */
   reshape(x: Tensor, shape: readonly number[]): Tensor {
     const reshaped = { ...x, shape: [...shape] };
-    if (rowsOf(reshaped) !== rowsOf(x) || channelsOf(reshaped) !== channelsOf(x)) {
+    const [before, after] = [channelsOf(x), channelsOf(reshaped)];
+    const fits = before === after || (before % 4 === 0 && after % 4 === 0 && x.concatenated === undefined);
+    if (!fits || rowsOf(reshaped) * after !== rowsOf(x) * before) {
       throw this.error("reshape", `[${x.shape}] does not hold [${shape}]`);
     }
     return reshaped;

@@ -18,6 +18,7 @@ import type { Recorder } from "../graph/recorder.ts";
 import type { Storage } from "../graph/tensor.ts";
 import type { ParameterBuffers } from "../graph/weights.ts";
 import type { ResolveOptions } from "../weights/lora.ts";
+import type { Evictable } from "./budget.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import {
   activationStorage,
@@ -95,6 +96,9 @@ export class ModelMemory implements Tenant {
   /** Buffers that runs keep their latents in. */
   readonly buffers: BufferPool;
   readonly #components = new Map<ComponentId, StreamedWeights>();
+  readonly #precision: Precision;
+  /** Components that runs have brought, being loaded or there. */
+  readonly #added = new Map<ComponentId, Promise<Evictable>>();
   #choose: Choose | undefined;
   #users = 0;
 
@@ -104,6 +108,7 @@ export class ModelMemory implements Tenant {
     this.device = options.device ?? new DeviceMemory(gpu, maxKeptBytes);
     this.evict = options.evict;
     this.onDisplace = options.onDisplace;
+    this.#precision = precision;
     this.#choose = options.choose;
     this.activations = activations ?? activationStorage(gpu, precision);
     this.buffers = new BufferPool(gpu);
@@ -193,6 +198,41 @@ export class ModelMemory implements Tenant {
   /** Resolves once all that is being made now has been made. */
   async settled(): Promise<void> {
     await Promise.all([this.plans.made(), this.weightSets.merged()]);
+  }
+
+  /**
+   * Loads a component that a run needs beside the model's own, unless it is there. It stays for the next run, within the
+   * budget of plans and merged weight sets, and comes back from its files after it has given way.
+   * @throws WeightsError naming file, tensor and reason; MemoryLimitError if it is over the GPU's limit
+   */
+  async add(spec: ComponentSpec, watch: PreparationWatch = {}): Promise<void> {
+    let added = this.#added.get(spec.id);
+    if (added === undefined) {
+      added = this.#load(spec, watch);
+      this.#added.set(spec.id, added);
+      added.catch(() => this.#added.delete(spec.id));
+    }
+    this.device.budget.use(await added);
+  }
+
+  async #load({ id, parameters, files }: ComponentSpec, { onProgress }: PreparationWatch): Promise<Evictable> {
+    const onBytes = (done: number, total: number) => onProgress?.({ what: "weights", done, total });
+    const load = () => loadComponent(this.gpu, files, parameters, { precision: this.#precision, onProgress: onBytes });
+    const weights = await this.withRoom([], load);
+    this.#components.set(id, weights);
+    const { plans } = this;
+    return {
+      get bytes() {
+        return weights.resident ? weights.bytes : 0;
+      },
+      get isUsed() {
+        return plans.reads(id);
+      },
+      drop() {
+        plans.dropReaders(id);
+        weights.evict();
+      },
+    };
   }
 
   get components(): ReadonlyMap<ComponentId, StreamedWeights> {

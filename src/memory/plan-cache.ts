@@ -110,6 +110,11 @@ export class PlanCache {
     return unused.length > 0;
   }
 
+  /** Gives up the plans that read the weights of this component. None of them may be in use. */
+  dropReaders(component: ComponentId): void {
+    for (const entry of this.#all()) if (entry.key.components.includes(component)) this.#remove(entry);
+  }
+
   /** True if a plan that reads the weights of this component is in use. */
   reads(component: ComponentId): boolean {
     return this.#all().some(({ isUsed, key }) => isUsed && key.components.includes(component));

@@ -33,12 +33,19 @@ export interface LoraRequest extends LoraScales {
 
 /** Prompts whose conditioning a set keeps; a few hundred KB each, on the host. */
 const MAX_PROMPTS = 64;
+/** Bytes on the host of what was read from pictures: a ControlNet reads 5 MB from one of 512 × 512. */
+const MAX_PICTURE_BYTES = 256 * 2 ** 20;
 
 export class WeightSet {
   /** Bytes of weights of its own, beside the model's. */
   readonly bytes: number;
   /** Conditioning of prompts by its text encoders, by the key of `Encoders.remember`. */
   readonly prompts = new LRUCache<string, object>({ max: MAX_PROMPTS });
+  /** Results of networks that have read pictures, by the key of `Encoders.picture`. */
+  readonly pictures = new LRUCache<string, { readonly bytes: number }>({
+    maxSize: MAX_PICTURE_BYTES,
+    sizeCalculation: ({ bytes }) => Math.max(1, bytes),
+  });
   readonly #own: ReadonlyMap<ComponentId, LoadedParameters>;
   readonly #base: WeightSet | undefined;
 
@@ -68,6 +75,7 @@ export class WeightSet {
 
   destroy(): void {
     this.prompts.clear();
+    this.pictures.clear();
     for (const weights of this.#own.values()) weights.destroy();
   }
 }

@@ -75,7 +75,9 @@ export function clipText(
     );
     const hiddenStates = [embedded];
     for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-      hiddenStates.push(g.scope(`encoder.layers.${layer}`, () => encoderLayer(g, hiddenStates.at(-1)!, config)));
+      hiddenStates.push(
+        g.scope(`encoder.layers.${layer}`, () => encoderLayer(g, hiddenStates.at(-1)!, { ...config, causal: true })),
+      );
     }
     const normalised = (clipSkip: number) =>
       g.scope("text_model", () => g.layerNorm(hiddenStates.at(-1 - clipSkip)!, "final_layer_norm", norm));
@@ -93,7 +95,14 @@ export function clipText(
   });
 }
 
-function encoderLayer(g: Recorder, x: Tensor, config: ClipTextConfig): Tensor {
+/** The numbers of a layer, which those of text and of pictures have. */
+export type ClipLayerConfig = Pick<
+  ClipTextConfig,
+  "num_attention_heads" | "layer_norm_eps" | "intermediate_size" | "hidden_act"
+> & { /** True if a token reads those before it alone. */ readonly causal: boolean };
+
+/** A layer of either tower. */
+export function encoderLayer(g: Recorder, x: Tensor, config: ClipLayerConfig): Tensor {
   const channels = channelsOf(x);
   const heads = config.num_attention_heads;
   const head = headPadding(channels / heads);
@@ -111,7 +120,7 @@ function encoderLayer(g: Recorder, x: Tensor, config: ClipTextConfig): Tensor {
         key: { tensor: qkv, offset: inner },
         value: { tensor: qkv, offset: 2 * inner },
       },
-      { heads, head, causal: true },
+      { heads, head, causal: config.causal },
     );
     return g.linear(attended, "out_proj", { outputs: channels, inputHead: head });
   });

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { UnetStep } from "../families/unet-step.ts";
 import { parseClipTextConfig } from "./clip.ts";
 import { ModelConfigError } from "./config.ts";
-import { parseUnetConfig } from "./unet.ts";
+import { parseUnetConfig } from "./unet-config.ts";
 
 const unet = {
   in_channels: 4,

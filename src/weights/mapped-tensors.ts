@@ -11,6 +11,8 @@ export interface TensorOrigin {
   /** It is one of equal runs of that tensor's rows. */
   readonly rows?: { readonly part: number; readonly parts: number };
   readonly transposed?: boolean;
+  /** It is a vector, which the model has as a matrix of one row. */
+  readonly isRow?: boolean;
 }
 
 /** The file's tensors by the model's names. */
@@ -35,7 +37,11 @@ export function mappedTensors(set: TensorSet, map: TensorMap): TensorSet {
   };
 }
 
-function viewOf(entry: TensorEntry, name: string, { rows, transposed: isTransposed }: TensorOrigin): TensorEntry {
+function viewOf(
+  entry: TensorEntry,
+  name: string,
+  { rows, transposed: isTransposed, isRow }: TensorOrigin,
+): TensorEntry {
   const broken = (reason: string) =>
     new WeightsError("weights-shape", `is [${entry.shape.slice(0, 8).join(", ")}], ${reason}`, {
       file: entry.file,
@@ -45,7 +51,9 @@ function viewOf(entry: TensorEntry, name: string, { rows, transposed: isTranspos
     if ((entry.shape[0] ?? 0) % rows.parts !== 0) throw broken(`whose rows do not divide into ${rows.parts} parts`);
     return rowsOf(entry, name, rows.part, rows.parts);
   }
+  if (isRow) return { ...entry, name, shape: [1, ...entry.shape] };
   if (!isTransposed) return { ...entry, name };
-  if (entry.shape.length !== 2) throw broken("where a matrix is expected");
-  return transposed(entry, name);
+  const matrix = entry.shape.length === 3 && entry.shape[0] === 1 ? { ...entry, shape: entry.shape.slice(1) } : entry;
+  if (matrix.shape.length !== 2) throw broken("where a matrix is expected");
+  return transposed(matrix, name);
 }

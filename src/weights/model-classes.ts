@@ -18,7 +18,14 @@ export const PIPELINES: Readonly<Record<string, readonly string[]>> = {
   LatentConsistencyModelImg2ImgPipeline: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
 };
 
-export type ComponentKind = "denoiser" | "autoencoder" | "text encoder" | "tokenizer" | "scheduler";
+export type ComponentKind =
+  | "denoiser"
+  | "autoencoder"
+  | "text encoder"
+  | "tokenizer"
+  | "scheduler"
+  | "control network"
+  | "image encoder";
 
 export const COMPONENTS: Readonly<Record<string, ComponentKind>> = {
   UNet2DConditionModel: "denoiser",

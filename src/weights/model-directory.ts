@@ -235,6 +235,8 @@ const CONFIG_FILES: Readonly<Record<ComponentKind, string>> = {
   denoiser: "config.json",
   autoencoder: "config.json",
   "text encoder": "config.json",
+  "control network": "config.json",
+  "image encoder": "config.json",
   tokenizer: "tokenizer_config.json",
   scheduler: "scheduler_config.json",
 };

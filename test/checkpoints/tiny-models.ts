@@ -8,7 +8,7 @@ import { UnetStep } from "../../src/families/unet-step.ts";
 import { Recorder } from "../../src/graph/recorder.ts";
 import { autoencoder } from "../../src/models/autoencoder.ts";
 import { clipText, parseClipTextConfig } from "../../src/models/clip.ts";
-import { parseUnetConfig } from "../../src/models/unet.ts";
+import { parseUnetConfig } from "../../src/models/unet-config.ts";
 import { normals } from "../generated-weights.ts";
 import { halves, safetensors, type Tensor } from "./tensors.ts";
 

@@ -1,9 +1,8 @@
 /** A recorded network run once on values of the host, and its milestones by the names of its modules. */
 
-import { compile } from "../../src/graph/plan.ts";
+import { compile, type PlanParameters } from "../../src/graph/plan.ts";
 import type { Recorder } from "../../src/graph/recorder.ts";
 import type { Tensor as GraphTensor, Storage } from "../../src/graph/tensor.ts";
-import type { ParameterBuffers } from "../../src/graph/weights.ts";
 import { compare } from "./comparison.ts";
 import { roundingFloor, type WeightValues } from "./exact.ts";
 import type { CaseRun } from "./kind.ts";
@@ -11,7 +10,7 @@ import { channelsFirst } from "./tensors.ts";
 
 export interface NetworkOptions {
   readonly label: string;
-  readonly parameters: ParameterBuffers;
+  readonly parameters: PlanParameters;
   readonly inputs: Readonly<Record<string, Float32Array | Uint32Array>>;
   /** The weights that `parameters` were made of, for the judge. */
   readonly weights: () => Promise<WeightValues>;
@@ -43,7 +42,7 @@ export async function compareNetwork(
 export async function runNetwork(
   run: CaseRun,
   recorder: Recorder,
-  options: NetworkOptions,
+  options: Omit<NetworkOptions, "weights"> & Partial<NetworkOptions>,
 ): Promise<Map<string, Float64Array>> {
   const { gpu, activations: storage, choose } = run.bench;
   const plan = await compile(gpu, recorder, { label: options.label, storage, parameters: options.parameters, choose });

@@ -7,8 +7,10 @@ import { autoencoderKind } from "./kinds/autoencoder.ts";
 import { autoencoderFileKind } from "./kinds/autoencoder-file.ts";
 import { clipKind } from "./kinds/clip.ts";
 import { clipVocabularyKind } from "./kinds/clip-vocabulary.ts";
+import { controlKind } from "./kinds/control.ts";
 import { ggufBlocksKind } from "./kinds/gguf-blocks.ts";
 import { guidanceKind } from "./kinds/guidance.ts";
+import { ipAdapterKind } from "./kinds/ip-adapter.ts";
 import { loraKind } from "./kinds/lora.ts";
 import { noiseKind } from "./kinds/noise.ts";
 import { pipelineKind } from "./kinds/pipeline.ts";
@@ -25,6 +27,8 @@ const KINDS: readonly Kind[] = [
   autoencoderKind,
   clipKind,
   loraKind,
+  controlKind,
+  ipAdapterKind,
   pipelineKind,
   guidanceKind,
   promptsKind,

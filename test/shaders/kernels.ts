@@ -16,8 +16,10 @@ import { packPicture } from "../../src/graph/ops/diffusion/pack-picture.ts";
 import { philoxNormals } from "../../src/graph/ops/diffusion/philox-normals.ts";
 import { ROW_QUADS } from "../../src/graph/ops/diffusion/rows.ts";
 import { schedulerStep } from "../../src/graph/ops/diffusion/scheduler-step.ts";
+import { edgeGradient, edgeLinked, edgeThin } from "../../src/graph/ops/picture/edges.ts";
+import { gaussianBlur } from "../../src/graph/ops/picture/gaussian-blur.ts";
 import { headPadding, Recorder } from "../../src/graph/recorder.ts";
-import type { MatrixParameter, Storage, TableParameter } from "../../src/graph/tensor.ts";
+import type { MatrixParameter, Storage, TableParameter, Tensor } from "../../src/graph/tensor.ts";
 import { always, VARIANTS, type Variant } from "../../src/graph/variants.ts";
 import {
   applyGainsKernel,
@@ -90,8 +92,20 @@ export function recordAll(): Recorder {
   const added = g.input("added", [1, 3, 64], { element: "f32" });
   const embedded = g.embedding(ids, { table: "table", positions: "positions" }, sizes, added);
   g.output("gathered", g.gatherRows(embedded, g.input("row", [1], { element: "u32" }), "gather"));
+  recordControl(g, picture);
   recordStep(g);
   return g;
+}
+
+/** Operations of networks beside a denoiser, and of their pictures. */
+function recordControl(g: Recorder, x: Tensor): void {
+  const factors = g.input("factors", [1, 2], { element: "f32" });
+  g.output("scaled", g.addScaled(x, g.averagePool(x, "pooled"), { tensor: factors, column: 1 }));
+  const tokens = g.input("read", [1, 4, 64]);
+  g.output("joined", g.joinTokens(tokens, tokens, "joined"));
+  const blurred = gaussianBlur(g, g.input("photo", [1, 32, 32, 3]), 1, "blur");
+  const thin = edgeThin(g, edgeGradient(g, blurred, "gradient"), { low: 0.3, high: 0.6 }, "thin");
+  g.output("edges", edgeLinked(g, thin, "linked"));
 }
 
 function recordStep(g: Recorder): void {

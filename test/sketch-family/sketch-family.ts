@@ -12,7 +12,7 @@ import { headPadding, Recorder } from "../../src/graph/recorder.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import { autoencoder } from "../../src/models/autoencoder.ts";
 import { type ClipTextConfig, clipText, parseClipTextConfig } from "../../src/models/clip.ts";
-import { timestepSinusoids } from "../../src/models/unet.ts";
+import { timestepSinusoids } from "../../src/models/unet-time.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../src/text/clip-tokenizer.ts";
 
 /** Tokens that the text encoder reads at once. */

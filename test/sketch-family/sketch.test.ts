@@ -122,6 +122,7 @@ async function predicted(shape: StepShape, sample: Float32Array, index: number):
     const conditioning = await model.family.encode(request, shape, {
       plans: async () => text,
       remember: (_, make) => make(),
+      picture: () => Promise.reject(new Error("this family reads no pictures")),
     });
     await step.writeConditioning(plan, shape, 0, conditioning);
     step.writeTimestep(plan, shape, 0, { rows: model.family.schedule(request).rows, index, joins: true });

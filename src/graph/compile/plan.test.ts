@@ -85,7 +85,7 @@ describe.each(devices)("$name", ({ gpu }) => {
       const inputs = new Map<number, Float32Array>();
       try {
         // First all inputs; then one that leaves the prologue as it is; then the one that it follows from.
-        for (const changed of [["x", "row", "fixed"], ["x"], ["fixed"]]) {
+        for (const changed of [["x", "row", "factors", "fixed"], ["x"], ["fixed"]]) {
           for (const name of changed) {
             const tensor = g.inputs.get(name)!;
             inputs.set(

@@ -2,7 +2,9 @@
 
 import type { Dispatch, Target } from "../dispatch.ts";
 import type { Parameter, Tensor } from "../tensor.ts";
+import { type AddScaled, addScaledKind } from "./add-scaled.ts";
 import { type Attention, attentionKind } from "./attention.ts";
+import { type AveragePool, averagePoolKind } from "./average-pool.ts";
 import { type Concatenate, concatenateKind } from "./concatenate.ts";
 import { type Convolution, convolutionKind } from "./convolution.ts";
 import { type FiniteCheck, finiteCheckKind } from "./diffusion/finite-check.ts";
@@ -18,8 +20,18 @@ import { type Embedding, embeddingKind } from "./embedding.ts";
 import { type GatherRows, gatherRowsKind } from "./gather-rows.ts";
 import { type Geglu, gegluKind } from "./geglu.ts";
 import { type GroupNormApply, type GroupNormStats, groupNormApplyKind, groupNormStatsKind } from "./group-norm.ts";
+import { type JoinTokens, joinTokensKind } from "./join-tokens.ts";
 import type { OperationKind } from "./kind.ts";
 import { type LayerNorm, layerNormKind } from "./layer-norm.ts";
+import {
+  type EdgeGradient,
+  type EdgeLink,
+  type EdgeThin,
+  edgeGradientKind,
+  edgeLinkKind,
+  edgeThinKind,
+} from "./picture/edges.ts";
+import { type GaussianBlur, gaussianBlurKind } from "./picture/gaussian-blur.ts";
 import { type Softmax, softmaxKind } from "./softmax.ts";
 import { type Upsample, upsampleKind } from "./upsample.ts";
 
@@ -31,11 +43,18 @@ export type Operation =
   | Attention
   | Geglu
   | Elementwise
+  | AddScaled
+  | AveragePool
+  | JoinTokens
   | Upsample
   | Softmax
   | Embedding
   | Concatenate
   | GatherRows
+  | GaussianBlur
+  | EdgeGradient
+  | EdgeThin
+  | EdgeLink
   | PackPicture
   | LatentToRgb
   | ModelInput
@@ -53,11 +72,18 @@ const KINDS = {
   attention: attentionKind,
   geglu: gegluKind,
   elementwise: elementwiseKind,
+  "add-scaled": addScaledKind,
+  "average-pool": averagePoolKind,
+  "join-tokens": joinTokensKind,
   "upsample-nearest": upsampleKind,
   softmax: softmaxKind,
   embedding: embeddingKind,
   concatenate: concatenateKind,
   "gather-rows": gatherRowsKind,
+  "gaussian-blur": gaussianBlurKind,
+  "edge-gradient": edgeGradientKind,
+  "edge-thin": edgeThinKind,
+  "edge-link": edgeLinkKind,
   "pack-picture": packPictureKind,
   "latent-to-rgb": latentToRgbKind,
   "model-input": modelInputKind,

@@ -6,28 +6,37 @@ import { type Random, random } from "./values.ts";
 
 const ACTIVATIONS = Object.keys(activationCode) as Activation[];
 const IMAGES = 2;
+const FACTORS = 6;
 
-/** A network of so many layers: inputs `x` (a picture), `row` (one row an image); outputs by the number of their layer. */
+/** A network of so many layers: inputs `x` (a picture), `row` (one row an image), `factors` (numbers an image); outputs by the number of their layer. */
 export function randomNetwork(seed: number, layers: number): Recorder {
   const source = random(seed);
   const g = new Recorder();
   const row = g.input("row", [IMAGES, 8]);
+  const factors = g.input("factors", [IMAGES, FACTORS], { element: "f32" });
   const made: Tensor[] = [g.input("x", [IMAGES, 4, 5, 8]), g.input("fixed", [IMAGES, 4, 5, 8], { constant: true })];
   // Mostly what was just made, so that there is something to fuse.
   const any = () => (source.uniform() < 0.7 ? made.at(-1)! : source.pick(made));
   for (let layer = 0; layer < layers; layer++) {
-    made.push(addLayer(g, source, `layer${layer}`, any(), made, row));
+    made.push(addLayer(g, source, `layer${layer}`, any(), made, { row, factors }));
     if (source.uniform() < 0.15) g.output(`layer${layer}`, made.at(-1)!);
   }
   g.output("last", made.at(-1)!);
   return g;
 }
 
-function addLayer(g: Recorder, source: Random, name: string, x: Tensor, made: readonly Tensor[], row: Tensor): Tensor {
+function addLayer(
+  g: Recorder,
+  source: Random,
+  name: string,
+  x: Tensor,
+  made: readonly Tensor[],
+  { row, factors }: { readonly row: Tensor; readonly factors: Tensor },
+): Tensor {
   const [n, h, w, c] = x.shape as [number, number, number, number];
   const outputs = source.pick([4, 8, 8, 8, 12, 6]);
   const alike = made.filter((other) => rowsOf(other) === rowsOf(x) && channelsOf(other) === c && other.shape[1] === h);
-  switch (source.integer(0, 13)) {
+  switch (source.integer(0, 16)) {
     case 0:
     case 1:
       return g.conv2d(x, name, { outputs, padding: 1 });
@@ -64,6 +73,16 @@ function addLayer(g: Recorder, source: Random, name: string, x: Tensor, made: re
       return g.affine(x, name, { scale: 0.5, shift: 0.25, activation: source.pick(ACTIVATIONS) });
     case 12:
       return source.uniform() < 0.5 ? g.layerNorm(x, name, { eps: 1e-5 }) : g.softmax(x, name);
+    case 13: {
+      const addend = source.uniform() < 0.5 ? source.pick(alike) : g.linear(row, name, { outputs: c });
+      return g.addScaled(x, addend, { tensor: factors, column: source.integer(0, FACTORS - 1) }, name);
+    }
+    case 14:
+      return h * w > 4 ? g.averagePool(x, name, source.integer(1, 3)) : x;
+    case 15: {
+      const [one, other] = [x, source.pick(alike)].map((picture) => g.reshape(picture, [n, h * w, c]));
+      return h * w > 40 ? x : g.reshape(g.joinTokens(one!, other!, name), [n, 2 * h, w, c]);
+    }
     default: {
       const tokens = g.reshape(x, [n, h * w, c]);
       const query = g.linear(tokens, [`${name}.q`, `${name}.k`, `${name}.v`], { outputs: 8, bias: false });

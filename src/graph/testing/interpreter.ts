@@ -7,8 +7,19 @@
 import { addsPerImage } from "../ops/elementwise.ts";
 import type { Operation } from "../ops/table.ts";
 import { channelsOf, type Parameter, partsOf, rowsOf, type Tensor, type View } from "../tensor.ts";
-import { attention, convolution, elementwise, geglu, groupNorm, softmax, upsampleNearest } from "./reference.ts";
+import {
+  attention,
+  averagePool,
+  convolution,
+  elementwise,
+  geglu,
+  groupNorm,
+  softmax,
+  upsampleNearest,
+} from "./reference.ts";
 import type { Weights } from "./run.ts";
+
+type Picture = readonly [number, number, number, number];
 
 /** Values by the tensor's id. */
 export type Values = Map<number, Float64Array | Float32Array>;
@@ -129,6 +140,29 @@ export function interpret(
         const addend = (index: number) =>
           isPerImage ? y![Math.floor(index / perImage) * channels + (index % channels)]! : y![index]!;
         return elementwise(x, { ...operation, addend: y && addend }).values;
+      }
+      case "add-scaled": {
+        const { input, addend, factors, column } = operation;
+        const [x, y, scales] = [read(input), read(addend), stored(factors)];
+        const [channels, perImage] = [channelsOf(input), x.length / input.shape[0]!];
+        const isPerImage = rowsOf(addend) !== rowsOf(input);
+        return x.map((value, index) => {
+          const image = Math.floor(index / perImage);
+          const from = isPerImage ? image * channels + (index % channels) : index;
+          return value + scales[image * channelsOf(factors) + column]! * y[from]!;
+        });
+      }
+      case "average-pool":
+        return averagePool(read(operation.input), operation.input.shape as Picture, operation.window).values;
+      case "join-tokens": {
+        const [one, other] = [read(operation.first), read(operation.second)];
+        const images = operation.output.shape[0]!;
+        const part = (values: Float64Array, image: number) => {
+          const length = values.length / images;
+          return [...values.subarray(image * length, (image + 1) * length)];
+        };
+        const joined = Array.from({ length: images }, (_, image) => [...part(one, image), ...part(other, image)]);
+        return Float64Array.from(joined.flat());
       }
       case "upsample-nearest": {
         const [, height, width] = operation.output.shape as [number, number, number];

@@ -367,6 +367,26 @@ export function upsampleNearest(
   return exact(values);
 }
 
+/** Means of the windows of `[n, h, w, c]`; those at the edge have the pixels that there are. */
+export function averagePool(
+  x: Numbers,
+  [n, h, w, c]: readonly [number, number, number, number],
+  window: { readonly height: number; readonly width: number },
+): Reference {
+  const [height, width] = [Math.ceil(h / window.height), Math.ceil(w / window.width)];
+  const values = new Float64Array(n * height * width * c);
+  const counts = new Float64Array(values.length);
+  for (let from = 0; from < x.length; from++) {
+    const column = Math.floor((Math.floor(from / c) % w) / window.width);
+    const row = Math.floor((Math.floor(from / c / w) % h) / window.height);
+    const image = Math.floor(from / c / w / h);
+    const to = ((image * height + row) * width + column) * c + (from % c);
+    values[to]! += x[from]!;
+    counts[to]! += 1;
+  }
+  return exact(values.map((sum, at) => sum / counts[at]!));
+}
+
 /** Token plus position embedding. */
 export function embedding(
   ids: Uint32Array,

@@ -66,6 +66,9 @@ class Engine {
         await this.#runtime.warmUp(asked.shape, { signal: context.signal });
         this.#look();
         return;
+      case "preprocess":
+        yield await this.#runtime.preprocess(asked.input, context);
+        return;
       case "tokens":
         yield this.#runtime.countTokens(asked.text, asked.model);
         return;

@@ -4,6 +4,7 @@
  */
 import { randomInt } from "node:crypto";
 import type { ModelChange, ModelState, RunOptions, Runtime, WarmUpShape } from "../../engine/contract.ts";
+import { ControlFolder, checkControlFolder } from "../../engine/control-files.ts";
 import { checkEmbeddingFolder, EmbeddingFolder } from "../../engine/embedding-files.ts";
 import type { RunEvent } from "../../engine/events.ts";
 import { checkLoraFolder, listLoras } from "../../engine/lora-files.ts";
@@ -60,9 +61,10 @@ const SOFTWARE_FACTOR = 10;
 
 /** Starts an engine. @throws what `createRuntime` throws, from the process as a fault or an error with its message */
 export async function openEngine(options: EngineProcessOptions): Promise<EngineProcess> {
-  const { loraFolder, embeddingFolder } = options.engine;
+  const { loraFolder, embeddingFolder, controlFolder } = options.engine;
   await checkLoraFolder(loraFolder);
   await checkEmbeddingFolder(embeddingFolder);
+  await checkControlFolder(controlFolder);
   const engine = new EngineProcess(options);
   try {
     await engine.start();
@@ -83,6 +85,7 @@ export class EngineProcess implements ServedRuntime {
     ["host-hung", 0],
   ]);
   readonly #embeddings: EmbeddingFolder | undefined;
+  readonly #controls: ControlFolder | undefined;
   readonly #watchers = new Set<(change: ModelChange) => void>();
   #facts: EngineFacts | undefined;
   #models: readonly ModelState[] = [];
@@ -92,6 +95,7 @@ export class EngineProcess implements ServedRuntime {
     const { engine, onStderr, heartbeatMs, spares, worker = ENGINE_MAIN } = options;
     this.#options = options;
     this.#embeddings = engine.embeddingFolder === undefined ? undefined : new EmbeddingFolder(engine.embeddingFolder);
+    this.#controls = engine.controlFolder === undefined ? undefined : new ControlFolder(engine.controlFolder);
     const host = supervise<EngineAsk, EngineEvent>({
       worker,
       setup: engine,
@@ -178,6 +182,17 @@ export class EngineProcess implements ServedRuntime {
 
   async embeddings(): Promise<readonly string[]> {
     return (await this.#embeddings?.names()) ?? [];
+  }
+
+  async controls(): Promise<readonly string[]> {
+    return (await this.#controls?.names()) ?? [];
+  }
+
+  async preprocess(...[input, options = {}]: Parameters<Runtime["preprocess"]>): ReturnType<Runtime["preprocess"]> {
+    for await (const picture of this.#host.run({ ask: "preprocess", input }, contextOf(options))) {
+      return picture as unknown as Awaited<ReturnType<Runtime["preprocess"]>>;
+    }
+    throw new Error("the engine has made no picture");
   }
 
   close(): Promise<void> {

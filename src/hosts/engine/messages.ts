@@ -10,6 +10,7 @@ import type {
   WarmUpShape,
 } from "../../engine/contract.ts";
 import type { RunEvent } from "../../engine/events.ts";
+import type { PreprocessInput } from "../../engine/preprocessors.ts";
 import type { GenerationRequest, GenerationUpdate } from "../../engine/request.ts";
 import type { AdapterFacts } from "../../gpu/adapter-facts.ts";
 
@@ -24,6 +25,7 @@ export type EngineOptions = Pick<
   | "variant"
   | "loraFolder"
   | "embeddingFolder"
+  | "controlFolder"
   | "promptSyntax"
   | "modelFolder"
   | "preload"
@@ -40,6 +42,7 @@ type FilePaths = Partial<Record<"model" | "vae" | "tinyAutoencoder", string>>;
 export type EngineAsk =
   | { readonly ask: "picture"; readonly request: GenerationRequest }
   | { readonly ask: "warm-up"; readonly shape: WarmUpShape }
+  | { readonly ask: "preprocess"; readonly input: PreprocessInput }
   | { readonly ask: "tokens"; readonly text: string; readonly model?: string };
 
 /** An event of a picture, with the places at which its run was given the changes so far. */

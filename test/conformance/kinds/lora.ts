@@ -8,7 +8,7 @@ import { loadComponent } from "../../../src/memory/component.ts";
 import { type LoadedParameters, loadParameters } from "../../../src/memory/load.ts";
 import { mergeLoras, modulesOf, type WeightedDelta } from "../../../src/memory/merge-loras.ts";
 import { clipText, parseClipTextConfig, poolingPosition } from "../../../src/models/clip.ts";
-import { parseUnetConfig } from "../../../src/models/unet.ts";
+import { parseUnetConfig } from "../../../src/models/unet-config.ts";
 import { type LoraComponent, openLora, type ResolveOptions } from "../../../src/weights/lora.ts";
 import { checkTensors } from "../../../src/weights/manifest.ts";
 import { type Component, openComponentFolder } from "../../../src/weights/model-directory.ts";

@@ -26,6 +26,15 @@ export interface RunFacts {
   readonly original_size?: readonly [number, number];
   readonly crops_coords_top_left?: readonly [number, number];
   readonly target_size?: readonly [number, number];
+  readonly controlnet_conditioning_scale?: number | readonly number[];
+  readonly control_guidance_start?: number | readonly number[];
+  readonly control_guidance_end?: number | readonly number[];
+  /** Kinds of the pictures of a union. */
+  readonly control_mode?: readonly number[];
+  readonly guess_mode?: boolean;
+  readonly adapter_conditioning_scale?: number;
+  /** One for all attentions, or by their names. */
+  readonly ip_adapter_scale?: number | Readonly<Record<string, number>>;
   /** Follows from the strength and the steps. */
   readonly t_start?: number;
   readonly denoising_start?: number;
@@ -53,6 +62,13 @@ const KNOWN: ReadonlySet<string> = new Set<keyof RunFacts>([
   "original_size",
   "crops_coords_top_left",
   "target_size",
+  "controlnet_conditioning_scale",
+  "control_guidance_start",
+  "control_guidance_end",
+  "control_mode",
+  "guess_mode",
+  "adapter_conditioning_scale",
+  "ip_adapter_scale",
   "t_start",
   "denoising_start",
   "denoising_end",

@@ -12,7 +12,8 @@ import { generate } from "../../../src/diffusion/run.ts";
 import { loadModel } from "../../../src/engine/load-model.ts";
 import type { TextConditioning } from "../../../src/families/clip-text.ts";
 import { compile } from "../../../src/graph/plan.ts";
-import { parseUnetConfig, timestepSinusoids, type UnetConfig } from "../../../src/models/unet.ts";
+import { parseUnetConfig, type UnetConfig } from "../../../src/models/unet-config.ts";
+import { timestepSinusoids } from "../../../src/models/unet-time.ts";
 import { folderFiles } from "../../../src/platform/folder-files.ts";
 import type { ModelFiles } from "../../../src/platform/model-files.ts";
 import { atOnce } from "../../../src/platform/turns.ts";
@@ -21,6 +22,8 @@ import type { CaseFolder } from "../case-folder.ts";
 import type { CaseRun, Kind } from "../kind.ts";
 import { channelsFirst, channelsLast, type Tensor } from "../tensors.ts";
 import { type Watched, watch } from "../watched-model.ts";
+import { controlsOf } from "./control.ts";
+import { referencesOf } from "./ip-adapter.ts";
 import { type Described, pipelineRequest, type RunFacts, schedulerInWords } from "./pipeline-request.ts";
 import { isPromptSchedule } from "./prompt-schedule.ts";
 
@@ -138,16 +141,25 @@ async function compareRun(
   earlier: LastLatents,
 ): Promise<Tensor> {
   // Tensors of the run `main` have no prefix; where a run has none of its own (the start picture), all share one.
-  const prefix = name === "main" ? "" : `${name}.`;
+  const inner = run.folder.expected.has(`${name}.run.latents_after_step`) ? `${name}.run.` : `${name}.`;
+  const prefix = name === "main" ? "" : inner;
   const draws = [...run.folder.expected.keys()].filter((key) => /^draw\d+$/.test(key.slice(prefix.length)));
+  const drawn = draws.filter((key) => key.startsWith(prefix)).map((key) => run.input(key));
+  const noise = facts.seed === undefined && drawn.length === 0 ? run.optional(`${prefix}noise`) : undefined;
+  if (noise) drawn.push(noise);
   const described: Described = {
     init: run.optional("init_image_u8") ?? run.optional("image_u8"),
     noise: run.optional(`${prefix}init_noise`),
-    draws: draws.filter((key) => key.startsWith(prefix)).map((key) => run.input(key)),
+    draws: drawn,
     mask: run.optional("mask_u8"),
     latents: facts.input === undefined ? undefined : earlier.get(/`(\w+)`/.exec(facts.input)![1]!),
   };
-  const request = pipelineRequest(await withScheduler(run, watched, facts), described);
+  const request = {
+    ...pipelineRequest(await withScheduler(run, watched, facts), described),
+    controls:
+      (await controlsOf(run, watched.model, name, facts)) ??
+      (await referencesOf(run, watched.model, watched.unet, name, facts)),
+  };
   const vae = watched.model.family.picture.full.autoencoder;
   const shape: LatentShape = {
     images: request.images ?? 1,

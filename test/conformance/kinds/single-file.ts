@@ -6,7 +6,7 @@ import { Recorder } from "../../../src/graph/recorder.ts";
 import { loadComponent } from "../../../src/memory/component.ts";
 import { autoencoder } from "../../../src/models/autoencoder.ts";
 import { clipText, parseClipTextConfig, poolingPosition } from "../../../src/models/clip.ts";
-import { parseUnetConfig } from "../../../src/models/unet.ts";
+import { parseUnetConfig } from "../../../src/models/unet-config.ts";
 import { fileOf } from "../../../src/platform/folder-files.ts";
 import type { Component, ModelDirectory } from "../../../src/weights/model-directory.ts";
 import { openTensorFile } from "../../../src/weights/tensor-file.ts";

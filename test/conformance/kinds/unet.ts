@@ -3,13 +3,9 @@
 import { Recorder } from "../../../src/graph/recorder.ts";
 import { loadComponent } from "../../../src/memory/component.ts";
 import type { LoadedParameters } from "../../../src/memory/load.ts";
-import {
-  parseUnetConfig,
-  timeProjections,
-  timestepSinusoids,
-  type UnetConfig,
-  unet,
-} from "../../../src/models/unet.ts";
+import { unet } from "../../../src/models/unet.ts";
+import { parseUnetConfig, type UnetConfig } from "../../../src/models/unet-config.ts";
+import { timeProjections, timestepSinusoids } from "../../../src/models/unet-time.ts";
 import { type Component, openComponentFolder } from "../../../src/weights/model-directory.ts";
 import { groupsOf, prefixOf } from "../case-folder.ts";
 import { weightValues } from "../exact.ts";
@@ -161,7 +157,7 @@ export function recordUnet(
 }
 
 /** SDXL: each row's pooled text, then the sinusoids of its six sizes. */
-function addedConditions(config: UnetConfig, textEmbeds: Tensor, timeIds: Tensor): Float32Array {
+export function addedConditions(config: UnetConfig, textEmbeds: Tensor, timeIds: Tensor): Float32Array {
   const [rows, pooled] = textEmbeds.shape as [number, number];
   const sinusoids = timestepSinusoids(timeIds.values, config.addition_time_embed_dim!);
   const sizes = sinusoids.length / rows;
