@@ -90,7 +90,7 @@ class Run {
   #words: Words;
   /** The request with the words of this step. */
   #request: PipelineRequest;
-  /** What the words of each step make of a step; words may come back. */
+  /** The conditioning by the words of a step, which may come back. */
   readonly #conditionings = new WeakMap<PipelineRequest, Promise<unknown>>();
   /** The shape of the plan of the steps; words may change it on the way. */
   #shape: StepShape;

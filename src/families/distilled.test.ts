@@ -84,7 +84,6 @@ describe("a model's folder", () => {
   });
 
   it.each([
-    [9, "an inpainting UNet"],
     [8, "an InstructPix2Pix UNet"],
     [7, "an upscaler's UNet"],
     [5, "a depth UNet"],

@@ -67,7 +67,7 @@ export function modelOf(
   const other = (run.model ?? facts.model ?? facts.base) as string | undefined;
   if (other === undefined) return folderFiles(path);
   const base = folderFiles(join(path, other));
-  const hasOwn = components.some(({ name, hasWeights }) => name === "unet" && hasWeights);
+  const hasOwn = run.model === undefined && components.some(({ name, hasWeights }) => name === "unet" && hasWeights);
   return hasOwn && run.denoising_end === undefined ? over(base, folderFiles(path), components) : base;
 }
 
