@@ -2,7 +2,7 @@
  * Every command of docs/models.md, against a hub on loopback whose models are tiny ones of the same kinds: what is pulled
  * is pulled, and what is loaded is opened as the kind that the page says. (Drawing with each is `same-bits.test.ts`.)
  */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { listModels, removeModels } from "../cli/models.ts";
 import { type PullFlags, pullModel } from "../cli/pull.ts";
 import { locateModel } from "../src/engine/model-location.ts";
+import { openModels } from "../src/engine/open-models.ts";
 import { kindOfModel, openFamily } from "../src/families/registry.ts";
 import { textOf, readFile as wholeFile } from "../src/platform/model-files.ts";
 import { clipVocabulary } from "../src/text/clip-vocabulary.ts";
@@ -72,7 +73,9 @@ async function fill(): Promise<void> {
     "dreamshaper_8.safetensors": safetensors(originalTensors(sd1)),
     "animagine-xl-4.0.safetensors": safetensors(originalTensors(sdxl)),
     "sdxl_vae.safetensors": safetensors(vae),
+    "models/dreamshaper_8.safetensors": safetensors(originalTensors(sd1)),
   };
+  await mkdir(join(home, "models"));
   for (const [name, content] of Object.entries(here)) await writeFile(join(home, name), content);
 }
 
@@ -168,6 +171,11 @@ it("each works, in the order of the page", { timeout: 120_000 }, async () => {
       expect(models.length).toBeGreaterThanOrEqual(7);
     } else {
       const said = parsed(words);
+      if (said.flags.models !== undefined) {
+        const models = await openModels({ modelFolder: join(home, said.flags.models) });
+        expect(models.map(({ name }) => name)).toContain(said.flags.preload);
+        continue;
+      }
       const [, kind] = KINDS.find(([name]) => name.test(said.flags.model!))!;
       expect(await kindIn(said), line).toMatch(kind);
     }
