@@ -213,7 +213,8 @@ describe("the installed package", () => {
       `import { worker } from "daguerre";
        const draw = worker("./draw.js");
        const context = { signal: new AbortController().signal, requestId: "x" };
-       for await (const { type } of draw({ prompt: "a night sky", num_inference_steps: 2 }, context)) console.log(type);
+       for await (const { type } of draw({ prompt: "a night sky", num_inference_steps: 2 }, context))
+         if (type !== "preparing") console.log(type);
        const wrong = draw({ prompt: "a night sky", num_inference_steps: 0 }, context);
        await wrong.next().catch(({ status, field }) => console.log(status, field));`,
     );
