@@ -4,7 +4,6 @@ import { fileURLToPath } from "node:url";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { builtHosts } from "./tooling/built-hosts.ts";
 
-/** No more test files at a time than cores: many tests of transports have deadlines. */
 const CORES = availableParallelism();
 
 /** Tests that measure the clock or the memory of a process, or flood a server: one at a time, while nothing else runs. */
@@ -54,10 +53,12 @@ const UNIT = [
  * belongs, so that the lists above stay true.
  */
 function parallel(name: string, groupOrder: number, isolate: boolean, include: string[], exclude: string[]) {
+  // Most of the time of isolated ones is waiting, but many have deadlines.
+  const maxWorkers = isolate ? CORES + 1 : CORES;
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, isolate, include, exclude: [...PACKAGES, ...exclude], maxWorkers: CORES, sequence: { groupOrder } },
+    test: { name, isolate, include, exclude: [...PACKAGES, ...exclude], maxWorkers, sequence: { groupOrder } },
   } satisfies TestProjectInlineConfiguration;
 }
 

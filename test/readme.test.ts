@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVERYTHING } from "./hub/hub-models.ts";
 import { LoopbackHub } from "./hub/loopback-hub.ts";
@@ -103,6 +104,17 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
       const { stdout } = await run("bash", ["-c", command.replace("daguerre", `node ${cli}`)], { env });
       expect(existsSync(join(stdout.trim(), "model_index.json"))).toBe(true);
       await hub.close();
+    },
+  ],
+  [
+    'daguerre generate "a sailboat on the water"',
+    async (command) => {
+      // The left half of the picture that a command above has drawn.
+      const { width, height } = await sharp(join(folder, "out.png")).metadata();
+      const pixels = Uint8Array.from({ length: width * height }, (_, at) => (at % width < width / 2 ? 255 : 0));
+      await sharp(pixels, { raw: { width, height, channels: 1 } }).toFile(join(folder, "mask.png"));
+      await inShell(command.replace("daguerre", `node ${cli}`), folder);
+      expect(existsSync(join(folder, "boat.png"))).toBe(true);
     },
   ],
   ["daguerre", (command) => inShell(command.replace("daguerre", `node ${cli}`), folder)],
