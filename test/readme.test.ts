@@ -60,6 +60,11 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
   ["npm ci && npm test", async () => {}], // this
   ["npm ci", async () => {}],
   ["npm run dev", async () => {}], // dev.test.ts
+  // Whoever runs this test in CI has run them.
+  ...["lint", "typecheck", "arrows"].map((script): (typeof cases)[number] => [
+    `npm run ${script}`,
+    async () => expect(await read(".ci/run")).toContain(`npm run --silent ${script}\n`),
+  ]),
   [
     "npm run test:",
     async (command) => {
