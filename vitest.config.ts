@@ -6,6 +6,9 @@ import { builtHosts } from "./tooling/built-hosts.ts";
 
 const CORES = availableParallelism();
 
+/** The package is built before tests of its commands. */
+const BUILD_ONCE = [fileURLToPath(new URL("tooling/build-once.ts", import.meta.url))];
+
 /** Tests that measure the clock or the memory of a process, or flood a server: one at a time, while nothing else runs. */
 const TIMING = [
   "transports/**/{any-generator,bounds,hostile,operations,stopped}.test.ts",
@@ -58,7 +61,15 @@ function parallel(name: string, groupOrder: number, isolate: boolean, include: s
   return {
     extends: true,
     resolve: { alias: { webgpu: fileURLToPath(new URL("tooling/no-device.ts", import.meta.url)) } },
-    test: { name, isolate, include, exclude: [...PACKAGES, ...exclude], maxWorkers, sequence: { groupOrder } },
+    test: {
+      globalSetup: isolate ? BUILD_ONCE : [],
+      name,
+      isolate,
+      include,
+      exclude: [...PACKAGES, ...exclude],
+      maxWorkers,
+      sequence: { groupOrder },
+    },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -69,7 +80,14 @@ function parallel(name: string, groupOrder: number, isolate: boolean, include: s
 function onDevice(name: string, groupOrder: number, maxWorkers: 1 | 2, include: string[], exclude: string[]) {
   return {
     extends: true,
-    test: { name, include, exclude: [...PACKAGES, ...exclude], maxWorkers, sequence: { groupOrder } },
+    test: {
+      globalSetup: BUILD_ONCE,
+      name,
+      include,
+      exclude: [...PACKAGES, ...exclude],
+      maxWorkers,
+      sequence: { groupOrder },
+    },
   } satisfies TestProjectInlineConfiguration;
 }
 

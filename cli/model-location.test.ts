@@ -1,12 +1,10 @@
 /** A path that is no model: the same sentence from a command, from a configuration file and from the library, and at once. */
-import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRuntime } from "../src/engine/runtime.ts";
-
-const ROOT = path.resolve(import.meta.dirname, "..");
+import { daguerre } from "../test/run-command.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -16,16 +14,9 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-async function daguerre(...args: readonly string[]) {
-  const program = ["--import", path.join(ROOT, "tooling/run.mjs"), path.join(ROOT, "cli/main.ts")];
-  const child = spawn(process.execPath, [...program, ...args], { cwd: folder });
-  const output = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name].setEncoding("utf8").on("data", (text: string) => {
-      output[name] += text;
-    });
-  }
-  const code = await new Promise((resolve) => child.once("close", resolve));
+async function run(...args: readonly string[]) {
+  const { output, ended } = daguerre(args, {}, folder);
+  const code = await ended;
   return { ...output, code };
 }
 
@@ -63,14 +54,14 @@ it.each(["serve --port 0", "bench", "tune", "profile"])("%s says it too", async 
 });
 
 async function expectSentence(args: readonly string[], sentence: RegExp): Promise<void> {
-  const { stdout, stderr, code } = await daguerre(...args);
+  const { stdout, stderr, code } = await run(...args);
   expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
   expect(stderr).toMatch(/^daguerre: [^\n]+\n$/);
   expect(stderr.trim().slice("daguerre: ".length)).toMatch(sentence);
 }
 
 it("a folder of LoRAs that is none is an error of the start", async () => {
-  const { stderr, code } = await daguerre("serve", "--port", "0", "--lora-dir", "./none");
+  const { stderr, code } = await run("serve", "--port", "0", "--lora-dir", "./none");
   expect({ stderr, code }).toEqual({
     stderr: expect.stringMatching(/^daguerre: --lora-dir: there is no folder ".*none"\n$/),
     code: 1,

@@ -41,7 +41,6 @@ let server: ChildProcess;
 let url: string;
 
 beforeAll(async () => {
-  await run("npm", ["run", "--silent", "build"], { cwd: root });
   folder = await mkdtemp(join(tmpdir(), "daguerre-readme-"));
   await mkdir(join(folder, "loras"));
   server = spawn("npm", ["start"], { cwd: root, env: { ...process.env, PORT: "0" }, detached: true });

@@ -1,14 +1,15 @@
-/** Runs a command of this checkout in a process of its own. */
+/** Runs a command of this checkout, as it was built (`tooling/build-once.ts`), in a process of its own. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import path from "node:path";
 
 export const ROOT = path.resolve(import.meta.dirname, "..");
 
-export function daguerre(args: readonly string[], env: Record<string, string> = {}) {
-  const program = path.join(ROOT, "cli/daguerre.ts");
-  const loader = path.join(ROOT, "tooling/run.mjs");
-  const child = spawn(process.execPath, ["--import", loader, program, ...args], {
-    cwd: ROOT,
+/** The `daguerre` command. */
+export const CLI = path.join(ROOT, "dist/cli.js");
+
+export function daguerre(args: readonly string[], env: Record<string, string> = {}, cwd: string = ROOT) {
+  const child = spawn(process.execPath, [CLI, ...args], {
+    cwd,
     env: { ...process.env, ...env },
   });
   return watched(child);
