@@ -34,6 +34,12 @@ function described(): Map<string, Set<string>> {
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"];
 
+it("all routes are such that Hono's fast router takes them", async () => {
+  const app = appOf({ preprocess: () => Promise.reject(new Error("no device")) });
+  await app.request("/health");
+  expect(app.router.name).toBe("SmartRouter + RegExpRouter");
+});
+
 describe("a method that a path does not have", () => {
   it.each(["", "/pictures"])("is 405 with the methods that it has, on every path below '%s'", async (base) => {
     const inner = appOf();

@@ -30,6 +30,11 @@ export interface Route {
    * a parameter, paths that begin as those of other routes do are never asked about: they are theirs.
    */
   readonly isThere?: (path: string, c: Context) => boolean;
+  /**
+   * True if Hono gets it as `*`: beside patterns such as `/queue/:app{.+}/…` its fast router takes no fixed path, and its
+   * other one takes seconds for a path of thousands of parts.
+   */
+  readonly asWildcard?: boolean;
   /** Left out: it is not described. */
   readonly about?: Description;
   /** Asked in turn, until one answers. */
@@ -150,12 +155,14 @@ export class RouteTable implements RouteRules {
 
   addTo(app: Hono): void {
     for (const entry of this.#entries) {
-      const { method, isThere, handlers } = entry.route;
+      const { method, isThere, asWildcard = isWild(entry.path), handlers } = entry.route;
       for (const handler of handlers as Handler[]) {
         const asked: Handler =
-          isThere === undefined ? handler : (c, next) => (entry.isAt(pathInApp(c), c) ? handler(c, next) : next());
+          isThere === undefined && !asWildcard
+            ? handler
+            : (c, next) => (entry.isAt(pathInApp(c), c) ? handler(c, next) : next());
         ENTRIES.set(asked, entry);
-        app.on(method, [isWild(entry.path) ? "*" : entry.path], asked);
+        app.on(method, [asWildcard ? "*" : entry.path], asked);
       }
     }
     const last: Handler = (c, next) => this.#otherMethod(c) ?? next();

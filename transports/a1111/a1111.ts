@@ -78,6 +78,7 @@ function queueStatusRoute(jobs: ImageJobs): Route {
   return {
     method: "GET",
     path: "/queue/status",
+    asWildcard: true,
     about: listed("Whether a server is there, and how many jobs wait", {
       name: "A1111Queue",
       schema: z.object({ msg: z.literal("estimation"), queue_size: z.int() }),
