@@ -62,7 +62,7 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
   // Whoever runs this test in CI has run them.
   ...["lint", "typecheck", "arrows"].map((script): (typeof cases)[number] => [
     `npm run ${script}`,
-    async () => expect(await read(".ci/run")).toContain(`npm run --silent ${script}\n`),
+    async () => expect(await read(".ci/run")).toContain(`\nnpm run --silent ${script}`),
   ]),
   [
     "npm run test:",

@@ -3,7 +3,7 @@
  * stream, a session and an address need. A proxy that is not installed is skipped by name; in CI it is a failure.
  */
 import { once } from "node:events";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { createApp } from "../../transports/app.ts";
 import type { GateOptions } from "../../transports/gate/gate.ts";
 import { type Listening, listen } from "../../transports/http/listen.ts";
@@ -49,7 +49,7 @@ for (const { title, prefix = "", tls = false, noWebSocket = false, hidesHost = f
   describe.skipIf(missing !== undefined && !required)(title, () => {
     let port: number;
     let visitor: Visitor;
-    let proxy: RunningProxy;
+    let proxy: RunningProxy | undefined;
     let server: Listening;
     /** The runs of the server behind the proxy. */
     let runs: RunRecord[] = [];
@@ -71,6 +71,9 @@ for (const { title, prefix = "", tls = false, noWebSocket = false, hidesHost = f
         gate,
       });
       server = await listen(app, at, "127.0.0.1");
+      if (proxy === undefined) return;
+      // The proxy may not have noticed yet that its connections to the last one are closed.
+      await vi.waitFor(async () => expect((await visitor.text(`${prefix}/health`)).status).toBe(200), 5_000);
     }
 
     const base = () => `${visitor.origin}${prefix}`;
