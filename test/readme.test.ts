@@ -59,7 +59,7 @@ const cases: [begins: string, run: (command: string) => Promise<void>][] = [
   ["npm ci && npm test", async () => {}], // this
   ["npm ci", async () => {}],
   ["npm run dev", async () => {}], // dev.test.ts
-  // Whoever runs this test in CI has run them.
+  // CI runs them before this test.
   ...["lint", "typecheck", "arrows"].map((script): (typeof cases)[number] => [
     `npm run ${script}`,
     async () => expect(await read(".ci/run")).toContain(`\nnpm run --silent ${script}`),
