@@ -1,4 +1,5 @@
 /** Methods that a path does not have, at a real server: derived from the routes, so every route is asked. */
+import { readdir, readFile } from "node:fs/promises";
 import { Hono } from "hono";
 import { afterEach, describe, expect, it } from "vitest";
 import { gradientRun } from "../test/gradient-run.ts";
@@ -33,6 +34,16 @@ function described(): Map<string, Set<string>> {
 }
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"];
+
+it("each address that a document asks with curl is there", async () => {
+  const docs = (await readdir("docs")).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`);
+  const texts = await Promise.all([...docs, "README.md"].map((name) => readFile(name, "utf8")));
+  const ASKED = /curl [^\n]*?http:\/\/(?:127\.0\.0\.1|localhost):8080(\/[^\s"'?]*)/g;
+  const paths = texts.flatMap((text) => [...text.matchAll(ASKED)].map(([, path]) => path!));
+  expect(paths.length).toBeGreaterThan(3);
+  const app = appOf();
+  for (const path of paths) expect((await app.request(path, { method: "OPTIONS" })).status, path).toBe(204);
+});
 
 it("all routes are such that Hono's fast router takes them", async () => {
   const app = appOf({ preprocess: () => Promise.reject(new Error("no device")) });

@@ -109,6 +109,38 @@ it("A1111's wire draws what the same request draws elsewhere, from words and fro
   expect((await pixels(redrawn.images[0])).equals(Buffer.from(pictures[0]!.rgba))).toBe(true);
   expect(JSON.parse(redrawn.info).infotexts[0]).toMatch(/Denoising strength: 0.7/);
 
+  const half = Uint8Array.from({ length: 64 * 64 * 4 }, (_, at) => (at % 4 === 3 || (at >> 2) % 64 < 32 ? 255 : 0));
+  const { bytes: mask } = await encodePicture({ width: 64, height: 64, rgba: half }, { format: "png" });
+  const start = {
+    ...asked,
+    init_images: [images[0]],
+    denoising_strength: 0.9,
+    mask: Buffer.from(mask).toString("base64"),
+  };
+  const masks = [
+    [{}, { mask_blur: 4, padding_mask_crop: 0 }],
+    [
+      { inpaint_full_res: false, mask_blur: 0, inpainting_mask_invert: 1 },
+      { mask_blur: 0, mask_invert: true },
+    ],
+    [
+      { inpaint_full_res_padding: 16, inpainting_fill: 1 },
+      { mask_blur: 4, padding_mask_crop: 16 },
+    ],
+  ] as const;
+  for (const [theirs, fields] of masks) {
+    const drawn = await ask("/sdapi/v1/img2img", { ...start, ...theirs });
+    const same = { ...ours, seed: 5, image, mask, strength: 0.9, preview_every: 0, ...fields };
+    const { pictures } = await resultOf(same);
+    expect((await pixels(drawn.images[0])).equals(Buffer.from(pictures[0]!.rgba))).toBe(true);
+    expect((drawn.warnings ?? []).join().includes("inpainting_fill")).toBe(!("inpainting_fill" in theirs));
+  }
+  const { bytes: small } = await encodePicture({ width: 32, height: 32, rgba: half.subarray(0, 32 * 32 * 4) });
+  const wrong = await ask("/sdapi/v1/img2img", { ...start, mask: Buffer.from(small).toString("base64") });
+  expect(wrong.errors).toMatch(/^mask: .*64/);
+  const wide = await ask("/sdapi/v1/img2img", { ...start, inpaint_full_res_padding: 9999 });
+  expect(wide.errors).toMatch(/^inpaint_full_res_padding: /);
+
   // A mistake that only the run finds is told in the web UI's words.
   const { errors, detail } = await ask("/sdapi/v1/txt2img", { ...asked, sampler_name: "Eular" });
   expect(errors).toMatch(/^sampler_name: .*near it: .*Euler/);

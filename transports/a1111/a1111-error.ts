@@ -20,6 +20,8 @@ const NAMES: Readonly<Record<string, string>> = {
   sigma_schedule: "scheduler",
   image: "init_images",
   strength: "denoising_strength",
+  mask_invert: "inpainting_mask_invert",
+  padding_mask_crop: "inpaint_full_res_padding",
   num_images: "batch_size",
   clip_skip: "override_settings.CLIP_stop_at_last_layers",
 };

@@ -76,7 +76,16 @@ export const img2imgSchema = z.object({
   denoising_strength: z.number().gt(0).max(1).default(0.75),
   /** 0: the picture is brought to the size as it is. */
   resize_mode: z.int().min(0).max(3).default(0),
+  /** White is drawn anew. It has the size of the picture. */
   mask: picture.optional(),
+  mask_blur: z.number().min(0).max(LIMITS.maskBlur).default(4),
+  /** 1: black is drawn anew. */
+  inpainting_mask_invert: z.int().min(0).max(1).default(0),
+  /** Only the masked part is drawn, at the full size, and pasted back. */
+  inpaint_full_res: z.boolean().default(true),
+  inpaint_full_res_padding: z.int().min(0).max(LIMITS.cropPadding).default(0),
+  /** 1: the picture under the mask is what the steps begin with. */
+  inpainting_fill: z.int().min(0).max(3).default(0),
   include_init_images: z.boolean().default(false),
 });
 
@@ -204,12 +213,27 @@ function resizedSeed({ seed_resize_from_h: height, seed_resize_from_w: width }: 
   return height > 0 && width > 0 ? { seed_resize_from: [height, width] } : {};
 }
 
-function startOf({ init_images, denoising_strength, mask }: Fields, warnings: string[]) {
+function startOf(fields: Fields, warnings: string[]) {
+  const { init_images, denoising_strength, mask } = fields;
   if (init_images === undefined) return {};
   if (init_images.length > 1) {
     warnings.push(`The first of ${init_images.length} init_images was used: several cannot be combined here.`);
   }
-  return { image: init_images[0], strength: denoising_strength, mask };
+  return { image: init_images[0], strength: denoising_strength, ...(mask && maskOf(fields, warnings)) };
+}
+
+function maskOf(fields: Fields, warnings: string[]) {
+  const { mask, mask_blur, inpainting_mask_invert, inpaint_full_res, inpaint_full_res_padding, inpainting_fill } =
+    fields;
+  if (inpainting_fill !== 1) {
+    warnings.push(`inpainting_fill ${inpainting_fill} was ignored: it is 1 here, the picture itself under the mask.`);
+  }
+  return {
+    mask,
+    mask_blur,
+    mask_invert: inpainting_mask_invert === 1,
+    ...(inpaint_full_res && { padding_mask_crop: inpaint_full_res_padding }),
+  };
 }
 
 function unsupported({ styles, restore_faces, tiling, enable_hr, refiner_checkpoint, s_churn, resize_mode }: Fields) {

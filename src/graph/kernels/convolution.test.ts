@@ -48,7 +48,7 @@ const cases: Case[] = [
   { shape: [2, 7, 5, 4], outputs: 130, kernel: 3, stride: 2, padding: PADDINGS[1]! },
   { shape: [1, 8, 8, 64], outputs: 64, kernel: 3, stride: 1, padding: PADDINGS[1]! },
   { shape: [3, 6, 7, 9], outputs: 6, kernel: 3, stride: 2, padding: PADDINGS[2]! },
-  ...Array.from({ length: 6 }, () => generated(source)),
+  ...Array.from({ length: 9 }, () => generated(source)),
 ];
 
 const title = ({ shape, outputs, kernel, stride, padding }: Case) =>
